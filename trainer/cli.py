@@ -1,0 +1,72 @@
+"""What every command shares: one console, errors without a traceback, and progress bars."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from time import monotonic
+from typing import NoReturn, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+Item = TypeVar("Item")
+PLAIN_SECONDS = 10.0  # between progress lines when the output is not a terminal
+
+console = Console(highlight=False)
+
+
+class UserError(Exception):
+    """Something the user can mend. The message names the file or option, the field, and what to do."""
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Run a command: a UserError is printed and exits 2, an interrupt exits 130, neither with a traceback."""
+    try:
+        main()
+    except UserError as error:
+        Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {_escaped(error)}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted")
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _escaped(error: Exception) -> str:
+    return str(error).replace("[", r"\[")
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.1f}/s" if speed else "", style="dim")
+
+
+def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+    """Yield ``items``, showing progress, rate and time left: a bar on a terminal, else a line now and then."""
+    if not console.is_terminal:
+        yield from _track_plainly(items, total, what)
+        return
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        yield from progress.track(items, total=total)
+
+
+def _track_plainly(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+    began = last = monotonic()
+    for count, item in enumerate(items, start=1):
+        yield item
+        now = monotonic()
+        if now - last >= PLAIN_SECONDS or count == total:
+            rate = count / max(now - began, 1e-9)
+            left = (total - count) / rate
+            console.print(f"{what}: {count:,}/{total:,}, {rate:,.1f}/s, {left:,.0f} s left")
+            last = now

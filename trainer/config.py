@@ -1,0 +1,156 @@
+"""What one model is and how it is trained: two frozen, validated dataclasses that read and write JSON.
+
+The field names are the names of the search space, the command line, config.json and every table.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+HEAD_DIM = 64  # channels an attention head, in every model of the recipe
+
+
+def _check(condition: bool, name: str, value: object, rule: str) -> None:
+    if not condition:
+        raise ValueError(f"{name} must be {rule}, not {value!r}")
+
+
+def _from_fields(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    known = {item.name for item in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(f"unknown {kind.__name__} field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
+    return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The shape of a classifier."""
+
+    num_heads: int = 2
+    """Attention heads of 64 channels; the model's width is 64 times this."""
+    num_layers: int = 6
+    """Transformer blocks."""
+    num_signs: int = 250
+    """Classes."""
+    dropout: float = 0.1
+    """Probability of dropping an attention weight, a projection's output or an FFN's output."""
+    max_frames: int = 512
+    """Longest sequence the positions cover; longer ones are cropped in training, resized in evaluation."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_heads", "num_layers", "num_signs", "max_frames"):
+            value = getattr(self, name)
+            _check(
+                isinstance(value, int) and not isinstance(value, bool) and value >= 1,
+                name,
+                value,
+                "an integer of at least 1",
+            )
+        _check(0 <= self.dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
+
+    @property
+    def width(self) -> int:
+        """Channels of the residual stream."""
+        return HEAD_DIM * self.num_heads
+
+    @property
+    def ffn_width(self) -> int:
+        """Hidden channels of SwiGLU: 2/3 of 4 widths, rounded up to a multiple of 256 (LLaMA's rule)."""
+        return 256 * math.ceil(8 * self.width / 3 / 256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides what a training run produces, given a dataset."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The model's shape."""
+    epochs: int = 100
+    """Epochs; after each the EMA weights are validated."""
+    steps_per_epoch: int | None = None
+    """Optimizer steps an epoch; None means one pass over the training sequences."""
+    batch_size: int = 128
+    """Sequences a step."""
+    learning_rate: float = 1e-4
+    """Learning rate of the first step."""
+    final_learning_rate_ratio: float = 0.1
+    """Learning rate of the last step, as a share of the first; between them a cosine."""
+    weight_decay: float = 1e-3
+    """Decoupled weight decay, on matrices only."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this total norm; 0 turns it off."""
+    ema_decay: float = 0.9999
+    """Decay of the averaged weights, ramped as min(ema_decay, (1 + n) / (10 + n)) over steps n."""
+    mixup_alpha: float = 0.5
+    """Mixup weights come from Beta(alpha, alpha); 0 turns mixup off."""
+    mirror_probability: float = 0.5
+    """Share of training sequences that are mirrored."""
+    num_folds: int = 5
+    """Participants are dealt into this many folds."""
+    fold: int = 0
+    """The fold whose participants are held out for validation."""
+    precision: str = "auto"
+    """float32, bfloat16, or auto: bfloat16 where the hardware multiplies it, else float32."""
+    seed: int = 0
+    """Seed of initial weights, order of sequences, augmentation and dropout."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "num_folds"):
+            value = getattr(self, name)
+            least = 2 if name == "num_folds" else 1
+            _check(
+                isinstance(value, int) and not isinstance(value, bool) and value >= least,
+                name,
+                value,
+                f"an integer of at least {least}",
+            )
+        _check(
+            self.steps_per_epoch is None or self.steps_per_epoch >= 1,
+            "steps_per_epoch",
+            self.steps_per_epoch,
+            "at least 1",
+        )
+        _check(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "positive")
+        _check(
+            0 <= self.final_learning_rate_ratio <= 1,
+            "final_learning_rate_ratio",
+            self.final_learning_rate_ratio,
+            "between 0 and 1",
+        )
+        _check(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "at least 0")
+        _check(0 <= self.clip_norm < math.inf, "clip_norm", self.clip_norm, "at least 0")
+        _check(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "at least 0 and below 1")
+        _check(0 <= self.mixup_alpha < math.inf, "mixup_alpha", self.mixup_alpha, "at least 0")
+        _check(0 <= self.mirror_probability <= 1, "mirror_probability", self.mirror_probability, "between 0 and 1")
+        _check(
+            0 <= self.fold < self.num_folds, "fold", self.fold, f"between 0 and num_folds - 1 = {self.num_folds - 1}"
+        )
+        _check(
+            self.precision in ("auto", "float32", "bfloat16"), "precision", self.precision, "auto, float32 or bfloat16"
+        )
+        _check(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and below 2**63")
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with the model's fields nested under "model"."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Inverse of ``to_json``. Raises ValueError for an unknown field or a value out of range."""
+        values = dict(values)
+        model = ModelConfig(**_from_fields(ModelConfig, values.pop("model", {})))
+        return cls(model=model, **_from_fields(cls, values))
+
+    def replace(self, **values: Any) -> Self:
+        """A copy with fields changed by name, of the model or of the training alike.
+
+        Raises ValueError for an unknown field or a value out of range.
+        """
+        model_names = {item.name for item in dataclasses.fields(ModelConfig)}
+        model_values = {name: value for name, value in values.items() if name in model_names}
+        train_values = {name: value for name, value in values.items() if name not in model_names}
+        _from_fields(type(self), train_values)
+        model = dataclasses.replace(train_values.pop("model", self.model), **model_values)
+        return dataclasses.replace(self, model=model, **train_values)

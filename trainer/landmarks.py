@@ -1,0 +1,55 @@
+"""Which 85 of the 543 landmarks a model sees, their groups, and their mirror images.
+
+A frame of the contest's data has 543 rows: face 0-467, left hand 468-488, pose 489-521, right hand
+522-542 (MediaPipe Holistic). Models use 85 of them, kept in the order of the file. Every index below
+that is not called a row is a position among those 85.
+"""
+
+from typing import Final
+
+import numpy as np
+
+NUM_ROWS: Final = 543  # landmarks a frame of the contest's files
+LEFT_HAND_ROWS: Final = tuple(range(468, 489))
+RIGHT_HAND_ROWS: Final = tuple(range(522, 543))
+POSE_ROWS: Final = tuple(range(489, 506))
+FACE_ROWS: Final = (
+    *(13, 14, 33, 81, 95, 133, 145, 154, 157, 159, 161, 163, 178),
+    *(191, 263, 311, 324, 362, 374, 381, 384, 386, 388, 390, 402, 415),
+)
+LIP_ROWS: Final = (13, 14, 81, 95, 178, 191, 311, 324, 402, 415)
+HEAD_ROWS: Final = (*FACE_ROWS, *range(489, 500))  # their mean is the origin after normalisation
+
+ROWS: Final = (*FACE_ROWS, *LEFT_HAND_ROWS, *POSE_ROWS, *RIGHT_HAND_ROWS)  # ascending
+NUM_LANDMARKS: Final = len(ROWS)
+
+_MIRRORED_ROWS: Final = (
+    *zip(LEFT_HAND_ROWS, RIGHT_HAND_ROWS, strict=True),
+    *((489 + left, 489 + left + right) for left, right in ((1, 3), (2, 3), (3, 3))),
+    *((489 + left, 489 + left + 1) for left in (7, 9, 11, 13, 15)),
+    *((33, 263), (133, 362), (159, 386), (145, 374), (157, 384), (161, 388), (154, 381), (163, 390)),
+    *((81, 311), (95, 324), (178, 402), (191, 415)),
+)
+
+
+def positions(rows: tuple[int, ...]) -> np.ndarray:
+    """Positions among the 85 of the given rows of a frame: int64 [len(rows)]."""
+    place = {row: position for position, row in enumerate(ROWS)}
+    return np.array([place[row] for row in rows], dtype=np.int64)
+
+
+def _mirror() -> np.ndarray:
+    mirror = np.arange(NUM_LANDMARKS)
+    for left, right in _MIRRORED_ROWS:
+        i, j = positions((left, right))
+        mirror[i], mirror[j] = j, i
+    return mirror
+
+
+LEFT_HAND: Final = positions(LEFT_HAND_ROWS)
+RIGHT_HAND: Final = positions(RIGHT_HAND_ROWS)
+FACE: Final = positions(FACE_ROWS)
+LIPS: Final = positions(LIP_ROWS)
+POSE: Final = positions(POSE_ROWS)
+HEAD: Final = positions(HEAD_ROWS)
+MIRROR: Final = _mirror()  # frames[:, MIRROR] is the mirror image's landmark order
