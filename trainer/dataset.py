@@ -6,7 +6,7 @@ through the page cache.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -15,7 +15,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from trainer import augment
+from trainer.augment import ranges
 from trainer.cli import UserError
+from trainer.config import TrainConfig
 from trainer.landmarks import NUM_LANDMARKS, ROWS
 
 FORMAT_VERSION: Final = 1
@@ -132,23 +135,92 @@ def fingerprint(manifest: dict[str, Any]) -> str:
     return f"{hashes[FRAMES][:32]}{hashes[SEQUENCES][:32]}"
 
 
+def resize_indices(length: int, target: int) -> np.ndarray:
+    """Source frames of a nearest-neighbour resize from ``length`` to ``target`` frames: int64 [target].
+
+    Frame i comes from floor(i * length / target), as in TensorFlow's and PyTorch's nearest resize.
+    """
+    return np.arange(target) * length // target
+
+
 @dataclass(frozen=True)
 class Batch:
     """Sequences end to end, without padding."""
 
     frames: torch.Tensor
-    """float32 [total_frames, 85, 2]"""
+    """float32 [sum of lengths, 85, 2]"""
     lengths: np.ndarray
-    """int64 [batch]; their sum is total_frames"""
+    """int64 [batch]"""
     labels: torch.Tensor
     """int64 [batch]"""
     partner_labels: torch.Tensor
-    """int64 [batch], the sign that mixup mixed in"""
+    """int64 [batch], the sign that mixup mixed in; the own one where nothing was"""
     weights: torch.Tensor
-    """float32 [batch], mixup's share of the sequence's own sign; 1 where nothing was mixed in"""
+    """float32 [batch], the own sign's share of the loss; 1 where nothing was mixed in"""
 
 
-def concatenate(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Sequences [n_i, 85, 2] -> (float32 [sum n_i, 85, 2], int64 lengths)."""
-    lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
-    return np.concatenate(sequences), lengths
+class Batches:
+    """Makes the batches of a training run and of its validation, on the device where the model is."""
+
+    def __init__(self, dataset: PackedDataset, config: TrainConfig, device: torch.device) -> None:
+        """On a GPU the frames are copied there once; on CPU they stay in the memory map."""
+        self.dataset = dataset
+        self.config = config
+        self.device = device
+        self.train_indices, self.val_indices = dataset.split(config.num_folds, config.fold)
+        passes = -(-len(self.train_indices) // config.batch_size)
+        self.steps_per_epoch = config.steps_per_epoch or passes
+        self._resident = torch.from_numpy(np.array(dataset.frames)).to(device) if device.type != "cpu" else None
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Augmented training batches of an epoch counted from 0. They depend on the seed and the epoch alone.
+
+        Every sequence comes once before any comes again, so an epoch of one pass repeats only as many as fill
+        its last batch.
+        """
+        rng = np.random.default_rng((self.config.seed, epoch))
+        needed = self.steps_per_epoch * self.config.batch_size
+        passes = -(-needed // len(self.train_indices))
+        order = np.concatenate([rng.permutation(self.train_indices) for _ in range(passes)])
+        for begin in range(0, needed, self.config.batch_size):
+            yield self._training_batch(order[begin : begin + self.config.batch_size], rng)
+
+    def _training_batch(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
+        longest = self.config.model.max_frames
+        full, labels = self.dataset.lengths[chosen], self.dataset.labels[chosen]
+        lengths = np.minimum(full, longest)
+        starts = self.dataset.starts[chosen] + rng.integers(0, full - lengths + 1)
+        frames = self._gather(ranges(starts, lengths))
+        frames = augment.mirror(frames, lengths, self.config.mirror_probability, rng)
+        partner_labels, weights = labels, np.ones(len(chosen), dtype=np.float32)
+        if self.config.mixup_alpha > 0:
+            mixed = augment.mixup(frames, lengths, self.config.mixup_alpha, rng)
+            frames, lengths, weights = mixed.frames, mixed.lengths, mixed.weights
+            partner_labels = labels[mixed.partners]
+        return Batch(frames, lengths, self._to(labels), self._to(partner_labels), self._to(weights))
+
+    def validation(self, frames_per_batch: int = 8192) -> Iterator[tuple[np.ndarray, torch.Tensor, np.ndarray]]:
+        """Held-out sequences, similar lengths together: (places int64 [batch] in ``val_indices``, frames, lengths).
+
+        Sequences over max_frames are resized to it. A batch holds about ``frames_per_batch`` frames.
+        """
+        longest = self.config.model.max_frames
+        lengths = np.minimum(self.dataset.lengths[self.val_indices], longest)
+        by_length = np.argsort(lengths, kind="stable")
+        cuts = np.flatnonzero(np.diff(np.cumsum(lengths[by_length]) // frames_per_batch)) + 1
+        for places in np.split(by_length, cuts):
+            chosen = self.val_indices[places]
+            rows = [
+                self.dataset.starts[i] + resize_indices(self.dataset.lengths[i], min(self.dataset.lengths[i], longest))
+                for i in chosen
+            ]
+            yield places, self._gather(np.concatenate(rows)), lengths[places]
+
+    def _gather(self, rows: np.ndarray) -> torch.Tensor:
+        """Frames of the dataset by row: int64 [n] -> float32 [n, 85, 2] on the device."""
+        if self._resident is None:
+            return torch.from_numpy(self.dataset.frames[rows])
+        return self._resident[self._to(rows)]
+
+    def _to(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device, non_blocking=True)

@@ -1,0 +1,23 @@
+"""Accuracy and log loss of probabilities, on arrays. Empty or ill-shaped arrays raise ValueError."""
+
+import numpy as np
+
+SMALLEST_PROBABILITY = 1e-7  # about half the smallest positive float16: keeps the log of a stored zero finite
+
+
+def accuracy(probs: np.ndarray, labels: np.ndarray) -> float:
+    """Share of rows whose largest probability is the label's: probs [n, signs], labels [n]."""
+    _check(probs, labels)
+    return float(np.mean(probs.argmax(axis=1) == labels))
+
+
+def log_loss(probs: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of -log(probability of the label), in nats: probs [n, signs], labels [n]."""
+    _check(probs, labels)
+    chosen = probs[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.maximum(chosen, SMALLEST_PROBABILITY)).mean())
+
+
+def _check(probs: np.ndarray, labels: np.ndarray) -> None:
+    if probs.ndim != 2 or labels.shape != probs.shape[:1] or len(labels) == 0:
+        raise ValueError(f"probs [n, signs] and labels [n] with n >= 1 expected, not {probs.shape} and {labels.shape}")

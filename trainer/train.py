@@ -1,0 +1,273 @@
+"""Train one model on a packed dataset.
+
+    python -m trainer.train --data PACKED --out DIR --num-heads 2 --num-layers 6 --epochs 30
+
+Every field of TrainConfig is an option. Interrupted, the same command goes on from the last epoch and ends,
+on CPU, with the very weights that an undisturbed run ends with.
+"""
+
+import argparse
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from trainer import cli
+from trainer.config import ModelConfig, TrainConfig
+from trainer.dataset import Batch, Batches, PackedDataset
+from trainer.metrics import accuracy, log_loss
+from trainer.model import SignClassifier
+from trainer.optimizer import Lion, cosine, decay_groups, ema_, ema_decay
+from trainer.rundir import EpochMetrics, Result, RunDir
+
+DROPOUT_STREAM = 1  # dropout of an epoch draws from (seed, epoch, 1); its batches from (seed, epoch)
+
+
+class TrainingDiverged(Exception):
+    """The loss became NaN or infinite. The message says when."""
+
+
+def train(
+    config: TrainConfig,
+    dataset: PackedDataset,
+    run: RunDir,
+    *,
+    report: Callable[[EpochMetrics], None] | None = None,
+    device: str = "cpu",
+) -> Result:
+    """Train a model, from its last checkpoint if ``run`` has one, and leave everything about it in ``run``.
+
+    ``report`` is called after every epoch, when its checkpoint is on disk; what it raises ends the training and
+    passes through. A finished run returns its result at once. On CPU, torch's current number of threads is used.
+    Raises UserError if ``run`` holds another configuration or ``dataset`` does not fit, TrainingDiverged
+    if the loss is NaN or infinite.
+    """
+    _claim(run, config, dataset)
+    if run.is_done:
+        return run.read_result()
+
+    place = torch.device(device)
+    precision = resolve_precision(config.precision, place)
+    batches = Batches(dataset, config, place)
+    labels = dataset.labels[batches.val_indices]
+    model = SignClassifier(config.model, torch.Generator().manual_seed(config.seed)).to(place)
+    ema_model = copy.deepcopy(model).requires_grad_(False)
+    optimizer = Lion(decay_groups(model, config.weight_decay))
+    start, seconds = _restore(run, model, ema_model, optimizer)
+
+    for epoch in range(start, config.epochs):
+        began = time.perf_counter()
+        train_loss, learning_rate = _train_epoch(model, ema_model, optimizer, batches, epoch, precision)
+        trained = time.perf_counter()
+        val_probs = predict(ema_model, batches)
+        ended = time.perf_counter()
+        seconds += ended - began
+        metrics = EpochMetrics(
+            epoch=epoch + 1,
+            train_loss=train_loss,
+            val_accuracy=accuracy(val_probs, labels),
+            val_log_loss=log_loss(val_probs, labels),
+            learning_rate=learning_rate,
+            seconds=ended - began,
+            sequences_per_second=batches.steps_per_epoch * config.batch_size / (trained - began),
+        )
+        run.append_metrics(metrics)
+        run.write_checkpoint(_tensors(model, ema_model, optimizer), {"epochs": epoch + 1, "seconds": seconds})
+        if report is not None:
+            report(metrics)
+
+    run.write_weights(ema_model.state_dict())
+    val_probs = predict(ema_model, batches)
+    run.write_val_probs(val_probs)
+    result = Result(
+        val_accuracy=accuracy(val_probs, labels),
+        val_log_loss=log_loss(val_probs, labels),
+        epochs=config.epochs,
+        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        seconds=seconds,
+        precision=precision,
+        device=torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
+        data_fingerprint=dataset.fingerprint,
+    )
+    run.write_result(result)
+    run.remove_checkpoint()
+    return result
+
+
+def _train_epoch(
+    model: SignClassifier,
+    ema_model: SignClassifier,
+    optimizer: torch.optim.Optimizer,
+    batches: Batches,
+    epoch: int,
+    precision: str,
+) -> tuple[float, float]:
+    """One epoch, counted from 0, of optimizer steps: (mean training loss, last learning rate)."""
+    config, device = batches.config, batches.device
+    num_steps = config.epochs * batches.steps_per_epoch
+    last_learning_rate = config.learning_rate * config.final_learning_rate_ratio
+    parameters: list[torch.Tensor] = list(model.parameters())
+    averages: list[torch.Tensor] = list(ema_model.parameters())
+    rng = np.random.Generator(np.random.SFC64((config.seed, epoch, DROPOUT_STREAM)))
+    total_loss = torch.zeros((), device=device)
+    for step, batch in enumerate(batches.epoch(epoch), start=epoch * batches.steps_per_epoch):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = model(batch.frames, batch.lengths, rng)
+        loss = mixed_cross_entropy(logits, batch)
+        torch.autograd.backward(loss)
+        if config.clip_norm > 0:
+            nn.utils.clip_grad_norm_(parameters, config.clip_norm, foreach=True)
+        learning_rate = cosine(step, num_steps, config.learning_rate, last_learning_rate)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        optimizer.step()
+        optimizer.zero_grad()
+        ema_(averages, parameters, ema_decay(step, config.ema_decay))
+        total_loss += loss.detach()
+        if device.type == "cpu" and not math.isfinite(loss.item()):
+            break  # on a GPU looking would cost a synchronisation a step
+    if not math.isfinite(total_loss.item()):
+        raise TrainingDiverged(f"the loss became {total_loss.item()} in epoch {epoch + 1}")
+    return total_loss.item() / batches.steps_per_epoch, learning_rate
+
+
+def mixed_cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Mean over the batch of weight * CE(own sign) + (1 - weight) * CE(partner's sign): scalar, nats."""
+    log_probs = F.log_softmax(logits, dim=-1)
+    own = log_probs.gather(1, batch.labels[:, None])[:, 0]
+    partner = log_probs.gather(1, batch.partner_labels[:, None])[:, 0]
+    return -torch.lerp(partner, own, batch.weights).mean()
+
+
+@torch.no_grad()
+def predict(model: SignClassifier, batches: Batches) -> np.ndarray:
+    """Probabilities of the held-out sequences, in float32: [validation sequences, signs], order of ``val_indices``."""
+    probs = np.empty((len(batches.val_indices), model.config.num_signs), dtype=np.float32)
+    for places, frames, lengths in batches.validation():
+        probs[places] = F.softmax(model(frames, lengths), dim=-1).cpu().numpy()
+    return probs
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """What "auto" means on a device: bfloat16 where the hardware multiplies matrices of it, else float32."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    capabilities = torch.cpu.get_capabilities()
+    return "bfloat16" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "float32"
+
+
+def _claim(run: RunDir, config: TrainConfig, dataset: PackedDataset) -> None:
+    """Write the configuration into a new run's directory, or check that it is the one there."""
+    if config.model.num_signs != dataset.num_signs:
+        raise cli.UserError(f"{dataset.path}: has {dataset.num_signs} signs, but num_signs is {config.model.num_signs}")
+    if not (run.path / "config.json").exists():
+        run.write_config(config)
+    elif run.read_config() != config:
+        raise cli.UserError(f"{run.path}: holds a run of another configuration; choose another directory or remove it")
+
+
+def _tensors(model: nn.Module, ema_model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Every tensor that training changes, by name: weights, averages, and the optimizer's state."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"ema.{name}": tensor for name, tensor in ema_model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        tensors |= {f"optimizer.{name}.{key}": value for key, value in optimizer.state[parameter].items()}
+    return tensors
+
+
+def _restore(
+    run: RunDir, model: nn.Module, ema_model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[int, float]:
+    """Load the last checkpoint, if any, and return (epochs done, seconds they took)."""
+    checkpoint = run.read_checkpoint()
+    if checkpoint is None:
+        run.keep_metrics(0)
+        return 0, 0.0
+    tensors, state = checkpoint
+    model.load_state_dict(_under("model.", tensors))
+    ema_model.load_state_dict(_under("ema.", tensors))
+    for name, parameter in model.named_parameters():
+        optimizer.state[parameter] = {
+            key: value.to(parameter.device) for key, value in _under(f"optimizer.{name}.", tensors).items()
+        }
+    run.keep_metrics(state["epochs"])
+    return state["epochs"], state["seconds"]
+
+
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _add_fields(parser: argparse.ArgumentParser, kind: type, skipped: set[str]) -> None:
+    """One option a field of a configuration, with its type and default."""
+    hints = get_type_hints(kind)
+    for item in dataclasses.fields(kind):
+        if item.name not in skipped:
+            hint = next(iter(get_args(hints[item.name])), hints[item.name])  # int | None reads an int
+            parser.add_argument(
+                f"--{item.name.replace('_', '-')}", type=hint, default=argparse.SUPPRESS, help=f"default {item.default}"
+            )
+
+
+def _train_visibly(config: TrainConfig, dataset: PackedDataset, run: RunDir, device: str) -> Result:
+    """Train with a line an epoch and, on a terminal, a bar below them."""
+    print_line = cli.console.print
+    print_line(f"{'epoch':>6} {'train loss':>11} {'val accuracy':>13} {'val log loss':>13} {'seq/s':>7} {'seconds':>8}")
+    columns = (TextColumn("epochs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=cli.console, disable=not cli.console.is_terminal) as progress:
+        task = progress.add_task("epochs", total=config.epochs)
+
+        def report(metrics: EpochMetrics) -> None:
+            progress.update(task, completed=metrics.epoch)
+            print_line(
+                f"{metrics.epoch:>6} {metrics.train_loss:>11.4f} {metrics.val_accuracy:>13.4f} "
+                f"{metrics.val_log_loss:>13.4f} {metrics.sequences_per_second:>7.0f} {metrics.seconds:>8.1f}"
+            )
+
+        return train(config, dataset, run, report=report, device=device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m trainer.train", description="Train one model on a packed dataset.")
+    parser.add_argument("--data", type=Path, required=True, help="packed dataset, made by trainer.pack")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="directory of the run; an interrupted run in it goes on"
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, help="CPU threads; default: all cores")
+    _add_fields(parser, ModelConfig, {"num_signs"})
+    _add_fields(parser, TrainConfig, {"model"})
+    options: dict[str, Any] = vars(parser.parse_args())
+    data, out, device, threads = (options.pop(name) for name in ("data", "out", "device", "threads"))
+    if threads is not None:
+        torch.set_num_threads(threads)
+    dataset = PackedDataset.open(data)
+    try:
+        config = TrainConfig().replace(num_signs=dataset.num_signs, **options)
+    except ValueError as error:
+        raise cli.UserError(str(error)) from error
+    run = RunDir(out)
+    try:
+        result = _train_visibly(config, dataset, run, device)
+    except TrainingDiverged as error:
+        raise cli.UserError(f"{error}; try a lower --learning-rate") from error
+    cli.console.print(
+        f"{out}: {result.num_parameters:,} parameters, accuracy {result.val_accuracy:.4f} and log loss "
+        f"{result.val_log_loss:.4f} on the held-out participants, {result.seconds:.0f} s "
+        f"({result.precision}, {result.device})"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
