@@ -16,6 +16,19 @@ def _check(condition: bool, name: str, value: object, rule: str) -> None:
         raise ValueError(f"{name} must be {rule}, not {value!r}")
 
 
+def _check_types(config: "ModelConfig | TrainConfig") -> None:
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        kind: Any = int | float if item.type is float else item.type
+        fits = isinstance(value, kind) and (item.type is bool or not isinstance(value, bool))
+        _check(fits, item.name, value, f"of type {getattr(item.type, '__name__', item.type)}")
+
+
+def _check_at_least(config: "ModelConfig | TrainConfig", least: int, *names: str) -> None:
+    for name in names:
+        _check(getattr(config, name) >= least, name, getattr(config, name), f"an integer of at least {least}")
+
+
 def _from_fields(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     known = {item.name for item in dataclasses.fields(kind)}
     unknown = sorted(set(values) - known)
@@ -40,14 +53,8 @@ class ModelConfig:
     """Longest sequence the positions cover; longer ones are cropped in training, resized in evaluation."""
 
     def __post_init__(self) -> None:
-        for name in ("num_heads", "num_layers", "num_signs", "max_frames"):
-            value = getattr(self, name)
-            _check(
-                isinstance(value, int) and not isinstance(value, bool) and value >= 1,
-                name,
-                value,
-                "an integer of at least 1",
-            )
+        _check_types(self)
+        _check_at_least(self, 1, "num_heads", "num_layers", "num_signs", "max_frames")
         _check(0 <= self.dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
 
     @property
@@ -97,15 +104,9 @@ class TrainConfig:
     """Seed of initial weights, order of sequences, augmentation and dropout."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "num_folds"):
-            value = getattr(self, name)
-            least = 2 if name == "num_folds" else 1
-            _check(
-                isinstance(value, int) and not isinstance(value, bool) and value >= least,
-                name,
-                value,
-                f"an integer of at least {least}",
-            )
+        _check_types(self)
+        _check_at_least(self, 1, "epochs", "batch_size")
+        _check_at_least(self, 2, "num_folds")
         _check(
             self.steps_per_epoch is None or self.steps_per_epoch >= 1,
             "steps_per_epoch",

@@ -1,0 +1,106 @@
+import dataclasses
+import json
+import math
+from typing import Any
+
+import pytest
+
+from trainer.config import ModelConfig, TrainConfig
+
+
+def test_json_holds_every_field_and_reads_back() -> None:
+    config = TrainConfig(model=ModelConfig(num_heads=6, dropout=0.25), steps_per_epoch=7, learning_rate=3e-5)
+    values = json.loads(json.dumps(config.to_json(), allow_nan=False))
+    assert set(values) == {item.name for item in dataclasses.fields(TrainConfig)}
+    assert set(values["model"]) == {item.name for item in dataclasses.fields(ModelConfig)}
+    assert TrainConfig.from_json(values) == config
+
+
+def test_absent_fields_take_their_defaults() -> None:
+    assert TrainConfig.from_json({}) == TrainConfig()
+    assert TrainConfig.from_json({"model": {"num_heads": 3}}) == TrainConfig(model=ModelConfig(num_heads=3))
+
+
+@pytest.mark.parametrize("values", [{"learning_rat": 1e-3}, {"model": {"heads": 2}}, {"num_heads": 2}])
+def test_unknown_keys_are_refused_by_name(values: dict[str, Any]) -> None:
+    unknown = next(iter(values["model"])) if "model" in values else next(iter(values))
+    with pytest.raises(ValueError, match=f"{unknown!r}; the fields are"):
+        TrainConfig.from_json(values)
+
+
+def test_replace_finds_the_field_in_model_or_training() -> None:
+    config = TrainConfig().replace(num_heads=5, learning_rate=1e-3)
+    assert config == TrainConfig(model=ModelConfig(num_heads=5), learning_rate=1e-3)
+    assert config.replace(model=ModelConfig(num_heads=4), num_layers=2).model == ModelConfig(num_heads=4, num_layers=2)
+    with pytest.raises(ValueError, match="unknown TrainConfig field 'heads'"):
+        config.replace(heads=2)
+    with pytest.raises(ValueError, match="num_heads must be"):
+        config.replace(num_heads=0)
+
+
+NAN = math.nan
+BAD_VALUES = {
+    "num_heads": (0, 1.5, True, "2"),
+    "num_layers": (0, 2.0),
+    "num_signs": (0,),
+    "max_frames": (0,),
+    "dropout": (-0.1, 1, NAN, "0.1"),
+    "epochs": (0, 1.5),
+    "steps_per_epoch": (0, 1.5),
+    "batch_size": (0, None),
+    "learning_rate": (0, -1e-4, math.inf, NAN, "1e-4", None),
+    "final_learning_rate_ratio": (-0.1, 1.1, NAN),
+    "weight_decay": (-1e-3, math.inf, NAN),
+    "clip_norm": (-1, math.inf, NAN),
+    "ema_decay": (-0.1, 1, NAN),
+    "mixup_alpha": (-0.1, math.inf, NAN),
+    "mirror_probability": (-0.1, 1.1, NAN),
+    "num_folds": (1, 2.5),
+    "fold": (-1, 5, 0.5),
+    "precision": ("float64", None),
+    "seed": (-1, 2**63, 0.5),
+}
+GOOD_EDGES: dict[str, tuple[Any, ...]] = {
+    "num_heads": (1,),
+    "num_layers": (1,),
+    "num_signs": (1,),
+    "max_frames": (1,),
+    "dropout": (0, 0.99),
+    "epochs": (1,),
+    "steps_per_epoch": (None, 1),
+    "batch_size": (1,),
+    "learning_rate": (1e-12, 1),
+    "final_learning_rate_ratio": (0, 1),
+    "weight_decay": (0,),
+    "clip_norm": (0,),
+    "ema_decay": (0, 0.99999),
+    "mixup_alpha": (0, 10),
+    "mirror_probability": (0, 1),
+    "num_folds": (2,),
+    "fold": (0, 4),
+    "precision": ("auto", "float32", "bfloat16"),
+    "seed": (0, 2**63 - 1),
+}
+
+
+@pytest.mark.parametrize("name", BAD_VALUES)
+def test_values_out_of_range_are_refused_by_field(name: str) -> None:
+    for value in BAD_VALUES[name]:
+        with pytest.raises(ValueError, match=rf"^{name} must be .*, not "):
+            TrainConfig().replace(**{name: value})
+    for value in GOOD_EDGES[name]:
+        TrainConfig().replace(**{name: value})
+
+
+def test_every_field_has_its_range_tested() -> None:
+    fields = {item.name for kind in (ModelConfig, TrainConfig) for item in dataclasses.fields(kind)} - {"model"}
+    assert set(BAD_VALUES) == set(GOOD_EDGES) == fields
+
+
+@pytest.mark.parametrize(("num_heads", "ffn_width"), [(1, 256), (2, 512), (3, 512), (4, 768), (6, 1024), (8, 1536)])
+def test_widths_follow_llama(num_heads: int, ffn_width: int) -> None:
+    # LLaMA's own arithmetic: int(2 * 4d / 3), rounded up to a multiple of 256
+    config = ModelConfig(num_heads=num_heads)
+    hidden = int(2 * 4 * config.width / 3)
+    assert config.width == 64 * num_heads
+    assert config.ffn_width == ffn_width == 256 * ((hidden + 255) // 256)
