@@ -2,7 +2,7 @@
 
 import numpy as np
 
-SMALLEST_PROBABILITY = 1e-7  # about half the smallest positive float16: keeps the log of a stored zero finite
+SMALLEST_PROBABILITY = 2.0**-25  # half the smallest positive float16: keeps the log of a stored zero finite
 
 
 def accuracy(probs: np.ndarray, labels: np.ndarray) -> float:

@@ -90,8 +90,8 @@ class RunDir:
         path = self.path / METRICS
         if not path.exists():
             return []
-        lines = path.read_text().split("\n")[:-1]  # a whole line ends in a newline
         try:
+            lines = path.read_text().split("\n")[:-1]  # a whole line ends in a newline
             return [EpochMetrics(**json.loads(line)) for line in lines]
         except (TypeError, ValueError) as error:
             raise UserError(f"{path}: {error}") from error
@@ -144,7 +144,7 @@ class RunDir:
         """float16 [validation sequences, signs], memory-mapped."""
         try:
             probs: np.ndarray = np.load(self.path / VAL_PROBS, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise UserError(f"{self.path / VAL_PROBS}: cannot be read ({error})") from error
         return probs
 

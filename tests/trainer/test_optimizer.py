@@ -1,0 +1,106 @@
+import itertools
+import math
+from collections.abc import Iterable
+
+import lion_pytorch
+import pytest
+import torch
+from torch import nn
+
+from trainer.config import ModelConfig
+from trainer.model import SignClassifier
+from trainer.optimizer import Lion, cosine, decay_groups, ema_, ema_decay
+
+SHAPES = [(5, 3), (7,), (1, 4), (2, 2), (1,)]
+
+
+def parameters() -> list[nn.Parameter]:
+    generator = torch.Generator().manual_seed(0)
+    return [nn.Parameter(torch.randn(shape, generator=generator)) for shape in SHAPES]
+
+
+def groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, object]]:
+    parameters = list(parameters)
+    matrices = {"params": [item for item in parameters if item.ndim >= 2], "weight_decay": 0.1}
+    return [matrices, {"params": [item for item in parameters if item.ndim < 2], "weight_decay": 0.0}]
+
+
+def test_lion_equals_lion_pytorch_step_for_step() -> None:
+    ours, theirs = parameters(), parameters()
+    lion = Lion(groups(ours))
+    reference = lion_pytorch.Lion(groups(theirs), lr=1.0, betas=(0.9, 0.99))
+    generator = torch.Generator().manual_seed(1)
+    for step in range(50):
+        for group in [*lion.param_groups, *reference.param_groups]:
+            group["lr"] = cosine(step, 50, 1e-2, 1e-3)
+        for index, (own, other) in enumerate(zip(ours, theirs, strict=True)):
+            gradient = torch.randn(own.shape, generator=generator) * 10.0 ** (index - 2)
+            gradient[gradient.abs() < 0.1 * 10.0 ** (index - 2)] = 0  # where the sign must be 0
+            own.grad = None if (step, index) == (3, 1) else gradient
+            other.grad = None if (step, index) == (3, 1) else gradient.clone()
+        lion.step()
+        reference.step()
+        for own, other in zip(ours, theirs, strict=True):
+            assert torch.equal(own, other)
+            assert torch.equal(lion.state[own]["momentum"], reference.state[other]["exp_avg"])
+
+
+def test_lion_passes_a_closure_on() -> None:
+    parameter = nn.Parameter(torch.ones(2))
+    lion = Lion([{"params": [parameter], "lr": 0.25}])
+
+    def closure() -> torch.Tensor:
+        loss = parameter.square().sum()
+        loss.backward()
+        return loss
+
+    assert lion.step(closure).item() == 2
+    assert parameter.tolist() == [0.75, 0.75]
+
+
+def test_decay_is_on_matrices_only_and_every_parameter_is_in_one_group() -> None:
+    model = SignClassifier(ModelConfig(num_heads=1, num_layers=2, num_signs=3))
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    decaying, still = decay_groups(model, 0.25)
+    assert (decaying["weight_decay"], still["weight_decay"]) == (0.25, 0.0)
+    assert sorted(names[p] for p in [*decaying["params"], *still["params"]]) == sorted(names.values())
+    expected = {name for name in names.values() if name.endswith("norm.weight") or name in ("cls", "head.bias")}
+    assert {names[parameter] for parameter in still["params"]} == expected
+
+
+def test_cosine_goes_from_the_first_to_the_last_learning_rate() -> None:
+    rates = [cosine(step, 1001, 1e-4, 1e-5) for step in range(1001)]
+    assert rates[0] == pytest.approx(1e-4, rel=1e-12)
+    assert rates[-1] == pytest.approx(1e-5, rel=1e-12)
+    assert rates[500] == pytest.approx(5.5e-5, rel=1e-12)
+    assert rates[250] == pytest.approx(1e-5 + 9e-5 * (2 + math.sqrt(2)) / 4, rel=1e-12)
+    assert all(earlier > later for earlier, later in itertools.pairwise(rates))
+    assert cosine(0, 1, 1e-4, 1e-5) == pytest.approx(1e-4)
+
+
+def test_cosine_equals_pytorchs_scheduler() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1e-4)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=39, eta_min=1e-5)
+    for step in range(40):
+        assert cosine(step, 40, 1e-4, 1e-5) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_ema_decay_is_ramped() -> None:
+    assert [ema_decay(n, 0.9999) for n in (0, 1, 8)] == [1 / 10, 2 / 11, 9 / 18]
+    assert ema_decay(89_988, 0.9999) < 0.9999
+    assert ema_decay(89_990, 0.9999) == ema_decay(10**9, 0.9999) == 0.9999
+    assert ema_decay(100, 0.0) == 0.0
+
+
+def test_ema_equals_a_plain_loop() -> None:
+    averages, expected = ([p.detach().clone() for p in parameters()] for _ in range(2))
+    generator = torch.Generator().manual_seed(2)
+    for step in range(30):
+        weights = [torch.randn(shape, generator=generator) for shape in SHAPES]
+        ema_(averages, weights, ema_decay(step, 0.9999))
+        decay = min(0.9999, (1 + step) / (10 + step))
+        expected = [decay * old + (1 - decay) * new for old, new in zip(expected, weights, strict=True)]
+    for average, wanted in zip(averages, expected, strict=True):
+        torch.testing.assert_close(average, wanted, rtol=1e-5, atol=1e-6)

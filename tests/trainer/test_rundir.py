@@ -1,0 +1,205 @@
+import dataclasses
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from trainer.cli import UserError
+from trainer.config import TrainConfig
+from trainer.rundir import EpochMetrics, Result, RunDir
+
+RESULT = Result(
+    val_accuracy=0.75,
+    val_log_loss=0.9,
+    epochs=2,
+    num_parameters=123,
+    seconds=4.5,
+    precision="float32",
+    device="cpu",
+    data_fingerprint="ab12",
+)
+
+
+def metrics(epoch: int) -> EpochMetrics:
+    return EpochMetrics(
+        epoch=epoch,
+        train_loss=1 / 3 + epoch,
+        val_accuracy=0.5,
+        val_log_loss=1.25,
+        learning_rate=1e-4,
+        seconds=0.1,
+        sequences_per_second=100.0,
+    )
+
+
+def test_everything_written_reads_back(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "deep" / "run")
+    config = TrainConfig(learning_rate=3e-4).replace(num_heads=3)
+    weights = {"a": torch.randn(3, 2), "b": torch.randn(4).bfloat16(), "c": torch.randn(6).view(2, 3).T}
+    probs = np.array([[0.25, 0.75], [1.0, 0.0]], dtype=np.float32)
+    run.write_config(config)
+    run.append_metrics(metrics(1))
+    run.append_metrics(metrics(2))
+    run.write_checkpoint({"model.a": weights["a"]}, {"epochs": 2, "seconds": 0.1 + 0.2})
+    run.write_weights(weights)
+    run.write_val_probs(probs)
+    assert not run.is_done
+    run.write_result(RESULT)
+
+    assert run.is_done
+    assert run.read_config() == config
+    assert run.read_metrics() == [metrics(1), metrics(2)]
+    checkpoint = run.read_checkpoint()
+    assert checkpoint is not None
+    assert torch.equal(checkpoint[0]["model.a"], weights["a"])
+    assert checkpoint[1] == {"epochs": 2, "seconds": 0.1 + 0.2}
+    read = run.read_weights()
+    assert {name: tensor.dtype for name, tensor in read.items()} == dict.fromkeys("abc", torch.float32)
+    assert all(torch.equal(read[name], weights[name].float()) for name in weights)
+    assert run.read_val_probs().dtype == np.float16
+    np.testing.assert_array_equal(run.read_val_probs(), probs)
+    assert run.read_result() == RESULT
+    run.remove_checkpoint()
+    assert run.read_checkpoint() is None
+
+
+def test_formats_are_open_ones(tmp_path: Path) -> None:
+    """Others read the directory without this package: JSON, npy and safetensors under the names of the design."""
+    run = RunDir(tmp_path)
+    run.write_config(TrainConfig())
+    run.append_metrics(metrics(1))
+    run.write_weights({"a": torch.ones(2)})
+    run.write_val_probs(np.ones((3, 2)))
+    run.write_result(RESULT)
+    assert json.loads((tmp_path / "config.json").read_text())["model"]["num_heads"] == 2
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == dataclasses.asdict(metrics(1))
+    assert safetensors.torch.load_file(tmp_path / "weights.safetensors")["a"].tolist() == [1, 1]
+    assert np.load(tmp_path / "val_probs.npy", allow_pickle=False).tolist() == [[1, 1]] * 3
+    assert json.loads((tmp_path / "done.json").read_text())["val_accuracy"] == 0.75
+
+
+WRITERS: dict[str, Callable[[RunDir], None]] = {
+    "config.json": lambda run: run.write_config(TrainConfig()),
+    "checkpoint.safetensors": lambda run: run.write_checkpoint({"a": torch.zeros(5)}, {"epochs": 1}),
+    "weights.safetensors": lambda run: run.write_weights({"a": torch.zeros(5)}),
+    "val_probs.npy": lambda run: run.write_val_probs(np.zeros((2, 2))),
+    "done.json": lambda run: run.write_result(RESULT),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_file_is_replaced_whole_or_not_at_all(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunDir(tmp_path)
+    WRITERS[name](run)
+    (tmp_path / name).write_bytes(b"the former content")
+
+    def full_disk(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        WRITERS[name](run)
+    assert (tmp_path / name).read_bytes() == b"the former content"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+READERS: dict[str, Callable[[RunDir], Any]] = {
+    "config.json": RunDir.read_config,
+    "metrics.jsonl": RunDir.read_metrics,
+    "checkpoint.safetensors": RunDir.read_checkpoint,
+    "weights.safetensors": RunDir.read_weights,
+    "val_probs.npy": RunDir.read_val_probs,
+    "done.json": RunDir.read_result,
+}
+BROKEN = {
+    "empty": b"",
+    "noise": bytes(range(256)) + b"\n",
+    "a list": b"[1, 2]\n",
+    "wrong fields": b'{"wrong": 1}\n',
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("name", READERS)
+def test_a_broken_file_is_named(name: str, kind: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(BROKEN[kind])
+    if (name, kind) == ("metrics.jsonl", "empty"):
+        assert RunDir(tmp_path).read_metrics() == []
+        return
+    with pytest.raises(UserError, match=name.replace(".", r"\.")):
+        READERS[name](RunDir(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "weights.safetensors", "val_probs.npy"])
+def test_a_truncated_file_is_named(name: str, tmp_path: Path) -> None:
+    WRITERS[name](RunDir(tmp_path))
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) - 3])
+    with pytest.raises(UserError, match=name.replace(".", r"\.")):
+        READERS[name](RunDir(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["config.json", "weights.safetensors", "val_probs.npy", "done.json"])
+def test_an_absent_file_is_named(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=name.replace(".", r"\.")):
+        READERS[name](RunDir(tmp_path))
+
+
+class Exploit:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_nothing_is_unpickled(name: str, tmp_path: Path) -> None:
+    proof, path = tmp_path / "unpickled", tmp_path / name
+    if name == "val_probs.npy":
+        np.save(path, np.array([Exploit(proof)], dtype=object), allow_pickle=True)
+    else:
+        path.write_bytes(pickle.dumps(Exploit(proof)) + b"\n")
+    with pytest.raises(UserError):
+        READERS[name](RunDir(tmp_path))
+    assert not proof.exists()
+
+
+def test_a_half_written_metrics_line_is_left_out(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    for epoch in (1, 2, 3):
+        run.append_metrics(metrics(epoch))
+    whole = (tmp_path / "metrics.jsonl").read_bytes()
+    last_line = whole.rindex(b"\n", 0, -1) + 1
+    for end in (last_line, last_line + 1, len(whole) - 1):
+        (tmp_path / "metrics.jsonl").write_bytes(whole[:end])
+        assert run.read_metrics() == [metrics(1), metrics(2)]
+    run.keep_metrics(1)
+    run.append_metrics(metrics(2))
+    assert run.read_metrics() == [metrics(1), metrics(2)]
+
+
+def test_a_broken_metrics_line_before_the_last_is_an_error(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.append_metrics(metrics(1))
+    content = (tmp_path / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text(content[:40] + "\n" + content)
+    with pytest.raises(UserError, match=r"metrics\.jsonl"):
+        run.read_metrics()
+
+
+def test_nan_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        RunDir(tmp_path).append_metrics(dataclasses.replace(metrics(1), train_loss=float("nan")))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        RunDir(tmp_path).write_result(dataclasses.replace(RESULT, val_log_loss=float("inf")))
+    assert not RunDir(tmp_path).is_done
