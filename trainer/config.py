@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 HEAD_DIM = 64  # channels an attention head, in every model of the recipe
+ROTARY_THETA = 10_000.0
+NORM_EPS = 1e-5
 
 
 def _check(condition: bool, name: str, value: object, rule: str) -> None:

@@ -11,12 +11,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from trainer.attention import Packing, attend
-from trainer.config import HEAD_DIM, ModelConfig
+from trainer.config import NORM_EPS, ModelConfig
 from trainer.dropout import Dropout
+from trainer.fused import rms_norm, swiglu
 from trainer.landmarks import NUM_LANDMARKS
 
-NORM_EPS = 1e-5
-ROTARY_THETA = 10_000.0
 INIT_STD = 0.02
 
 
@@ -27,52 +26,45 @@ class RMSNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
 
+    def forward(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """[n, width] float32 -> [n, width] of ``dtype``."""
+        return rms_norm(x, self.weight, NORM_EPS, dtype)
+
+
+class Linear(nn.Linear):
+    """Multiplies in the dtype of its input; without a bias."""
+
+    def __init__(self, in_width: int, out_width: int) -> None:
+        super().__init__(in_width, out_width, bias=False)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, NORM_EPS)
+        return F.linear(x, self.weight.to(x.dtype))
 
 
 class Block(nn.Module):
-    """Pre-norm attention, then pre-norm SwiGLU (Shazeer 2020, arXiv:2002.05202), each added to the residual stream."""
+    """Pre-norm attention, then pre-norm SwiGLU (Shazeer 2020, arXiv:2002.05202), each added to the residual stream.
+
+    The residual stream stays in float32; ``dtype`` is what matrix products are computed in.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.num_heads = config.num_heads
         self.attention_norm = RMSNorm(config.width)
-        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
-        self.out = nn.Linear(config.width, config.width, bias=False)
+        self.qkv = Linear(config.width, 3 * config.width)
+        self.out = Linear(config.width, config.width)
         self.ffn_norm = RMSNorm(config.width)
-        self.gate_up = nn.Linear(config.width, 2 * config.ffn_width, bias=False)
-        self.down = nn.Linear(config.ffn_width, config.width, bias=False)
+        self.gate_up = Linear(config.width, 2 * config.ffn_width)
+        self.down = Linear(config.ffn_width, config.width)
 
-    def forward(self, x: torch.Tensor, packing: Packing, rotary: "Rotary", dropout: Dropout) -> torch.Tensor:
-        """[num_tokens, width] -> [num_tokens, width]"""
-        qkv = rotary(self.qkv(self.attention_norm(x)), self.num_heads)
-        x = x + dropout(self.out(attend(qkv, packing, self.num_heads, dropout)))
-        gate, up = self.gate_up(self.ffn_norm(x)).chunk(2, dim=-1)
-        return x + dropout(self.down(F.silu(gate) * up))
-
-
-class Rotary:
-    """Rotates pairs of query and key channels by an angle that grows with position (Su et al. 2021, arXiv:2104.09864).
-
-    Channel j of a head's first half and channel j of its second half are a pair, with angle
-    position * theta^(-j / 32): LLaMA's embedding up to an order of the channels.
-    """
-
-    def __init__(self, positions: torch.Tensor) -> None:
-        """positions int64 [num_tokens]"""
-        half = HEAD_DIM // 2
-        frequencies = ROTARY_THETA ** (-torch.arange(half, device=positions.device, dtype=torch.float32) / half)
-        angles = positions[:, None] * frequencies
-        self.cos, self.sin = angles.cos()[:, None], angles.sin()[:, None]
-
-    def __call__(self, qkv: torch.Tensor, num_heads: int) -> torch.Tensor:
-        """[num_tokens, 3 * width] -> the same with queries and keys rotated, values as they are."""
-        heads = qkv.view(len(qkv), 3 * num_heads, HEAD_DIM)
-        first, second = heads[:, : 2 * num_heads].chunk(2, dim=-1)
-        cos, sin = self.cos.to(qkv.dtype), self.sin.to(qkv.dtype)
-        rotated = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-        return torch.cat((rotated, heads[:, 2 * num_heads :]), dim=1).view_as(qkv)
+    def forward(
+        self, x: torch.Tensor, packing: Packing, dropout: Dropout, dtype: torch.dtype, first_only: bool
+    ) -> torch.Tensor:
+        """[num_tokens, width] -> the same; with ``first_only`` the first tokens' rows alone, [batch, width]."""
+        attended = attend(self.qkv(self.attention_norm(x, dtype)), packing, dropout, first_only)
+        if first_only:
+            x = x[packing.first]
+        x = x + dropout(self.out(attended))
+        return x + dropout(self.down(swiglu(self.gate_up(self.ffn_norm(x, dtype)))))
 
 
 class SignClassifier(nn.Module):
@@ -82,7 +74,7 @@ class SignClassifier(nn.Module):
         """Weights come from ``generator``, or from torch's global one."""
         super().__init__()
         self.config = config
-        self.embed = nn.Linear(2 * NUM_LANDMARKS, config.width, bias=False)
+        self.embed = Linear(2 * NUM_LANDMARKS, config.width)
         self.positions = nn.Parameter(torch.empty(config.max_frames, config.width))
         self.cls = nn.Parameter(torch.empty(config.width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
@@ -104,25 +96,27 @@ class SignClassifier(nn.Module):
                 nn.init.normal_(parameter, std=std, generator=generator)
 
     def forward(
-        self, frames: torch.Tensor, lengths: np.ndarray, rng: np.random.Generator | None = None
+        self,
+        frames: torch.Tensor,
+        lengths: np.ndarray,
+        rng: np.random.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> torch.Tensor:
         """Logits float32 [batch, num_signs] of frames float32 [sum of lengths, 85, 2], lengths int64 [batch].
 
-        ``rng`` draws dropout; without it nothing is dropped. Raises ValueError if a sequence is longer than
-        max_frames or empty.
+        ``rng`` draws dropout; without it nothing is dropped. Matrix products are computed in ``dtype``, float32 or
+        bfloat16. Only the CLS token is read out, so the last block computes only its row. Raises ValueError if a
+        sequence is longer than max_frames or empty.
         """
-        if lengths.max() > self.config.max_frames:
-            raise ValueError(
-                f"a sequence of {lengths.max()} frames is longer than max_frames = {self.config.max_frames}"
-            )
+        if len(lengths) == 0 or lengths.min() < 1 or lengths.max() > self.config.max_frames:
+            raise ValueError(f"every sequence must have 1 to {self.config.max_frames} frames, not {lengths}")
         packing = Packing(lengths + 1, frames.device)  # CLS stands before the first frame
-        is_frame = packing.positions > 0
         dropout = Dropout(self.config.dropout, rng)
-        tokens = self.embed(frames.flatten(1)) + self.positions[packing.positions[is_frame] - 1]
-        x = self.cls.expand(packing.num_tokens, -1).to(tokens.dtype).clone()
-        x[is_frame] = tokens
-        rotary = Rotary(packing.positions)
-        for block in self.blocks:
-            x = block(x, packing, rotary, dropout)
-        logits: torch.Tensor = self.head(self.norm(x[packing.first])).float()
+        places = torch.from_numpy(np.arange(len(frames)) + np.repeat(np.arange(1, len(lengths) + 1), lengths))
+        places = places.to(frames.device)
+        tokens = self.embed(frames.flatten(1).to(dtype)) + self.positions[packing.positions[places] - 1]
+        x = self.cls.repeat(packing.num_tokens, 1).index_copy(0, places, tokens)
+        for index, block in enumerate(self.blocks, start=1):
+            x = block(x, packing, dropout, dtype, first_only=index == len(self.blocks))
+        logits: torch.Tensor = self.head(self.norm(x, torch.float32))
         return logits

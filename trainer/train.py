@@ -57,6 +57,7 @@ def train(
 
     place = torch.device(device)
     precision = resolve_precision(config.precision, place)
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     batches = Batches(dataset, config, place)
     labels = dataset.labels[batches.val_indices]
     model = SignClassifier(config.model, torch.Generator().manual_seed(config.seed)).to(place)
@@ -66,7 +67,7 @@ def train(
 
     for epoch in range(start, config.epochs):
         began = time.perf_counter()
-        train_loss, learning_rate = _train_epoch(model, ema_model, optimizer, batches, epoch, precision)
+        train_loss, learning_rate = _train_epoch(model, ema_model, optimizer, batches, epoch, dtype)
         trained = time.perf_counter()
         val_probs = predict(ema_model, batches)
         ended = time.perf_counter()
@@ -109,7 +110,7 @@ def _train_epoch(
     optimizer: torch.optim.Optimizer,
     batches: Batches,
     epoch: int,
-    precision: str,
+    dtype: torch.dtype,
 ) -> tuple[float, float]:
     """One epoch, counted from 0, of optimizer steps: (mean training loss, last learning rate)."""
     config, device = batches.config, batches.device
@@ -120,9 +121,7 @@ def _train_epoch(
     rng = np.random.Generator(np.random.SFC64((config.seed, epoch, DROPOUT_STREAM)))
     total_loss = torch.zeros((), device=device)
     for step, batch in enumerate(batches.epoch(epoch), start=epoch * batches.steps_per_epoch):
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            logits = model(batch.frames, batch.lengths, rng)
-        loss = mixed_cross_entropy(logits, batch)
+        loss = mixed_cross_entropy(model(batch.frames, batch.lengths, rng, dtype), batch)
         torch.autograd.backward(loss)
         if config.clip_norm > 0:
             nn.utils.clip_grad_norm_(parameters, config.clip_norm, foreach=True)
