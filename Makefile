@@ -1,0 +1,53 @@
+# make demo and make test each set up all they need (a virtual environment in .venv) and then run.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+DEMO := results/demo
+
+.PHONY: help demo test test-slow check bench clean
+
+help:
+	@echo "make demo       search, select and ship a small ensemble on generated data (5 minutes on 2 cores)"
+	@echo "make test       run the tests (under 10 minutes on 2 cores)"
+	@echo "make test-slow  run the tests marked slow"
+	@echo "make check      formatting, lint and types"
+	@echo "make bench      run every benchmark of tests/bench"
+	@echo "make clean      remove the virtual environment and caches; results stay"
+
+$(READY): pyproject.toml constraints.txt
+	@echo "== setting up $(VENV): pinned packages from constraints.txt (about 4 GB on disk)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[submission,dev]'
+	@touch $@
+
+demo: $(READY)
+	@echo "== a generated dataset of 20 signs by 12 participants, searched with 8 trials"
+	rm -rf $(DEMO)
+	$(BIN)/python -m search.run --trials 8 --name demo --epochs 8
+	@echo "== the best ensemble under the contest's budget"
+	$(BIN)/python -m ensemble.select --budget --results $(DEMO)
+	@echo "== the submission on one sequence, run by LiteRT"
+	$(BIN)/python -m ensemble.predict $(DEMO)/ensemble/submission.zip \
+		"$$(find results/data -name '*.parquet' -path '*train_landmark_files*' | sort | head -n 1)"
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow and not cuda"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m "slow and not cuda"
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	@for file in tests/bench/[a-z]*.py; do \
+		echo "== $$file"; $(BIN)/python -m tests.bench.$$(basename $$file .py) || exit 1; done
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
