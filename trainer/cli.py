@@ -1,7 +1,7 @@
 """What every command shares: one console, errors without a traceback, and progress bars."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from time import monotonic
 from typing import NoReturn, TypeVar
 
@@ -50,7 +50,7 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:,.1f}/s" if speed else "", style="dim")
 
 
-def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+def track(items: Iterable[Item], total: int, what: str) -> Generator[Item, None, None]:
     """Yield ``items``, showing progress, rate and time left: a bar on a terminal, else a line now and then."""
     if not console.is_terminal:
         yield from _track_plainly(items, total, what)
@@ -60,7 +60,7 @@ def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         yield from progress.track(items, total=total)
 
 
-def _track_plainly(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+def _track_plainly(items: Iterable[Item], total: int, what: str) -> Generator[Item, None, None]:
     began = last = monotonic()
     for count, item in enumerate(items, start=1):
         yield item

@@ -24,9 +24,12 @@ def normalize(points: np.ndarray) -> np.ndarray:
     and pose 489-499), is subtracted from every point; nothing is scaled. A sequence with no head point at
     all keeps its coordinates. A point is missing when either coordinate is NaN. The input is left as it is.
     """
-    if points.ndim != 3 or points.shape[1:] != (NUM_LANDMARKS, 2):
-        raise ValueError(f"points must have shape [n, {NUM_LANDMARKS}, 2], not {list(points.shape)}")
-    present = ~np.isnan(points).any(axis=-1)
-    head = points[:, HEAD][present[:, HEAD]]
-    offset = head.mean(axis=0, dtype=np.float64).astype(np.float32) if len(head) else np.zeros(2, np.float32)
-    return np.where(present[..., None], points - offset, np.float32(0))
+    if points.ndim != 3 or points.shape[1:] != (NUM_LANDMARKS, 2) or points.dtype != np.float32:
+        raise ValueError(f"points must be float32 [n, {NUM_LANDMARKS}, 2], not {points.dtype} {list(points.shape)}")
+    x_and_y = np.ascontiguousarray(points).view(np.complex64)[..., 0]  # one number a point: several times faster
+    missing = np.isnan(x_and_y)
+    head = x_and_y[:, HEAD][~missing[:, HEAD]]
+    offset = head.mean(dtype=np.complex128).astype(np.complex64) if len(head) else np.complex64(0)
+    centred = x_and_y - offset
+    centred[missing] = 0
+    return centred.view(np.float32).reshape(points.shape)

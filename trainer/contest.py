@@ -1,0 +1,143 @@
+"""The contest's folder, as it is on disk: train.csv, the sign map, and parquet files of landmarks.
+
+A landmark file holds 543 rows a frame, in the order face, left hand, pose, right hand. Landmarks are taken by their
+row's place, so every file's order is verified: the encoded bytes of its type and landmark_index columns are
+compared with those of files already found right, and decoded only where they are new, which is once for each
+number of frames as a rule.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from trainer.cli import UserError
+from trainer.landmarks import NUM_LANDMARKS, NUM_ROWS, ROWS
+
+TRAIN_CSV: Final = "train.csv"
+SIGN_MAP: Final = "sign_to_prediction_index_map.json"
+GROUP_SIZES: Final = {"face": 468, "left_hand": 21, "pose": 33, "right_hand": 21}  # rows of a frame, in order
+TYPES: Final = np.repeat(list(GROUP_SIZES), list(GROUP_SIZES.values()))  # column "type" of a frame
+INDICES: Final = np.concatenate([np.arange(size) for size in GROUP_SIZES.values()])  # "landmark_index" of a frame
+
+_CSV_TYPES: Final = {
+    "path": pa.string(),
+    "participant_id": pa.int64(),
+    "sequence_id": pa.int64(),
+    "sign": pa.string(),
+}
+_ROWS: Final = np.array(ROWS)
+_verified_orders: set[bytes] = set()
+
+
+class Entry(NamedTuple):
+    """One line of train.csv."""
+
+    path: str
+    participant_id: int
+    sequence_id: int
+    sign: str
+
+
+class BadFile(Exception):
+    """A landmark file that cannot be used. The message says why, not which file."""
+
+
+def read_sign_map(source: Path) -> tuple[str, ...]:
+    """Names of the signs, in the order of their indices. Raises UserError if the map is absent or broken."""
+    path = source / SIGN_MAP
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({_brief(error)}); SOURCE must be the contest's folder") from error
+    indices = list(content.values()) if isinstance(content, dict) else []
+    if not indices or any(type(index) is not int for index in indices) or sorted(indices) != list(range(len(indices))):
+        raise UserError(f"{path}: must map each sign to an index of its own, counting from 0")
+    return tuple(sorted(content, key=content.__getitem__))
+
+
+def read_train_csv(source: Path) -> list[Entry]:
+    """Lines of train.csv, in order. Raises UserError if it is absent, broken or lacks a column."""
+    path = source / TRAIN_CSV
+    options = pyarrow.csv.ConvertOptions(column_types=_CSV_TYPES)
+    try:
+        table = pyarrow.csv.read_csv(path, convert_options=options)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read ({_brief(error)})") from error
+    for name in _CSV_TYPES:
+        if name not in table.column_names:
+            raise UserError(f"{path}: no column {name!r}; the columns must be {', '.join(_CSV_TYPES)}")
+        if table[name].null_count:
+            raise UserError(f"{path}: column {name!r} has an empty field")
+    columns = (table[name].to_pylist() for name in _CSV_TYPES)
+    return [Entry(*line) for line in zip(*columns, strict=True)]
+
+
+def read_landmarks(path: Path) -> np.ndarray:
+    """The used landmarks of one file: float32 [n, 85, 2], NaN where missing, n >= 1.
+
+    Decodes x and y alone, on the calling thread. Raises BadFile if the file is absent, not a whole parquet file,
+    empty, lacks a column, holds an infinite coordinate, or has not 543 rows a frame in the contest's order.
+    """
+    try:
+        with pa.OSFile(str(path)) as source:
+            file = pq.ParquetFile(source, pre_buffer=False)
+            num_frames = _num_frames(file)
+            _verify_order(file, source, num_frames)
+            table = file.read(["x", "y"], use_threads=False)
+    except FileNotFoundError as error:
+        raise BadFile("no such file") from error
+    except (OSError, pa.ArrowException) as error:
+        raise BadFile(f"not a readable parquet file ({_brief(error)})") from error
+    points = np.empty((num_frames, NUM_LANDMARKS, 2), np.float32)
+    with np.errstate(over="ignore"):
+        for axis, name in enumerate(("x", "y")):
+            points[..., axis] = table[name].to_numpy().reshape(num_frames, NUM_ROWS)[:, _ROWS]
+    if np.isinf(points).any():
+        raise BadFile("infinite coordinates")
+    return points
+
+
+def _num_frames(file: pq.ParquetFile) -> int:
+    schema = file.schema_arrow
+    for name in ("type", "landmark_index", "x", "y"):
+        if name not in schema.names:
+            raise BadFile(f"no column {name!r}")
+    for name in ("x", "y"):
+        if not pa.types.is_floating(schema.field(name).type):
+            raise BadFile(f"column {name!r} holds {schema.field(name).type}, not floating-point numbers")
+    num_rows: int = file.metadata.num_rows
+    if num_rows == 0:
+        raise BadFile("no frames")
+    if num_rows % NUM_ROWS:
+        raise BadFile(f"{num_rows:,} rows, not a multiple of {NUM_ROWS}")
+    return num_rows // NUM_ROWS
+
+
+def _verify_order(file: pq.ParquetFile, source: pa.NativeFile, num_frames: int) -> None:
+    """Raise BadFile unless the rows are those of whole frames in the contest's order."""
+    names = file.metadata.schema.names
+    encoded = hashlib.sha256(str(file.metadata.num_rows).encode())
+    for group in range(file.metadata.num_row_groups):
+        for name in ("type", "landmark_index"):
+            chunk = file.metadata.row_group(group).column(names.index(name))
+            start = chunk.dictionary_page_offset or chunk.data_page_offset
+            encoded.update(f"{chunk.physical_type} {chunk.compression} {chunk.total_compressed_size} ".encode())
+            encoded.update(source.read_at(chunk.total_compressed_size, start))
+    if encoded.digest() in _verified_orders:
+        return
+    table = file.read(["type", "landmark_index"], use_threads=False)
+    for name, expected in (("type", TYPES), ("landmark_index", INDICES)):
+        values = table[name].to_numpy()
+        if values.dtype.kind not in "OUiu" or (values.reshape(num_frames, NUM_ROWS) != expected).any():
+            raise BadFile(f"{name} is not in the order face, left_hand, pose, right_hand in every frame")
+    _verified_orders.add(encoded.digest())
+
+
+def _brief(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
