@@ -48,8 +48,8 @@ def train(
 
     ``report`` is called after every epoch, when its checkpoint is on disk; what it raises ends the training and
     passes through. A finished run returns its result at once. On CPU, torch's current number of threads is used.
-    Raises UserError if ``run`` holds another configuration or ``dataset`` does not fit, TrainingDiverged
-    if the loss is NaN or infinite.
+    Raises UserError if ``run`` holds another configuration or dataset or ``dataset`` does not fit, TrainingDiverged
+    if a loss or a probability is NaN or infinite.
     """
     _claim(run, config, dataset)
     if run.is_done:
@@ -63,7 +63,7 @@ def train(
     model = SignClassifier(config.model, torch.Generator().manual_seed(config.seed)).to(place)
     ema_model = copy.deepcopy(model).requires_grad_(False)
     optimizer = Lion(decay_groups(model, config.weight_decay))
-    start, seconds = _restore(run, model, ema_model, optimizer)
+    start, seconds = _restore(run, dataset, model, ema_model, optimizer)
 
     for epoch in range(start, config.epochs):
         began = time.perf_counter()
@@ -82,18 +82,26 @@ def train(
             sequences_per_second=batches.steps_per_epoch * config.batch_size / (trained - began),
         )
         run.append_metrics(metrics)
-        run.write_checkpoint(_tensors(model, ema_model, optimizer), {"epochs": epoch + 1, "seconds": seconds})
+        state = {"epochs": epoch + 1, "seconds": seconds, "data_fingerprint": dataset.fingerprint}
+        run.write_checkpoint(_tensors(model, ema_model, optimizer), state)
         if report is not None:
             report(metrics)
 
+    return _finish(run, batches, ema_model, seconds, precision)
+
+
+def _finish(run: RunDir, batches: Batches, ema_model: SignClassifier, seconds: float, precision: str) -> Result:
+    """Leave the weights, what they say of the held-out sequences, and the result, in this order."""
+    dataset, place = batches.dataset, batches.device
+    labels = dataset.labels[batches.val_indices]
     run.write_weights(ema_model.state_dict())
     val_probs = predict(ema_model, batches)
     run.write_val_probs(val_probs)
     result = Result(
         val_accuracy=accuracy(val_probs, labels),
         val_log_loss=log_loss(val_probs, labels),
-        epochs=config.epochs,
-        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        epochs=batches.config.epochs,
+        num_parameters=sum(parameter.numel() for parameter in ema_model.parameters()),
         seconds=seconds,
         precision=precision,
         device=torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
@@ -149,10 +157,15 @@ def mixed_cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
 
 @torch.no_grad()
 def predict(model: SignClassifier, batches: Batches) -> np.ndarray:
-    """Probabilities of the held-out sequences, in float32: [validation sequences, signs], order of ``val_indices``."""
+    """Probabilities of the held-out sequences, in float32: [validation sequences, signs], order of ``val_indices``.
+
+    Raises TrainingDiverged if the model's weights make one of them NaN.
+    """
     probs = np.empty((len(batches.val_indices), model.config.num_signs), dtype=np.float32)
     for places, frames, lengths in batches.validation():
         probs[places] = F.softmax(model(frames, lengths), dim=-1).cpu().numpy()
+    if not np.isfinite(probs).all():
+        raise TrainingDiverged("the probabilities of held-out sequences became nan")
     return probs
 
 
@@ -174,6 +187,13 @@ def _claim(run: RunDir, config: TrainConfig, dataset: PackedDataset) -> None:
         run.write_config(config)
     elif run.read_config() != config:
         raise cli.UserError(f"{run.path}: holds a run of another configuration; choose another directory or remove it")
+    if run.is_done:
+        _check_data(run, run.read_result().data_fingerprint, dataset)
+
+
+def _check_data(run: RunDir, fingerprint: str, dataset: PackedDataset) -> None:
+    if fingerprint != dataset.fingerprint:
+        raise cli.UserError(f"{run.path}: holds a run on another dataset; choose another directory or remove it")
 
 
 def _tensors(model: nn.Module, ema_model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -186,7 +206,7 @@ def _tensors(model: nn.Module, ema_model: nn.Module, optimizer: torch.optim.Opti
 
 
 def _restore(
-    run: RunDir, model: nn.Module, ema_model: nn.Module, optimizer: torch.optim.Optimizer
+    run: RunDir, dataset: PackedDataset, model: nn.Module, ema_model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[int, float]:
     """Load the last checkpoint, if any, and return (epochs done, seconds they took)."""
     checkpoint = run.read_checkpoint()
@@ -194,6 +214,7 @@ def _restore(
         run.keep_metrics(0)
         return 0, 0.0
     tensors, state = checkpoint
+    _check_data(run, state["data_fingerprint"], dataset)
     model.load_state_dict(_under("model.", tensors))
     ema_model.load_state_dict(_under("ema.", tensors))
     for name, parameter in model.named_parameters():
@@ -249,8 +270,14 @@ def main() -> None:
     _add_fields(parser, TrainConfig, {"model"})
     options: dict[str, Any] = vars(parser.parse_args())
     data, out, device, threads = (options.pop(name) for name in ("data", "out", "device", "threads"))
+    if threads is not None and threads < 1:
+        parser.error(f"--threads must be at least 1, not {threads}")
     if threads is not None:
         torch.set_num_threads(threads)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        parser.error(f"--device {device}: {str(error).splitlines()[0]}")
     dataset = PackedDataset.open(data)
     try:
         config = TrainConfig().replace(num_signs=dataset.num_signs, **options)
