@@ -1,8 +1,8 @@
 """Attention over packed sequences: each token sees the tokens of its own sequence, and nothing is wasted on the rest.
 
-On CPU the batch is cut into groups of sequences of similar length. A group's queries, keys and values are laid
-out as one rectangle [heads, sequences, length, 64], so that its attention is a few large matrix products.
-Padding exists only inside this file.
+On CUDA in bfloat16 the variable-length flash attention kernel does it. Elsewhere the batch is cut into groups of
+sequences of similar length, and a group's queries, keys and values are laid out as one rectangle [heads, sequences,
+length, 64], so that its attention is a few large matrix products. Padding exists only inside this file.
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,18 @@ SCALE = HEAD_DIM**-0.5
 
 
 @dataclass(frozen=True)
+class AttentionMode:
+    """Which attention is computed."""
+
+    rotary: bool = True
+    """rotate queries and keys by their positions"""
+    causal: bool = False
+    """each token sees only itself and the tokens before it"""
+    first_only: bool = False
+    """only the first token of every sequence asks; with ``causal`` it would see nothing but itself"""
+
+
+@dataclass(frozen=True)
 class Group:
     """Sequences of similar length, laid out as a rectangle of ``size`` x ``length`` slots."""
 
@@ -35,15 +47,19 @@ class Group:
     bias: torch.Tensor | None
     """float32 [size, 1, length], -inf on padding; None if all are equally long"""
 
-    def vectors(self, padded: torch.Tensor, per_slot: int) -> torch.Tensor:
-        """This group's part of an array with ``per_slot`` vectors a slot: a view [per_slot * size, length, 64]."""
-        rows = slice(self.start * per_slot, (self.start + self.size * self.length) * per_slot)
-        return padded[rows].view(-1, self.length, HEAD_DIM)
+    def queries_keys_values(
+        self, padded: torch.Tensor, heads: int, mode: AttentionMode
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Views of an array of 3 * heads vectors a slot: three [heads * size, length, 64], or one query each."""
+        rows = slice(self.start * 3 * heads, (self.start + self.size * self.length) * 3 * heads)
+        q, k, v = padded[rows].view(3, heads * self.size, self.length, HEAD_DIM)
+        return (q[:, :1] if mode.first_only else q), k, v
 
-    def first_vectors(self, padded: torch.Tensor, per_sequence: int) -> torch.Tensor:
-        """This group's part of an array with ``per_sequence`` vectors a sequence: [per_sequence * size, 1, 64]."""
-        rows = slice(self.begin * per_sequence, (self.begin + self.size) * per_sequence)
-        return padded[rows].view(-1, 1, HEAD_DIM)
+    def outputs(self, padded_out: torch.Tensor, heads: int, mode: AttentionMode) -> torch.Tensor:
+        """View of an array of ``heads`` vectors a query: [heads * size, length or 1, 64]."""
+        begin, length = (self.begin, 1) if mode.first_only else (self.start, self.length)
+        rows = slice(begin * heads, (begin + self.size * length) * heads)
+        return padded_out[rows].view(-1, length, HEAD_DIM)
 
 
 class Packing:
@@ -63,6 +79,11 @@ class Packing:
         self.first = torch.from_numpy(starts).to(device)
         """int64 [batch], each sequence's first token"""
         self._places: dict[tuple[int, bool], torch.Tensor] = {}
+
+    @cached_property
+    def ends(self) -> torch.Tensor:
+        """int32 [batch + 1], 0 and then where each sequence ends."""
+        return torch.from_numpy(np.concatenate(([0], np.cumsum(self.lengths))).astype(np.int32)).to(self.device)
 
     @cached_property
     def rotary(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -119,67 +140,89 @@ class Packing:
         return self._places[key]
 
 
-def attend(qkv: torch.Tensor, packing: Packing, dropout: Dropout, first_only: bool = False) -> torch.Tensor:
-    """Attention of every token over its own sequence, queries and keys rotated by their positions.
+def attend(qkv: torch.Tensor, packing: Packing, dropout: Dropout, mode: AttentionMode) -> torch.Tensor:
+    """Attention of every token over its own sequence.
 
     qkv [num_tokens, 3 * width] holds queries, keys and values, each head-major with 64 channels a head. Scores are
-    divided by 8; ``dropout`` drops attention weights. Returns [num_tokens, width], or with ``first_only`` the rows
-    of the first tokens alone: [batch, width]. Computed in float32 whatever the dtype of qkv: on CPU that is no
-    slower than bfloat16, whose softmax is.
+    divided by 8; ``dropout`` drops attention weights. Returns [num_tokens, width], or with ``mode.first_only`` the
+    rows of the first tokens alone: [batch, width].
     """
-    out: torch.Tensor = _Attend.apply(qkv, packing, dropout, first_only)
+    if qkv.is_cuda and qkv.dtype == torch.bfloat16:
+        return _attend_flash(qkv, packing, dropout, mode)
+    out: torch.Tensor = _AttendInGroups.apply(qkv, packing, dropout, mode)
     return out
 
 
-class _Attend(torch.autograd.Function):
-    """Saves each group's queries, keys, values, weights and dropout mask; the gradients are the textbook ones."""
+def _attend_flash(qkv: torch.Tensor, packing: Packing, dropout: Dropout, mode: AttentionMode) -> torch.Tensor:
+    """The variable-length flash attention kernel (Dao 2023, arXiv:2307.08691), on CUDA in bfloat16.
+
+    torch.nn.attention.varlen calls the same kernel, but without dropout.
+    """
+    q, k, v = qkv.view(len(qkv), 3, -1, HEAD_DIM).unbind(1)
+    if mode.rotary:
+        q, k = (_rotated(vectors, *packing.rotary) for vectors in (q, k))
+    ends, longest = packing.ends, int(packing.lengths.max())
+    q_ends, q_longest = ends, longest
+    if mode.first_only:
+        q, q_ends, q_longest = q[packing.first], torch.arange(len(ends), dtype=torch.int32, device=ends.device), 1
+    out: torch.Tensor = torch.ops.aten._flash_attention_forward(
+        q, k, v, q_ends, ends, q_longest, longest, dropout.probability, mode.causal, False, scale=SCALE
+    )[0]
+    return out.flatten(1)
+
+
+class _AttendInGroups(torch.autograd.Function):
+    """Attention as a few large matrix products a group, on any device.
+
+    Saves each group's queries, keys, values, weights and dropout mask; the gradients are the textbook ones.
+    Computed in float32 whatever the dtype of qkv: on CPU that is no slower than bfloat16, whose softmax is.
+    """
 
     @staticmethod
-    def forward(ctx: Any, qkv: torch.Tensor, packing: Packing, dropout: Dropout, first_only: bool) -> torch.Tensor:
+    def forward(ctx: Any, qkv: torch.Tensor, packing: Packing, dropout: Dropout, mode: AttentionMode) -> torch.Tensor:
         heads = qkv.shape[1] // HEAD_DIM // 3
         vectors = qkv.view(-1, 3 * heads, HEAD_DIM).to(torch.float32, copy=True)
-        _rotate_(vectors[:, : 2 * heads], *packing.rotary)
+        if mode.rotary:
+            _rotate_(vectors[:, : 2 * heads], *packing.rotary)
         padded = vectors.new_zeros(packing.num_slots * 3 * heads, HEAD_DIM)
         padded.index_copy_(0, packing.places(3 * heads), vectors.view(-1, HEAD_DIM))
-        num_rows = len(packing.lengths) if first_only else packing.num_slots
-        padded_out = padded.new_empty(num_rows * heads, HEAD_DIM)
+        padded_out = padded.new_empty(_num_queries(packing, mode) * heads, HEAD_DIM)
         weights, masks = [], []
         for group in packing.groups:
-            q, k, v = _queries_keys_values(group, padded, heads, first_only)
+            q, k, v = group.queries_keys_values(padded, heads, mode)
             scores = torch.bmm(q, k.transpose(1, 2)).mul_(SCALE)
             if group.bias is not None:
                 scores.view(heads, group.size, -1, group.length).add_(group.bias)
+            if mode.causal:
+                scores += torch.full_like(scores[0], -torch.inf).triu(1)
             weight = torch.softmax(scores, dim=-1)
             mask = dropout.mask(weight)
-            out = group.first_vectors(padded_out, heads) if first_only else group.vectors(padded_out, heads)
-            torch.bmm(weight if mask is None else weight * mask, v, out=out)
+            torch.bmm(weight if mask is None else weight * mask, v, out=group.outputs(padded_out, heads, mode))
             weights.append(weight)
             masks += [] if mask is None else [mask]
         ctx.save_for_backward(padded, *weights, *masks)
-        ctx.packing, ctx.dtype, ctx.first_only = packing, qkv.dtype, first_only
-        return padded_out.index_select(0, packing.places(heads, first_only)).view(-1, heads * HEAD_DIM).to(qkv.dtype)
+        ctx.packing, ctx.dtype, ctx.mode = packing, qkv.dtype, mode
+        out = padded_out.index_select(0, packing.places(heads, mode.first_only))
+        return out.view(-1, heads * HEAD_DIM).to(qkv.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         packing: Packing = ctx.packing
-        first_only: bool = ctx.first_only
+        mode: AttentionMode = ctx.mode
         padded, *saved = ctx.saved_tensors
         weights, masks = saved[: len(packing.groups)], saved[len(packing.groups) :]
         heads = grad.shape[1] // HEAD_DIM
-        num_rows = len(packing.lengths) if first_only else packing.num_slots
-        padded_grad_out = padded.new_zeros(num_rows * heads, HEAD_DIM)
+        padded_grad_out = padded.new_zeros(_num_queries(packing, mode) * heads, HEAD_DIM)
         grad_vectors = grad.reshape(-1, HEAD_DIM).to(padded.dtype)
-        padded_grad_out.index_copy_(0, packing.places(heads, first_only), grad_vectors)
-        padded_grad = torch.zeros_like(padded) if first_only else torch.empty_like(padded)
+        padded_grad_out.index_copy_(0, packing.places(heads, mode.first_only), grad_vectors)
+        padded_grad = torch.zeros_like(padded)
         for index, (group, weight) in enumerate(zip(packing.groups, weights, strict=True)):
             mask = masks[index] if masks else None
-            q, k, v = _queries_keys_values(group, padded, heads, first_only)
-            grad_q, grad_k, grad_v = _queries_keys_values(group, padded_grad, heads, first_only)
-            source = group.first_vectors if first_only else group.vectors
-            grad_out = source(padded_grad_out, heads)
-            dropped = weight if mask is None else weight * mask
-            torch.bmm(dropped.transpose(1, 2), grad_out, out=grad_v)
+            q, k, v = group.queries_keys_values(padded, heads, mode)
+            grad_q, grad_k, grad_v = group.queries_keys_values(padded_grad, heads, mode)
+            grad_out = group.outputs(padded_grad_out, heads, mode)
+            torch.bmm((weight if mask is None else weight * mask).transpose(1, 2), grad_out, out=grad_v)
             grad_weight = torch.bmm(grad_out, v.transpose(1, 2))
             if mask is not None:
                 grad_weight *= mask
@@ -187,17 +230,14 @@ class _Attend(torch.autograd.Function):
             grad_q.copy_(torch.bmm(grad_scores, k))
             torch.bmm(grad_scores.transpose(1, 2), q, out=grad_k)
         vectors = padded_grad.index_select(0, packing.places(3 * heads)).view(-1, 3 * heads, HEAD_DIM)
-        cos, sin = packing.rotary
-        _rotate_(vectors[:, : 2 * heads], cos, -sin)
+        if mode.rotary:
+            cos, sin = packing.rotary
+            _rotate_(vectors[:, : 2 * heads], cos, -sin)
         return vectors.view(packing.num_tokens, -1).to(ctx.dtype), None, None, None
 
 
-def _queries_keys_values(
-    group: Group, padded: torch.Tensor, heads: int, first_only: bool
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Views [heads * size, length, 64] of a group's vectors; with ``first_only`` queries [heads * size, 1, 64]."""
-    q, k, v = group.vectors(padded, 3 * heads).view(3, heads * group.size, group.length, HEAD_DIM)
-    return (q[:, :1] if first_only else q), k, v
+def _num_queries(packing: Packing, mode: AttentionMode) -> int:
+    return len(packing.lengths) if mode.first_only else packing.num_slots
 
 
 def _rotate_(vectors: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
@@ -209,3 +249,9 @@ def _rotate_(vectors: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> Non
     rotated = torch.mul(first, cos).addcmul_(second, sin, value=-1)
     second.mul_(cos).addcmul_(first, sin)
     first.copy_(rotated)
+
+
+def _rotated(vectors: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """What ``_rotate_`` does, as a differentiable copy in the dtype of ``vectors``."""
+    first, second = vectors.float().chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(vectors.dtype)

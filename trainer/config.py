@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from trainer.landmarks import LANDMARK_SETS
+
 HEAD_DIM = 64  # channels an attention head, in every model of the recipe
 ROTARY_THETA = 10_000.0
 NORM_EPS = 1e-5
@@ -53,11 +55,25 @@ class ModelConfig:
     """Probability of dropping an attention weight, a projection's output or an FFN's output."""
     max_frames: int = 512
     """Longest sequence the positions cover; longer ones are cropped in training, resized in evaluation."""
+    landmarks: str = "all"
+    """Which of the 85 landmarks are seen: all, hands, hands_lips or hands_lips_pose."""
+    norm: str = "rmsnorm"
+    """rmsnorm or layernorm."""
+    learned_positions: bool = True
+    """Add a learned vector a position to the embedded frames."""
+    rotary: bool = True
+    """Rotate queries and keys by their positions."""
+    pooling: str = "cls"
+    """What the head reads: cls (a learned token before the frames) or mean (over the frames)."""
 
     def __post_init__(self) -> None:
         _check_types(self)
         _check_at_least(self, 1, "num_heads", "num_layers", "num_signs", "max_frames")
         _check(0 <= self.dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
+        sets = tuple(LANDMARK_SETS)
+        _check(self.landmarks in sets, "landmarks", self.landmarks, f"one of {', '.join(sets)}")
+        _check(self.norm in ("rmsnorm", "layernorm"), "norm", self.norm, "rmsnorm or layernorm")
+        _check(self.pooling in ("cls", "mean"), "pooling", self.pooling, "cls or mean")
 
     @property
     def width(self) -> int:

@@ -3,10 +3,12 @@
 torch.nn.functional.dropout draws a Bernoulli variable an element, on CPU one after the other: on small
 models that takes longer than the matrix products around it. Here an element takes 16 bits of a 64-bit draw. The
 probability is rounded to a multiple of 1/65,536 and the scale follows the rounded one, so the expectation is exact.
+On CUDA torch's own dropout is used, which draws from the device's global generator.
 """
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 
 class Dropout:
@@ -14,6 +16,7 @@ class Dropout:
 
     def __init__(self, probability: float, rng: np.random.Generator | None) -> None:
         """No generator, or a probability that rounds to 0, means that nothing is dropped."""
+        self.probability = probability if rng is not None else 0.0
         self._threshold = np.uint16(round(probability * 65536) if rng is not None else 0)
         self._rng = rng
         self._scale = 65536 / (65536 - int(self._threshold))
@@ -22,6 +25,8 @@ class Dropout:
         """0 where an element is dropped and 1 / (1 - probability) elsewhere, or None if nothing is dropped."""
         if self._rng is None or self._threshold == 0:
             return None
+        if like.is_cuda:
+            return F.dropout(torch.ones_like(like), self.probability)
         count = like.numel()
         bits = self._rng.integers(0, 2**64, size=-(-count // 4), dtype=np.uint64).view(np.uint16)[:count]
         kept = torch.from_numpy(bits >= self._threshold)
@@ -29,5 +34,7 @@ class Dropout:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """A copy of ``x`` with elements dropped; ``x`` itself if nothing is dropped."""
+        if x.is_cuda:
+            return F.dropout(x, self.probability, training=self.probability > 0)
         mask = self.mask(x)
         return x if mask is None else x * mask

@@ -31,6 +31,13 @@ _MIRRORED_ROWS: Final = (
     *((81, 311), (95, 324), (178, 402), (191, 415)),
 )
 
+LANDMARK_SETS: Final = {
+    "all": ROWS,
+    "hands": (*LEFT_HAND_ROWS, *RIGHT_HAND_ROWS),
+    "hands_lips": (*LIP_ROWS, *LEFT_HAND_ROWS, *RIGHT_HAND_ROWS),
+    "hands_lips_pose": (*LIP_ROWS, *LEFT_HAND_ROWS, *POSE_ROWS, *RIGHT_HAND_ROWS),
+}
+
 
 def positions(rows: tuple[int, ...]) -> np.ndarray:
     """Positions among the 85 of the given rows of a frame: int64 [len(rows)]."""

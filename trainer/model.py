@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer.attention import Packing, attend
+from trainer.attention import AttentionMode, Packing, attend
 from trainer.config import NORM_EPS, ModelConfig
 from trainer.dropout import Dropout
 from trainer.fused import rms_norm, swiglu
-from trainer.landmarks import NUM_LANDMARKS
+from trainer.landmarks import LANDMARK_SETS, positions
 
 INIT_STD = 0.02
 
@@ -29,6 +29,22 @@ class RMSNorm(nn.Module):
     def forward(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """[n, width] float32 -> [n, width] of ``dtype``."""
         return rms_norm(x, self.weight, NORM_EPS, dtype)
+
+
+class LayerNorm(nn.Module):
+    """(x - mean) / sqrt(variance + eps) * weight + bias over the last dimension (Ba et al. 2016, arXiv:1607.06450)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """[n, width] float32 -> [n, width] of ``dtype``."""
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, NORM_EPS).to(dtype)
+
+
+NORMS = {"rmsnorm": RMSNorm, "layernorm": LayerNorm}
 
 
 class Linear(nn.Linear):
@@ -49,46 +65,55 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.attention_norm = RMSNorm(config.width)
+        norm = NORMS[config.norm]
+        self.attention_norm = norm(config.width)
         self.qkv = Linear(config.width, 3 * config.width)
         self.out = Linear(config.width, config.width)
-        self.ffn_norm = RMSNorm(config.width)
+        self.ffn_norm = norm(config.width)
         self.gate_up = Linear(config.width, 2 * config.ffn_width)
         self.down = Linear(config.ffn_width, config.width)
 
     def forward(
-        self, x: torch.Tensor, packing: Packing, dropout: Dropout, dtype: torch.dtype, first_only: bool
+        self, x: torch.Tensor, packing: Packing, dropout: Dropout, dtype: torch.dtype, mode: AttentionMode
     ) -> torch.Tensor:
-        """[num_tokens, width] -> the same; with ``first_only`` the first tokens' rows alone, [batch, width]."""
-        attended = attend(self.qkv(self.attention_norm(x, dtype)), packing, dropout, first_only)
-        if first_only:
+        """[num_tokens, width] -> the same; with ``mode.first_only`` the first tokens' rows alone, [batch, width]."""
+        attended = attend(self.qkv(self.attention_norm(x, dtype)), packing, dropout, mode)
+        if mode.first_only:
             x = x[packing.first]
         x = x + dropout(self.out(attended))
         return x + dropout(self.down(swiglu(self.gate_up(self.ffn_norm(x, dtype)))))
 
 
 class SignClassifier(nn.Module):
-    """Packed landmark sequences -> one row of logits a sequence."""
+    """Packed landmark sequences -> one row of logits a sequence.
+
+    Tokens of a sequence are the CLS token (with pooling "cls") and then its frames.
+    """
 
     def __init__(self, config: ModelConfig, generator: torch.Generator | None = None) -> None:
         """Weights come from ``generator``, or from torch's global one."""
         super().__init__()
         self.config = config
-        self.embed = Linear(2 * NUM_LANDMARKS, config.width)
-        self.positions = nn.Parameter(torch.empty(config.max_frames, config.width))
-        self.cls = nn.Parameter(torch.empty(config.width))
+        selected = positions(LANDMARK_SETS[config.landmarks])
+        self.selected: torch.Tensor
+        self.register_buffer("selected", torch.from_numpy(selected), persistent=False)
+        self.embed = Linear(2 * len(selected), config.width)
+        self.positions = (
+            nn.Parameter(torch.empty(config.max_frames, config.width)) if config.learned_positions else None
+        )
+        self.cls = nn.Parameter(torch.empty(config.width)) if config.pooling == "cls" else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
-        self.norm = RMSNorm(config.width)
+        self.norm = NORMS[config.norm](config.width)
         self.head = nn.Linear(config.width, config.num_signs)
         self._initialize(generator)
 
     def _initialize(self, generator: torch.Generator | None) -> None:
         """Draw all weights: normal with deviation 0.02, projections back into the residual stream smaller by
-        1/sqrt(2 * num_layers) (GPT-2's rule), norms one, the head's bias zero."""
+        1/sqrt(2 * num_layers) (GPT-2's rule), norms one, biases zero."""
         for name, parameter in self.named_parameters():
             if name.endswith("norm.weight"):
                 nn.init.ones_(parameter)
-            elif name == "head.bias":
+            elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
             else:
                 into_residual = name.endswith(("out.weight", "down.weight"))
@@ -105,18 +130,46 @@ class SignClassifier(nn.Module):
         """Logits float32 [batch, num_signs] of frames float32 [sum of lengths, 85, 2], lengths int64 [batch].
 
         ``rng`` draws dropout; without it nothing is dropped. Matrix products are computed in ``dtype``, float32 or
-        bfloat16. Only the CLS token is read out, so the last block computes only its row. Raises ValueError if a
-        sequence is longer than max_frames or empty.
+        bfloat16. Raises ValueError if a sequence is longer than max_frames or empty.
+        """
+        if self.cls is not None:  # only this token is read out: the last block computes nothing else
+            pooled = self.encode(frames, lengths, rng, dtype, first_only=True)
+        else:
+            sizes = torch.from_numpy(lengths).to(frames.device, non_blocking=True)
+            pooled = torch.segment_reduce(self.encode(frames, lengths, rng, dtype), "mean", lengths=sizes, unsafe=True)
+        logits: torch.Tensor = self.head(pooled)
+        return logits
+
+    def encode(
+        self,
+        frames: torch.Tensor,
+        lengths: np.ndarray,
+        rng: np.random.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+        *,
+        causal: bool = False,
+        first_only: bool = False,
+    ) -> torch.Tensor:
+        """Normalised states float32 [num_tokens, width] of packed sequences; see ``forward``.
+
+        ``causal`` lets a token see only itself and the tokens before it. ``first_only`` returns the first tokens'
+        states alone: [batch, width].
         """
         if len(lengths) == 0 or lengths.min() < 1 or lengths.max() > self.config.max_frames:
             raise ValueError(f"every sequence must have 1 to {self.config.max_frames} frames, not {lengths}")
-        packing = Packing(lengths + 1, frames.device)  # CLS stands before the first frame
+        extra = 0 if self.cls is None else 1
+        packing = Packing(lengths + extra, frames.device)
+        seen = frames if self.config.landmarks == "all" else frames[:, self.selected]
+        x = self.embed(seen.flatten(1).to(dtype)).float()
+        before = np.repeat(extra * np.arange(1, len(lengths) + 1), lengths)  # CLS tokens before each frame
+        places = torch.from_numpy(np.arange(len(frames)) + before).to(frames.device, non_blocking=True)
+        if self.positions is not None:
+            x = x + self.positions[packing.positions[places] - extra]
+        if self.cls is not None:
+            x = self.cls.repeat(packing.num_tokens, 1).index_copy(0, places, x)
         dropout = Dropout(self.config.dropout, rng)
-        places = torch.from_numpy(np.arange(len(frames)) + np.repeat(np.arange(1, len(lengths) + 1), lengths))
-        places = places.to(frames.device)
-        tokens = self.embed(frames.flatten(1).to(dtype)) + self.positions[packing.positions[places] - 1]
-        x = self.cls.repeat(packing.num_tokens, 1).index_copy(0, places, tokens)
-        for index, block in enumerate(self.blocks, start=1):
-            x = block(x, packing, dropout, dtype, first_only=index == len(self.blocks))
-        logits: torch.Tensor = self.head(self.norm(x, torch.float32))
-        return logits
+        for block in self.blocks[:-1]:
+            x = block(x, packing, dropout, dtype, AttentionMode(self.config.rotary, causal))
+        x = self.blocks[-1](x, packing, dropout, dtype, AttentionMode(self.config.rotary, causal, first_only))
+        states: torch.Tensor = self.norm(x, torch.float32)
+        return states
