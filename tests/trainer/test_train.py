@@ -111,22 +111,23 @@ def test_report_comes_after_each_epochs_checkpoint(dataset: PackedDataset, confi
     assert [metrics.epoch for metrics in reported] == [1, 2, 3]
 
 
+class Stop(Exception):
+    """Raised by a report, as a scheduler does that has seen enough."""
+
+
+def stopping_after(epoch: int) -> Callable[[EpochMetrics], None]:
+    def report(metrics: EpochMetrics) -> None:
+        if metrics.epoch == epoch:
+            raise Stop
+
+    return report
+
+
 @pytest.mark.parametrize("stops", [[1], [2], [1, 2], [3]])
 def test_a_run_stopped_by_report_goes_on_bitwise(
     stops: list[int], finished: RunDir, dataset: PackedDataset, config: TrainConfig, tmp_path: Path
 ) -> None:
     run = RunDir(tmp_path)
-
-    class Stop(Exception):
-        pass
-
-    def stopping_after(epoch: int) -> Callable[[EpochMetrics], None]:
-        def report(metrics: EpochMetrics) -> None:
-            if metrics.epoch == epoch:
-                raise Stop
-
-        return report
-
     for epoch in stops:
         with pytest.raises(Stop):
             train(config, dataset, run, report=stopping_after(epoch))
@@ -135,13 +136,16 @@ def test_a_run_stopped_by_report_goes_on_bitwise(
     assert outcome(run) == outcome(finished)
 
 
+@pytest.mark.parametrize("checkpointed", [0, 1])
 def test_metrics_of_an_epoch_that_was_not_checkpointed_are_dropped(
-    finished: RunDir, dataset: PackedDataset, config: TrainConfig, tmp_path: Path
+    checkpointed: int, finished: RunDir, dataset: PackedDataset, config: TrainConfig, tmp_path: Path
 ) -> None:
     """As when the power fails between the line and the checkpoint."""
     run = RunDir(tmp_path)
-    run.write_config(config)
-    run.append_metrics(finished.read_metrics()[0])
+    if checkpointed:
+        with pytest.raises(Stop):
+            train(config, dataset, run, report=stopping_after(checkpointed))
+    run.append_metrics(finished.read_metrics()[checkpointed])
     train(config, dataset, run)
     assert outcome(run) == outcome(finished)
 
@@ -190,13 +194,8 @@ def test_another_configuration_is_refused(finished: RunDir, dataset: PackedDatas
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_another_dataset_is_refused(epochs: int, dataset: PackedDataset, config: TrainConfig, tmp_path: Path) -> None:
     run, other = RunDir(tmp_path), dataclasses.replace(dataset, fingerprint="another")
-
-    def stop(metrics: EpochMetrics) -> None:
-        if metrics.epoch == epochs < config.epochs:
-            raise KeyboardInterrupt
-
-    with contextlib.suppress(KeyboardInterrupt):
-        train(config, dataset, run, report=stop)
+    with contextlib.suppress(Stop):
+        train(config, dataset, run, report=None if epochs == config.epochs else stopping_after(epochs))
     with pytest.raises(cli.UserError, match="another dataset"):
         train(config, other, run)
 
