@@ -116,6 +116,10 @@ class TrainConfig:
     """Participants are dealt into this many folds."""
     fold: int = 0
     """The fold whose participants are held out for validation."""
+    optimizer: str = "lion"
+    """lion (betas 0.9, 0.99) or adamw (betas 0.9, 0.999)."""
+    next_frame_frequency: float = 0.0
+    """Share of steps that also train the model, attending causally, to predict each next frame."""
     precision: str = "auto"
     """float32, bfloat16, or auto: bfloat16 where the hardware multiplies it, else float32."""
     seed: int = 0
@@ -142,6 +146,9 @@ class TrainConfig:
         _check(0 <= self.clip_norm < math.inf, "clip_norm", self.clip_norm, "at least 0")
         _check(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "at least 0 and below 1")
         _check(0 <= self.mixup_alpha < math.inf, "mixup_alpha", self.mixup_alpha, "at least 0")
+        _check(self.optimizer in ("lion", "adamw"), "optimizer", self.optimizer, "lion or adamw")
+        frequency = self.next_frame_frequency
+        _check(0 <= frequency <= 1, "next_frame_frequency", frequency, "between 0 and 1")
         _check(0 <= self.mirror_probability <= 1, "mirror_probability", self.mirror_probability, "between 0 and 1")
         _check(
             0 <= self.fold < self.num_folds, "fold", self.fold, f"between 0 and num_folds - 1 = {self.num_folds - 1}"

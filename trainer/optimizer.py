@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
 
 
 def lion_(
@@ -61,13 +60,18 @@ class Lion(torch.optim.Optimizer):
         return loss
 
 
-def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def decay_groups(parameters: list[torch.Tensor], weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups: matrices decay, vectors (norms, biases, CLS) do not."""
-    parameters = list(model.parameters())
     return [
         {"params": [parameter for parameter in parameters if parameter.ndim >= 2], "weight_decay": weight_decay},
         {"params": [parameter for parameter in parameters if parameter.ndim < 2], "weight_decay": 0.0},
     ]
+
+
+def make_optimizer(name: str, parameters: list[torch.Tensor], weight_decay: float) -> torch.optim.Optimizer:
+    """The optimizer called "lion" (betas 0.9, 0.99) or "adamw" (betas 0.9, 0.999), with ``decay_groups``."""
+    groups = decay_groups(parameters, weight_decay)
+    return Lion(groups) if name == "lion" else torch.optim.AdamW(groups, foreach=True)
 
 
 def cosine(step: int, num_steps: int, first: float, last: float) -> float:

@@ -7,7 +7,6 @@ on CPU, with the very weights that an undisturbed run ends with.
 """
 
 import argparse
-import copy
 import dataclasses
 import math
 import time
@@ -24,9 +23,10 @@ from torch import nn
 from trainer import cli
 from trainer.config import ModelConfig, TrainConfig
 from trainer.dataset import Batch, Batches, PackedDataset
+from trainer.learner import Learner
 from trainer.metrics import accuracy, log_loss
 from trainer.model import SignClassifier
-from trainer.optimizer import Lion, cosine, decay_groups, ema_, ema_decay
+from trainer.optimizer import cosine, ema_, ema_decay
 from trainer.rundir import EpochMetrics, Result, RunDir
 
 DROPOUT_STREAM = 1  # dropout of an epoch draws from (seed, epoch, 1); its batches from (seed, epoch)
@@ -60,16 +60,14 @@ def train(
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     batches = Batches(dataset, config, place)
     labels = dataset.labels[batches.val_indices]
-    model = SignClassifier(config.model, torch.Generator().manual_seed(config.seed)).to(place)
-    ema_model = copy.deepcopy(model).requires_grad_(False)
-    optimizer = Lion(decay_groups(model, config.weight_decay))
-    start, seconds = _restore(run, dataset, model, ema_model, optimizer)
+    learner = Learner(config, place)
+    start, seconds = _restore(run, dataset, learner)
 
     for epoch in range(start, config.epochs):
         began = time.perf_counter()
-        train_loss, learning_rate = _train_epoch(model, ema_model, optimizer, batches, epoch, dtype)
+        train_loss, learning_rate = train_epoch(learner, batches, epoch, dtype)
         trained = time.perf_counter()
-        val_probs = predict(ema_model, batches)
+        val_probs = predict(learner.ema_model, batches)
         ended = time.perf_counter()
         seconds += ended - began
         metrics = EpochMetrics(
@@ -83,11 +81,11 @@ def train(
         )
         run.append_metrics(metrics)
         state = {"epochs": epoch + 1, "seconds": seconds, "data_fingerprint": dataset.fingerprint}
-        run.write_checkpoint(_tensors(model, ema_model, optimizer), state)
+        run.write_checkpoint(learner.tensors(), state)
         if report is not None:
             report(metrics)
 
-    return _finish(run, batches, ema_model, seconds, precision)
+    return _finish(run, batches, learner.ema_model, seconds, precision)
 
 
 def _finish(run: RunDir, batches: Batches, ema_model: SignClassifier, seconds: float, precision: str) -> Result:
@@ -112,32 +110,33 @@ def _finish(run: RunDir, batches: Batches, ema_model: SignClassifier, seconds: f
     return result
 
 
-def _train_epoch(
-    model: SignClassifier,
-    ema_model: SignClassifier,
-    optimizer: torch.optim.Optimizer,
-    batches: Batches,
-    epoch: int,
-    dtype: torch.dtype,
-) -> tuple[float, float]:
-    """One epoch, counted from 0, of optimizer steps: (mean training loss, last learning rate)."""
-    config, device = batches.config, batches.device
+def train_epoch(learner: Learner, batches: Batches, epoch: int, dtype: torch.dtype) -> tuple[float, float]:
+    """One epoch, counted from 0, of optimizer steps: (mean training loss, last learning rate).
+
+    Matrix products are computed in ``dtype``. Raises TrainingDiverged if the loss is NaN or infinite.
+    """
+    config, device, model = batches.config, batches.device, learner.model
     num_steps = config.epochs * batches.steps_per_epoch
     last_learning_rate = config.learning_rate * config.final_learning_rate_ratio
     parameters: list[torch.Tensor] = list(model.parameters())
-    averages: list[torch.Tensor] = list(ema_model.parameters())
+    averages: list[torch.Tensor] = list(learner.ema_model.parameters())
     rng = np.random.Generator(np.random.SFC64((config.seed, epoch, DROPOUT_STREAM)))
+    if device.type == "cuda":  # its dropout draws from the device's own generator
+        torch.cuda.manual_seed(int(rng.integers(2**63)))
     total_loss = torch.zeros((), device=device)
     for step, batch in enumerate(batches.epoch(epoch), start=epoch * batches.steps_per_epoch):
         loss = mixed_cross_entropy(model(batch.frames, batch.lengths, rng, dtype), batch)
+        if learner.next_frame is not None and rng.random() < config.next_frame_frequency:
+            states = model.encode(batch.frames, batch.lengths, rng, dtype, causal=True)
+            loss = loss + learner.next_frame.loss(states, batch.frames, batch.lengths)
         torch.autograd.backward(loss)
         if config.clip_norm > 0:
             nn.utils.clip_grad_norm_(parameters, config.clip_norm, foreach=True)
         learning_rate = cosine(step, num_steps, config.learning_rate, last_learning_rate)
-        for group in optimizer.param_groups:
+        for group in learner.optimizer.param_groups:
             group["lr"] = learning_rate
-        optimizer.step()
-        optimizer.zero_grad()
+        learner.optimizer.step()
+        learner.optimizer.zero_grad()
         ema_(averages, parameters, ema_decay(step, config.ema_decay))
         total_loss += loss.detach()
         if device.type == "cpu" and not math.isfinite(loss.item()):
@@ -196,18 +195,7 @@ def _check_data(run: RunDir, fingerprint: str, dataset: PackedDataset) -> None:
         raise cli.UserError(f"{run.path}: holds a run on another dataset; choose another directory or remove it")
 
 
-def _tensors(model: nn.Module, ema_model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Every tensor that training changes, by name: weights, averages, and the optimizer's state."""
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors |= {f"ema.{name}": tensor for name, tensor in ema_model.state_dict().items()}
-    for name, parameter in model.named_parameters():
-        tensors |= {f"optimizer.{name}.{key}": value for key, value in optimizer.state[parameter].items()}
-    return tensors
-
-
-def _restore(
-    run: RunDir, dataset: PackedDataset, model: nn.Module, ema_model: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[int, float]:
+def _restore(run: RunDir, dataset: PackedDataset, learner: Learner) -> tuple[int, float]:
     """Load the last checkpoint, if any, and return (epochs done, seconds they took)."""
     checkpoint = run.read_checkpoint()
     if checkpoint is None:
@@ -215,18 +203,9 @@ def _restore(
         return 0, 0.0
     tensors, state = checkpoint
     _check_data(run, state["data_fingerprint"], dataset)
-    model.load_state_dict(_under("model.", tensors))
-    ema_model.load_state_dict(_under("ema.", tensors))
-    for name, parameter in model.named_parameters():
-        optimizer.state[parameter] = {
-            key: value.to(parameter.device) for key, value in _under(f"optimizer.{name}.", tensors).items()
-        }
+    learner.load(tensors)
     run.keep_metrics(state["epochs"])
     return state["epochs"], state["seconds"]
-
-
-def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _add_fields(parser: argparse.ArgumentParser, kind: type, skipped: set[str]) -> None:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.attention import Packing, attend
+from trainer.attention import AttentionMode, Packing, attend
 from trainer.dropout import Dropout
 
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def check(lengths: list[int], num_heads: int, first_only: bool) -> None:
     towards = torch.randn(expected.shape, generator=generator)
     (wanted,) = torch.autograd.grad((expected * towards).sum(), qkv)
 
-    attended = attend(qkv, Packing(np.array(lengths), CPU), KEEP_ALL, first_only)
+    attended = attend(qkv, Packing(np.array(lengths), CPU), KEEP_ALL, AttentionMode(first_only=first_only))
     (gradient,) = torch.autograd.grad((attended * towards).sum(), qkv)
     torch.testing.assert_close(attended.double(), expected, rtol=1e-3, atol=2e-4)
     torch.testing.assert_close(gradient, wanted, rtol=1e-3, atol=2e-4)
@@ -81,16 +81,18 @@ def test_dropout_keeps_the_expectation_and_drops_alike_backward(first_only: bool
     generator = torch.Generator().manual_seed(0)
     qkv = torch.randn(sum(lengths), 192, generator=generator, requires_grad=True)
     packing = Packing(np.array(lengths), CPU)
-    exact = attend(qkv, packing, KEEP_ALL, first_only)
+    exact = attend(qkv, packing, KEEP_ALL, AttentionMode(first_only=first_only))
     rng = np.random.default_rng(0)
     with torch.no_grad():
-        draws = torch.stack([attend(qkv, packing, Dropout(0.3, rng), first_only) for _ in range(2000)])
+        draws = torch.stack(
+            [attend(qkv, packing, Dropout(0.3, rng), AttentionMode(first_only=first_only)) for _ in range(2000)]
+        )
     assert not torch.equal(draws[0], draws[1])
     error = (draws.mean(0) - exact).abs() / draws.std(0) * 2000**0.5
     assert error.max() < 6
 
     # values enter linearly, so their gradient must give the output back: <v, d<out, w>/dv> = <out, w>
-    dropped = attend(qkv, packing, Dropout(0.3, np.random.default_rng(1)), first_only)
+    dropped = attend(qkv, packing, Dropout(0.3, np.random.default_rng(1)), AttentionMode(first_only=first_only))
     towards = torch.randn(dropped.shape, generator=generator)
     (gradient,) = torch.autograd.grad((dropped * towards).sum(), qkv)
     product = (gradient[:, 128:] * qkv[:, 128:]).sum()

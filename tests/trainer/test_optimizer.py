@@ -61,7 +61,7 @@ def test_lion_passes_a_closure_on() -> None:
 def test_decay_is_on_matrices_only_and_every_parameter_is_in_one_group() -> None:
     model = SignClassifier(ModelConfig(num_heads=1, num_layers=2, num_signs=3))
     names = {parameter: name for name, parameter in model.named_parameters()}
-    decaying, still = decay_groups(model, 0.25)
+    decaying, still = decay_groups(list(model.parameters()), 0.25)
     assert (decaying["weight_decay"], still["weight_decay"]) == (0.25, 0.0)
     assert sorted(names[p] for p in [*decaying["params"], *still["params"]]) == sorted(names.values())
     expected = {name for name in names.values() if name.endswith("norm.weight") or name in ("cls", "head.bias")}
