@@ -1,23 +1,25 @@
 """Members -> one TFLite file: preprocessing, every member, and the average of their probabilities.
 
 Input ``inputs`` float32 [n, 543, 3], any n >= 1, NaN where missing; output ``outputs`` float32 [num_signs]. The
-graph does what trainer.normalize, trainer.dataset.resize_indices and trainer.model do, rearranged for speed:
-norm weights are folded into the next matrix, rotary halves are two matrices so that nothing is sliced, the last
-block computes the CLS token alone, and every shape follows from n, so XNNPACK runs it all.
+graph does what trainer.normalize, trainer.dataset.resize_indices and trainer.model do, rearranged for speed: norm
+weights are folded into the next matrix, the two halves that a rotary embedding pairs come from two matrices so that
+nothing is sliced, and the last block computes the CLS token alone.
+
+Shapes below: n frames of input, m = min(n, max_frames) frames seen, T = m + 1 tokens with a CLS token, else m.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
 
 from ensemble.flatgraph import Graph, Tensor
-from trainer.config import HEAD_DIM
-from trainer.landmarks import HEAD, NUM_LANDMARKS, NUM_ROWS, ROWS
-from trainer.model import NORM_EPS, ROTARY_THETA
+from trainer.config import HEAD_DIM, NORM_EPS, ROTARY_THETA, ModelConfig
+from trainer.landmarks import HEAD, LANDMARK_SETS, NUM_LANDMARKS, NUM_ROWS, ROWS, positions
 
-COORDINATES: Final = 2 * NUM_LANDMARKS  # inputs a frame: landmark by landmark, x then y
+COORDINATES: Final = 2 * NUM_LANDMARKS  # of a frame: landmark by landmark, x then y
 PRECISIONS: Final = ("float32", "float16")
 
 
@@ -25,6 +27,7 @@ PRECISIONS: Final = ("float32", "float16")
 class Member:
     """One model of an ensemble, and how often it counts."""
 
+    config: ModelConfig
     weights: Mapping[str, np.ndarray]
     """float32, named as in SignClassifier's state_dict"""
     count: int = 1
@@ -32,168 +35,212 @@ class Member:
     """How its matrices are stored: float32 or float16"""
 
 
-def build(members: Sequence[Member], description: str = "sign ensemble") -> bytes:
+def build(members: Sequence[Member]) -> bytes:
     """The .tflite file of an ensemble: the average of its members' probabilities, weighted by their counts.
 
     All members must know the same signs and the same longest sequence. Raises ValueError if they do not, or if
-    there is none.
+    there is none, and KeyError if a weight is missing.
     """
-    if not members:
-        raise ValueError("an ensemble needs at least one member")
-    shapes = {(len(m.weights["head.bias"]), len(m.weights["positions"])) for m in members}
-    if len(shapes) > 1:
-        raise ValueError(f"members differ in (signs, longest sequence): {sorted(shapes)}")
-    max_frames = shapes.pop()[1]
+    shapes = {(member.config.num_signs, member.config.max_frames) for member in members}
+    if len(shapes) != 1:
+        raise ValueError(f"members must have one (num_signs, max_frames), not {sorted(shapes)}")
     graph = Graph()
     inputs = graph.input("inputs", (-1, NUM_ROWS, 3))
-    shared = _Preprocessing(graph, inputs, max_frames)
+    shared = Preprocessing(graph, inputs, shapes.pop()[1])
     total = sum(member.count for member in members)
-    average: Tensor | None = None
+    parts = []
     for member in members:
-        probs = graph.softmax(_Classifier(graph, shared, member).logits())
-        share = graph.elementwise("MUL", probs, graph.constant(np.array(member.count / total, np.float32)))
-        average = share if average is None else graph.elementwise("ADD", average, share)
-    assert average is not None
+        probs = graph.softmax(Classifier(graph, shared, member).logits())
+        parts.append(graph.elementwise("MUL", probs, _scalar(graph, member.count / total)))
+    average = parts[0]
+    for part in parts[1:]:
+        average = graph.elementwise("ADD", average, part)
     outputs = graph.reshape(average, average.shape[1])
-    return graph.to_bytes({"inputs": inputs}, {"outputs": outputs}, description)
+    return graph.to_bytes({"inputs": inputs}, {"outputs": outputs}, "sign ensemble")
 
 
-class _Preprocessing:
-    """What every member shares: its input frames, token numbers, and rotary tables. T = min(n, max_frames) + 1."""
+def build_shared(max_frames: int) -> bytes:
+    """A .tflite file with what members share and no member, to measure what every ensemble takes."""
+    graph = Graph()
+    inputs = graph.input("inputs", (-1, NUM_ROWS, 3))
+    shared = Preprocessing(graph, inputs, max_frames)
+    sums = [graph.reduce("SUM", x, 0) for x in (shared.frames, *shared.rotary(1, cls=True))]
+    outputs = graph.reshape(graph.concatenate(sums, 1), COORDINATES + HEAD_DIM)
+    return graph.to_bytes({"inputs": inputs}, {"outputs": outputs}, "preprocessing")
+
+
+class Preprocessing:
+    """What members share. Parts that only some need are made when first asked for."""
 
     def __init__(self, graph: Graph, inputs: Tensor, max_frames: int) -> None:
-        self.graph = graph
+        self.graph, self.max_frames = graph, max_frames
         frames, ones = self._normalise(inputs)
+        one = graph.constant(np.array(1, np.int32))
         count = graph.op("CUMSUM", (ones, graph.constant(np.array(0, np.int32))), (-1,), np.int32, "CumsumOptions")
-        step = graph.elementwise("SUB", graph.slice(count, 0, 0, max_frames), graph.constant(np.array(1, np.int32)))
-        kept = graph.slice(ones, 0, 0, max_frames)
-        total, most = graph.reduce("SUM", ones, 0), graph.reduce("SUM", kept, 0)
-        source = graph.elementwise("FLOOR_DIV", graph.elementwise("MUL", step, total), most)
-        zero = graph.constant(np.zeros((1, COORDINATES), np.float32))
-        self.frames = graph.concatenate((zero, graph.gather(frames, source, 0)), 0)
-        """float32 [T, 170]; the CLS token's row is zero"""
-        self.tokens = graph.concatenate(
-            (graph.constant(np.zeros(1, np.int32)), graph.slice(count, 0, 0, max_frames)), 0
-        )
-        """int32 [T]: 0, 1, ... T - 1"""
-        angles = np.arange(max_frames + 1)[:, None] * ROTARY_THETA ** (-np.arange(HEAD_DIM // 2) / (HEAD_DIM // 2))
-        self._tables = [
-            graph.gather(graph.constant(f(angles).astype(np.float32)), self.tokens, 0) for f in (np.cos, np.sin)
-        ]
-        self._rotary: dict[int, tuple[Tensor, Tensor]] = {}
+        self._count = graph.slice(count, 0, 0, max_frames)
+        """int32 [m]: 1, 2, ... m"""
+        self.steps = graph.elementwise("SUB", self._count, one)
+        """int32 [m]: 0, 1, ... m - 1"""
+        num_frames, num_seen = (graph.reduce("SUM", x, 0) for x in (ones, graph.slice(ones, 0, 0, max_frames)))
+        source = graph.elementwise("FLOOR_DIV", graph.elementwise("MUL", self.steps, num_frames), num_seen)
+        self.frames = graph.gather(frames, source, 0)
+        """float32 [m, 170]"""
+        self.landmarks = cache(self._landmarks)
+        self.rotary = cache(self._rotary)
+        self._tables = cache(self._angles)
 
     def _normalise(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Centred frames, 0 where missing: float32 [n, 170]; and int32 ones [n]."""
         graph = self.graph
         flat = graph.reshape(inputs, -1, NUM_ROWS * 3)
-        columns = np.array([3 * row + axis for row in ROWS for axis in (0, 1)], np.int32)
-        points = graph.gather(flat, graph.constant(columns), 1)
-        others = graph.gather(flat, graph.constant(columns.reshape(-1, 2)[:, ::-1].reshape(-1).copy()), 1)
-        both = graph.elementwise("ADD", points, others)  # NaN where either coordinate is
+        columns = np.array([[3 * row, 3 * row + 1] for row in ROWS], np.int32)
+        points = graph.gather(flat, graph.constant(columns.reshape(-1)), 1)
+        partners = graph.gather(flat, graph.constant(columns[:, ::-1].reshape(-1)), 1)
+        both = graph.elementwise("ADD", points, partners)  # NaN where either coordinate is
         present = graph.op("EQUAL", (both, both), both.shape, np.bool_, "EqualOptions")
-        zeros = graph.elementwise("MUL", present_float := graph.cast(present, np.float32), _scalar(graph, 0))
+        weights = graph.cast(present, np.float32)
+        zeros = graph.elementwise("MUL", weights, _scalar(graph, 0))
         known = graph.op("SELECT", (present, points, zeros), points.shape, options="SelectOptions")
         head = np.zeros((2, NUM_LANDMARKS, 2), np.float32)
         head[0, HEAD, 0] = head[1, HEAD, 1] = 1
-        pick = graph.constant(head.reshape(2, COORDINATES))
-        sums = graph.reduce("SUM", graph.linear(known, pick), 0)
-        counts = graph.reduce("SUM", graph.linear(present_float, pick), 0)
+        of_head = graph.constant(head.reshape(2, COORDINATES))
+        sums, counts = (graph.reduce("SUM", graph.linear(x, of_head), 0) for x in (known, weights))
         offset = graph.elementwise("DIV", sums, graph.elementwise("MAXIMUM", counts, _scalar(graph, 1)))
-        spread = graph.constant(np.tile(np.eye(2, dtype=np.float32), (NUM_LANDMARKS, 1)))
-        centred = graph.elementwise("SUB", points, graph.linear(offset, spread))
+        to_every_landmark = graph.constant(np.tile(np.eye(2, dtype=np.float32), (NUM_LANDMARKS, 1)))
+        centred = graph.elementwise("SUB", points, graph.linear(offset, to_every_landmark))
         frames = graph.op("SELECT", (present, centred, zeros), points.shape, options="SelectOptions")
         zero = graph.cast(graph.reshape(graph.slice(zeros, 1, 0, 1), -1), np.int32)
         return frames, graph.elementwise("ADD", zero, graph.constant(np.array(1, np.int32)))
 
-    def rotary(self, blocks: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [T, blocks * 32] of every token's angles, for so many heads side by side."""
-        if blocks not in self._rotary:
-            cos, sin = (self.graph.tile(table, 1, blocks) for table in self._tables)
-            self._rotary[blocks] = cos, sin
-        return self._rotary[blocks]
+    def _landmarks(self, name: str) -> Tensor:
+        """The frames' coordinates of a set of landmarks: float32 [m, 2 * its size]."""
+        if name == "all":
+            return self.frames
+        columns = 2 * positions(LANDMARK_SETS[name])[:, None] + np.arange(2)
+        return self.graph.gather(self.frames, self.graph.constant(columns.reshape(-1).astype(np.int32)), 1)
+
+    def _angles(self, cls: bool) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of every token's rotary angles: float32 [T, 32] each."""
+        graph = self.graph
+        zero = graph.constant(np.zeros(1, np.int32))
+        places = graph.concatenate((zero, self._count), 0) if cls else self.steps
+        half = np.float32(HEAD_DIM // 2)
+        frequencies = ROTARY_THETA ** (-np.arange(half, dtype=np.float32) / half)
+        angles = np.arange(self.max_frames + 1, dtype=np.float32)[:, None] * frequencies
+        cos, sin = (graph.gather(graph.constant(f(angles)), places, 0) for f in (np.cos, np.sin))
+        return cos, sin
+
+    def _rotary(self, blocks: int, cls: bool) -> tuple[Tensor, Tensor]:
+        """Cosines and sines for so many heads side by side: float32 [T, blocks * 32] each."""
+        cos, sin = (self.graph.tile(table, 1, blocks) for table in self._tables(cls))
+        return cos, sin
 
 
 def _scalar(graph: Graph, value: float) -> Tensor:
     return graph.constant(np.array(value, np.float32))
 
 
-class _Classifier:
-    """One member's part of the graph, from the shared input to its logits [1, num_signs]."""
+class Classifier:
+    """One member's part of the graph, from the shared frames to its logits float32 [1, num_signs]."""
 
-    def __init__(self, graph: Graph, shared: _Preprocessing, member: Member) -> None:
-        self.graph, self.shared, self.member = graph, shared, member
-        self.weights = member.weights
-        self.width = len(self.weights["cls"])
-        self.heads = self.width // HEAD_DIM
-        self.layers = 1 + max(int(name.split(".")[1]) for name in self.weights if name.startswith("blocks."))
+    def __init__(self, graph: Graph, shared: Preprocessing, member: Member) -> None:
+        self.graph, self.shared = graph, shared
+        self.config, self.weights, self.precision = member.config, member.weights, member.precision
+        self.cls = self.config.pooling == "cls"
 
     def logits(self) -> Tensor:
-        graph, weights = self.graph, self.weights
-        table = np.concatenate((weights["cls"][None], weights["positions"]))
-        x = self._linear(self.shared.frames, weights["embed.weight"])
-        x = graph.elementwise("ADD", x, graph.gather(self._matrix(table), self.shared.tokens, 0))
-        for index in range(self.layers):
-            x = self._block(x, f"blocks.{index}.", last=index == self.layers - 1)
-        normed = self._norm(x)
-        return self._linear(normed, weights["head.weight"] * weights["norm.weight"], weights["head.bias"])
+        graph, config = self.graph, self.config
+        x = self._linear(self.shared.landmarks(config.landmarks), self.weights["embed.weight"])
+        if config.learned_positions:
+            table = self._matrix(self.weights["positions"])
+            x = graph.elementwise("ADD", x, graph.gather(table, self.shared.steps, 0))
+        if self.cls:
+            x = graph.concatenate((graph.constant(self.weights["cls"][None]), x), 0)
+        for index in range(config.num_layers):
+            x = self._block(x, f"blocks.{index}.", first_only=self.cls and index == config.num_layers - 1)
+        pooled = self._normed(x) if self.cls else graph.reduce("MEAN", self._normed(x), 0)
+        return self._linear(pooled, *self._after_norm("norm", self.weights["head.weight"], self.weights["head.bias"]))
 
     def _matrix(self, value: np.ndarray) -> Tensor:
-        if self.member.precision == "float32":
-            return self.graph.constant(value.astype(np.float32))
+        if self.precision == "float32":
+            return self.graph.constant(value)
         half = self.graph.constant(value.astype(np.float16))
         return self.graph.op("DEQUANTIZE", (half,), value.shape, options="DequantizeOptions")
 
     def _linear(self, x: Tensor, weight: np.ndarray, bias: np.ndarray | None = None) -> Tensor:
         return self.graph.linear(x, self._matrix(weight), None if bias is None else self.graph.constant(bias))
 
-    def _norm(self, x: Tensor) -> Tensor:
-        """RMSNorm without its weight, which the callers fold into the next matrix."""
+    def _normed(self, x: Tensor) -> Tensor:
+        """A norm without its weight and bias, which ``_after_norm`` puts into what comes next."""
         graph = self.graph
-        mean = graph.reduce("MEAN", graph.elementwise("MUL", x, x), 1)
-        scale = graph.unary("RSQRT", graph.elementwise("ADD", mean, _scalar(graph, NORM_EPS)))
+        if self.config.norm == "layernorm":
+            x = graph.elementwise("SUB", x, graph.reduce("MEAN", x, 1))
+        variance = graph.reduce("MEAN", graph.elementwise("MUL", x, x), 1)
+        scale = graph.unary("RSQRT", graph.elementwise("ADD", variance, _scalar(graph, NORM_EPS)))
         return graph.elementwise("MUL", x, scale)
 
-    def _block(self, x: Tensor, prefix: str, last: bool) -> Tensor:
-        """One block on x [T, d]; the last gives the CLS token alone, [1, d]."""
+    def _after_norm(
+        self, norm: str, weight: np.ndarray, bias: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Weight and bias of a linear layer that follows a norm, with the norm's own folded in."""
+        if self.config.norm == "layernorm":
+            bias = weight @ self.weights[f"{norm}.bias"] + (np.float32(0) if bias is None else bias)
+        return weight * self.weights[f"{norm}.weight"], bias
+
+    def _block(self, x: Tensor, prefix: str, first_only: bool) -> Tensor:
+        """One block on x [T, width]; with ``first_only`` the first token alone comes out, [1, width]."""
         graph = self.graph
-        norm = self.weights[f"{prefix}attention_norm.weight"]
-        q, k, v = np.split(self.weights[f"{prefix}qkv.weight"] * norm, 3)
-        normed = self._norm(x)
-        query = graph.slice(normed, 0, 0, 1) if last else normed
-        attended = self._attend(*self._rotated(normed, query, q / np.sqrt(HEAD_DIM), k), self._linear(normed, v))
-        if last:
-            x = graph.slice(x, 0, 0, 1)
+        q, k, v = (
+            self._after_norm(f"{prefix}attention_norm", matrix)
+            for matrix in np.split(self.weights[f"{prefix}qkv.weight"], 3)
+        )
+        normed = self._normed(x)
+        if first_only:  # its rotary angle is 0
+            x, first = graph.slice(x, 0, 0, 1), graph.slice(normed, 0, 0, 1)
+            queries = graph.reshape(self._linear(first, *q), self.config.num_heads, 1, HEAD_DIM)
+            keys = self._heads(normed, [k])
+        else:
+            both = self._heads(normed, [q, k])
+            queries = graph.slice(both, 0, 0, self.config.num_heads)
+            keys = graph.slice(both, 0, self.config.num_heads, 2 * self.config.num_heads)
+        attended = self._attend(queries, keys, self._linear(normed, *v))
         x = graph.elementwise("ADD", x, self._linear(attended, self.weights[f"{prefix}out.weight"]))
-        normed = self._norm(x)
-        gate_up = self.weights[f"{prefix}gate_up.weight"] * self.weights[f"{prefix}ffn_norm.weight"]
-        gate, up = (self._linear(normed, half) for half in np.split(gate_up, 2))
+        normed = self._normed(x)
+        gate, up = (
+            self._linear(normed, *self._after_norm(f"{prefix}ffn_norm", matrix))
+            for matrix in np.split(self.weights[f"{prefix}gate_up.weight"], 2)
+        )
         hidden = graph.elementwise("MUL", graph.elementwise("MUL", gate, graph.unary("LOGISTIC", gate)), up)
         return graph.elementwise("ADD", x, self._linear(hidden, self.weights[f"{prefix}down.weight"]))
 
-    def _rotated(self, keys: Tensor, query: Tensor, q: np.ndarray, k: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Rotary queries [h, Q, 64] and keys [h, T, 64]; Q is 1 (CLS, angle 0) if ``query`` is a single row."""
-        graph, heads = self.graph, self.heads
-        if query is not keys:
-            rows = self._linear(query, q)
-            return graph.reshape(rows, heads, 1, HEAD_DIM), self._rotate(keys, [k])
-        both = self._rotate(keys, [q, k])
-        return graph.slice(both, 0, 0, heads), graph.slice(both, 0, heads, 2 * heads)
-
-    def _rotate(self, x: Tensor, matrices: list[np.ndarray]) -> Tensor:
-        """Rotated projections of x [T, d] by each matrix [d, d]: [heads of all matrices, T, 64]."""
-        graph, blocks = self.graph, len(matrices) * self.heads
-        rows = np.concatenate(matrices).reshape(blocks, 2, HEAD_DIM // 2, self.width)
-        a, b = (self._linear(x, rows[:, half].reshape(-1, self.width)) for half in (0, 1))
-        cos, sin = self.shared.rotary(blocks)
-        first = graph.elementwise("SUB", graph.elementwise("MUL", a, cos), graph.elementwise("MUL", b, sin))
-        second = graph.elementwise("ADD", graph.elementwise("MUL", b, cos), graph.elementwise("MUL", a, sin))
+    def _heads(self, x: Tensor, layers: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> Tensor:
+        """x [T, width] through each layer, rotated where the model does that: [heads of all layers, T, 64]."""
+        graph, blocks = self.graph, len(layers) * self.config.num_heads
+        weight = np.concatenate([weight for weight, _ in layers]).reshape(blocks, 2, -1, self.config.width)
+        biases = [bias for _, bias in layers if bias is not None]
+        bias = np.concatenate(biases).reshape(blocks, 2, -1) if biases else None
+        first, second = (
+            self._linear(
+                x,
+                weight[:, half].reshape(-1, self.config.width),
+                None if bias is None else bias[:, half].reshape(-1),
+            )
+            for half in (0, 1)
+        )
+        if self.config.rotary:
+            cos, sin = self.shared.rotary(blocks, self.cls)
+            (a_cos, a_sin), (b_cos, b_sin) = (
+                [graph.elementwise("MUL", half, table) for table in (cos, sin)] for half in (first, second)
+            )
+            first, second = graph.elementwise("SUB", a_cos, b_sin), graph.elementwise("ADD", b_cos, a_sin)
         halves = [graph.reshape(half, -1, blocks, HEAD_DIM // 2) for half in (first, second)]
         return graph.transpose(graph.concatenate(halves, 2), 1, 0, 2)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention of q [h, Q, 64] on k [h, T, 64] and v [T, d]: [Q, d]."""
-        graph = self.graph
-        values = graph.transpose(graph.reshape(v, -1, self.heads, HEAD_DIM), 1, 0, 2)
-        probs = graph.softmax(graph.batch_matmul(q, k, transpose_b=True))
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Attention of queries [heads, Q, 64] on keys [heads, T, 64] and values [T, width]: [Q, width]."""
+        graph, heads = self.graph, self.config.num_heads
+        values = graph.transpose(graph.reshape(values, -1, heads, HEAD_DIM), 1, 0, 2)
+        scaled = graph.elementwise("MUL", queries, _scalar(graph, HEAD_DIM**-0.5))
+        probs = graph.softmax(graph.batch_matmul(scaled, keys, transpose_b=True))
         mixed = graph.transpose(graph.batch_matmul(probs, values, transpose_b=False), 1, 0, 2)
-        return graph.reshape(mixed, q.shape[1], self.width)
+        return graph.reshape(mixed, queries.shape[1], self.config.width)

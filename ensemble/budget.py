@@ -1,0 +1,103 @@
+"""Budgets: "5.1M,40MB,100ms" -> Budget, and costs checked against it.
+
+A budget names any of four limits, each at most once: parameters (K or M: thousands, millions), size of the .tflite
+file (KB or MB, decimal: 40MB is 40,000,000 bytes, the stricter reading of the contest's rule), latency (ms a
+sequence on average, as the contest counts it) and members (3models).
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from typing import Final, Self
+
+import numpy as np
+
+EXAMPLE: Final = "5.1M,40MB,100ms"
+CONTEST: Final = "40MB,100ms"
+
+_UNITS: Final = {
+    "k": ("parameters", 1e3),
+    "m": ("parameters", 1e6),
+    "kb": ("size", 1e3),
+    "mb": ("size", 1e6),
+    "ms": ("latency", 1.0),
+    "model": ("members", 1.0),
+    "models": ("members", 1.0),
+}
+_LIMIT: Final = re.compile(r"(\d+\.?\d*|\.\d+)\s*([a-z]+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a candidate or an ensemble takes."""
+
+    parameters: float
+    size: float
+    """Bytes of the .tflite file"""
+    latency: float
+    """Milliseconds a sequence, mean over the validation set's lengths"""
+    members: float = 1
+
+    def to_array(self) -> np.ndarray:
+        """float64 [4]: parameters, size, latency, members"""
+        return np.array(astuple(self), dtype=np.float64)
+
+    @classmethod
+    def from_array(cls, amounts: np.ndarray) -> Self:
+        """Inverse of ``to_array``."""
+        return cls(**dict(zip(FORMATS, amounts.tolist(), strict=True)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Hard limits, in the units of ``Cost``; infinity where none was asked for."""
+
+    parameters: float = math.inf
+    size: float = math.inf
+    latency: float = math.inf
+    members: float = math.inf
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a budget such as "5.1M,40MB,100ms". Raises ValueError with an example."""
+        limits: dict[str, float] = {}
+        for part in text.split(","):
+            match = _LIMIT.fullmatch(part.strip().lower())
+            if match is None or match[2] not in _UNITS:
+                raise ValueError(f"{part.strip()!r} is no limit; write for example {EXAMPLE} or 3models")
+            name, unit = _UNITS[match[2]]
+            if name in limits:
+                raise ValueError(f"{text!r} limits {name} twice; write for example {EXAMPLE}")
+            limits[name] = round(float(match[1]) * unit, 6)  # 32.767M is 32767000, not 4e-9 more
+            if limits[name] == 0:
+                raise ValueError(f"{part.strip()!r} leaves room for nothing; write for example {EXAMPLE}")
+        return cls(**limits)
+
+    def to_array(self) -> np.ndarray:
+        """float64 [4]: parameters, size, latency, members"""
+        return np.array(astuple(self), dtype=np.float64)
+
+    @classmethod
+    def from_array(cls, limits: np.ndarray) -> Self:
+        """Inverse of ``to_array``."""
+        return cls(**dict(zip(FORMATS, limits.tolist(), strict=True)))
+
+    def __str__(self) -> str:
+        """As ``parse`` reads it, but for digits beyond the sixth."""
+        limits = zip(FORMATS.values(), astuple(self), strict=True)
+        return ",".join(show(limit) for show, limit in limits if limit < math.inf)
+
+    def exceeded(self, cost: Cost) -> list[str]:
+        """For each limit that the cost breaks, how, such as "size 41.2MB over 40MB"; empty if it fits."""
+        rows = zip(FORMATS.items(), astuple(cost), astuple(self), strict=True)
+        return [f"{name} {show(value)} over {show(limit)}" for (name, show), value, limit in rows if value > limit]
+
+
+FORMATS: Final[dict[str, Callable[[float], str]]] = {
+    "parameters": lambda value: f"{value / 1e6:.6g}M" if value >= 1e6 else f"{value / 1e3:.6g}K",
+    "size": lambda value: f"{value / 1e6:.6g}MB" if value >= 1e6 else f"{value / 1e3:.6g}KB",
+    "latency": lambda value: f"{value:.6g}ms",
+    "members": lambda value: f"{value:.6g}model{'s' if value != 1 else ''}",
+}
+"""How each limit or cost is written, in the order of the fields of Budget and Cost"""

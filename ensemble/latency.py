@@ -1,0 +1,68 @@
+"""Milliseconds a sequence on LiteRT, one thread, warm, over lengths like the validation set's.
+
+Timed as the contest counts it: a call is everything from raw landmarks to probabilities, and as sequences differ in
+length, resizing the input and planning memory anew is part of each. The contest's limit is on the mean, which is also
+what adds up over members; the median and the 95th percentile are there to be looked at.
+"""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+import numpy as np
+
+from ensemble.runtime import Model
+from trainer.landmarks import NUM_ROWS
+
+LENGTHS: Final = 32  # lengths timed, spread evenly over the distribution
+ROUNDS: Final = 5  # times that each is timed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Milliseconds a sequence."""
+
+    mean: float
+    median: float
+    p95: float
+
+
+def typical_lengths(lengths: np.ndarray) -> list[int]:
+    """LENGTHS lengths that stand for the given ones: quantiles, evenly spaced, in a fixed random order."""
+    levels = (np.arange(LENGTHS) + 0.5) / LENGTHS
+    chosen = np.quantile(lengths, levels, method="inverted_cdf").astype(int)
+    return [int(length) for length in np.random.default_rng(0).permutation(chosen)]
+
+
+def measure(content: bytes, lengths: Sequence[int], rounds: int = ROUNDS) -> Latency:
+    """Time a .tflite file on random landmarks of each length; of a length's rounds the fastest counts,
+    because what other processes add is not the model's."""
+    model = Model(content)
+    frames = np.random.default_rng(0).random((max(lengths), NUM_ROWS, 3), dtype=np.float32)
+    for length in lengths:  # warm: caches, and the runtime's memory grown to its largest
+        model(frames[:length])
+    times = np.empty((rounds, len(lengths)))
+    for turn in range(rounds):
+        for i, length in enumerate(lengths):
+            began = perf_counter()
+            model(frames[:length])
+            times[turn, i] = perf_counter() - began
+    milliseconds = 1e3 * times.min(axis=0)
+    return Latency(
+        mean=float(milliseconds.mean()),
+        median=float(np.median(milliseconds)),
+        p95=float(np.quantile(milliseconds, 0.95)),
+    )
+
+
+def machine() -> str:
+    """Name of the processor, for the reader of a measurement."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

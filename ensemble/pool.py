@@ -1,0 +1,234 @@
+"""A study's directory -> the candidates that an ensemble is chosen from, each with its measured cost.
+
+Costs are kept in STUDY/ensemble/costs.json under the SHA-256 of the very file that was timed, so nothing is timed
+twice on one machine, and nothing stale is ever used.
+"""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ensemble import latency, tflite
+from ensemble.budget import Cost
+from ensemble.submission import with_labels
+from trainer.cli import UserError, track
+from trainer.config import ModelConfig
+from trainer.files import write_json
+from trainer.metrics import accuracy, log_loss
+from trainer.rundir import RunDir
+
+STUDY: Final = "study.json"
+VALIDATION: Final = "validation.parquet"
+TRIALS: Final = "trials"
+COSTS: Final = "ensemble/costs.json"
+ROUNDING: Final = 0.02  # a row of float16 probabilities may miss 1 by this much
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A finished trial's model."""
+
+    run: RunDir
+    model: ModelConfig
+    num_parameters: int
+    val_accuracy: float
+    val_log_loss: float
+
+    @property
+    def name(self) -> str:
+        """The trial's number, as its directory has it: 0007."""
+        return self.run.path.name
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Candidates of a study, and the validation sequences that all of them predicted, in one order."""
+
+    study: Path
+    candidates: list[Candidate]
+    left_out: dict[str, str]
+    """Trials that are no candidates, by the name of their directory, with the reason"""
+    label_names: tuple[str, ...]
+    labels: np.ndarray
+    """int64 [N]"""
+    participants: np.ndarray
+    """int64 [N]"""
+    lengths: np.ndarray
+    """int64 [N], frames"""
+    sequence_ids: np.ndarray
+    """int64 [N]"""
+    data: Path
+    """The packed dataset, where it lay when the study was made"""
+
+    @property
+    def max_frames(self) -> int:
+        """Of every candidate's model."""
+        return self.candidates[0].model.max_frames
+
+    @property
+    def val_probs(self) -> "ValProbs":
+        return ValProbs([candidate.run for candidate in self.candidates])
+
+
+class ValProbs(Sequence[np.ndarray]):
+    """Every candidate's val_probs, float16 [N, signs]: each memory map is opened when asked for, and let go after."""
+
+    def __init__(self, runs: list[RunDir]) -> None:
+        self._runs = runs
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "ValProbs": ...
+
+    def __getitem__(self, index: int | slice) -> "np.ndarray | ValProbs":
+        return ValProbs(self._runs[index]) if isinstance(index, slice) else self._runs[index].read_val_probs()
+
+
+def open_pool(study: Path) -> Pool:
+    """Read a study. A broken trial is left out with its reason; a broken study raises UserError."""
+    about = _read_study(study)
+    try:
+        table = pq.read_table(study / VALIDATION)
+        columns = {
+            name: table[name].to_numpy().astype(np.int64)
+            for name in ("label", "participant_id", "length", "sequence_id")
+        }
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise UserError(f"{study / VALIDATION}: cannot be read ({error}); is this a study of search.run?") from error
+    label_names = tuple(about["label_names"])
+    candidates: list[Candidate] = []
+    left_out: dict[str, str] = {}
+    for path in sorted((study / TRIALS).glob("*/")):
+        try:
+            candidate = _read_trial(RunDir(path), columns["label"], len(label_names))
+            if candidates and candidate.model.max_frames != candidates[0].model.max_frames:
+                raise UserError("config.json: another max_frames than the first candidate's")
+            candidates.append(candidate)
+        except UserError as error:
+            left_out[path.name] = _reason(error, path)
+    if not candidates:
+        raise UserError(f"{study}: no trial can be used{_listed(left_out)}")
+    return Pool(
+        study=study,
+        candidates=candidates,
+        left_out=left_out,
+        label_names=label_names,
+        labels=columns["label"],
+        participants=columns["participant_id"],
+        lengths=columns["length"],
+        sequence_ids=columns["sequence_id"],
+        data=Path(about["data"]),
+    )
+
+
+def _reason(error: UserError, path: Path) -> str:
+    return str(error).replace(f"{path}/", "")
+
+
+def _listed(left_out: dict[str, str]) -> str:
+    return "".join(f"\n  {name}: {reason}" for name, reason in left_out.items())
+
+
+def _read_study(study: Path) -> dict[str, Any]:
+    try:
+        about: dict[str, Any] = json.loads((study / STUDY).read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{study}: holds no study (no {STUDY}); make one with: python -m search.run") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{study / STUDY}: cannot be read ({error})") from error
+    for name in ("label_names", "data"):
+        if name not in about:
+            raise UserError(f"{study / STUDY}: the field {name!r} is missing")
+    return about
+
+
+def _read_trial(run: RunDir, labels: np.ndarray, num_signs: int) -> Candidate:
+    """Raises UserError if the trial is unfinished or any of its files is broken or of another study."""
+    if not run.is_done:
+        raise UserError("not finished: no done.json (stopped early, failed, or still running)")
+    model, result = run.read_config().model, run.read_result()
+    probs = run.read_val_probs()
+    if probs.shape != (len(labels), num_signs):
+        raise UserError(f"val_probs.npy: shape {list(probs.shape)}, not {[len(labels), num_signs]}")
+    if not np.allclose(probs.sum(axis=1, dtype=np.float32), 1, atol=ROUNDING):  # a NaN fails too
+        raise UserError("val_probs.npy: rows that are no probabilities")
+    return Candidate(
+        run=run,
+        model=model,
+        num_parameters=result.num_parameters,
+        val_accuracy=accuracy(probs, labels),
+        val_log_loss=log_loss(probs, labels),
+    )
+
+
+def to_member(candidate: Candidate, count: int, precision: str) -> tflite.Member:
+    """Raises UserError if the weights cannot be read or are not a classifier's."""
+    weights = {name: tensor.numpy() for name, tensor in candidate.run.read_weights().items()}
+    parameters = sum(weight.size for weight in weights.values())
+    if parameters != candidate.num_parameters:
+        raise UserError(f"weights.safetensors: not a classifier's of {candidate.num_parameters} parameters")
+    return tflite.Member(candidate.model, weights, count, precision)
+
+
+def measure(pool: Pool, precision: str) -> tuple[Pool, np.ndarray, np.ndarray]:
+    """Build, weigh and time each candidate's own .tflite file; shows a progress bar.
+
+    Gives the pool without those whose file cannot be built; what every ensemble takes before it has a member, float64
+    [4] in the order of Cost's fields; and what each candidate adds to that, float64 [K, 4].
+    """
+    cache = _Cache(pool)
+    base = cache.cost(tflite.build_shared(pool.max_frames), 0, 0).to_array()
+    candidates, costs, left_out = [], [], dict(pool.left_out)
+    for candidate in track(pool.candidates, len(pool.candidates), "measuring candidates"):
+        try:
+            content = tflite.build([to_member(candidate, 1, precision)])
+        except (KeyError, ValueError) as error:
+            left_out[candidate.name] = f"weights.safetensors: not a classifier's ({error})"
+            continue
+        except UserError as error:
+            left_out[candidate.name] = _reason(error, candidate.run.path)
+            continue
+        candidates.append(candidate)
+        costs.append(np.maximum(cache.cost(content, candidate.num_parameters, 1).to_array() - base, 0))
+    if not candidates:
+        raise UserError(f"{pool.study}: no trial can be used{_listed(left_out)}")
+    return dataclasses.replace(pool, candidates=candidates, left_out=left_out), base, np.array(costs)
+
+
+class _Cache:
+    """Latencies of files by the SHA-256 of their content, valid for one machine, runtime and choice of lengths."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._path = pool.study / COSTS
+        self._pool = pool
+        self._lengths = latency.typical_lengths(pool.lengths)
+        self._setting = {"machine": latency.machine(), "litert": version("ai-edge-litert"), "lengths": self._lengths}
+        self._milliseconds: dict[str, float] = {}
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # no cache, or one to be made anew
+            content = json.loads(self._path.read_text())
+            if content["setting"] == self._setting:
+                self._milliseconds = dict(content["milliseconds"])
+
+    def cost(self, model: bytes, parameters: int, members: int) -> Cost:
+        """Of a .tflite file, labels attached; timed only if it never was."""
+        model = with_labels(model, self._pool.label_names)
+        key = sha256(model).hexdigest()
+        if key not in self._milliseconds:
+            self._milliseconds[key] = latency.measure(model, self._lengths).mean
+            write_json(self._path, {"setting": self._setting, "milliseconds": self._milliseconds})
+        return Cost(parameters=parameters, size=len(model), latency=self._milliseconds[key], members=members)

@@ -1,0 +1,69 @@
+"""Running a .tflite file as the contest does: LiteRT, its signature serving_default, one sequence a call.
+
+Needs neither torch nor TensorFlow.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from trainer.cli import UserError
+from trainer.landmarks import NUM_ROWS
+
+SIGNATURE, INPUT, OUTPUT = "serving_default", "inputs", "outputs"
+INPUT_SHAPE: Final = (-1, NUM_ROWS, 3)
+
+
+class Model:
+    """A loaded .tflite file. Each call resizes the input to its sequence, as the contest's evaluator does."""
+
+    def __init__(self, content: bytes, threads: int = 1) -> None:
+        """Raises UserError if LiteRT is absent, cannot read the file, or does not find the contest's signature."""
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise UserError(f"LiteRT is needed here ({error}); install it with: pip install ai-edge-litert") from error
+        try:
+            with _quiet():
+                self._interpreter: Any = Interpreter(model_content=content, num_threads=threads)
+                self.signatures: dict[str, Any] = self._interpreter.get_signature_list()
+                self._interpreter.allocate_tensors()
+                self._run: Any = self._interpreter.get_signature_runner(SIGNATURE)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"not a TFLite file with the signature {SIGNATURE!r}: {error}") from error
+        expected = {"inputs": [INPUT], "outputs": [OUTPUT]}
+        if self.signatures[SIGNATURE] != expected:
+            raise UserError(f"signature {SIGNATURE!r} must have {expected}, not {self.signatures[SIGNATURE]}")
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        """Raw landmarks float32 [n, 543, 3], NaN where missing -> the file's output, float32 [num_signs]."""
+        probs: np.ndarray = self._run(**{INPUT: frames})[OUTPUT]
+        return probs
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """As the file states it; -1 where any size will do."""
+        details = self._run.get_input_details()[INPUT]
+        return tuple(int(size) for size in details["shape_signature"])
+
+    @property
+    def input_dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = np.dtype(self._run.get_input_details()[INPUT]["dtype"])
+        return dtype
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what native code writes to standard error, such as which delegate it made, off the terminal."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

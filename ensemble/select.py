@@ -1,0 +1,261 @@
+"""From a study to submission.zip: the best ensemble that fits a budget.
+
+    python -m ensemble.select --budget 40MB,100ms --results results/STUDY
+
+Without --results the newest study under results/ is taken; --budget without a value is the contest's, 40MB,100ms; no
+--budget is no limit. Writes submission.zip, selection.json and frontier.parquet to STUDY/ensemble, or to --out.
+"""
+
+import argparse
+import dataclasses
+import json
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from rich.table import Table
+
+from ensemble import frontier, greedy, latency, submission, tflite
+from ensemble.budget import CONTEST, FORMATS, Budget, Cost
+from ensemble.honest import Accuracies, rotate
+from ensemble.latency import Latency
+from ensemble.pool import Candidate, Pool, measure, open_pool, to_member
+from ensemble.verify import Agreement, compare
+from trainer import cli
+from trainer.cli import UserError, console
+from trainer.files import write_json
+
+SELECTION, FRONTIER, SUBMISSION = "selection.json", "frontier.parquet", "submission.zip"
+FORMAT_VERSION: Final = 1
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An ensemble that was built and found to fit."""
+
+    members: list[tuple[Candidate, int, np.ndarray]]
+    """Each with its count and the cost that it was selected by, float64 [4]"""
+    model: bytes
+    """The .tflite file, labels attached"""
+    cost: Cost
+    """Of that file, measured"""
+    latency: Latency
+    counts: np.ndarray
+    """int64 [K]"""
+
+
+def choose(
+    pool: Pool, objective: greedy.Objective, base: np.ndarray, costs: np.ndarray, budget: Budget, precision: str
+) -> Choice:
+    """Select, build and measure; where the file breaks the budget, with less room again, until it fits.
+
+    Raises UserError if not even one candidate fits.
+    """
+    limits = budget.to_array()
+    capacity = limits - base
+    while True:
+        selection = _select(pool, objective, base, costs, capacity, budget)
+        chosen = np.flatnonzero(selection.counts)
+        members = [(pool.candidates[k], int(selection.counts[k]), costs[k]) for k in chosen]
+        built = tflite.build([to_member(candidate, count, precision) for candidate, count, _ in members])
+        model = submission.with_labels(built, pool.label_names)
+        timed = latency.measure(model, latency.typical_lengths(pool.lengths))
+        parameters = sum(candidate.num_parameters for candidate, _, _ in members)
+        cost = Cost(parameters=parameters, size=len(model), latency=timed.mean, members=len(members))
+        if not (broken := budget.exceeded(cost)):
+            return Choice(members, model, cost, timed, selection.counts)
+        console.print(f"the merged file breaks the budget ({'; '.join(broken)}): selecting again with less room")
+        measured, estimate = cost.to_array(), costs[chosen].sum(axis=0)
+        over = measured > limits
+        capacity[over] = np.minimum(capacity, estimate)[over] * (limits / measured)[over]
+
+
+def _select(
+    pool: Pool,
+    objective: greedy.Objective,
+    base: np.ndarray,
+    costs: np.ndarray,
+    capacity: np.ndarray,
+    budget: Budget,
+) -> greedy.Selection:
+    try:
+        return greedy.select(objective, costs, capacity)
+    except greedy.UnaffordableError as error:
+        cheapest = pool.candidates[error.cheapest]
+        alone = Cost.from_array(base + costs[error.cheapest])
+        reasons = "; ".join(budget.exceeded(alone)) or "measured in the merged file"
+        raise UserError(
+            f"--budget {budget}: no candidate fits; trial {cheapest.name} comes closest ({reasons}); raise the budget"
+        ) from error
+
+
+def reasons_left_out(pool: Pool, base: np.ndarray, costs: np.ndarray, budget: Budget, chosen: Choice) -> dict[str, str]:
+    """Why each trial is not in the ensemble, by its name."""
+    reasons = dict(pool.left_out)
+    for candidate, cost, count in zip(pool.candidates, costs, chosen.counts, strict=True):
+        alone = Cost.from_array(base + cost)
+        if broken := budget.exceeded(alone):
+            reasons[candidate.name] = f"alone over the budget: {'; '.join(broken)}"
+        elif count == 0:
+            reasons[candidate.name] = "no gain for its cost"
+    return reasons
+
+
+def print_members(chosen: Choice, base: np.ndarray, budget: Budget) -> None:
+    table = Table(title="members")
+    table.add_column("trial")
+    for name in ("count", "heads x layers", *list(FORMATS)[:3], "accuracy"):
+        table.add_column(name, justify="right")
+    for candidate, count, cost in chosen.members:
+        shape = f"{candidate.model.num_heads} x {candidate.model.num_layers}"
+        table.add_row(candidate.name, str(count), shape, *_row(cost), f"{candidate.val_accuracy:.4f}")
+    table.add_row("[dim]shared", "", "", *_row(base), "")
+    table.add_section()
+    table.add_row("[bold]the file", "", "", *_row(chosen.cost.to_array()), "")
+    table.add_row("[dim]budget", "", "", *_row(budget.to_array()), "")
+    console.print(table)
+
+
+def _row(cost: np.ndarray) -> list[str]:
+    parameters, size, latency_ms, _ = cost
+    texts = (f"{parameters / 1e6:.2f}M", f"{size / 1e6:.2f}MB", f"{latency_ms:.2f}ms")
+    return ["-" if text.startswith("inf") else text for text in texts]
+
+
+def print_accuracies(seen: Accuracies, unseen: Accuracies | None) -> None:
+    table = Table(title="accuracy")
+    table.add_column("")
+    for name in ("labels it was selected on", "participants it never saw"):
+        table.add_column(name, justify="right")
+    for name in ("single", "ensemble"):
+        honest = "-" if unseen is None else f"{getattr(unseen, name):.4f}"
+        table.add_row("best single model" if name == "single" else "ensemble", f"{getattr(seen, name):.4f}", honest)
+    console.print(table)
+    if unseen is None:
+        console.print("validated on one participant only: there is nobody left whom the selection never saw")
+
+
+def print_left_out(reasons: dict[str, str]) -> None:
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in sorted(reasons.items()):
+        by_reason.setdefault(reason, []).append(name)
+    for reason, names in by_reason.items():
+        console.print(f"[dim]left out, {reason}: {' '.join(names)}", soft_wrap=True)
+
+
+def to_json(
+    pool: Pool,
+    arguments: argparse.Namespace,
+    budget: Budget,
+    chosen: Choice,
+    reasons: dict[str, str],
+    agreement: Agreement,
+    accuracies: dict[str, Any],
+) -> dict[str, Any]:
+    """What selection.json holds."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "study": pool.study.name,
+        "budget": str(budget) or None,
+        "metric": arguments.metric,
+        "precision": arguments.precision,
+        "members": [
+            {
+                "trial": candidate.name,
+                "count": count,
+                **{name: float(value) for name, value in list(zip(FORMATS, cost, strict=True))[:3]},
+                "num_heads": candidate.model.num_heads,
+                "num_layers": candidate.model.num_layers,
+                "val_accuracy": candidate.val_accuracy,
+                "val_log_loss": candidate.val_log_loss,
+            }
+            for candidate, count, cost in chosen.members
+        ],
+        "cost": dataclasses.asdict(chosen.cost),
+        "latency": dataclasses.asdict(chosen.latency),
+        "machine": latency.machine(),
+        "versions": {"python": platform.python_version(), "ai-edge-litert": version("ai-edge-litert")},
+        "accuracy": accuracies,
+        "agreement_with_pytorch": dataclasses.asdict(agreement),
+        "left_out": reasons,
+    }
+
+
+def newest_study(results: Path) -> Path:
+    """The study under a folder that was made last. Raises UserError if there is none."""
+    made = []
+    for path in results.glob("*/study.json"):
+        try:
+            made.append((str(json.loads(path.read_text())["created"]), path.parent))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    if not made:
+        raise UserError(f"{results}/: holds no study; make one with: python -m search.run")
+    return max(made)[1]
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m ensemble.select", description="The best ensemble of a study's models that fits a budget."
+    )
+    parser.add_argument(
+        "--budget", nargs="?", const=CONTEST, metavar="B", help=f"such as 5.1M,40MB,100ms,3models; alone: {CONTEST}"
+    )
+    parser.add_argument("--results", type=Path, metavar="STUDY", help="the study (default: the newest under results/)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: STUDY/ensemble)")
+    parser.add_argument("--metric", choices=list(greedy.OBJECTIVES), default="accuracy", help="what to select by")
+    parser.add_argument(
+        "--precision", choices=tflite.PRECISIONS, default="float16", help="of the weights (default: float16)"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = _parse()
+    try:
+        budget = Budget.parse(arguments.budget) if arguments.budget is not None else Budget()
+    except ValueError as error:
+        raise UserError(f"--budget: {error}") from error
+    pool = open_pool(arguments.results or newest_study(Path("results")))
+    out: Path = arguments.out or pool.study / "ensemble"
+    console.print(f"study {pool.study}: {len(pool.candidates)} candidates, {len(pool.labels):,} validation sequences")
+    pool, base, costs = measure(pool, arguments.precision)
+    objective = greedy.OBJECTIVES[arguments.metric].of(pool.val_probs, pool.labels)
+    chosen = choose(pool, objective, base, costs, budget, arguments.precision)
+
+    agreement = compare(chosen.model, [(candidate, count) for candidate, count, _ in chosen.members], pool)
+    agreement.require(arguments.precision)
+    submission.write(out / SUBMISSION, chosen.model)
+    checks = submission.check(out / SUBMISSION, len(pool.label_names))
+    if broken := [check for check in checks if not check.holds]:
+        raise UserError(f"{out / SUBMISSION}: breaks the contract: {broken[0].clause} ({broken[0].found})")
+
+    capacity = budget.to_array() - base
+    seen, unseen = rotate(pool, objective, costs, capacity, chosen.counts)
+    reasons = reasons_left_out(pool, base, costs, budget, chosen)
+    accuracies = {
+        "seen_by_selection": dataclasses.asdict(seen),
+        "unseen_participants": unseen and dataclasses.asdict(unseen),
+    }
+    frontier.write(out / FRONTIER, frontier.sweep(pool, objective, base, costs, budget))
+    write_json(out / SELECTION, to_json(pool, arguments, budget, chosen, reasons, agreement, accuracies))
+
+    print_left_out(reasons)
+    print_members(chosen, base, budget)
+    print_accuracies(seen, unseen)
+    timed = chosen.latency
+    console.print(
+        f"{timed.mean:.2f} ms a sequence on average ({timed.median:.2f} median, {timed.p95:.2f} 95th percentile), "
+        f"LiteRT, one thread, {latency.machine()}"
+    )
+    console.print(f"same as PyTorch: {agreement}; contest's contract: {len(checks)} checks hold")
+    console.print(f"wrote {out / SUBMISSION}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,76 @@
+"""A small study without any training: random classifiers, whose predictions on a packed dataset are real ones."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from trainer.config import ModelConfig, TrainConfig
+from trainer.model import SignClassifier
+from trainer.rundir import Result, RunDir
+
+NUM_SIGNS = 7
+LABEL_NAMES = [f"sign{i}" for i in range(NUM_SIGNS)]
+SHAPES = [(1, 1), (1, 2), (2, 1), (1, 3)]  # heads, layers
+NUM_SEQUENCES = 60
+
+
+def random_classifier(config: ModelConfig, seed: int = 0) -> SignClassifier:
+    """Weights large enough that all parts of the model matter to what it predicts."""
+    generator = torch.Generator().manual_seed(seed)
+    model = SignClassifier(config, generator)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            scale = 0.1 if "norm" in name else parameter.shape[-1] ** -0.5
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+def write_study(path: Path) -> Path:
+    """A study directory as search.run leaves it: four finished trials and one that was stopped early."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, NUM_SIGNS, NUM_SEQUENCES)
+    participants = np.repeat([3, 5, 8], NUM_SEQUENCES // 3)
+    for number, (heads, layers) in enumerate(SHAPES):
+        run = RunDir(path / "trials" / f"{number:04d}")
+        config = TrainConfig(model=ModelConfig(num_heads=heads, num_layers=layers, num_signs=NUM_SIGNS))
+        model = random_classifier(config.model, seed=number)
+        logits = rng.normal(size=(NUM_SEQUENCES, NUM_SIGNS))
+        logits[np.arange(NUM_SEQUENCES), labels] += 1 + 0.3 * number
+        run.write_config(config)
+        run.write_weights(model.state_dict())
+        run.write_val_probs(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
+        run.write_result(
+            Result(
+                val_accuracy=float((logits.argmax(axis=1) == labels).mean()),
+                val_log_loss=1.0,
+                epochs=1,
+                num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+                seconds=1.0,
+                precision="float32",
+                device="cpu",
+                data_fingerprint="none",
+            )
+        )
+    RunDir(path / "trials" / "0004").write_config(TrainConfig())
+    about = {"label_names": LABEL_NAMES, "data": str(path / "packed"), "created": "2026-01-01T00:00:00"}
+    (path / "study.json").write_text(json.dumps(about))
+    columns = {
+        "sequence_id": np.arange(NUM_SEQUENCES) + 100,
+        "participant_id": participants,
+        "label": labels,
+        "sign": [LABEL_NAMES[label] for label in labels],
+        "length": rng.integers(1, 60, NUM_SEQUENCES),
+    }
+    pq.write_table(pa.table(columns), path / "validation.parquet")
+    return path
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read only: whoever writes makes a copy."""
+    return write_study(tmp_path_factory.mktemp("studies") / "small")

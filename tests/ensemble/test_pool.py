@@ -1,0 +1,101 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ensemble import latency
+from ensemble.pool import COSTS, measure, open_pool
+from tests.ensemble.conftest import LABEL_NAMES, NUM_SEQUENCES, NUM_SIGNS
+from trainer.cli import UserError
+from trainer.rundir import RunDir
+
+
+@pytest.fixture
+def copy(study: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(study, tmp_path / "copy")
+
+
+def test_reads_a_study(study: Path):
+    pool = open_pool(study)
+    assert [candidate.name for candidate in pool.candidates] == ["0000", "0001", "0002", "0003"]
+    assert pool.label_names == tuple(LABEL_NAMES)
+    assert sorted(set(pool.participants)) == [3, 5, 8]
+    assert "no done.json" in pool.left_out["0004"]
+    for probs, candidate in zip(pool.val_probs, pool.candidates, strict=True):
+        assert isinstance(probs, np.memmap)
+        assert probs.shape == (NUM_SEQUENCES, NUM_SIGNS)
+        assert candidate.val_accuracy == np.mean(probs.argmax(axis=1) == pool.labels)
+
+
+def break_probs(run: RunDir) -> None:
+    run.write_val_probs(np.ones((NUM_SEQUENCES, NUM_SIGNS)))
+
+
+def break_with_nan(run: RunDir) -> None:
+    probs = run.read_val_probs().copy()
+    probs[5] = np.nan
+    run.write_val_probs(probs)
+
+
+BREAKS = {
+    "config.json": lambda run: (run.path / "config.json").write_text("{"),
+    "done.json": lambda run: (run.path / "done.json").write_text('{"epochs": 1}'),
+    "val_probs.npy: shape": lambda run: run.write_val_probs(np.ones((3, NUM_SIGNS)) / NUM_SIGNS),
+    "val_probs.npy: cannot be read": lambda run: (run.path / "val_probs.npy").write_bytes(b"nonsense"),
+    "rows that are no probabilities": break_probs,
+    "no probabilities": break_with_nan,
+    "weights.safetensors: cannot be read": lambda run: (run.path / "weights.safetensors").unlink(),
+    "not a classifier's": lambda run: run.write_weights({}),
+}
+
+
+@pytest.mark.parametrize("reason", list(BREAKS))
+def test_a_broken_trial_is_left_out_with_its_reason(copy: Path, reason: str):
+    BREAKS[reason](RunDir(copy / "trials" / "0001"))
+    pool, _, costs = measure(open_pool(copy), "float16")
+    assert [candidate.name for candidate in pool.candidates] == ["0000", "0002", "0003"]
+    assert len(costs) == 3
+    assert reason in pool.left_out["0001"]
+    assert str(copy) not in pool.left_out["0001"]
+
+
+def test_costs_are_measured_once(copy: Path, monkeypatch: pytest.MonkeyPatch):
+    _, base, costs = measure(open_pool(copy), "float16")
+    assert costs.shape == (4, 4)
+    assert (costs[:, :3] > 0).all()
+    assert (costs[:, 3] == 1).all()
+    assert base[3] == 0
+    monkeypatch.setattr(latency, "measure", lambda *_: pytest.fail("measured again"))
+    _, base_again, costs_again = measure(open_pool(copy), "float16")
+    np.testing.assert_array_equal(costs_again, costs)
+    np.testing.assert_array_equal(base_again, base)
+
+
+def test_costs_of_another_machine_or_broken_ones_are_not_used(copy: Path, monkeypatch: pytest.MonkeyPatch):
+    measure(open_pool(copy), "float16")
+    timed = []
+    monkeypatch.setattr(latency, "measure", lambda *_: timed.append(1) or latency.Latency(mean=1, median=1, p95=1))
+    content = json.loads((copy / COSTS).read_text())
+    content["setting"]["machine"] = "another"
+    for text in (json.dumps(content), "{", "[]"):
+        (copy / COSTS).write_text(text)
+        timed.clear()
+        measure(open_pool(copy), "float16")
+        assert len(timed) == 5  # four candidates, and what they share
+
+
+def test_says_what_is_wrong_with_a_study(copy: Path, tmp_path: Path):
+    with pytest.raises(UserError, match=r"holds no study \(no study.json\)"):
+        open_pool(tmp_path)
+    for run in (copy / "trials").iterdir():
+        (run / "done.json").unlink(missing_ok=True)
+    with pytest.raises(UserError, match=r"no trial can be used\n  0000: not finished"):
+        open_pool(copy)
+    (copy / "validation.parquet").write_bytes(b"")
+    with pytest.raises(UserError, match=r"validation.parquet: cannot be read"):
+        open_pool(copy)
+    (copy / "study.json").write_text('{"label_names": []}')
+    with pytest.raises(UserError, match=r"study.json: the field 'data' is missing"):
+        open_pool(copy)

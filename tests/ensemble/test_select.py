@@ -1,0 +1,125 @@
+"""The two commands, end to end, on a study of random classifiers."""
+
+import json
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ensemble import latency, select, submission
+from ensemble.runtime import Model
+from tests.ensemble.conftest import LABEL_NAMES
+from trainer.cli import UserError
+from trainer.landmarks import NUM_ROWS
+
+
+@pytest.fixture
+def copy(study: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(study, tmp_path / "results" / "small")
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["select", *map(str, arguments)])
+    select.main()
+
+
+def contest_file(path: Path, frames: int) -> np.ndarray:
+    """Write random landmarks in the contest's layout; gives them as float32 [frames, 543, 3]."""
+    raw = np.random.default_rng(frames).random((frames, NUM_ROWS, 3))
+    raw[:, 468:489] = np.nan
+    columns = {name: raw[:, :, axis].reshape(-1) for axis, name in enumerate("xyz")}
+    pq.write_table(pa.table({"frame": np.repeat(np.arange(frames), NUM_ROWS).astype(np.int16), **columns}), path)
+    return raw.astype(np.float32)
+
+
+def test_from_study_to_predictions(copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.chdir(copy.parent.parent)
+    run(monkeypatch, "--budget", "800K,100ms,3models")
+    printed = capsys.readouterr().out
+    assert "0004" in printed
+    out = copy / "ensemble"
+    about = json.loads((out / "selection.json").read_text())
+    assert about["budget"] == "800K,100ms,3models"
+    assert 1 <= len(about["members"]) <= 3
+    assert about["cost"]["parameters"] <= 800e3
+    assert about["cost"]["size"] == len(submission.read(out / "submission.zip"))
+    assert about["agreement_with_pytorch"]["same_sign"] >= 0.99
+    assert set(about["left_out"]) | {member["trial"] for member in about["members"]} == {f"{i:04d}" for i in range(5)}
+    assert about["accuracy"]["seen_by_selection"]["ensemble"] >= about["accuracy"]["seen_by_selection"]["single"]
+
+    rows = pq.read_table(out / "frontier.parquet").to_pylist()
+    assert [row["kind"] for row in rows].count("single") == 4
+    assert all(row["parameters"] <= 800e3 for row in rows if row["kind"] == "ensemble")
+
+    raws = [contest_file(copy / f"{n}.parquet", n) for n in (1, 30)]
+    monkeypatch.setattr(
+        sys, "argv", ["predict", str(out / "submission.zip"), *(f"{copy}/{n}.parquet" for n in (1, 30))]
+    )
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("ensemble.predict", run_name="__main__")
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    model = Model(submission.read(out / "submission.zip"))
+    for line, raw in zip(printed.splitlines(), raws, strict=True):
+        probs = model(raw)
+        path, first, *others = line.split("\t")
+        assert Path(path).exists()
+        assert first == f"{LABEL_NAMES[probs.argmax()]} {probs.max():.3f}"
+        assert len(others) == 4
+
+
+def test_selects_again_where_the_merged_file_is_too_slow(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """As if time grew faster than size: members together take longer than the sum of each alone."""
+
+    def slow(content: bytes, *_: object) -> latency.Latency:
+        milliseconds = 10 * (len(content) / 1e6) ** 1.5
+        return latency.Latency(mean=milliseconds, median=milliseconds, p95=milliseconds)
+
+    monkeypatch.setattr(latency, "measure", slow)
+    run(monkeypatch, "--results", copy, "--budget", "18ms")
+    assert "breaks the budget (latency 2" in capsys.readouterr().out
+    assert 1 < json.loads((copy / "ensemble/selection.json").read_text())["cost"]["latency"] <= 18
+
+
+def test_a_budget_nobody_fits_names_the_cheapest(copy: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(UserError, match=r"no candidate fits; trial 0000 comes closest \(parameters .* over 1K\)"):
+        run(monkeypatch, "--results", copy, "--budget", "1K")
+    assert not (copy / "ensemble" / "submission.zip").exists()
+
+
+def test_without_a_study_says_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"make one with: python -m search.run"):
+        run(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        (pa.table({"x": [0.0], "y": [0.0]}), "No match for|'z' is missing"),
+        (pa.table({name: np.zeros(544) for name in "xyz"}), "544 rows are not whole frames of 543 landmarks"),
+        (pa.table({name: np.zeros(0) for name in "xyz"}), "0 rows are not whole frames"),
+    ],
+)
+def test_predict_says_what_is_wrong_with_a_file(tmp_path: Path, content: pa.Table | None, message: str):
+    from ensemble.predict import read_landmarks
+
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"nonsense") if content is None else pq.write_table(content, path)
+    with pytest.raises(UserError, match=message):
+        read_landmarks(path)
+
+
+def test_predict_is_quick_to_start():
+    """It loads neither torch nor TensorFlow."""
+    code = "import sys, ensemble.predict; sys.exit(not {'torch', 'tensorflow'}.isdisjoint(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

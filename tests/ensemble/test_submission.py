@@ -1,0 +1,90 @@
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ensemble import latency, submission, tflite
+from ensemble.flatgraph import Graph
+from ensemble.runtime import Model
+from tests.ensemble.conftest import LABEL_NAMES, NUM_SIGNS, random_classifier
+from trainer.cli import UserError
+from trainer.config import ModelConfig
+from trainer.landmarks import NUM_ROWS
+
+
+@pytest.fixture(scope="module")
+def model() -> bytes:
+    classifier = random_classifier(ModelConfig(num_heads=1, num_layers=1, num_signs=NUM_SIGNS))
+    weights = {name: weight.numpy() for name, weight in classifier.state_dict().items()}
+    return submission.with_labels(tflite.build([tflite.Member(classifier.config, weights)]), LABEL_NAMES)
+
+
+def test_keeps_the_contract(model: bytes, tmp_path: Path):
+    path = tmp_path / "submission.zip"
+    submission.write(path, model)
+    checks = submission.check(path, NUM_SIGNS)
+    assert len(checks) > 10
+    assert [check for check in checks if not check.holds] == []
+    assert submission.read(path) == model
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == ["model.tflite"]
+
+
+def test_names_travel_inside_and_change_nothing(model: bytes):
+    bare = model[: -len(submission.with_labels(b"", LABEL_NAMES))]
+    assert submission.read_labels(model) == LABEL_NAMES
+    assert submission.read_labels(bare) is None
+    frames = np.random.default_rng(0).random((9, NUM_ROWS, 3), dtype=np.float32)
+    np.testing.assert_array_equal(Model(model)(frames), Model(bare)(frames))
+
+
+def test_equal_ensembles_make_equal_files(model: bytes, tmp_path: Path):
+    submission.write(tmp_path / "a.zip", model)
+    submission.write(tmp_path / "b.zip", model)
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+
+
+def logits_instead_of_probabilities() -> bytes:
+    graph = Graph()
+    inputs = graph.input("inputs", (-1, NUM_ROWS, 3))
+    sums = graph.reduce("SUM", graph.reduce("SUM", inputs, 0), 1)
+    outputs = graph.reshape(graph.concatenate([sums] * NUM_SIGNS, 2), 3 * NUM_SIGNS)
+    return graph.to_bytes({"inputs": inputs}, {"outputs": outputs}, "wrong")
+
+
+def test_finds_what_breaks_the_contract(tmp_path: Path):
+    path = tmp_path / "submission.zip"
+    submission.write(path, logits_instead_of_probabilities())
+    broken = [check for check in submission.check(path, NUM_SIGNS) if not check.holds]
+    assert {check.clause.split(" for ")[0] for check in broken} == {"probabilities"}
+    assert len(broken) > 10
+
+
+def test_a_crowded_zip_breaks_the_contract(model: bytes, tmp_path: Path):
+    path = tmp_path / "submission.zip"
+    submission.write(path, model)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("notes.txt", "")
+    assert not submission.check(path, NUM_SIGNS)[0].holds
+
+
+def test_says_what_is_wrong_with_a_file(tmp_path: Path):
+    (tmp_path / "a.zip").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match=r"a.zip: cannot be read"):
+        submission.read(tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("other", "")
+    with pytest.raises(UserError, match=r"b.zip: holds no model.tflite"):
+        submission.read(tmp_path / "b.zip")
+    with pytest.raises(UserError, match="not a TFLite file"):
+        Model(b"nonsense")
+
+
+def test_latency_covers_the_distribution_of_lengths(model: bytes):
+    lengths = np.array([5] * 90 + [400] * 10)
+    typical = latency.typical_lengths(lengths)
+    assert len(typical) == latency.LENGTHS
+    assert abs(typical.count(400) / len(typical) - 0.1) < 0.02
+    measured = latency.measure(model, typical, rounds=1)
+    assert 0 < measured.median < measured.mean < measured.p95

@@ -1,0 +1,150 @@
+"""Files against the PyTorch model and trainer.normalize, which they share no code with."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from ensemble import tflite
+from ensemble.flatgraph import Graph
+from ensemble.runtime import Model
+from tests.ensemble.conftest import random_classifier
+from trainer.config import ModelConfig
+from trainer.dataset import resize_indices
+from trainer.landmarks import FACE_ROWS, LEFT_HAND_ROWS, NUM_ROWS, RIGHT_HAND_ROWS
+from trainer.model import SignClassifier
+from trainer.normalize import normalize, select
+
+LENGTHS = [1, 2, 38, 511, 512, 513, 600]
+
+
+def sequence(length: int, *missing: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    """Raw landmarks off centre, with whole groups missing in some frames and single points in others."""
+    rng = np.random.default_rng((seed, length))
+    raw = rng.normal(0.5, 0.3, (length, NUM_ROWS, 3)).astype(np.float32)
+    for rows in (FACE_ROWS, LEFT_HAND_ROWS, RIGHT_HAND_ROWS):
+        raw[np.ix_(rng.random(length) < 0.3, rows)] = np.nan
+    raw[rng.random((length, NUM_ROWS, 3)) < 0.02] = np.nan
+    for rows in missing:
+        raw[:, rows] = np.nan
+    return raw
+
+
+@torch.inference_mode()
+def predict(model: SignClassifier, raw: np.ndarray) -> np.ndarray:
+    points = normalize(select(raw))
+    points = points[resize_indices(len(points), min(len(points), model.config.max_frames))]
+    return torch.softmax(model(torch.from_numpy(points), np.array([len(points)]))[0], dim=0).numpy()
+
+
+def member(model: SignClassifier, count: int = 1, precision: str = "float32") -> tflite.Member:
+    weights = {name: weight.numpy() for name, weight in model.state_dict().items()}
+    return tflite.Member(model.config, weights, count, precision)
+
+
+@pytest.fixture(scope="module")
+def models() -> list[SignClassifier]:
+    shapes = [(2, 3), (3, 1)]
+    return [random_classifier(ModelConfig(num_heads=h, num_layers=n), seed=h) for h, n in shapes]
+
+
+@pytest.fixture(scope="module")
+def ensemble(models: list[SignClassifier]) -> Model:
+    return Model(tflite.build([member(models[0], 2), member(models[1], 1)]))
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_equals_pytorch_at_every_length(ensemble: Model, models: list[SignClassifier], length: int):
+    raw = sequence(length)
+    expected = (2 * predict(models[0], raw) + predict(models[1], raw)) / 3
+    np.testing.assert_allclose(ensemble(raw), expected, atol=1e-5)
+    assert np.ptp(expected) > 1e-3  # not so flat that anything would pass
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        (FACE_ROWS, tuple(range(489, 500))),
+        (LEFT_HAND_ROWS, RIGHT_HAND_ROWS),
+        (tuple(range(NUM_ROWS)),),
+    ],
+    ids=["no head", "no hands", "nothing"],
+)
+def test_equals_pytorch_whatever_is_missing(
+    ensemble: Model, models: list[SignClassifier], missing: tuple[tuple[int, ...], ...]
+):
+    raw = sequence(21, *missing)
+    expected = (2 * predict(models[0], raw) + predict(models[1], raw)) / 3
+    np.testing.assert_allclose(ensemble(raw), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("landmarks", "norm", "learned_positions", "rotary", "pooling"),
+    list(
+        itertools.product(
+            ("all", "hands_lips"), ("rmsnorm", "layernorm"), (True, False), (True, False), ("cls", "mean")
+        )
+    ),
+)
+def test_equals_pytorch_with_every_option(
+    landmarks: str, norm: str, learned_positions: bool, rotary: bool, pooling: str
+):
+    config = ModelConfig(
+        num_heads=1,
+        num_layers=2,
+        num_signs=9,
+        max_frames=16,
+        landmarks=landmarks,
+        norm=norm,
+        learned_positions=learned_positions,
+        rotary=rotary,
+        pooling=pooling,
+    )
+    model = random_classifier(config)
+    file = Model(tflite.build([member(model)]))
+    for length in (1, 9, 40):
+        np.testing.assert_allclose(file(sequence(length)), predict(model, sequence(length)), atol=1e-5)
+
+
+def test_float16_halves_the_file_and_keeps_the_sign(models: list[SignClassifier]):
+    full, half = (tflite.build([member(models[0], 1, precision)]) for precision in ("float32", "float16"))
+    assert len(half) < 0.55 * len(full)
+    sequences = [sequence(20, seed=seed) for seed in range(40)]
+    file = Model(half)
+    same = [file(raw).argmax() == predict(models[0], raw).argmax() for raw in sequences]
+    assert np.mean(same) >= 0.97
+
+
+def test_order_of_lengths_does_not_matter(ensemble: Model):
+    first = {length: ensemble(sequence(length)) for length in LENGTHS}
+    again = {length: ensemble(sequence(length)) for length in reversed(LENGTHS)}
+    for length in LENGTHS:
+        np.testing.assert_array_equal(first[length], again[length])
+
+
+def test_members_must_fit_together(models: list[SignClassifier]):
+    other = random_classifier(ModelConfig(num_heads=1, num_layers=1, num_signs=3))
+    with pytest.raises(ValueError, match="num_signs"):
+        tflite.build([member(models[0]), member(other)])
+    with pytest.raises(ValueError, match="num_signs"):
+        tflite.build([])
+
+
+def test_every_buffer_is_aligned(models: list[SignClassifier]):
+    """The schema demands 16 bytes; some runtimes refuse, or copy, what is not."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = tflite.build([member(models[1])])
+    parsed = schema.Model.GetRootAs(content, 0)
+    start = np.frombuffer(content, np.uint8).__array_interface__["data"][0]
+    for i in range(1, parsed.BuffersLength()):
+        data = parsed.Buffers(i).DataAsNumpy()
+        assert (data.__array_interface__["data"][0] - start) % 16 == 0
+
+
+def test_equal_constants_are_stored_once():
+    graph = Graph()
+    assert graph.constant(np.ones(3, np.float32)) is graph.constant(np.ones(3, np.float32))
+    assert graph.constant(np.ones(3, np.float32)) is not graph.constant(np.ones((3, 1), np.float32))
+    assert graph.constant(np.zeros(1, np.float32)) is not graph.constant(np.zeros(1, np.int32))
