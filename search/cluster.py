@@ -1,0 +1,166 @@
+"""Ray: started on this machine or joined by address; what fits on it; whether every node can reach the files."""
+
+import contextlib
+import logging
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import search
+import trainer
+from trainer.cli import UserError
+from trainer.dataset import PackedDataset
+
+OBJECT_STORE_BYTES: Final = 80 * 2**20  # Ray's least; nothing large travels through it
+CAPACITY_SECONDS: Final = 5.0  # between looks at a cluster that may grow
+CHECK_SECONDS: Final = 120.0
+
+_SILENCE: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+}
+_TUNE_SETTINGS: Final = {
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # search.run has its own
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # Ray's own state is of no use: study.db is the truth
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # for a stopped trial to leave its worker, then used again
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one trial occupies."""
+
+    cpus: int = 1
+    gpus: float = 0.0
+
+    def to_ray(self) -> dict[str, float]:
+        return {"cpu": self.cpus, "gpu": self.gpus}
+
+    def fit_on(self, node: dict[str, Any]) -> int:
+        """How many trials fit on a node as ``ray.nodes()`` describes it."""
+        counts = [int(node["Resources"].get("CPU", 0) / self.cpus)]
+        if self.gpus > 0:
+            counts.append(int(node["Resources"].get("GPU", 0) / self.gpus))
+        return min(counts)
+
+
+@contextlib.contextmanager
+def connect(address: str | None, resources: Resources, workers: int | None = None) -> Iterator[None]:
+    """Ray for the duration of a block: joined at ``address``, or else started here, for this process alone.
+
+    A Ray started here asks every process that would join it for a random token that only its own processes are
+    given. ``workers`` is the number of trials that it has room for; default: as many as the CPUs have.
+    Raises UserError if there is no cluster at the address, or if not one trial fits.
+    """
+    os.environ.update(_SILENCE | _TUNE_SETTINGS)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    if address is None:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        options |= {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        if workers is not None:
+            options["num_cpus"] = workers * resources.cpus
+    else:
+        packages = [str(Path(package.__path__[0])) for package in (search, trainer)]
+        options |= {"address": address, "runtime_env": {"py_modules": packages}}
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(f"--address {address or 'local'}: cannot start or join Ray: {error}") from error
+    try:
+        _check_room(resources)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_room(resources: Resources) -> None:
+    if _fitting(resources) > 0:
+        return
+    nodes = ", ".join(
+        f"{node['Resources'].get('CPU', 0):g} CPUs and {node['Resources'].get('GPU', 0):g} GPUs" for node in _nodes()
+    )
+    raise UserError(
+        f"a trial needs {resources.cpus} CPUs and {resources.gpus:g} GPUs on one node, but the nodes have {nodes}; "
+        "lower --cpus-per-trial or --gpus-per-trial"
+    )
+
+
+def _nodes() -> list[dict[str, Any]]:
+    nodes: Callable[[], list[dict[str, Any]]] = ray.nodes
+    return [node for node in nodes() if node["Alive"]]
+
+
+def _fitting(resources: Resources) -> int:
+    return sum(resources.fit_on(node) for node in _nodes())
+
+
+def capacity(resources: Resources, workers: int | None = None) -> Callable[[], int]:
+    """A function that says how many trials may run at a time, now: as many as fit, or ``workers``."""
+    seen, count = -CAPACITY_SECONDS, 0
+
+    def current() -> int:
+        nonlocal seen, count
+        if workers is not None:
+            return workers
+        if monotonic() - seen >= CAPACITY_SECONDS:
+            seen, count = monotonic(), _fitting(resources)
+        return count
+
+    return current
+
+
+def check_writable(directory: Path) -> None:
+    """Raise UserError if files cannot be written into a directory."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"\0" * 2**16)
+    except OSError as error:
+        raise UserError(
+            f"{directory}: cannot write results there ({error.strerror}); choose another --results"
+        ) from error
+
+
+def check_nodes(directory: Path, dataset: PackedDataset) -> None:
+    """Raise UserError if some node of the cluster does not see the study's directory or the very same dataset."""
+    nodes = _nodes()
+    if len(nodes) == 1:
+        return
+    with tempfile.NamedTemporaryFile(dir=directory, prefix=".seen-by-all-") as probe:
+        look = ray.remote(num_cpus=0)(_look)
+        answers = [
+            look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+                probe.name, str(dataset.path), dataset.fingerprint
+            )
+            for node in nodes
+        ]
+        for node, answer in zip(nodes, answers, strict=True):
+            try:
+                fault = ray.get(answer, timeout=CHECK_SECONDS)
+            except ray.exceptions.RayError as error:
+                fault = f"cannot run this program ({' '.join(str(error).split())})"
+            if fault:
+                raise UserError(f"node {node['NodeManagerHostname']}: {fault}")
+
+
+def _look(probe: str, data: str, fingerprint: str) -> str:
+    """Runs on every node: what is wrong there, or nothing."""
+    if not Path(probe).exists():
+        return f"does not see {Path(probe).parent}; on several nodes --results must be a folder that all of them share"
+    try:
+        found = PackedDataset.open(data).fingerprint
+    except UserError as error:
+        return f"{error}; on several nodes --data must be a path that holds the dataset on each of them"
+    return "" if found == fingerprint else f"{data} is another dataset there; copy the driver's to it"

@@ -1,0 +1,146 @@
+"""What a running search looks like: a live view on a terminal, plain lines anywhere else."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import timedelta
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from trainer.rundir import EpochMetrics
+
+STATE_STYLES = {"COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red"}
+
+
+def describe(params: dict[str, Any]) -> str:
+    """Parameters of a trial on one line."""
+    return ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in params.items()
+    )
+
+
+@dataclass
+class _Running:
+    params: dict[str, Any]
+    epochs: int
+    epoch: int = 0
+    val_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class _Best:
+    number: int
+    val_accuracy: float
+    params: dict[str, Any]
+
+
+class Progress:
+    """Told of every event of a search; shows where it stands."""
+
+    def __init__(self, console: Console, study_name: str, num_trials: int) -> None:
+        self._console = console
+        self._study_name = study_name
+        self._num_trials = num_trials
+        self._counts: Counter[str] = Counter()
+        self._num_earlier = 0
+        self._running: dict[int, _Running] = {}
+        self._best: _Best | None = None
+        self._began = monotonic()
+        self._live = Live(self, console=console, refresh_per_second=4, transient=True, redirect_stdout=False)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._live.stop()
+
+    def note(self, text: str) -> None:
+        """Print a line above the live view."""
+        self._console.print(text, soft_wrap=True)
+
+    def earlier(self, number: int, state: str, val_accuracy: float | None, params: dict[str, Any]) -> None:
+        """A trial that ended before this process began."""
+        self._num_earlier += 1
+        self._count(number, state, val_accuracy, params)
+
+    def started(self, number: int, params: dict[str, Any], epochs: int, last_epoch: int) -> None:
+        """A trial was handed out; ``last_epoch`` of its ``epochs`` were done before."""
+        self._running[number] = _Running(params, epochs, last_epoch)
+        if not self._console.is_terminal:
+            self.note(f"trial {number} {'goes on' if last_epoch else 'starts'}: {describe(params)}")
+
+    def epoch(self, number: int, metrics: EpochMetrics) -> None:
+        """A trial did an epoch."""
+        self._running[number].epoch = metrics.epoch
+        self._running[number].val_accuracy = metrics.val_accuracy
+
+    def ended(self, number: int, state: str, val_accuracy: float | None = None, reason: str = "") -> None:
+        """A trial ended: COMPLETE, PRUNED or FAIL."""
+        running = self._running.pop(number)
+        self._count(number, state, val_accuracy, running.params)
+        if self._console.is_terminal and state != "FAIL":
+            return
+        outcome = (
+            escape(reason) if state == "FAIL" else f"accuracy {val_accuracy or 0:.4f} after {running.epoch} epochs"
+        )
+        self.note(f"trial {number} [{STATE_STYLES[state]}]{state}[/]: {outcome} ({self._standing()})")
+
+    def lost(self, number: int, reason: str) -> None:
+        """A trial's worker died; it will be started again."""
+        del self._running[number]
+        self.note(f"trial {number} lost its worker and will go on from its last epoch: {escape(reason)}")
+
+    def _count(self, number: int, state: str, val_accuracy: float | None, params: dict[str, Any]) -> None:
+        self._counts[state] += 1
+        is_better = self._best is None or (val_accuracy or 0) > self._best.val_accuracy
+        if state == "COMPLETE" and val_accuracy is not None and is_better:
+            self._best = _Best(number, val_accuracy, params)
+
+    def _standing(self) -> str:
+        left = self._seconds_left()
+        time_left = "" if left is None else f", about {timedelta(seconds=round(left))} left"
+        return f"{self._counts.total()}/{self._num_trials} ended{time_left}"
+
+    def _seconds_left(self) -> float | None:
+        """At the pace so far, counting running trials by their share of epochs; None before there is a pace."""
+        shares = sum(running.epoch / running.epochs for running in list(self._running.values()))
+        done = self._counts.total() - self._num_earlier + shares
+        left = self._num_trials - self._counts.total() - shares
+        return (monotonic() - self._began) / done * left if done > 0 else None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        elapsed = timedelta(seconds=round(monotonic() - self._began))
+        counts = ", ".join(
+            f"[{style}]{self._counts[state]} {word}[/]"
+            for (state, style), word in zip(STATE_STYLES.items(), ("complete", "pruned", "failed"), strict=True)
+        )
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(ProgressBar(total=self._num_trials, completed=self._counts.total(), width=20), counts)
+        yield Text(f"{self._study_name}: {self._standing()}, {elapsed} gone", no_wrap=True, overflow="ellipsis")
+        yield bar
+        if self._best is not None:
+            text = f"best {self._best.val_accuracy:.4f}: trial {self._best.number}, {describe(self._best.params)}"
+            yield Text(text, no_wrap=True, overflow="ellipsis")
+        yield self._running_table(max(1, console.height - 6))
+
+    def _running_table(self, max_rows: int) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
+        for name, width in (("trial", 5), ("epoch", 7), ("accuracy", 8)):
+            table.add_column(name, justify="right", width=width)
+        table.add_column("running", ratio=1, no_wrap=True, overflow="ellipsis")
+        running = sorted(self._running.items())
+        for number, trial in running[:max_rows]:
+            accuracy = "" if trial.val_accuracy is None else f"{trial.val_accuracy:.4f}"
+            table.add_row(str(number), f"{trial.epoch}/{trial.epochs}", accuracy, describe(trial.params))
+        if len(running) > max_rows:
+            table.add_row("…", "", "", f"and {len(running) - max_rows} more")
+        return table

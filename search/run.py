@@ -1,0 +1,276 @@
+"""Search for good configurations: Optuna decides, Ray Tune executes, everything lands in results/STUDY.
+
+python -m search.run --trials 64 --data PACKED            # this machine
+python -m search.run --trials 64 --data PACKED --address auto --gpus-per-trial 0.25
+python -m search.run --resume --name STUDY                # goes on after any interruption
+
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from ray import tune
+from ray.tune.stopper import Stopper
+from rich.console import Console
+
+from search import cluster
+from search.progress import STATE_STYLES, Progress
+from search.settings import STUDY_JSON, Settings, write_validation
+from search.space import DEFAULT_SPACE, Space
+from search.study import (
+    DEFAULT_PRUNER,
+    DEFAULT_SAMPLER,
+    PRUNERS,
+    SAMPLERS,
+    Assignment,
+    Dispatcher,
+    SearchStudy,
+    StudyScheduler,
+    StudySearcher,
+)
+from search.table import TRIALS_PARQUET, read_rows, show, to_rows, write_parquet
+from search.trial import Order, run_trial
+from trainer import cli
+from trainer.config import TrainConfig
+from trainer.dataset import MANIFEST, PackedDataset
+from trainer.pack import pack
+from trainer.synthesize import synthesize
+
+DEFAULT_EPOCHS: Final = 30
+DEFAULT_RESULTS: Final = Path("results")
+INTERRUPTED: Final = 130  # exit status
+
+
+class _Brake(Stopper):
+    """Ends the whole search when pulled: workers stop where they are, to go on from their last checkpoint."""
+
+    def __init__(self) -> None:
+        self.pulled = False
+
+    def __call__(self, *_: object) -> bool:
+        return False  # single trials are the scheduler's business
+
+    def stop_all(self) -> bool:
+        return self.pulled
+
+
+@contextlib.contextmanager
+def _interruptible(brake: _Brake, progress: Progress) -> Iterator[None]:
+    """The first SIGINT pulls the brake; a second one ends the process at once."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def pull(*_: object) -> None:
+        brake.pulled = True
+        signal.signal(signal.SIGINT, before)
+        progress.note("stopping; press Ctrl-C again to stop at once")
+
+    signal.signal(signal.SIGINT, pull)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def search(
+    study: SearchStudy, dataset: PackedDataset, resources: cluster.Resources, workers: int | None, progress: Progress
+) -> bool:
+    """Run the trials that the study hands out until all have ended. False if interrupted before that.
+
+    Ray must be connected. Whatever happens, trials that ended are in the study and the others can go on.
+    """
+
+    def to_ray(assignment: Assignment) -> dict[str, Any]:
+        order = Order(
+            number=assignment.number,
+            config=assignment.config.to_json(),
+            run=str(study.run_dir(assignment.number).path),
+            data=str(dataset.path),
+            last_epoch=assignment.last_epoch,
+            threads=resources.cpus,
+            device="cuda" if resources.gpus > 0 else "cpu",
+        )
+        return vars(order)
+
+    capacity = cluster.capacity(resources, workers)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(capacity())  # so that all workers start at once
+    brake = _Brake()
+    dispatcher = Dispatcher(study, progress, capacity, to_ray)
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-tune-") as scratch,
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),  # Ray prints there from a thread of its own; progress has its own console
+        _interruptible(brake, progress),
+    ):
+        tune.run(
+            run_trial,
+            name="trials",
+            search_alg=StudySearcher(dispatcher),
+            scheduler=StudyScheduler(dispatcher),
+            stop=brake,
+            num_samples=-1,  # the searcher says when it is enough
+            resources_per_trial=resources.to_ray(),
+            reuse_actors=True,
+            storage_path=scratch,
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+            raise_on_failed_trial=False,
+            verbose=0,
+        )
+    return study.is_finished
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m search.run", description="Search for good configurations with Ray Tune and Optuna."
+    )
+    add = parser.add_argument
+    add("--trials", type=_positive, help="trials in the study when it is done; with --resume, default: as asked before")
+    add("--data", type=Path, help="packed dataset, made by trainer.pack; default: a small generated one")
+    add("--name", help="of the study; default: date and time")
+    add("--results", type=Path, default=DEFAULT_RESULTS, help="folder of all studies (default: results)")
+    add("--epochs", type=_positive, help=f"of every trial that is not stopped early (default: {DEFAULT_EPOCHS})")
+    add("--seed", type=int, help="of the search and its trials (default: 0)")
+    add("--space", type=Path, help="TOML file that says what to search; README has an example")
+    add("--sampler", choices=SAMPLERS, help=f"how Optuna proposes configurations (default: {DEFAULT_SAMPLER})")
+    add("--pruner", choices=PRUNERS, help=f"how Optuna stops trials early (default: {DEFAULT_PRUNER})")
+    add("--no-seed-points", action="store_true", help="do not try the two configurations of the seed first")
+    add("--resume", action="store_true", help="go on with the study of this --name, as it was asked for")
+    add("--address", help="of a Ray cluster, such as auto; default: start Ray on this machine")
+    add("--workers", type=_positive, help="trials at a time; default: as many as fit")
+    add("--cpus-per-trial", type=_positive, default=1, help="CPUs, and threads, of a trial (default: 1)")
+    add("--gpus-per-trial", type=_share, default=0.0, help="GPUs of a trial, such as 0.25 (default: 0)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if value < 0 or (value > 1 and not value.is_integer()):
+        raise argparse.ArgumentTypeError(f"must be a share of one GPU or a whole number, not {value:g}")
+    return value
+
+
+def _generated_dataset(results: Path) -> Path:
+    """Where a small generated dataset stands, packed; made when first asked for."""
+    source, packed = results / "data" / "generated" / "asl-signs", results / "data" / "generated" / "packed"
+    if not (packed / MANIFEST).exists():
+        synthesize(source)
+        pack(source, packed)
+    return packed
+
+
+def _make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, PackedDataset]:
+    """Check what a new study is asked for, and write it down. Raises UserError at the first fault."""
+    if (directory / STUDY_JSON).exists():
+        raise cli.UserError(
+            f"{directory}: there is a study of this name; choose another --name, or go on with --resume"
+        )
+    if options.trials is None:
+        raise cli.UserError("--trials: say how many, such as --trials 64")
+    if options.seed is not None and options.seed < 0:
+        raise cli.UserError(f"--seed: must be at least 0, not {options.seed}")
+    cluster.check_writable(directory)
+    dataset = PackedDataset.open(options.data or _generated_dataset(options.results))
+    base = TrainConfig(epochs=options.epochs or DEFAULT_EPOCHS, seed=options.seed or 0)
+    base = base.replace(num_signs=dataset.num_signs)
+    space = Space.read(options.space, base) if options.space else Space.parse(DEFAULT_SPACE, base)
+    if options.epochs and "epochs" in space.source:
+        raise cli.UserError(f"--epochs: {options.space} says something on epochs too; leave one of them out")
+    settings = Settings.make(
+        space=space,
+        dataset=dataset,
+        trials=options.trials,
+        seed=options.seed or 0,
+        sampler=options.sampler or DEFAULT_SAMPLER,
+        pruner=options.pruner or DEFAULT_PRUNER,
+        seed_points=not options.no_seed_points,
+    )
+    write_validation(dataset, space.base, directory)
+    settings.write(directory)
+    return settings, dataset
+
+
+def _resume_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, PackedDataset]:
+    """Read what a study was asked for; only the number of trials and the dataset's place may change."""
+    settings = Settings.read(directory)
+    for name in ("epochs", "seed", "space", "sampler", "pruner"):
+        if getattr(options, name) is not None:
+            raise cli.UserError(f"--{name}: was settled when {directory} was made; leave it out with --resume")
+    cluster.check_writable(directory)
+    dataset = PackedDataset.open(options.data or settings.data)
+    if dataset.fingerprint != settings.data_fingerprint:
+        raise cli.UserError(f"{dataset.path}: is not the dataset of {directory}; give the right one with --data")
+    if options.trials is not None and options.trials < settings.trials:
+        raise cli.UserError(
+            f"--trials: {directory} was asked for {settings.trials} trials; that many or more can be done"
+        )
+    settings = dataclasses.replace(settings, trials=options.trials or settings.trials, data=str(dataset.path))
+    settings.write(directory)
+    return settings, dataset
+
+
+def _run(directory: Path, settings: Settings, dataset: PackedDataset, options: argparse.Namespace) -> bool:
+    """Search until the study is complete, and write trials.parquet; False if interrupted before."""
+    resources = cluster.Resources(options.cpus_per_trial, options.gpus_per_trial)
+    with cluster.connect(options.address, resources, options.workers):
+        cluster.check_nodes(directory, dataset)
+        study = SearchStudy(
+            directory,
+            settings.to_space(),
+            num_trials=settings.trials,
+            seed=settings.seed,
+            sampler=settings.sampler,
+            pruner=settings.pruner,
+            seed_points=settings.seed_points,
+        )
+        try:
+            console = Console(file=sys.stdout, highlight=False)
+            with Progress(console, directory.name, settings.trials) as progress:
+                for row in to_rows(study.trials()):
+                    if row.state in STATE_STYLES:
+                        progress.earlier(row.number, row.state, row.val_accuracy, row.params)
+                return search(study, dataset, resources, options.workers, progress)
+        finally:
+            study.close()
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    if options.resume and options.name is None:
+        raise cli.UserError("--resume: say which study with --name")
+    shown = options.results / (options.name or datetime.now().strftime("%Y-%m-%d-%H%M%S"))
+    directory = shown.absolute()
+    settings, dataset = (_resume_study if options.resume else _make_study)(options, directory)
+    is_complete = _run(directory, settings, dataset, options)
+
+    rows = read_rows(directory)
+    write_parquet(rows, directory / TRIALS_PARQUET)
+    show(rows, f"{shown}: {len(rows)} trials")
+    if not is_complete:
+        again = f"python -m search.run --resume --name {shlex.quote(directory.name)}"
+        again += "" if options.results == DEFAULT_RESULTS else f" --results {shlex.quote(str(options.results))}"
+        ended = sum(row.state in STATE_STYLES for row in rows)
+        cli.console.print(
+            f"interrupted with {ended} of {settings.trials} trials ended; go on with:\n  {again}", soft_wrap=True
+        )
+        sys.exit(INTERRUPTED)
+    cli.console.print(f"next: python -m ensemble.select --budget --results {shlex.quote(str(shown))}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)

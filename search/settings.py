@@ -1,0 +1,126 @@
+"""What was asked of a study, in its study.json, and the order of its validation predictions, in validation.parquet."""
+
+import dataclasses
+import json
+import platform
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from search.space import Space
+from trainer.cli import UserError
+from trainer.config import TrainConfig
+from trainer.dataset import PackedDataset
+from trainer.files import atomic_path, write_json
+
+FORMAT_VERSION: Final = 1
+STUDY_JSON: Final = "study.json"
+VALIDATION: Final = "validation.parquet"
+_PACKAGES: Final = ("torch", "ray", "optuna", "numpy", "pyarrow", "safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that decides what a study comes to, and where it came from."""
+
+    created: str
+    """ISO 8601"""
+    trials: int
+    """Asked for"""
+    seed: int
+    epochs: int
+    sampler: str
+    pruner: str
+    seed_points: bool
+    space: dict[str, Any]
+    """The parsed TOML"""
+    base_config: dict[str, Any]
+    """TrainConfig.to_json() of what the space leaves alone"""
+    data: str
+    """Absolute path of the packed dataset"""
+    data_fingerprint: str
+    label_names: list[str]
+    """Signs; the index is the label"""
+    versions: dict[str, str]
+    git_commit: str | None
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        space: Space,
+        dataset: PackedDataset,
+        trials: int,
+        seed: int,
+        sampler: str,
+        pruner: str,
+        seed_points: bool,
+    ) -> Self:
+        return cls(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            trials=trials,
+            seed=seed,
+            epochs=space.base.epochs,
+            sampler=sampler,
+            pruner=pruner,
+            seed_points=seed_points,
+            space=space.source,
+            base_config=space.base.to_json(),
+            data=str(dataset.path),
+            data_fingerprint=dataset.fingerprint,
+            label_names=list(dataset.sign_names),
+            versions={"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
+            git_commit=_git_commit(),
+        )
+
+    @classmethod
+    def read(cls, directory: Path) -> Self:
+        """Of the study in a directory. Raises UserError if there is none or it is broken."""
+        path = directory / STUDY_JSON
+        try:
+            content = json.loads(path.read_text())
+            if content.pop("format_version") != FORMAT_VERSION:
+                raise UserError(f"{path}: written by another version of this program; it cannot be read")
+            return cls(**content)
+        except FileNotFoundError as error:
+            raise UserError(f"{directory}: there is no study here to go on with (no {STUDY_JSON})") from error
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(f"{path}: cannot be read ({error})") from error
+
+    def write(self, directory: Path) -> None:
+        write_json(directory / STUDY_JSON, {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)})
+
+    def to_space(self) -> Space:
+        return Space.from_source(self.space, TrainConfig.from_json(self.base_config), where=STUDY_JSON)
+
+
+def write_validation(dataset: PackedDataset, config: TrainConfig, directory: Path) -> None:
+    """One row a validation sequence, in the order of the rows of every trial's val_probs.npy."""
+    _, indices = dataset.split(config.num_folds, config.fold)
+    labels = dataset.labels[indices]
+    table = pa.table(
+        {
+            "sequence_id": dataset.sequence_ids[indices],
+            "participant_id": dataset.participants[indices],
+            "label": labels,
+            "sign": [dataset.sign_names[label] for label in labels],
+            "length": dataset.lengths[indices],
+        }
+    )
+    with atomic_path(directory / VALIDATION) as temporary:
+        pq.write_table(table, temporary)
+
+
+def _git_commit() -> str | None:
+    """Of this program's source, or None outside a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,173 @@
+"""The table of a study's trials, best first, printed again at any time, also while the search runs.
+
+    python -m search.table results/STUDY
+
+Also writes STUDY/trials.parquet, one row a trial.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import optuna
+import pyarrow as pa
+import pyarrow.parquet as pq
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from search.progress import STATE_STYLES, describe
+from trainer import cli
+from trainer.files import atomic_path
+
+STUDY_DB: Final = "study.db"
+TRIALS_PARQUET: Final = "trials.parquet"
+PIPE_WIDTH: Final = 400
+_ORDER: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial."""
+
+    number: int
+    state: str
+    reason: str | None
+    params: dict[str, Any]
+    val_accuracy: float | None
+    val_log_loss: float | None
+    num_parameters: int | None
+    epochs: int
+    seconds: float | None
+
+    @property
+    def bytes(self) -> int | None:
+        """Of the weights in float32."""
+        return None if self.num_parameters is None else 4 * self.num_parameters
+
+
+def read_rows(directory: Path) -> list[Row]:
+    """Trials of a study, best first: finished, stopped early, not ended, failed; each by accuracy, then by number.
+
+    Raises UserError if there is no study in the directory.
+    """
+    path = directory / STUDY_DB
+    if not path.is_file():
+        raise cli.UserError(f"{directory}: holds no study (no {STUDY_DB}); make one with: python -m search.run")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{path}")
+    return to_rows(study.get_trials(deepcopy=False))
+
+
+def to_rows(trials: list[FrozenTrial]) -> list[Row]:
+    """The trials, best first."""
+    ordered = sorted(trials, key=lambda trial: (_ORDER.index(trial.state), -(_accuracy(trial) or 0), trial.number))
+    return [
+        Row(
+            number=trial.number,
+            state=trial.state.name,
+            reason=trial.user_attrs.get("reason"),
+            params=trial.params,
+            val_accuracy=_accuracy(trial),
+            val_log_loss=trial.user_attrs.get("val_log_loss"),
+            num_parameters=trial.user_attrs.get("num_parameters"),
+            epochs=trial.last_step or 0,
+            seconds=trial.user_attrs.get("seconds"),
+        )
+        for trial in ordered
+    ]
+
+
+def _accuracy(trial: FrozenTrial) -> float | None:
+    """At the end, or so far."""
+    if trial.value is not None or trial.last_step is None:
+        return trial.value
+    return trial.intermediate_values[trial.last_step]
+
+
+def write_parquet(rows: list[Row], path: Path) -> None:
+    """One row a trial, by number, each searched parameter in a column of its own."""
+    rows = sorted(rows, key=lambda row: row.number)
+    columns: dict[str, Any] = {
+        "number": pa.array([row.number for row in rows], pa.int64()),
+        "state": pa.array([row.state for row in rows], pa.string()),
+        "reason": pa.array([row.reason for row in rows], pa.string()),
+        **{name: pa.array([row.params.get(name) for row in rows]) for name in _param_names(rows)},
+        "val_accuracy": pa.array([row.val_accuracy for row in rows], pa.float64()),
+        "val_log_loss": pa.array([row.val_log_loss for row in rows], pa.float64()),
+        "num_parameters": pa.array([row.num_parameters for row in rows], pa.int64()),
+        "bytes": pa.array([row.bytes for row in rows], pa.int64()),
+        "epochs": pa.array([row.epochs for row in rows], pa.int64()),
+        "seconds": pa.array([row.seconds for row in rows], pa.float64()),
+    }
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.table(columns), temporary)
+
+
+def _param_names(rows: list[Row]) -> list[str]:
+    """Searched parameters, in the order in which trials have them."""
+    return list(dict.fromkeys(name for row in rows for name in row.params))
+
+
+def render(rows: list[Row], title: str, console: Console) -> Group:
+    """The table as it fits the console, and the reasons of failures below it.
+
+    Searched parameters have a column each, or where that is too wide share one, on several lines.
+    """
+    table = _table(rows, title, _param_names(rows))
+    if Measurement.get(console, console.options.update(width=PIPE_WIDTH), table).maximum > console.width:
+        table = _table(rows, title, None)
+    failures = [Text(f"trial {row.number} failed: {row.reason}") for row in rows if row.reason]
+    return Group(table, *failures)
+
+
+def _table(rows: list[Row], title: str, param_names: list[str] | None) -> Table:
+    """With a column for each of the named parameters, or one for all of them."""
+    table = Table(title=escape(title), title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold")
+    names = ["parameters"] if param_names is None else param_names
+    for name in ("trial", "state", *names, "accuracy", "log_loss", "million\nweights", "MB", "epochs", "seconds"):
+        is_text = name in ("state", "parameters")
+        table.add_column(name.replace("_", "\n"), justify="left" if is_text else "right", no_wrap=name != "parameters")
+    for row in rows:
+        params = [describe(row.params)] if param_names is None else [_cell(row.params.get(name)) for name in names]
+        table.add_row(
+            *(str(row.number), f"[{STATE_STYLES.get(row.state, 'dim')}]{row.state}[/]", *params),
+            *(_cell(row.val_accuracy, ".4f"), _cell(row.val_log_loss, ".4f")),
+            *(
+                _cell(row.num_parameters and row.num_parameters / 1e6, ".2f"),
+                _cell(row.bytes and row.bytes / 1e6, ".1f"),
+            ),
+            *(str(row.epochs), _cell(row.seconds, ".0f")),
+        )
+    return table
+
+
+def _cell(value: Any, form: str = "") -> str:
+    if value is None:
+        return ""
+    return format(value, form or (".3g" if isinstance(value, float) else ""))
+
+
+def show(rows: list[Row], title: str) -> None:
+    """Print the table; where there is no terminal, as wide as it takes."""
+    console = cli.console if cli.console.is_terminal else Console(width=PIPE_WIDTH, highlight=False)
+    console.print(render(rows, title, console))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m search.table", description="Print the trials of a study, best first."
+    )
+    parser.add_argument("study", type=Path, help="directory of the study, such as results/STUDY")
+    directory: Path = parser.parse_args().study
+    rows = read_rows(directory)
+    write_parquet(rows, directory / TRIALS_PARQUET)
+    show(rows, f"{directory}: {len(rows)} trials")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,182 @@
+"""Searches on a real Ray: the states trials end in, and the command from start to table."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import search.run
+from search import cluster
+from search.progress import Progress
+from search.settings import Settings
+from search.space import Space
+from search.study import SearchStudy
+from search.table import TRIALS_PARQUET, read_rows, write_parquet
+from search.trial import run_trial
+from tests.search.conftest import TINY_SPACE
+from tests.trainer.conftest import write_dataset
+from trainer.cli import UserError
+from trainer.config import TrainConfig
+from trainer.dataset import PackedDataset
+from trainer.rundir import EpochMetrics, Result, RunDir
+from trainer.train import TrainingDiverged
+
+REPOSITORY = Path(search.__path__[0]).parent
+EPOCHS = 4
+
+
+def _scripted_train(
+    config: TrainConfig, dataset: PackedDataset, run: RunDir, *, report: Callable[[EpochMetrics], None], device: str
+) -> Result:
+    """Stands in for trainer.train.train: what happens depends on the trial's number, which is its seed."""
+    run.write_config(config)
+    for epoch in range(len(run.read_metrics()) + 1, config.epochs + 1):
+        accuracy = 0.1 * epoch + (0.0 if config.seed == 2 else 0.3)
+        if (config.seed, epoch) == (3, 2):
+            raise TrainingDiverged("the loss became nan in epoch 2")
+        if (config.seed, epoch) == (4, 1):
+            raise RuntimeError("no such kernel")
+        if (config.seed, epoch) == (5, 3) and not (run.path / "died").exists():
+            (run.path / "died").touch()
+            os._exit(1)
+        if config.seed == 6:
+            os._exit(1)
+        metrics = EpochMetrics(
+            epoch=epoch,
+            train_loss=1.0,
+            val_accuracy=float("nan") if config.seed == 7 else accuracy,
+            val_log_loss=1.0,
+            learning_rate=0.1,
+            seconds=1.0,
+            sequences_per_second=1.0,
+        )
+        run.append_metrics(metrics) if config.seed != 7 else None
+        report(metrics)
+    result = Result(
+        val_accuracy=accuracy,
+        val_log_loss=1.0,
+        epochs=config.epochs,
+        num_parameters=10,
+        seconds=4.0,
+        precision="float32",
+        device=device,
+        data_fingerprint=dataset.fingerprint,
+    )
+    run.write_result(result)
+    return result
+
+
+def _run_scripted_trial(order: dict[str, Any]) -> None:
+    with mock.patch("search.trial.train", _scripted_train):
+        run_trial(order)
+
+
+@pytest.mark.usefixtures("ray_with_two_workers")
+def test_every_way_a_trial_can_end(
+    tmp_path: Path,
+    packed: Path,
+    base: TrainConfig,
+    progress: Progress,
+    resources: cluster.Resources,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(search.run, "run_trial", _run_scripted_trial)
+    space = Space.parse(TINY_SPACE, base)
+    study = SearchStudy(tmp_path, space, num_trials=9, seed=0, seed_points=False)
+    assert search.run.search(study, PackedDataset.open(packed), resources, 1, progress)
+    study.close()
+
+    rows = sorted(read_rows(tmp_path), key=lambda row: row.number)
+    states = [row.state for row in rows]
+    assert states == ["COMPLETE", "COMPLETE", "PRUNED", "FAIL", "FAIL", "COMPLETE", "FAIL", "FAIL", "COMPLETE"]
+    assert [row.epochs for row in rows] == [4, 4, 1, 1, 0, 4, 0, 0, 4]
+    assert rows[3].reason == "the loss became nan in epoch 2"
+    assert rows[4].reason == "RuntimeError: no such kernel"
+    assert (rows[6].reason or "").startswith("its worker died 3 times: ")
+    assert rows[7].reason == "val_accuracy became nan in epoch 1"
+    write_parquet(rows, tmp_path / TRIALS_PARQUET)
+    table = pd.read_parquet(tmp_path / TRIALS_PARQUET)
+    assert table["state"].tolist() == states
+    assert table["learning_rate"].notna().all()
+    np.testing.assert_allclose(table.loc[[0, 2], "val_accuracy"], [0.7, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--trials", "2", "--name", "old"), "there is a study of this name"),
+        (("--name", "new"), "--trials: say how many"),
+        (("--trials", "2", "--name", "new", "--seed", "-1"), "--seed: must be at least 0"),
+        (("--trials", "2", "--name", "new", "--data", "nowhere"), "nowhere: not a packed dataset"),
+        (("--trials", "2", "--name", "new", "--space", "nowhere.toml"), "--space nowhere.toml: cannot be read"),
+        (("--resume",), "--resume: say which study with --name"),
+        (("--resume", "--name", "new"), "there is no study here to go on with"),
+        (("--resume", "--name", "old", "--seed", "4"), "--seed: was settled when"),
+        (("--resume", "--name", "old", "--trials", "1"), "was asked for 2 trials"),
+        (("--resume", "--name", "old", "--data", "other"), "is not the dataset of"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_starts(
+    arguments: tuple[str, ...],
+    words: str,
+    tmp_path: Path,
+    packed: Path,
+    base: TrainConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_dataset(Path("other"), seed=1)
+    Path("results/old").mkdir(parents=True)
+    space, dataset = Space.parse(TINY_SPACE, base), PackedDataset.open(packed)
+    settings = Settings.make(
+        space=space, dataset=dataset, trials=2, seed=0, sampler="tpe", pruner="none", seed_points=True
+    )
+    settings.write(Path("results/old"))
+    given = arguments if "--data" in arguments or "--resume" in arguments else (*arguments, "--data", str(packed))
+    monkeypatch.setattr(sys, "argv", ["search.run", *given])
+    with pytest.raises(UserError, match=words):
+        search.run.main()
+    assert not Path("results/new/study.json").exists()
+
+
+def _search(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "search.run", *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=120)
+
+
+def test_the_command_from_nothing_to_a_longer_study(tmp_path: Path, packed: Path) -> None:
+    (tmp_path / "space.toml").write_text(TINY_SPACE)
+    asked = ("--results", str(tmp_path), "--name", "tiny", "--workers", "1")
+    new = ("--data", str(packed), "--space", str(tmp_path / "space.toml"), "--epochs", str(EPOCHS), "--seed", "3")
+    done = _search("--trials", "2", *asked, *new)
+    assert "ensemble.select" in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "ray" not in done.stderr.lower()
+
+    _search("--resume", "--trials", "4", *asked)
+    study = tmp_path / "tiny"
+    table = pd.read_parquet(study / "trials.parquet")
+    assert table["number"].tolist() == [0, 1, 2, 3]
+    assert set(table["state"]) <= {"COMPLETE", "PRUNED"}
+    settings = json.loads((study / "study.json").read_text())
+    assert settings["trials"] == 4
+    dataset = PackedDataset.open(packed)
+    assert settings["data_fingerprint"] == dataset.fingerprint
+    validation = pd.read_parquet(study / "validation.parquet")
+    assert validation["sequence_id"].tolist() == dataset.sequence_ids[dataset.split(5, 0)[1]].tolist()
+    for row in table.itertuples():
+        run = RunDir(study / "trials" / f"{row.number:04d}")
+        assert run.is_done == (row.state == "COMPLETE")
+        if run.is_done:
+            assert run.read_val_probs().shape == (len(validation), 4)
+            assert run.read_result().num_parameters == row.num_parameters
+            assert run.read_config().learning_rate == row.learning_rate
+    assert not list(study.glob("study.db-*"))

@@ -1,0 +1,170 @@
+"""The study alone, without Ray: what it hands out, decides and remembers."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from search.space import DEFAULT_SPACE, SEED_POINTS, Space
+from search.study import MAX_WORKER_LOSSES, PRUNERS, Assignment, SearchStudy
+from trainer.config import TrainConfig
+from trainer.rundir import EpochMetrics, Result
+
+EPOCHS = 9
+NUM_TRIALS = 14  # of which TPE draws the last four from a model of the first ten
+
+
+def _open(directory: Path, seed: int = 0, num_trials: int = NUM_TRIALS, **options: Any) -> SearchStudy:
+    directory.mkdir(exist_ok=True)
+    space = Space.parse(DEFAULT_SPACE, TrainConfig(epochs=EPOCHS))
+    return SearchStudy(directory, space, num_trials=num_trials, seed=seed, **options)
+
+
+def _metrics(config: TrainConfig, epoch: int) -> EpochMetrics:
+    """A learning curve that depends on the configuration, and crosses others."""
+    best = 0.9 - config.model.dropout - abs(config.model.num_heads - 5) / 20
+    accuracy = best * (1 - (0.9 - 200 * config.learning_rate) ** epoch) if config.learning_rate < 1e-3 else best
+    return EpochMetrics(
+        epoch=epoch,
+        train_loss=1.0,
+        val_accuracy=accuracy,
+        val_log_loss=1 - accuracy,
+        learning_rate=config.learning_rate,
+        seconds=1.0,
+        sequences_per_second=1.0,
+    )
+
+
+def _result(metrics: EpochMetrics) -> Result:
+    return Result(
+        val_accuracy=metrics.val_accuracy,
+        val_log_loss=metrics.val_log_loss,
+        epochs=metrics.epoch,
+        num_parameters=1,
+        seconds=9.0,
+        precision="float32",
+        device="cpu",
+        data_fingerprint="",
+    )
+
+
+def _train(study: SearchStudy, assignment: Assignment, epochs: int = EPOCHS) -> bool:
+    """Play a worker from the last epoch that the study knows; False if it is cut off after ``epochs`` of its own."""
+    first = max(1, assignment.last_epoch)
+    for epoch in range(first, EPOCHS + 1):
+        if epoch - first == epochs:
+            return False
+        metrics = _metrics(assignment.config, epoch)
+        if study.report(assignment.number, metrics):
+            study.prune(assignment.number, metrics)
+            return True
+    study.complete(assignment.number, _result(metrics))
+    return True
+
+
+def _outcome(study: SearchStudy) -> list[tuple[Any, ...]]:
+    return [
+        (trial.number, trial.state, trial.params, trial.value, trial.intermediate_values) for trial in study.trials()
+    ]
+
+
+def _run_undisturbed(directory: Path, **options: Any) -> list[tuple[Any, ...]]:
+    study = _open(directory, **options)
+    while (assignment := study.ask()) is not None:
+        assert _train(study, assignment)
+    assert study.is_finished
+    outcome = _outcome(study)
+    study.close()
+    return outcome
+
+
+@pytest.mark.parametrize(("sampler", "pruner"), [*(("tpe", pruner) for pruner in PRUNERS), ("random", "none")])
+def test_a_search_interrupted_everywhere_decides_as_an_undisturbed_one(
+    tmp_path: Path, sampler: str, pruner: str
+) -> None:
+    options = {"sampler": sampler, "pruner": pruner}
+    expected = _run_undisturbed(tmp_path / "study", **options)
+    assert [outcome[0] for outcome in expected] == list(range(NUM_TRIALS))
+    (tmp_path / "study").rename(tmp_path / "undisturbed")  # hyperband's brackets depend on the name
+
+    study = _open(tmp_path / "study", **options)
+    for turn in itertools.count():
+        assignment = study.ask()
+        if assignment is None:
+            break
+        if not _train(study, assignment, epochs=turn % 8):
+            study = _open(tmp_path / "study", **options)  # as after a SIGKILL: the old one was not closed
+    assert _outcome(study) == expected
+
+
+def test_pruned_trials_keep_every_value_and_the_last_epoch_prunes_nothing(tmp_path: Path) -> None:
+    outcomes = _run_undisturbed(tmp_path / "study")
+    states = {outcome[1] for outcome in outcomes}
+    assert states == {TrialState.COMPLETE, TrialState.PRUNED}
+    for _, state, _, value, intermediate in outcomes:
+        last = max(intermediate)
+        assert sorted(intermediate) == list(range(1, last + 1))
+        assert value == intermediate[last]
+        assert (state == TrialState.COMPLETE) == (last == EPOCHS)
+
+
+def test_seeds_differ_and_seed_points_come_first(tmp_path: Path) -> None:
+    first = _run_undisturbed(tmp_path / "a", num_trials=6)
+    again = _run_undisturbed(tmp_path / "b", num_trials=6)
+    other = _run_undisturbed(tmp_path / "c", num_trials=6, seed=1)
+    without = _run_undisturbed(tmp_path / "d", num_trials=6, seed_points=False)
+    assert first == again
+    assert [outcome[2] for outcome in first[:2]] == list(SEED_POINTS)
+    assert [outcome[2] for outcome in first[2:]] != [outcome[2] for outcome in other[2:]]
+    assert not any(outcome[2] in SEED_POINTS for outcome in without)
+
+
+def test_exactly_the_asked_number_of_trials(tmp_path: Path) -> None:
+    for wanted, before in ((1, 0), (4, 1), (4, 4)):
+        study = _open(tmp_path / "study", num_trials=wanted)
+        assert study.is_finished == (wanted == before)
+        assignments = []
+        while (assignment := study.ask()) is not None:
+            assignments.append(assignment)
+        assert [assignment.number for assignment in assignments] == list(range(before, wanted))
+        for assignment in assignments:
+            _train(study, assignment)
+        assert study.is_finished
+        assert len(study.trials()) == wanted
+        study.close()
+
+
+def test_a_plain_optuna_reads_the_study(tmp_path: Path) -> None:
+    study = _open(tmp_path / "study", num_trials=3)
+    finishing, failing, running = study.ask(), study.ask(), study.ask()
+    assert finishing is not None
+    assert failing is not None
+    assert running is not None
+    _train(study, finishing)
+    study.fail(failing.number, "the loss became nan in epoch 2")
+    study.close()
+    loaded = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'study' / 'study.db'}")
+    assert [trial.state.name for trial in loaded.trials] == ["COMPLETE", "FAIL", "RUNNING"]
+    assert loaded.trials[1].user_attrs["reason"] == "the loss became nan in epoch 2"
+    assert round(loaded.trials[0].user_attrs["num_parameters"] / 1e6, 1) == 1.7
+    assert loaded.best_trial.number == 0
+
+
+def test_a_trial_whose_worker_dies_is_handed_out_again_until_it_is_the_likely_cause(tmp_path: Path) -> None:
+    study = _open(tmp_path / "study", num_trials=2)
+    first = study.ask()
+    assert first is not None
+    for _ in range(MAX_WORKER_LOSSES - 1):
+        assert study.lose_worker(first.number)
+        again = study.ask()
+        assert again is not None
+        assert (again.number, again.config) == (first.number, first.config)
+    assert not study.lose_worker(first.number)
+    study.fail(first.number, "its worker died")
+    second = study.ask()
+    assert second is not None
+    assert second.number == 1
+    study.close()
