@@ -1,7 +1,8 @@
 """Augmentations: pure functions of packed arrays and an explicit generator.
 
-All take ``frames`` float32 [sum of lengths, 85, 2] and ``lengths`` int64 [batch]. A missing landmark is
-exactly (0, 0) before and after. Random numbers are drawn on the host, so a seed means the same on every device.
+All take ``frames`` float32 [sum of lengths, 85, 2] and ``lengths`` int64 [batch], leave both as they are, and do
+nothing at strength 0. A missing landmark is exactly (0, 0) before and after. Random numbers are drawn on the host,
+so a seed means the same on every device.
 """
 
 from dataclasses import dataclass
@@ -9,60 +10,194 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from trainer.landmarks import MIRROR
+from trainer.landmarks import GROUPS, MIRROR, NUM_LANDMARKS
 
 ALONE_WEIGHT = 0.999  # a sequence with more weight than this is not mixed
 
 
 def mirror(frames: torch.Tensor, lengths: np.ndarray, probability: float, rng: np.random.Generator) -> torch.Tensor:
     """Mirror each sequence with the given probability: x is negated, left and right landmarks trade places."""
-    chosen = rng.random(len(lengths)) < probability
-    index = torch.from_numpy(np.flatnonzero(np.repeat(chosen, lengths))).to(frames.device)
-    order = torch.from_numpy(MIRROR).to(frames.device)
-    flip = torch.tensor([-1.0, 1.0], device=frames.device)
-    return frames.index_copy(0, index, frames[index][:, order] * flip)
+    chosen = np.repeat(rng.random(len(lengths)) < probability, lengths)
+    index = torch.from_numpy(np.flatnonzero(chosen)).to(frames.device)
+    mirrored = -_points(frames[index])[:, torch.from_numpy(MIRROR).to(frames.device)].conj()
+    return frames.index_copy(0, index, torch.view_as_real(mirrored.resolve_conj()))
+
+
+def stretch(
+    frames: torch.Tensor,
+    lengths: np.ndarray,
+    strength: float,
+    max_frames: int,
+    rng: np.random.Generator,
+    *,
+    spline: bool = False,
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Play each sequence slower or faster: (frames, lengths) with e^u times the frames, u uniform in +-strength.
+
+    The first and last frames stay the first and last; one frame alone is the middle one. A landmark is interpolated
+    between two frames that both show it, linearly or on a Catmull-Rom spline (where a missing outer frame is taken for
+    its neighbour); else it is as in the nearer frame, never blended with a missing one. Lengths stay between 1 and
+    ``max_frames``.
+    """
+    if strength == 0:
+        return frames, lengths
+    factors = np.exp(rng.uniform(-strength, strength, len(lengths)))
+    new_lengths = np.clip(np.rint(lengths * factors), 1, max_frames).astype(np.int64)
+    last = np.repeat(lengths - 1, new_lengths)
+    steps = np.repeat(np.maximum(new_lengths - 1, 1), new_lengths)
+    place = ranges(np.zeros_like(lengths), new_lengths) * last / steps
+    place = np.where(np.repeat(new_lengths == 1, new_lengths), last / 2, place)
+    before = np.floor(place).astype(np.int64)
+    start = np.repeat(np.cumsum(lengths) - lengths, new_lengths)
+
+    shown = _present(frames)
+
+    def tap(offset: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = torch.from_numpy(start + np.clip(before + offset, 0, last)).to(frames.device)
+        return frames[rows], shown[rows]
+
+    t = torch.from_numpy((place - before).astype(np.float32)).to(frames.device)[:, None, None]
+    (here, here_shown), (there, there_shown) = tap(0), tap(1)
+    if spline:
+        (earlier, earlier_shown), (later, later_shown) = tap(-1), tap(2)
+        earlier, later = _where(earlier_shown, earlier, here), _where(later_shown, later, there)
+        between = _catmull_rom(earlier, here, there, later, t)
+    else:
+        between = torch.lerp(here, there, t)
+    nearer = torch.where(t < 0.5, here, there)
+    return _where(here_shown & there_shown, between, nearer), new_lengths
+
+
+def _catmull_rom(
+    p0: torch.Tensor, p1: torch.Tensor, p2: torch.Tensor, p3: torch.Tensor, t: torch.Tensor
+) -> torch.Tensor:
+    """The spline through four frames, ``t`` of the way from p1 to p2 (Catmull & Rom 1974, tension 1/2)."""
+    w0, w3 = t * (t * (2 - t) - 1) / 2, t * t * (t - 1) / 2
+    w1, w2 = (t * t * (3 * t - 5) + 2) / 2, t * (t * (4 - 3 * t) + 1) / 2
+    return (p0 * w0).addcmul_(p1, w1).addcmul_(p2, w2).addcmul_(p3, w3)
+
+
+def turn(
+    frames: torch.Tensor, lengths: np.ndarray, rotation: float, scale: float, rng: np.random.Generator
+) -> torch.Tensor:
+    """Rotate each sequence round the head and scale its distances to it.
+
+    The angle is uniform in +-rotation degrees, the factor e^u with u uniform in +-scale.
+    """
+    if rotation == 0 and scale == 0:
+        return frames
+    angles = np.deg2rad(rng.uniform(-rotation, rotation, len(lengths)))
+    factors = np.exp(rng.uniform(-scale, scale, len(lengths)) + 1j * angles).astype(np.complex64)
+    return torch.view_as_real(_points(frames) * _per_frame(factors, lengths, frames.device)[:, None])
+
+
+def shift(
+    frames: torch.Tensor, lengths: np.ndarray, group_std: float, landmark_std: float, rng: np.random.Generator
+) -> torch.Tensor:
+    """Shift each group of landmarks, and each landmark, by a normal offset that stays throughout its sequence.
+
+    The standard deviations are in the units of the frames.
+    """
+    if group_std == 0 and landmark_std == 0:
+        return frames
+    offsets = rng.normal(0, landmark_std, (len(lengths), NUM_LANDMARKS, 2))
+    for group in GROUPS:
+        offsets[:, group] += rng.normal(0, group_std, (len(lengths), 1, 2))
+    shifted = frames + _per_frame(offsets.astype(np.float32), lengths, frames.device)
+    return _where(_present(frames), shifted, frames)
 
 
 @dataclass(frozen=True)
 class Mixed:
-    """What mixup made of a batch. Sequence i keeps its place; a share of its partner is mixed in."""
+    """What mixup made of a batch. Sequence i keeps its place; shares of its partners are mixed in."""
 
     frames: torch.Tensor
     """float32 [sum of lengths, 85, 2]"""
     lengths: np.ndarray
-    """int64 [batch]: the shorter of the two sequences' lengths, or the own length where nothing was mixed in"""
-    partners: np.ndarray
-    """int64 [batch], index of the sequence mixed in"""
+    """int64 [batch]: the shortest of the mixed sequences' lengths"""
+    members: np.ndarray
+    """int64 [batch, mixed], sequences that were mixed: first the one in whose place they are"""
     weights: np.ndarray
-    """float32 [batch], share of the sequence itself: 0.5 to 1"""
+    """float32 [batch, mixed], their shares: descending, 1 in all"""
 
 
-def mixup(frames: torch.Tensor, lengths: np.ndarray, alpha: float, rng: np.random.Generator) -> Mixed:
-    """Mix each sequence with another of the batch (Zhang et al. 2018, arXiv:1710.09412; lengths as in the seed).
+def mixup(
+    frames: torch.Tensor,
+    lengths: np.ndarray,
+    alpha: float,
+    rng: np.random.Generator,
+    *,
+    num_partners: int = 1,
+    align: bool = False,
+) -> Mixed:
+    """Mix each sequence with others of the batch (Zhang et al. 2018, arXiv:1710.09412; lengths as in the seed).
 
-    The weight is max(l, 1 - l) with l ~ Beta(alpha, alpha), the partner comes from a permutation of the batch. Of
-    two sequences of different lengths a random window of the longer one is used. A weight above 0.999 leaves the
-    sequence as it is.
+    Weights come from a symmetric Dirichlet distribution, the greatest for the sequence itself: with one partner
+    max(l, 1 - l) of l ~ Beta(alpha, alpha). Each partner comes from a permutation of the batch. Of sequences of
+    different lengths random windows as long as the shortest are used. A weight above 0.999 leaves a sequence as it
+    is. ``align`` rotates and scales each partner's window onto the sequence's own first, as the seed tried.
     """
-    weights = rng.beta(alpha, alpha, len(lengths))
-    weights = np.maximum(weights, 1 - weights).astype(np.float32)
-    partners = rng.permutation(len(lengths))
-    alone = (weights > ALONE_WEIGHT) | (partners == np.arange(len(lengths)))
-    partners = np.where(alone, np.arange(len(lengths)), partners)
-    weights = np.where(alone, np.float32(1), weights)
+    batch = np.arange(len(lengths))
+    if alpha == 0:
+        return Mixed(frames, lengths, batch[:, None], np.ones((len(lengths), 1), dtype=np.float32))
+    weights = -np.sort(-rng.dirichlet(np.full(1 + num_partners, alpha), len(lengths))).astype(np.float32)
+    members = np.stack([batch, *(rng.permutation(batch) for _ in range(num_partners))], axis=1)
+    alone = weights[:, 0] > ALONE_WEIGHT
+    weights[alone] = np.eye(1, 1 + num_partners)
+    members[alone] = batch[alone, None]
 
-    mixed_lengths = np.minimum(lengths, lengths[partners])
-    own = _windows(lengths, np.arange(len(lengths)), mixed_lengths, rng)
-    other = _windows(lengths, partners, mixed_lengths, rng)
-    share = torch.from_numpy(np.repeat(weights, mixed_lengths)).to(frames.device)[:, None, None]
-    mixed = torch.lerp(frames[other.to(frames.device)], frames[own.to(frames.device)], share)
-    return Mixed(mixed, mixed_lengths, partners, weights)
+    mixed_lengths = lengths[members].min(axis=1)
+    shares = np.repeat(weights, mixed_lengths, axis=0)
+    own = _windows(frames, lengths, batch, mixed_lengths, rng)
+    mixed = own * torch.from_numpy(shares[:, :1, None]).to(frames.device)
+    for column in range(1, 1 + num_partners):
+        partner = _windows(frames, lengths, members[:, column], mixed_lengths, rng)
+        if align:
+            partner = _align(partner, own, mixed_lengths)
+        mixed.addcmul_(partner, torch.from_numpy(shares[:, column, None, None]).to(frames.device))
+    return Mixed(mixed, mixed_lengths, members, weights)
 
 
-def _windows(lengths: np.ndarray, chosen: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-    """Frame indices of a random window of sizes[i] frames of sequence chosen[i], end to end: int64 [sum of sizes]."""
+def _windows(
+    frames: torch.Tensor, lengths: np.ndarray, chosen: np.ndarray, sizes: np.ndarray, rng: np.random.Generator
+) -> torch.Tensor:
+    """A random window of sizes[i] frames of sequence chosen[i], end to end: float32 [sum of sizes, 85, 2]."""
     offsets = rng.integers(0, lengths[chosen] - sizes + 1)
-    return torch.from_numpy(ranges((np.cumsum(lengths) - lengths)[chosen] + offsets, sizes))
+    rows = ranges((np.cumsum(lengths) - lengths)[chosen] + offsets, sizes)
+    return frames[torch.from_numpy(rows).to(frames.device)]
+
+
+def _align(frames: torch.Tensor, target: torch.Tensor, lengths: np.ndarray) -> torch.Tensor:
+    """Rotate and scale each sequence about the head to fit ``target`` best, by least squares over what both show."""
+    source, wanted = _points(frames), _points(target)
+    product = (source.conj() * wanted).sum(dim=1)
+    square = (source.abs().square() * (wanted != 0)).sum(dim=1)
+    sequence = _per_frame(np.arange(len(lengths)), lengths, frames.device)
+    products = product.new_zeros(len(lengths)).index_add_(0, sequence, product)
+    squares = square.new_zeros(len(lengths)).index_add_(0, sequence, square)
+    factors = torch.where(squares > 0, products / squares, 1)
+    return torch.view_as_real(source * factors[sequence][:, None])
+
+
+def _points(frames: torch.Tensor) -> torch.Tensor:
+    """The same landmarks as points x + iy of the complex plane: float32 [n, 85, 2] -> complex64 [n, 85]."""
+    return torch.view_as_complex(frames)
+
+
+def _present(frames: torch.Tensor) -> torch.Tensor:
+    """Which landmarks are not missing: [n, 85, 2] -> bool [n, 85]."""
+    return _points(frames) != 0
+
+
+def _where(condition: torch.Tensor, frames: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Landmarks of ``frames`` where the condition, bool [n, 85], holds, and of ``others`` elsewhere."""
+    return torch.view_as_real(torch.where(condition, _points(frames), _points(others)))
+
+
+def _per_frame(values: np.ndarray, lengths: np.ndarray, device: torch.device) -> torch.Tensor:
+    """What is given for each sequence, for each of its frames: [batch, ...] -> [sum of lengths, ...]."""
+    sequence = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)).to(device)
+    return torch.from_numpy(values).to(device)[sequence]
 
 
 def ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:

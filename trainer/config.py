@@ -33,6 +33,21 @@ def _check_at_least(config: "ModelConfig | TrainConfig", least: int, *names: str
         _check(getattr(config, name) >= least, name, getattr(config, name), f"an integer of at least {least}")
 
 
+def _check_below(config: "ModelConfig | TrainConfig", limit: float, *names: str) -> None:
+    rule = "at least 0 and finite" if limit == math.inf else f"at least 0 and below {limit}"
+    for name in names:
+        _check(0 <= getattr(config, name) < limit, name, getattr(config, name), rule)
+
+
+def _check_up_to(config: "ModelConfig | TrainConfig", most: int, *names: str) -> None:
+    for name in names:
+        _check(0 <= getattr(config, name) <= most, name, getattr(config, name), f"between 0 and {most}")
+
+
+def _check_one_of(config: "ModelConfig | TrainConfig", name: str, *choices: str) -> None:
+    _check(getattr(config, name) in choices, name, getattr(config, name), f"one of {', '.join(choices)}")
+
+
 def _from_fields(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     known = {item.name for item in dataclasses.fields(kind)}
     unknown = sorted(set(values) - known)
@@ -69,11 +84,10 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _check_types(self)
         _check_at_least(self, 1, "num_heads", "num_layers", "num_signs", "max_frames")
-        _check(0 <= self.dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
-        sets = tuple(LANDMARK_SETS)
-        _check(self.landmarks in sets, "landmarks", self.landmarks, f"one of {', '.join(sets)}")
-        _check(self.norm in ("rmsnorm", "layernorm"), "norm", self.norm, "rmsnorm or layernorm")
-        _check(self.pooling in ("cls", "mean"), "pooling", self.pooling, "cls or mean")
+        _check_below(self, 1, "dropout")
+        _check_one_of(self, "landmarks", *LANDMARK_SETS)
+        _check_one_of(self, "norm", "rmsnorm", "layernorm")
+        _check_one_of(self, "pooling", "cls", "mean")
 
     @property
     def width(self) -> int:
@@ -110,8 +124,26 @@ class TrainConfig:
     """Decay of the averaged weights, ramped as min(ema_decay, (1 + n) / (10 + n)) over steps n."""
     mixup_alpha: float = 0.5
     """Mixup weights come from Beta(alpha, alpha); 0 turns mixup off."""
+    mixup_partners: int = 1
+    """Sequences mixed into each; with more than one the weights come from a Dirichlet distribution."""
+    align_partners: bool = False
+    """Rotate and scale each partner round the head to fit the sequence that it is mixed into."""
     mirror_probability: float = 0.5
     """Share of training sequences that are mirrored."""
+    time_stretch: float = 0.0
+    """Each sequence is resampled to e^u times its frames, u uniform in +-time_stretch."""
+    time_interpolation: str = "linear"
+    """How frames are resampled: linear or spline (Catmull-Rom)."""
+    rotation: float = 0.0
+    """Each sequence is rotated round the head by up to this many degrees either way."""
+    scale: float = 0.0
+    """Each sequence's distances to the head are multiplied by e^u, u uniform in +-scale."""
+    group_shift: float = 0.0
+    """Standard deviation of an offset for the head, the shoulders, and each arm with its hand, in image widths."""
+    landmark_shift: float = 0.0
+    """Standard deviation of an offset for each landmark, the same in all frames of a sequence, in image widths."""
+    label_smoothing: float = 0.0
+    """Share of the loss that asks for all signs alike."""
     num_folds: int = 5
     """Participants are dealt into this many folds."""
     fold: int = 0
@@ -127,35 +159,21 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check_types(self)
-        _check_at_least(self, 1, "epochs", "batch_size")
+        _check_at_least(self, 1, "epochs", "batch_size", "mixup_partners")
         _check_at_least(self, 2, "num_folds")
-        _check(
-            self.steps_per_epoch is None or self.steps_per_epoch >= 1,
-            "steps_per_epoch",
-            self.steps_per_epoch,
-            "at least 1",
-        )
-        _check(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "positive")
-        _check(
-            0 <= self.final_learning_rate_ratio <= 1,
-            "final_learning_rate_ratio",
-            self.final_learning_rate_ratio,
-            "between 0 and 1",
-        )
-        _check(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "at least 0")
-        _check(0 <= self.clip_norm < math.inf, "clip_norm", self.clip_norm, "at least 0")
-        _check(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "at least 0 and below 1")
-        _check(0 <= self.mixup_alpha < math.inf, "mixup_alpha", self.mixup_alpha, "at least 0")
-        _check(self.optimizer in ("lion", "adamw"), "optimizer", self.optimizer, "lion or adamw")
-        frequency = self.next_frame_frequency
-        _check(0 <= frequency <= 1, "next_frame_frequency", frequency, "between 0 and 1")
-        _check(0 <= self.mirror_probability <= 1, "mirror_probability", self.mirror_probability, "between 0 and 1")
-        _check(
-            0 <= self.fold < self.num_folds, "fold", self.fold, f"between 0 and num_folds - 1 = {self.num_folds - 1}"
-        )
-        _check(
-            self.precision in ("auto", "float32", "bfloat16"), "precision", self.precision, "auto, float32 or bfloat16"
-        )
+        steps = self.steps_per_epoch
+        _check(steps is None or steps >= 1, "steps_per_epoch", steps, "at least 1")
+        _check(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "positive and finite")
+        _check_below(self, math.inf, "weight_decay", "clip_norm", "mixup_alpha", "time_stretch", "scale")
+        _check_below(self, math.inf, "group_shift", "landmark_shift")
+        _check_below(self, 1, "ema_decay", "label_smoothing")
+        _check_up_to(self, 1, "final_learning_rate_ratio", "mirror_probability", "next_frame_frequency")
+        _check_up_to(self, 180, "rotation")
+        _check_one_of(self, "time_interpolation", "linear", "spline")
+        _check_one_of(self, "optimizer", "lion", "adamw")
+        _check_one_of(self, "precision", "auto", "float32", "bfloat16")
+        last_fold = self.num_folds - 1
+        _check(0 <= self.fold <= last_fold, "fold", self.fold, f"between 0 and num_folds - 1 = {last_fold}")
         _check(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and below 2**63")
 
     def to_json(self) -> dict[str, Any]:

@@ -152,11 +152,9 @@ class Batch:
     lengths: np.ndarray
     """int64 [batch]"""
     labels: torch.Tensor
-    """int64 [batch]"""
-    partner_labels: torch.Tensor
-    """int64 [batch], the sign that mixup mixed in; the own one where nothing was"""
+    """int64 [batch, mixed], the sequence's own sign first, then those that mixup mixed in"""
     weights: torch.Tensor
-    """float32 [batch], the own sign's share of the loss; 1 where nothing was mixed in"""
+    """float32 [batch, mixed], the share of the loss of each of these signs: 1 in all"""
 
 
 class Batches:
@@ -186,18 +184,20 @@ class Batches:
             yield self._training_batch(order[begin : begin + self.config.batch_size], rng)
 
     def _training_batch(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
-        longest = self.config.model.max_frames
-        full, labels = self.dataset.lengths[chosen], self.dataset.labels[chosen]
+        config, longest = self.config, self.config.model.max_frames
+        full = self.dataset.lengths[chosen]
         lengths = np.minimum(full, longest)
         starts = self.dataset.starts[chosen] + rng.integers(0, full - lengths + 1)
         frames = self._gather(ranges(starts, lengths))
-        frames = augment.mirror(frames, lengths, self.config.mirror_probability, rng)
-        partner_labels, weights = labels, np.ones(len(chosen), dtype=np.float32)
-        if self.config.mixup_alpha > 0:
-            mixed = augment.mixup(frames, lengths, self.config.mixup_alpha, rng)
-            frames, lengths, weights = mixed.frames, mixed.lengths, mixed.weights
-            partner_labels = labels[mixed.partners]
-        return Batch(frames, lengths, self._to(labels), self._to(partner_labels), self._to(weights))
+        spline = config.time_interpolation == "spline"
+        frames, lengths = augment.stretch(frames, lengths, config.time_stretch, longest, rng, spline=spline)
+        frames = augment.mirror(frames, lengths, config.mirror_probability, rng)
+        frames = augment.turn(frames, lengths, config.rotation, config.scale, rng)
+        frames = augment.shift(frames, lengths, config.group_shift, config.landmark_shift, rng)
+        partners, align = config.mixup_partners, config.align_partners
+        mixed = augment.mixup(frames, lengths, config.mixup_alpha, rng, num_partners=partners, align=align)
+        labels = self.dataset.labels[chosen][mixed.members]
+        return Batch(mixed.frames, mixed.lengths, self._to(labels), self._to(mixed.weights))
 
     def validation(self, frames_per_batch: int = 8192) -> Iterator[tuple[np.ndarray, torch.Tensor, np.ndarray]]:
         """Held-out sequences, similar lengths together: (places int64 [batch] in ``val_indices``, frames, lengths).

@@ -19,6 +19,9 @@ FACE_ROWS: Final = (
 )
 LIP_ROWS: Final = (13, 14, 81, 95, 178, 191, 311, 324, 402, 415)
 HEAD_ROWS: Final = (*FACE_ROWS, *range(489, 500))  # their mean is the origin after normalisation
+GROUP_ROWS: Final = (  # what moves as one: head, shoulders, left elbow to fingers, right elbow to fingers
+    *(HEAD_ROWS, (500, 501), (*LEFT_HAND_ROWS, 502, 504), (*RIGHT_HAND_ROWS, 503, 505)),
+)
 
 ROWS: Final = (*FACE_ROWS, *LEFT_HAND_ROWS, *POSE_ROWS, *RIGHT_HAND_ROWS)  # ascending
 NUM_LANDMARKS: Final = len(ROWS)
@@ -60,3 +63,4 @@ LIPS: Final = positions(LIP_ROWS)
 POSE: Final = positions(POSE_ROWS)
 HEAD: Final = positions(HEAD_ROWS)
 MIRROR: Final = _mirror()  # frames[:, MIRROR] is the mirror image's landmark order
+GROUPS: Final = tuple(positions(rows) for rows in GROUP_ROWS)

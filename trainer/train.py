@@ -125,7 +125,7 @@ def train_epoch(learner: Learner, batches: Batches, epoch: int, dtype: torch.dty
         torch.cuda.manual_seed(int(rng.integers(2**63)))
     total_loss = torch.zeros((), device=device)
     for step, batch in enumerate(batches.epoch(epoch), start=epoch * batches.steps_per_epoch):
-        loss = mixed_cross_entropy(model(batch.frames, batch.lengths, rng, dtype), batch)
+        loss = mixed_cross_entropy(model(batch.frames, batch.lengths, rng, dtype), batch, config.label_smoothing)
         if learner.next_frame is not None and rng.random() < config.next_frame_frequency:
             states = model.encode(batch.frames, batch.lengths, rng, dtype, causal=True)
             loss = loss + learner.next_frame.loss(states, batch.frames, batch.lengths)
@@ -146,12 +146,14 @@ def train_epoch(learner: Learner, batches: Batches, epoch: int, dtype: torch.dty
     return total_loss.item() / batches.steps_per_epoch, learning_rate
 
 
-def mixed_cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Mean over the batch of weight * CE(own sign) + (1 - weight) * CE(partner's sign): scalar, nats."""
+def mixed_cross_entropy(logits: torch.Tensor, batch: Batch, label_smoothing: float = 0.0) -> torch.Tensor:
+    """Mean over the batch of the cross-entropies with each mixed-in sign, by their weights: scalar, nats.
+
+    ``label_smoothing`` is the share that the mean of the cross-entropies with all signs has in it.
+    """
     log_probs = F.log_softmax(logits, dim=-1)
-    own = log_probs.gather(1, batch.labels[:, None])[:, 0]
-    partner = log_probs.gather(1, batch.partner_labels[:, None])[:, 0]
-    return -torch.lerp(partner, own, batch.weights).mean()
+    wanted = (log_probs.gather(1, batch.labels) * batch.weights).sum(dim=1)
+    return -torch.lerp(wanted, log_probs.mean(dim=1), label_smoothing).mean()
 
 
 @torch.no_grad()
@@ -213,10 +215,11 @@ def _add_fields(parser: argparse.ArgumentParser, kind: type, skipped: set[str]) 
     hints = get_type_hints(kind)
     for item in dataclasses.fields(kind):
         if item.name not in skipped:
-            hint = next(iter(get_args(hints[item.name])), hints[item.name])  # int | None reads an int
-            parser.add_argument(
-                f"--{item.name.replace('_', '-')}", type=hint, default=argparse.SUPPRESS, help=f"default {item.default}"
-            )
+            option, hint = f"--{item.name.replace('_', '-')}", hints[item.name]
+            kind_of: dict[str, Any] = {"type": next(iter(get_args(hint)), hint)}  # int | None reads an int
+            if hint is bool:
+                kind_of = {"action": argparse.BooleanOptionalAction}
+            parser.add_argument(option, default=argparse.SUPPRESS, help=f"default {item.default}", **kind_of)
 
 
 def _train_visibly(config: TrainConfig, dataset: PackedDataset, run: RunDir, device: str) -> Result:

@@ -26,8 +26,16 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Each device that a test must pass on."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no NVIDIA GPU here")
+    return torch.device(request.param)
+
+
 def write_dataset(path: Path, *, seed: int = 0, num_participants: int = 5, repeats: int = 6) -> Path:
-    """Sequences of 1 to 16 frames: the sign is where the dominant hand is, and the way it moves."""
+    """Sequences of 1 to 16 frames: the sign is the direction in which the signer's one hand moves."""
     rng = np.random.default_rng(seed)
     rows, pieces, start = [], [], 0
     for participant in range(num_participants):
@@ -35,8 +43,8 @@ def write_dataset(path: Path, *, seed: int = 0, num_participants: int = 5, repea
             label, length = index % NUM_SIGNS, int(rng.integers(1, 17))
             angle = 2 * np.pi * label / NUM_SIGNS
             frames = rng.normal(0, 0.05, (length, NUM_LANDMARKS, 2)) + 0.01 * participant
-            movement = np.linspace(0.1, 0.4, length)[:, None, None] * [np.cos(angle), np.sin(angle)]
-            shown, hidden = (RIGHT_HAND, LEFT_HAND) if participant % 2 else (LEFT_HAND, RIGHT_HAND)
+            shown, hidden, side = (RIGHT_HAND, LEFT_HAND, 1) if participant % 2 else (LEFT_HAND, RIGHT_HAND, -1)
+            movement = np.linspace(0.2, 0.5, length)[:, None, None] * [side * np.cos(angle), np.sin(angle)]
             frames[:, shown] += movement
             frames[:, hidden] = 0
             frames[rng.random(length) < 0.2, shown[0] : shown[-1] + 1] = 0

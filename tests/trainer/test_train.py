@@ -79,11 +79,25 @@ def test_val_probs_are_what_the_weights_say_of_each_held_out_sequence(
     assert result.val_log_loss == pytest.approx(expected_loss, abs=1e-5)
 
 
-def test_training_learns(dataset: PackedDataset, config: TrainConfig, tmp_path: Path) -> None:
+EVERY_AUGMENTATION: dict[str, Any] = {
+    "mixup_partners": 2,
+    "align_partners": True,
+    "time_stretch": 0.3,
+    "time_interpolation": "spline",
+    "rotation": 10.0,
+    "scale": 0.1,
+    "group_shift": 0.02,
+    "landmark_shift": 0.02,
+    "label_smoothing": 0.05,
+}
+
+
+@pytest.mark.parametrize("changes", [{}, EVERY_AUGMENTATION], ids=["recipe", "every augmentation"])
+def test_training_learns(changes: dict[str, Any], dataset: PackedDataset, config: TrainConfig, tmp_path: Path) -> None:
     run = RunDir(tmp_path)
-    result = train(config.replace(epochs=12), dataset, run)
-    assert result.val_accuracy > 0.6  # chance: 0.25
-    assert result.val_log_loss < 0.8  # chance: 1.39
+    result = train(config.replace(epochs=12, **changes), dataset, run)
+    assert result.val_accuracy > 0.8  # chance: 0.25
+    assert result.val_log_loss < 0.7  # chance: 1.39
     losses = [item.train_loss for item in run.read_metrics()]
     assert losses[-1] < 0.8 * losses[0]
 
@@ -152,16 +166,20 @@ def test_metrics_of_an_epoch_that_was_not_checkpointed_are_dropped(
 
 def command(data: Path, out: Path, config: TrainConfig) -> list[str]:
     values = {**config.to_json(), **config.to_json()["model"]}
-    skipped = ("model", "num_signs")
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in values.items() if name not in skipped]
-    options = [option for option in options if not option.endswith("=None")]
+    options = []
+    for name, value in values.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            options.append(f"--{option}" if value else f"--no-{option}")
+        elif name not in ("model", "num_signs") and value is not None:
+            options.append(f"--{option}={value}")
     program = [sys.executable, "-m", "trainer.train", f"--data={data}", f"--out={out}"]
     return [*program, "--device=cpu", "--threads=1", *options]
 
 
 def test_a_killed_run_goes_on_bitwise(dataset: PackedDataset, config: TrainConfig, tmp_path: Path) -> None:
     """SIGKILL in the middle of an epoch, then the same command again; it prints its table by epoch."""
-    config = config.replace(epochs=5, steps_per_epoch=100)
+    config = config.replace(epochs=5, steps_per_epoch=60)
     killed, undisturbed = RunDir(tmp_path / "killed"), RunDir(tmp_path / "undisturbed")
     program = command(dataset.path, killed.path, config)
     with subprocess.Popen(program, stdout=subprocess.DEVNULL) as process:
@@ -260,7 +278,15 @@ CHANGES: dict[str, Any] = {
     "ema_decay": 0.3,
     "mixup_alpha": 0.4,
     "mirror_probability": 0.6,
-    "num_folds": 4,
+    "mixup_partners": 2,
+    "align_partners": True,
+    "time_stretch": 0.3,
+    "time_interpolation": "spline",
+    "rotation": 5.0,
+    "scale": 0.1,
+    "group_shift": 0.02,
+    "landmark_shift": 0.01,
+    "label_smoothing": 0.1,
     "landmarks": "hands_lips",
     "norm": "layernorm",
     "learned_positions": False,
@@ -268,23 +294,27 @@ CHANGES: dict[str, Any] = {
     "pooling": "mean",
     "optimizer": "adamw",
     "next_frame_frequency": 0.5,
+    "num_folds": 4,
     "fold": 1,
     "precision": "bfloat16",
     "seed": 1,
 }
 
 
+NEEDED: dict[str, dict[str, Any]] = {"time_interpolation": {"time_stretch": 0.3}}
+"""What a field's change needs beside it to show."""
+
+
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_field_changes_the_weights(
     name: str, finished: RunDir, dataset: PackedDataset, config: TrainConfig, tmp_path: Path
 ) -> None:
-    run = RunDir(tmp_path)
-    train(config.replace(**{name: CHANGES[name]}), dataset, run)
-    before, after = finished.read_weights(), run.read_weights()
-    assert any(
-        key not in before or key not in after or not torch.equal(before[key], after[key])
-        for key in before.keys() | after.keys()
-    )
+    without, changed = finished, RunDir(tmp_path / "changed")
+    if name in NEEDED:
+        config, without = config.replace(**NEEDED[name]), RunDir(tmp_path / "without")
+        train(config, dataset, without)
+    train(config.replace(**{name: CHANGES[name]}), dataset, changed)
+    assert (changed.path / "weights.safetensors").read_bytes() != (without.path / "weights.safetensors").read_bytes()
 
 
 def test_no_field_is_left_out_of_the_changes() -> None:
@@ -299,15 +329,23 @@ def test_two_runs_alike_end_alike(
     assert outcome(RunDir(tmp_path)) == outcome(finished)
 
 
-def test_the_loss_of_a_mixed_batch() -> None:
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+def test_the_loss_of_a_mixed_batch(label_smoothing: float) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(6, 5, generator=generator) * 3
-    labels, partner_labels = torch.tensor([0, 1, 2, 3, 4, 0]), torch.tensor([1, 1, 0, 4, 2, 3])
-    weights = torch.tensor([1.0, 0.5, 0.6, 0.75, 0.9, 1.0])
-    batch = Batch(torch.zeros(6, 85, 2), np.ones(6, dtype=np.int64), labels, partner_labels, weights)
-    own = F.cross_entropy(logits, labels, reduction="none")
-    partner = F.cross_entropy(logits, partner_labels, reduction="none")
-    torch.testing.assert_close(mixed_cross_entropy(logits, batch), (weights * own + (1 - weights) * partner).mean())
+    labels = torch.tensor([[0, 1, 4], [1, 1, 1], [2, 0, 3], [3, 4, 3], [4, 2, 0], [0, 3, 1]])
+    weights = torch.tensor([[1, 0, 0], [0.5, 0.3, 0.2], [0.6, 0.3, 0.1], [0.75, 0.25, 0], [0.9, 0.1, 0], [0.4] * 3])
+    batch = Batch(torch.zeros(6, 85, 2), np.ones(6, dtype=np.int64), labels, weights / weights.sum(1, keepdim=True))
+    wanted = torch.zeros(6, 5).scatter_add_(1, labels, batch.weights)  # as a distribution over the signs
+    expected = F.cross_entropy(logits, wanted, label_smoothing=label_smoothing)
+    torch.testing.assert_close(mixed_cross_entropy(logits, batch, label_smoothing), expected)
+
+
+def test_every_field_is_an_option(dataset: PackedDataset, config: TrainConfig, tmp_path: Path) -> None:
+    """What is on the command line is in the run's configuration; "--no-rotary" and its like turn a field off."""
+    config = config.replace(**CHANGES | {"epochs": 1, "steps_per_epoch": 1})
+    subprocess.run(command(dataset.path, tmp_path, config), check=True, stdout=subprocess.DEVNULL)
+    assert RunDir(tmp_path).read_config() == config
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *options: object) -> int | str | None:
@@ -347,12 +385,12 @@ def test_bad_options_exit_2_without_a_traceback(
     assert "Traceback" not in error
 
 
-GOLDEN_TRAIN_LOSS = [1.210672, 0.879728, 0.874727, 0.778304, 0.780387]
-GOLDEN_VAL_LOG_LOSS = [0.823111, 0.699011, 0.662134, 0.595580, 0.573248]
+GOLDEN_TRAIN_LOSS = [0.991152, 0.527805, 0.467981, 0.390035, 0.465476]
+GOLDEN_VAL_LOG_LOSS = [0.337324, 0.193254, 0.211243, 0.186593, 0.168425]
 
 
 def test_golden_loss_curve(dataset: PackedDataset, config: TrainConfig, tmp_path: Path) -> None:
-    """Guards every refactor: on CPU in float32, losses stay within 0.1% of the committed ones.
+    """Guards every refactor: on CPU in float32, losses stay within 0.001 of the committed ones.
 
     Another order of summation moves them by less than that; another random draw or formula by more, and the numbers
     are then renewed in the commit that explains why.
@@ -360,5 +398,5 @@ def test_golden_loss_curve(dataset: PackedDataset, config: TrainConfig, tmp_path
     run = RunDir(tmp_path)
     train(config.replace(num_heads=2, num_layers=2, epochs=5, learning_rate=3e-4), dataset, run)
     metrics = run.read_metrics()
-    assert [item.train_loss for item in metrics] == pytest.approx(GOLDEN_TRAIN_LOSS, rel=1e-3)
-    assert [item.val_log_loss for item in metrics] == pytest.approx(GOLDEN_VAL_LOG_LOSS, rel=1e-3)
+    assert [item.train_loss for item in metrics] == pytest.approx(GOLDEN_TRAIN_LOSS, abs=1e-3)
+    assert [item.val_log_loss for item in metrics] == pytest.approx(GOLDEN_VAL_LOG_LOSS, abs=1e-3)
