@@ -14,7 +14,20 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 # trainer/'s files in the order of the house: each may import only those before it.
 TRAINER_ORDER = (
     *("files", "cli", "landmarks", "config", "normalize", "contest", "parquet", "augment", "dataset", "pack"),
-    *("synthesize", "dropout", "attention", "fused", "model", "optimizer", "learner", "metrics", "rundir", "train"),
+    *(
+        "skeleton",
+        "signing",
+        "synthesize",
+        "dropout",
+        "attention",
+        "fused",
+        "model",
+        "optimizer",
+        "learner",
+        "metrics",
+        "rundir",
+        "train",
+    ),
 )
 FORBIDDEN = {
     "trainer": {"ray", "optuna", "tensorflow", "ai_edge_litert", "search", "ensemble"},
