@@ -19,7 +19,8 @@ def mirror(frames: torch.Tensor, lengths: np.ndarray, probability: float, rng: n
     """Mirror each sequence with the given probability: x is negated, left and right landmarks trade places."""
     chosen = np.repeat(rng.random(len(lengths)) < probability, lengths)
     index = torch.from_numpy(np.flatnonzero(chosen)).to(frames.device)
-    mirrored = -_points(frames[index])[:, torch.from_numpy(MIRROR).to(frames.device)].conj()
+    order = torch.from_numpy(MIRROR).to(frames.device)
+    mirrored = -_points(frames.index_select(0, index)).index_select(1, order).conj()
     return frames.index_copy(0, index, torch.view_as_real(mirrored.resolve_conj()))
 
 
@@ -50,31 +51,30 @@ def stretch(
     before = np.floor(place).astype(np.int64)
     start = np.repeat(np.cumsum(lengths) - lengths, new_lengths)
 
-    shown = _present(frames)
-
-    def tap(offset: int) -> tuple[torch.Tensor, torch.Tensor]:
-        rows = torch.from_numpy(start + np.clip(before + offset, 0, last)).to(frames.device)
-        return frames[rows], shown[rows]
+    def tap(source: torch.Tensor, offset: int | np.ndarray) -> torch.Tensor:
+        rows = torch.from_numpy(start + np.clip(before + offset, 0, last))
+        return source.index_select(0, rows.to(source.device))
 
     t = torch.from_numpy((place - before).astype(np.float32)).to(frames.device)[:, None, None]
-    (here, here_shown), (there, there_shown) = tap(0), tap(1)
+    here, there = tap(frames, 0), tap(frames, 1)
+    shown = _present(frames)
     if spline:
-        (earlier, earlier_shown), (later, later_shown) = tap(-1), tap(2)
-        earlier, later = _where(earlier_shown, earlier, here), _where(later_shown, later, there)
+        earlier = _where(tap(shown, -1), tap(frames, -1), here)
+        later = _where(tap(shown, 2), tap(frames, 2), there)
         between = _catmull_rom(earlier, here, there, later, t)
     else:
-        between = torch.lerp(here, there, t)
-    nearer = torch.where(t < 0.5, here, there)
-    return _where(here_shown & there_shown, between, nearer), new_lengths
+        between = here.lerp_(there, t)
+    nearer = tap(frames, place - before >= 0.5)
+    return _where(tap(shown, 0) & tap(shown, 1), between, nearer), new_lengths
 
 
 def _catmull_rom(
     p0: torch.Tensor, p1: torch.Tensor, p2: torch.Tensor, p3: torch.Tensor, t: torch.Tensor
 ) -> torch.Tensor:
-    """The spline through four frames, ``t`` of the way from p1 to p2 (Catmull & Rom 1974, tension 1/2)."""
+    """The spline through four frames (Catmull & Rom 1974), ``t`` of the way from p1 to p2. Overwrites p0."""
     w0, w3 = t * (t * (2 - t) - 1) / 2, t * t * (t - 1) / 2
     w1, w2 = (t * t * (3 * t - 5) + 2) / 2, t * (t * (4 - 3 * t) + 1) / 2
-    return (p0 * w0).addcmul_(p1, w1).addcmul_(p2, w2).addcmul_(p3, w3)
+    return p0.mul_(w0).addcmul_(p1, w1).addcmul_(p2, w2).addcmul_(p3, w3)
 
 
 def turn(
@@ -103,8 +103,9 @@ def shift(
     offsets = rng.normal(0, landmark_std, (len(lengths), NUM_LANDMARKS, 2))
     for group in GROUPS:
         offsets[:, group] += rng.normal(0, group_std, (len(lengths), 1, 2))
-    shifted = frames + _per_frame(offsets.astype(np.float32), lengths, frames.device)
-    return _where(_present(frames), shifted, frames)
+    shifted = _per_frame(offsets.astype(np.float32), lengths, frames.device).add_(frames)
+    _points(shifted).masked_fill_(_points(frames) == 0, 0)
+    return shifted
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def mixup(
     mixed_lengths = lengths[members].min(axis=1)
     shares = np.repeat(weights, mixed_lengths, axis=0)
     own = _windows(frames, lengths, batch, mixed_lengths, rng)
-    mixed = own * torch.from_numpy(shares[:, :1, None]).to(frames.device)
+    mixed = own * torch.from_numpy(shares[:, 0, None, None]).to(frames.device)
     for column in range(1, 1 + num_partners):
         partner = _windows(frames, lengths, members[:, column], mixed_lengths, rng)
         if align:
@@ -164,14 +165,14 @@ def _windows(
     """A random window of sizes[i] frames of sequence chosen[i], end to end: float32 [sum of sizes, 85, 2]."""
     offsets = rng.integers(0, lengths[chosen] - sizes + 1)
     rows = ranges((np.cumsum(lengths) - lengths)[chosen] + offsets, sizes)
-    return frames[torch.from_numpy(rows).to(frames.device)]
+    return frames.index_select(0, torch.from_numpy(rows).to(frames.device))
 
 
 def _align(frames: torch.Tensor, target: torch.Tensor, lengths: np.ndarray) -> torch.Tensor:
     """Rotate and scale each sequence about the head to fit ``target`` best, by least squares over what both show."""
     source, wanted = _points(frames), _points(target)
-    product = (source.conj() * wanted).sum(dim=1)
-    square = (source.abs().square() * (wanted != 0)).sum(dim=1)
+    product = torch.linalg.vecdot(source, wanted)
+    square = torch.linalg.vecdot(source, torch.where(wanted != 0, source, 0)).real
     sequence = _per_frame(np.arange(len(lengths)), lengths, frames.device)
     products = product.new_zeros(len(lengths)).index_add_(0, sequence, product)
     squares = square.new_zeros(len(lengths)).index_add_(0, sequence, square)
@@ -197,7 +198,7 @@ def _where(condition: torch.Tensor, frames: torch.Tensor, others: torch.Tensor) 
 def _per_frame(values: np.ndarray, lengths: np.ndarray, device: torch.device) -> torch.Tensor:
     """What is given for each sequence, for each of its frames: [batch, ...] -> [sum of lengths, ...]."""
     sequence = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)).to(device)
-    return torch.from_numpy(values).to(device)[sequence]
+    return torch.from_numpy(values).to(device).index_select(0, sequence)
 
 
 def ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
