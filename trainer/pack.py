@@ -155,7 +155,7 @@ def _check_same(plan: Plan, out: Path) -> list[Skipped]:
         raise UserError(f"{out}: already holds something else; choose another OUT, or remove it")
     if not whole:
         raise UserError(f"{out}: this dataset is damaged; remove it and pack again")
-    cli.console.print(f"{out}: already packed from the same content")
+    cli.console.print(f"{out}: already packed from the same content", soft_wrap=True)
     return [Skipped(*item) for item in manifest["skipped"]]
 
 
@@ -308,7 +308,8 @@ def main() -> None:
     participants, signs_seen = len(set(dataset.participants)), len(set(dataset.labels))
     cli.console.print(
         f"{arguments.out}: {len(dataset):,} sequences, {len(dataset.frames):,} frames, "
-        f"{participants} participants, {signs_seen} of {dataset.num_signs} signs"
+        f"{participants} participants, {signs_seen} of {dataset.num_signs} signs",
+        soft_wrap=True,
     )
     if skipped:
         cli.console.print(_table_of_skipped(skipped))
