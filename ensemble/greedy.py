@@ -11,7 +11,7 @@ of float16 probabilities add up exactly in float64, so nothing depends on the or
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -21,6 +21,8 @@ RIVALS: Final = 16  # signs, beside the true one, that a sequence's accuracy is 
 PATIENCE: Final = 8  # greedy steps without a better prefix before a run ends
 MOST: Final = 64  # largest sum of counts
 EXPONENTS: Final = (0.0, 0.5, 1.0)  # of the share of the budget that a gain is divided by
+PRODUCT: Final = 4  # probabilities multiplied before one logarithm is taken; 1e-7 to the fourth is a normal float32
+TOLERANCE: Final = 1e-6  # scores closer than this are equal: less than one sequence in a million, or rounding
 BLOCK: Final = 1 << 18  # numbers worked on at a time, so that they stay in the cache
 
 
@@ -72,54 +74,51 @@ class Accuracy:
     """Share of sequences whose true sign has the largest probability; a tie for the largest counts as an error."""
 
     def __init__(self, margins: np.ndarray, likelihoods: np.ndarray) -> None:
-        """margins float32 [rivals, N, K]: how far each candidate puts a rival above the true sign."""
-        self._all = margins
+        """margins float32 [K, rivals, N]: how far each candidate puts a rival above the true sign."""
         self.likelihoods = likelihoods
-        # Every candidate right, or every one beaten by the same rival: so is every ensemble of them.
-        always_right = (margins < 0).all(axis=(0, 2))
-        always_wrong = (margins >= 0).all(axis=2).any(axis=0)
-        self._open = margins[:, ~(always_right | always_wrong)]
-        self._high, self._low = self._open.max(axis=2), self._open.min(axis=2)
-        self._always_right, self._sequences = int(always_right.sum()), margins.shape[1]
+        self._margins = margins
+        self._by_sequence = np.ascontiguousarray(margins.transpose(1, 2, 0))  # [rivals, N, K], for ``additions``
+        self._high, self._low = margins.max(axis=0), margins.min(axis=0)
 
     @classmethod
     def of(cls, probs: Sequence[np.ndarray], labels: np.ndarray) -> Self:
         """From K matrices [N, signs] and labels int64 [N]."""
         own = _likelihoods(probs, labels)
         rivals = _strongest_rivals(probs, labels)
-        margins = np.empty((rivals.shape[1], *own.shape), np.float32)
-        for k, matrix in enumerate(probs):
-            margins[:, :, k] = np.take_along_axis(matrix, rivals, axis=1).T - own[:, k]
-        return cls(margins, own.sum(axis=0, dtype=np.float64))
+        margins = np.empty((len(own), *rivals.T.shape), np.float32)
+        for matrix, its_own, its_margins in zip(probs, own, margins, strict=True):
+            its_margins[:] = np.take_along_axis(matrix, rivals, axis=1).T - its_own
+        return cls(margins, own.sum(axis=1, dtype=np.float64))
 
     def on(self, rows: np.ndarray) -> Self:
-        return type(self)(self._all[:, rows], self.likelihoods)
+        return type(self)(self._margins[:, :, rows], self.likelihoods)
 
     def state(self, counts: np.ndarray) -> State:
-        members = np.flatnonzero(counts)
-        total = np.zeros(self._open.shape[:2])
-        for k in members:
-            total += counts[k] * self._open[:, :, k].astype(np.float64)
+        total = np.zeros(self._margins.shape[1:])
+        for k in np.flatnonzero(counts):
+            total += np.multiply(self._margins[k], counts[k], dtype=np.float64)
         return State(total, int(counts.sum()))
 
     def score(self, state: State) -> float:
-        right = self._always_right + int((state.total < 0).all(axis=0).sum()) if state.size else 0
-        return float(right / self._sequences)
+        return float((state.total < 0).all(axis=0).mean()) if state.size else 0.0
 
     def additions(self, state: State) -> np.ndarray:
-        stays_right = (state.total + self._high < 0).all(axis=0)
+        contested = state.total + self._high >= 0  # [rivals, N]: some candidate lets this rival win or draw
+        stays_right = ~contested.any(axis=0)
         stays_wrong = (state.total + self._low >= 0).any(axis=0)
         rows = np.flatnonzero(~(stays_right | stays_wrong))
         limits = _round_up(-state.total)
-        right = np.full(self._open.shape[2], self._always_right + int(stays_right.sum()))
-        step = max(1, BLOCK // self._open.shape[2])
+        right = np.full(len(self._margins), stays_right.sum())
+        step = max(1, BLOCK // len(self._margins))
         for begin in range(0, len(rows), step):
             block = rows[begin : begin + step]
-            beaten = self._open[0, block] < limits[0, block, None]
-            for j in range(1, len(limits)):
-                beaten &= self._open[j, block] < limits[j, block, None]
-            right += beaten.sum(axis=0, dtype=np.int32)
-        scores: np.ndarray = right / self._sequences
+            ahead = np.ones((len(block), len(self._margins)), np.bool_)
+            for rival, its_contested in enumerate(contested[:, block]):
+                places = np.flatnonzero(its_contested)
+                chosen = block[places]
+                ahead[places] &= self._by_sequence[rival, chosen] < limits[rival, chosen, None]
+            right += ahead.sum(axis=0)
+        scores: np.ndarray = right / state.total.shape[1]
         return scores
 
 
@@ -131,9 +130,9 @@ def _round_up(values: np.ndarray) -> np.ndarray:
 
 
 def _likelihoods(probs: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
-    """Probability of each true sign: float32 [N, K]."""
+    """Probability of each true sign: float32 [K, N]."""
     rows = np.arange(len(labels))
-    return np.stack([np.asarray(matrix[rows, labels], np.float32) for matrix in probs], axis=1)
+    return np.stack([np.asarray(matrix[rows, labels], np.float32) for matrix in probs])
 
 
 def _strongest_rivals(probs: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
@@ -151,9 +150,10 @@ class LogLoss:
     """Mean log of the true sign's probability, in nats: the log loss with its sign changed."""
 
     def __init__(self, own: np.ndarray) -> None:
-        """own float32 [N, K]: each candidate's probability of the true sign."""
+        """own float32 [K, N]: each candidate's probability of the true sign."""
+        self.likelihoods = own.sum(axis=1, dtype=np.float64)
         self._own = own
-        self.likelihoods = own.sum(axis=0, dtype=np.float64)
+        self._by_sequence = np.ascontiguousarray(own.T)
 
     @classmethod
     def of(cls, probs: Sequence[np.ndarray], labels: np.ndarray) -> Self:
@@ -161,26 +161,31 @@ class LogLoss:
         return cls(_likelihoods(probs, labels))
 
     def on(self, rows: np.ndarray) -> Self:
-        return type(self)(self._own[rows])
+        return type(self)(self._own[:, rows])
 
     def state(self, counts: np.ndarray) -> State:
-        members = np.flatnonzero(counts)
-        return State(self._own[:, members].astype(np.float64) @ counts[members], int(counts.sum()))
+        total = np.zeros(self._own.shape[1])
+        for k in np.flatnonzero(counts):
+            total += np.multiply(self._own[k], counts[k], dtype=np.float64)
+        return State(total, int(counts.sum()))
 
     def score(self, state: State) -> float:
-        if state.size == 0:
-            return float(np.log(SMALLEST_PROBABILITY))
-        return float(np.log(np.maximum(state.total / state.size, SMALLEST_PROBABILITY)).mean())
+        average = np.maximum(state.total / max(state.size, 1), SMALLEST_PROBABILITY)
+        return float(np.log(average).mean())
 
     def additions(self, state: State) -> np.ndarray:
-        total = np.zeros(self._own.shape[1])
-        smallest = np.float32(SMALLEST_PROBABILITY * (state.size + 1))
-        step = max(1, BLOCK // len(total))
-        sums = state.total.astype(np.float32)[:, None]
-        for begin in range(0, len(sums), step):
-            block = np.maximum(self._own[begin : begin + step] + sums[begin : begin + step], smallest)
-            total += np.log(block, out=block).sum(axis=0, dtype=np.float64)
-        scores: np.ndarray = total / len(sums) - np.log(state.size + 1)
+        total = np.zeros(len(self._own))
+        average = (state.total / (state.size + 1)).astype(np.float32)[:, None]
+        share = np.float32(1 / (state.size + 1))
+        step = PRODUCT * max(1, BLOCK // (PRODUCT * len(self._own)))
+        for begin in range(0, len(average), step):
+            block = self._by_sequence[begin : begin + step] * share
+            block += average[begin : begin + step]
+            np.maximum(block, np.float32(SMALLEST_PROBABILITY), out=block)
+            whole = len(block) // PRODUCT * PRODUCT
+            products = block[:whole].reshape(-1, PRODUCT, len(self._own)).prod(axis=1)
+            total += np.log(products).sum(axis=0, dtype=np.float64) + np.log(block[whole:]).sum(axis=0)
+        scores: np.ndarray = total / len(average)
         return scores
 
 
@@ -197,8 +202,12 @@ def select(objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> Sel
     if not (costs <= capacity).all(axis=1).any():
         raise UnaffordableError(int(np.lexsort((*costs.T, shares))[0]))
     search = _Search(objective, costs, capacity, np.maximum(shares, 1e-9))
-    best = max((search.improve(search.greedy(exponent)) for exponent in EXPONENTS), key=search.rank)
-    return Selection(best, search.rank(best)[0])
+    best = search.improve(search.greedy(EXPONENTS[0]))
+    for exponent in EXPONENTS[1:]:
+        found = search.improve(search.greedy(exponent))
+        if search.rank(found).beats(search.rank(best)):
+            best = found
+    return Selection(best, search.rank(best).score)
 
 
 def _shares(costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
@@ -209,6 +218,19 @@ def _shares(costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
     spent = np.divide(costs, capacity, out=np.full(costs.shape, np.inf), where=capacity > 0)
     shares: np.ndarray = spent[:, limited].max(axis=1)
     return shares
+
+
+class _Rank(NamedTuple):
+    """What ensembles are compared by."""
+
+    score: float
+    share: float
+    """Of the budget, summed over members"""
+
+    def beats(self, other: "_Rank") -> bool:
+        """Scores higher, or about the same for less."""
+        gain = self.score - other.score
+        return gain > TOLERANCE or (gain >= -TOLERANCE and self.share < other.share)
 
 
 @dataclass(frozen=True)
@@ -225,25 +247,26 @@ class _Search:
         allowed: np.ndarray = members | affordable
         return allowed
 
-    def rank(self, counts: np.ndarray) -> tuple[float, float]:
-        """What ensembles are compared by: score, then how little of the budget they take."""
-        return self.objective.score(self.objective.state(counts)), -float(self.shares[counts > 0].sum())
+    def rank(self, counts: np.ndarray) -> _Rank:
+        return self._rank(self.objective.score(self.objective.state(counts)), counts)
+
+    def _rank(self, score: float, counts: np.ndarray) -> _Rank:
+        return _Rank(float(score), float(self.shares[counts > 0].sum()))
 
     def greedy(self, exponent: float) -> np.ndarray:
         """Counts of the best prefix of one greedy run that divides gains by (share of the budget) ** exponent."""
         counts = np.zeros(len(self.costs), np.int64)
-        best, best_rank, stale = counts, self.rank(counts), 0
+        best, best_rank, stale = counts, _Rank(-np.inf, 0.0), 0
         while stale < PATIENCE and counts.sum() < MOST:
             state = self.objective.state(counts)
-            gains = self.objective.additions(state) - self.objective.score(state)
-            members = counts > 0
-            price = np.where(members, self.shares.min(), self.shares) ** exponent
-            worth = np.where(self.fits(counts), np.where(gains > 0, gains / price, gains), -np.inf)
-            chosen = np.lexsort((self.objective.likelihoods, self.shares, ~members, -worth))[0]
+            scores = self.objective.additions(state)
+            gains = scores - self.objective.score(state)
+            price = np.where(counts > 0, self.shares.min(), self.shares) ** exponent
+            chosen = self._best(np.where(gains > 0, gains / price, gains), counts)
             counts = counts.copy()
             counts[chosen] += 1
             stale += 1
-            if (rank := self.rank(counts)) > best_rank:
+            if (rank := self._rank(scores[chosen], counts)).beats(best_rank):
                 best, best_rank, stale = counts, rank, 0
         return best
 
@@ -254,16 +277,20 @@ class _Search:
             found = counts
             for base in self._reductions(counts):
                 state = self.objective.state(base)
-                scores = np.where(self.fits(base), self.objective.additions(state), -np.inf)
-                added = np.lexsort((self.objective.likelihoods, self.shares, base == 0, -scores))[0]
+                scores = self.objective.additions(state)
                 grown = base.copy()
-                grown[added] += 1
-                for changed in (base, grown):
-                    if changed.any() and (rank := self.rank(changed)) > best_rank:
+                grown[added := self._best(scores, base)] += 1
+                for changed, score in ((base, self.objective.score(state)), (grown, scores[added])):
+                    if changed.any() and (rank := self._rank(score, changed)).beats(best_rank):
                         found, best_rank = changed, rank
             if found is counts:
                 return counts
             counts = found
+
+    def _best(self, worth: np.ndarray, counts: np.ndarray) -> int:
+        """The affordable candidate worth most; among equals a member, then the cheapest."""
+        worth = np.where(self.fits(counts), worth, -np.inf)
+        return int(np.lexsort((self.objective.likelihoods, self.shares, counts == 0, -worth))[0])
 
     def _reductions(self, counts: np.ndarray) -> Iterator[np.ndarray]:
         """The counts themselves, and with one or all of each member's counts taken away."""
