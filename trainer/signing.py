@@ -213,7 +213,7 @@ def _body(timeline: Timeline, wrist: np.ndarray, hand: np.ndarray, jitter: float
 def _lose(timeline: Timeline, body: np.ndarray, loses_face: bool) -> None:
     """Make NaN what the tracker does not find: a hand or the face, always whole. ``body`` [F, 543, 3] is changed."""
     rng, lengths = timeline.rng, timeline.lengths
-    mean = 0.25 + 0.2 * np.log10(lengths / 6)
+    mean = 0.24 + 0.16 * np.log10(lengths / 6)
     lost = np.minimum(rng.beta(3 * mean, 3 * (1 - mean)), 1 - 2 / lengths)
     score = timeline.wander(1)
     score[timeline.starts] = score[timeline.starts + lengths - 1] = -np.inf  # a sequence begins and ends with its hand
