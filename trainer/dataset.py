@@ -65,7 +65,7 @@ class PackedDataset:
                 name: table[name].to_numpy().astype(np.int64, copy=False)
                 for name in ("start", "length", "label", "participant_id", "sequence_id")
             }
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError) as error:
             raise UserError(
                 f"{path}: cannot read the packed dataset ({error}); pack it again with trainer.pack"
             ) from error

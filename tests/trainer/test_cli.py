@@ -1,0 +1,68 @@
+"""What every command shares: how it ends, and the progress it shows."""
+
+import io
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from trainer import cli
+
+
+def end_of(main: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
+    """Exit status and standard error of a command."""
+    with pytest.raises(SystemExit) as ended:
+        cli.run(main)
+    return ended.value.code, capsys.readouterr().err
+
+
+def test_success_exits_0(capsys: pytest.CaptureFixture[str]) -> None:
+    assert end_of(lambda: None, capsys) == (0, "")
+
+
+def test_a_user_error_exits_2_with_its_message_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    message = "data/train.csv: no column 'sign'; [bold]not markup[/bold], and [/path] too " + "long " * 40
+
+    def main() -> None:
+        raise cli.UserError(message)
+
+    code, error = end_of(main, capsys)
+    assert code == 2
+    assert error == f"error: {message}\n"
+
+
+def test_an_interrupt_exits_130_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    assert end_of(main, capsys) == (130, "interrupted\n")
+
+
+def test_a_fault_of_ours_keeps_its_traceback() -> None:
+    def main() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cli.run(main)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_track_yields_everything_and_says_how_far_it_is(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=terminal, width=80, highlight=False)
+    monkeypatch.setattr(cli, "console", console)
+    assert list(cli.track(iter(range(30)), 30, "counting")) == list(range(30))
+    assert "counting" in shown.getvalue()
+    assert "30/30" in shown.getvalue()
+    assert ("\x1b[" in shown.getvalue()) == terminal
+
+
+def test_track_prints_a_line_now_and_then_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(cli, "console", Console(file=shown, width=80))
+    clock = iter(range(0, 10_000, 4))
+    monkeypatch.setattr(cli, "monotonic", lambda: next(clock))
+    list(cli.track(range(7), 7, "counting"))
+    lines = shown.getvalue().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["counting: 3/7", "counting: 6/7", "counting: 7/7"]
+    assert lines[0] == "counting: 3/7, 0.2/s, 16 s left"

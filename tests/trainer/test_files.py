@@ -1,0 +1,58 @@
+"""Files appear whole or not at all."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from trainer.files import atomic_path, sha256, write_bytes, write_json
+
+
+def test_nothing_stands_at_the_name_until_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.bin"
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"half")
+        assert not path.exists()
+        assert temporary.parent == path.parent, "a rename is atomic only within one folder"
+    assert path.read_bytes() == b"half"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_a_failure_leaves_what_stood_there(failure: type[BaseException], tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    write_bytes(path, b"before")
+
+    def write_half() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(b"after")
+            raise failure
+
+    with pytest.raises(failure):
+        write_half()
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_is_read_back_and_nan_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    content = {"names": ["a", "ü"], "number": 0.1, "none": None}
+    write_json(path, content)
+    assert json.loads(path.read_text()) == content
+    assert path.read_text().endswith("}\n")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"loss": float("nan")})
+    assert json.loads(path.read_text()) == content
+
+
+def test_a_written_file_can_be_read_by_others(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "file", b"")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("size", [0, 1, 3_000_000])
+def test_sha256(size: int, tmp_path: Path) -> None:
+    content = bytes(index % 251 for index in range(size))
+    write_bytes(tmp_path / "file", content)
+    assert sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
