@@ -12,23 +12,11 @@ PACKAGES = ("trainer", "search", "ensemble")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 # trainer/'s files in the order of the house: each may import only those before it.
-TRAINER_ORDER = (
-    *("files", "cli", "landmarks", "config", "normalize", "contest", "parquet", "augment", "dataset", "pack"),
-    *(
-        "skeleton",
-        "signing",
-        "synthesize",
-        "dropout",
-        "attention",
-        "fused",
-        "model",
-        "optimizer",
-        "learner",
-        "metrics",
-        "rundir",
-        "train",
-    ),
-)
+TRAINER_HOUSE = """
+    files cli landmarks config normalize contest augment dataset pack skeleton signing synthesize
+    dropout attention fused model optimizer learner metrics rundir options train ablate
+"""
+TRAINER_ORDER = TRAINER_HOUSE.split()
 FORBIDDEN = {
     "trainer": {"ray", "optuna", "tensorflow", "ai_edge_litert", "search", "ensemble"},
     "search": {"ensemble", "tensorflow", "ai_edge_litert"},

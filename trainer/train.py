@@ -7,12 +7,11 @@ on CPU, with the very weights that an undisturbed run ends with.
 """
 
 import argparse
-import dataclasses
 import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +20,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from trainer import cli
-from trainer.config import ModelConfig, TrainConfig
+from trainer.config import TrainConfig
 from trainer.dataset import Batch, Batches, PackedDataset
 from trainer.learner import Learner
 from trainer.metrics import accuracy, log_loss
 from trainer.model import SignClassifier
 from trainer.optimizer import cosine, ema_, ema_decay
+from trainer.options import add_options, check_device, to_config
 from trainer.rundir import EpochMetrics, Result, RunDir
 
 DROPOUT_STREAM = 1  # dropout of an epoch draws from (seed, epoch, 1); its batches from (seed, epoch)
@@ -210,18 +210,6 @@ def _restore(run: RunDir, dataset: PackedDataset, learner: Learner) -> tuple[int
     return state["epochs"], state["seconds"]
 
 
-def _add_fields(parser: argparse.ArgumentParser, kind: type, skipped: set[str]) -> None:
-    """One option a field of a configuration, with its type and default."""
-    hints = get_type_hints(kind)
-    for item in dataclasses.fields(kind):
-        if item.name not in skipped:
-            option, hint = f"--{item.name.replace('_', '-')}", hints[item.name]
-            kind_of: dict[str, Any] = {"type": next(iter(get_args(hint)), hint)}  # int | None reads an int
-            if hint is bool:
-                kind_of = {"action": argparse.BooleanOptionalAction}
-            parser.add_argument(option, default=argparse.SUPPRESS, help=f"default {item.default}", **kind_of)
-
-
 def _train_visibly(config: TrainConfig, dataset: PackedDataset, run: RunDir, device: str) -> Result:
     """Train with a line an epoch and, on a terminal, a bar below them."""
     print_line = cli.console.print
@@ -246,25 +234,17 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="directory of the run; an interrupted run in it goes on"
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads; default: all cores")
-    _add_fields(parser, ModelConfig, {"num_signs"})
-    _add_fields(parser, TrainConfig, {"model"})
+    add_options(parser)
     options: dict[str, Any] = vars(parser.parse_args())
     data, out, device, threads = (options.pop(name) for name in ("data", "out", "device", "threads"))
     if threads is not None and threads < 1:
         parser.error(f"--threads must be at least 1, not {threads}")
     if threads is not None:
         torch.set_num_threads(threads)
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        parser.error(f"--device {device}: {str(error).splitlines()[0]}")
+    check_device(device)
     dataset = PackedDataset.open(data)
-    try:
-        config = TrainConfig().replace(num_signs=dataset.num_signs, **options)
-    except ValueError as error:
-        raise cli.UserError(str(error)) from error
+    config = to_config(options, dataset)
     run = RunDir(out)
     try:
         result = _train_visibly(config, dataset, run, device)
