@@ -9,6 +9,7 @@ python -m search.run --resume --name STUDY                # goes on after any in
 import argparse
 import contextlib
 import dataclasses
+import fcntl
 import os
 import shlex
 import signal
@@ -48,6 +49,7 @@ from trainer.synthesize import synthesize
 
 DEFAULT_EPOCHS: Final = 30
 DEFAULT_RESULTS: Final = Path("results")
+LOCK: Final = ".lock"
 INTERRUPTED: Final = 130  # exit status
 
 
@@ -176,15 +178,10 @@ def _generated_dataset(results: Path) -> Path:
 
 def _make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, PackedDataset]:
     """Check what a new study is asked for, and write it down. Raises UserError at the first fault."""
-    if (directory / STUDY_JSON).exists():
-        raise cli.UserError(
-            f"{directory}: there is a study of this name; choose another --name, or go on with --resume"
-        )
     if options.trials is None:
         raise cli.UserError("--trials: say how many, such as --trials 64")
     if options.seed is not None and options.seed < 0:
         raise cli.UserError(f"--seed: must be at least 0, not {options.seed}")
-    cluster.check_writable(directory)
     dataset = PackedDataset.open(options.data or _generated_dataset(options.results))
     base = TrainConfig(epochs=options.epochs or DEFAULT_EPOCHS, seed=options.seed or 0)
     base = base.replace(num_signs=dataset.num_signs)
@@ -211,7 +208,6 @@ def _resume_study(options: argparse.Namespace, directory: Path) -> tuple[Setting
     for name in ("epochs", "seed", "space", "sampler", "pruner"):
         if getattr(options, name) is not None:
             raise cli.UserError(f"--{name}: was settled when {directory} was made; leave it out with --resume")
-    cluster.check_writable(directory)
     dataset = PackedDataset.open(options.data or settings.data)
     if dataset.fingerprint != settings.data_fingerprint:
         raise cli.UserError(f"{dataset.path}: is not the dataset of {directory}; give the right one with --data")
@@ -222,6 +218,19 @@ def _resume_study(options: argparse.Namespace, directory: Path) -> tuple[Setting
     settings = dataclasses.replace(settings, trials=options.trials or settings.trials, data=str(dataset.path))
     settings.write(directory)
     return settings, dataset
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Keep the study to this process; a process that dies lets go. Raises UserError if another one has it."""
+    with (directory / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise cli.UserError(
+                f"{directory}: another search is at work on this study; let it end, or stop it"
+            ) from error
+        yield
 
 
 def _run(directory: Path, settings: Settings, dataset: PackedDataset, options: argparse.Namespace) -> bool:
@@ -255,8 +264,14 @@ def main() -> None:
         raise cli.UserError("--resume: say which study with --name")
     shown = options.results / (options.name or datetime.now().strftime("%Y-%m-%d-%H%M%S"))
     directory = shown.absolute()
-    settings, dataset = (_resume_study if options.resume else _make_study)(options, directory)
-    is_complete = _run(directory, settings, dataset, options)
+    if options.resume and not (directory / STUDY_JSON).exists():
+        raise cli.UserError(f"{shown}: there is no study here to go on with")
+    if not options.resume and (directory / STUDY_JSON).exists():
+        raise cli.UserError(f"{shown}: there is a study of this name; choose another --name, or go on with --resume")
+    cluster.check_writable(directory)
+    with _locked(directory):
+        settings, dataset = (_resume_study if options.resume else _make_study)(options, directory)
+        is_complete = _run(directory, settings, dataset, options)
 
     rows = read_rows(directory)
     write_parquet(rows, directory / TRIALS_PARQUET)

@@ -81,15 +81,13 @@ class Settings:
 
     @classmethod
     def read(cls, directory: Path) -> Self:
-        """Of the study in a directory. Raises UserError if there is none or it is broken."""
+        """Of the study in a directory. Raises UserError if it is broken."""
         path = directory / STUDY_JSON
         try:
             content = json.loads(path.read_text())
             if content.pop("format_version") != FORMAT_VERSION:
                 raise UserError(f"{path}: written by another version of this program; it cannot be read")
             return cls(**content)
-        except FileNotFoundError as error:
-            raise UserError(f"{directory}: there is no study here to go on with (no {STUDY_JSON})") from error
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{path}: cannot be read ({error})") from error
 

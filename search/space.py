@@ -10,6 +10,7 @@ Nothing else in this package makes a TrainConfig.
 """
 
 import dataclasses
+import functools
 import math
 import re
 import tomllib
@@ -56,6 +57,11 @@ _FIELDS: Final = sorted(
 
 def num_parameters(config: ModelConfig) -> int:
     """Parameters of a model of this shape, counted without allocating it."""
+    return _num_parameters(dataclasses.replace(config, dropout=0.0))
+
+
+@functools.cache
+def _num_parameters(config: ModelConfig) -> int:
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in SignClassifier(config).parameters())
 
@@ -140,6 +146,8 @@ def _check_name(name: str) -> None:
 
 def _distribution(name: str, table: Mapping[str, Any], base: TrainConfig) -> BaseDistribution:
     """Make and check the distribution of one field. Raises ValueError saying what is wrong with it."""
+    if name in ("fold", "num_folds"):
+        raise ValueError("must be one value for all trials, or their accuracies could not be compared")
     kind = table.get("type")
     if kind not in _KEYS:
         raise ValueError(f"type must be int, float or categorical, not {kind!r}")

@@ -6,6 +6,7 @@ finished -> COMPLETE, stopped early -> PRUNED, NaN, exception or dead worker -> 
 that lost its worker or its driver stays RUNNING until it is handed out again.
 """
 
+import contextlib
 import math
 import sqlite3
 from collections import Counter
@@ -27,6 +28,7 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from search.progress import Progress
 from search.space import Space, num_parameters
@@ -115,8 +117,10 @@ class SearchStudy:
                 self._study.enqueue_trial(point, skip_if_exists=True)
 
     def close(self) -> None:
-        """Let go of study.db, which then is one complete file."""
+        """Let go of study.db, which then is one file that needs nothing beside it."""
         self._storage.remove_session()
+        with self._storage.engine.connect() as connection, contextlib.suppress(OperationalError):  # someone is reading
+            connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
         self._storage.engine.dispose()
 
     @property
@@ -155,14 +159,14 @@ class SearchStudy:
 
     def complete(self, number: int, result: Result) -> None:
         """End a trial that ran to its end."""
-        self._describe(number, result.epochs, result.val_log_loss, result.seconds)
+        self._describe(number, result.val_log_loss, result.seconds)
         self._end(number, TrialState.COMPLETE, result.val_accuracy)
 
     def prune(self, number: int, metrics: EpochMetrics) -> None:
         """End a trial early, at the epoch that ``metrics`` is of."""
         run = self.run_dir(number)
         seconds = sum(item.seconds for item in run.read_metrics())
-        self._describe(number, metrics.epoch, metrics.val_log_loss, seconds)
+        self._describe(number, metrics.val_log_loss, seconds)
         self._end(number, TrialState.PRUNED)
         run.remove_checkpoint()
 
@@ -189,9 +193,8 @@ class SearchStudy:
         study_id = self._storage.get_study_id_from_name(self._study.study_name)
         return self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
-    def _describe(self, number: int, epochs: int, val_log_loss: float, seconds: float) -> None:
+    def _describe(self, number: int, val_log_loss: float, seconds: float) -> None:
         running = self._running[number]
-        running.trial.set_user_attr("epochs", epochs)
         running.trial.set_user_attr("val_log_loss", val_log_loss)
         running.trial.set_user_attr("seconds", seconds)
         running.trial.set_user_attr("num_parameters", num_parameters(running.config.model))

@@ -13,12 +13,14 @@ from typing import Any, Final
 import optuna
 import pyarrow as pa
 import pyarrow.parquet as pq
+from optuna.exceptions import OptunaError
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
+from sqlalchemy.exc import SQLAlchemyError
 
 from search.progress import STATE_STYLES, describe
 from trainer import cli
@@ -53,14 +55,19 @@ class Row:
 def read_rows(directory: Path) -> list[Row]:
     """Trials of a study, best first: finished, stopped early, not ended, failed; each by accuracy, then by number.
 
-    Raises UserError if there is no study in the directory.
+    Raises UserError if there is no study in the directory, or it is broken.
     """
     path = directory / STUDY_DB
     if not path.is_file():
         raise cli.UserError(f"{directory}: holds no study (no {STUDY_DB}); make one with: python -m search.run")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.load_study(study_name=None, storage=f"sqlite:///{path}")
-    return to_rows(study.get_trials(deepcopy=False))
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", skip_table_creation=True)
+        rows = to_rows(optuna.load_study(study_name=None, storage=storage).get_trials(deepcopy=False))
+        storage.engine.dispose()
+    except (SQLAlchemyError, OptunaError, ValueError, RuntimeError) as error:
+        raise cli.UserError(f"{path}: cannot be read as a study ({error})") from error
+    return rows
 
 
 def to_rows(trials: list[FrozenTrial]) -> list[Row]:

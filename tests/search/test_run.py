@@ -1,8 +1,7 @@
-"""Searches on a real Ray: the states trials end in, and the command from start to table."""
+"""The states that trials end in on a real Ray, and what is refused before one is started."""
 
-import json
+import fcntl
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,9 +27,6 @@ from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
 from trainer.rundir import EpochMetrics, Result, RunDir
 from trainer.train import TrainingDiverged
-
-REPOSITORY = Path(search.__path__[0]).parent
-EPOCHS = 4
 
 
 def _scripted_train(
@@ -147,36 +143,11 @@ def test_what_cannot_be_is_refused_before_anything_starts(
     assert not Path("results/new/study.json").exists()
 
 
-def _search(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "search.run", *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=120)
-
-
-def test_the_command_from_nothing_to_a_longer_study(tmp_path: Path, packed: Path) -> None:
-    (tmp_path / "space.toml").write_text(TINY_SPACE)
-    asked = ("--results", str(tmp_path), "--name", "tiny", "--workers", "1")
-    new = ("--data", str(packed), "--space", str(tmp_path / "space.toml"), "--epochs", str(EPOCHS), "--seed", "3")
-    done = _search("--trials", "2", *asked, *new)
-    assert "ensemble.select" in done.stdout
-    assert "\x1b" not in done.stdout + done.stderr
-    assert "ray" not in done.stderr.lower()
-
-    _search("--resume", "--trials", "4", *asked)
-    study = tmp_path / "tiny"
-    table = pd.read_parquet(study / "trials.parquet")
-    assert table["number"].tolist() == [0, 1, 2, 3]
-    assert set(table["state"]) <= {"COMPLETE", "PRUNED"}
-    settings = json.loads((study / "study.json").read_text())
-    assert settings["trials"] == 4
-    dataset = PackedDataset.open(packed)
-    assert settings["data_fingerprint"] == dataset.fingerprint
-    validation = pd.read_parquet(study / "validation.parquet")
-    assert validation["sequence_id"].tolist() == dataset.sequence_ids[dataset.split(5, 0)[1]].tolist()
-    for row in table.itertuples():
-        run = RunDir(study / "trials" / f"{row.number:04d}")
-        assert run.is_done == (row.state == "COMPLETE")
-        if run.is_done:
-            assert run.read_val_probs().shape == (len(validation), 4)
-            assert run.read_result().num_parameters == row.num_parameters
-            assert run.read_config().learning_rate == row.learning_rate
-    assert not list(study.glob("study.db-*"))
+def test_two_searches_cannot_share_a_study(tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("results/new").mkdir(parents=True)
+    monkeypatch.setattr(sys, "argv", ["search.run", "--trials", "1", "--name", "new", "--data", str(packed)])
+    with Path("results/new", search.run.LOCK).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another search is at work on this study"):
+            search.run.main()

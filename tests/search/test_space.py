@@ -56,6 +56,7 @@ def test_a_space_survives_json() -> None:
     ("line", "words"),
     [
         ('num_head = {type = "int", low = 1, high = 8}', "num_head: not a field of TrainConfig"),
+        ('fold = {type = "int", low = 0, high = 4}', "fold: must be one value for all trials"),
         ("num_signs = 250", "the dataset decides it"),
         ('num_heads = {type = "int", low = 8, high = 1}', "empty range: low 8 is above high 1"),
         ('num_heads = {type = "int", low = 0, high = 8}', "num_heads must be an integer of at least 1, not 0"),
