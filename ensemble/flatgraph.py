@@ -35,6 +35,7 @@ _VERSIONS: Final = {
     "EQUAL": (1, (1, 14, 0)),
     "FLOOR_DIV": (1, (1, 13, 1)),
     "FULLY_CONNECTED": (6, (2, 1, 0)),
+    "FULLY_CONNECTED int8": (9, (2, 3, 0)),  # of float32 by int8, which quantises its input as it runs
     "GATHER": (1, (1, 6, 0)),
     "LOGISTIC": (1, (1, 14, 0)),
     "MAXIMUM": (1, (1, 14, 0)),
@@ -96,6 +97,7 @@ class Graph:
                 shape=[max(size, 1) for size in shape],
                 shapeSignature=list(shape) if -1 in shape else None,
                 buffer=buffer,
+                quantization=schema.QuantizationParametersT(scale=[1.0], zeroPoint=[0]) if dtype == np.int8 else None,
                 hasRank=True,
             )
         )
@@ -203,6 +205,16 @@ class Graph:
         inputs = (x, weight) if bias is None else (x, weight, bias)
         return self.op("FULLY_CONNECTED", inputs, (x.shape[0], weight.shape[0]), options="FullyConnectedOptions")
 
+    def linear_int8(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The same with an int8 weight, taken as the numbers it holds; x is rounded to 8 bits, row by row."""
+        return self.op(
+            "FULLY_CONNECTED int8",
+            (x, weight),
+            (x.shape[0], weight.shape[0]),
+            options="FullyConnectedOptions",
+            asymmetricQuantizeInputs=True,
+        )
+
     def batch_matmul(self, a: Tensor, b: Tensor, transpose_b: bool) -> Tensor:
         """a [h, m, k] times b [h, k, n], or b [h, n, k] transposed."""
         columns = b.shape[1] if transpose_b else b.shape[2]
@@ -249,7 +261,7 @@ class Graph:
         return bytes(builder.Output())
 
     def _operator_code(self, name: str) -> Any:
-        code = getattr(schema.BuiltinOperator, name)
+        code = getattr(schema.BuiltinOperator, name.split()[0])
         return schema.OperatorCodeT(
             deprecatedBuiltinCode=min(code, schema.BuiltinOperator.PLACEHOLDER_FOR_GREATER_OP_CODES),
             builtinCode=code,

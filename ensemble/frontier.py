@@ -44,6 +44,7 @@ def _row(
         "kind": kind,
         "budget": budget,
         "trials": [pool.candidates[k].name for k in np.flatnonzero(counts)],
+        "precisions": [pool.candidates[k].precision for k in np.flatnonzero(counts)],
         "counts": [int(count) for count in counts[counts > 0]],
         **dict(zip(FORMATS, (base + costs[counts > 0].sum(axis=0)).tolist(), strict=True)),
         "val_accuracy": accuracy(probs, pool.labels),

@@ -1,13 +1,15 @@
 """A study's directory -> the candidates that an ensemble is chosen from, each with its measured cost.
 
-Costs are kept in STUDY/ensemble/costs.json under the SHA-256 of the very file that was timed, so nothing is timed
-twice on one machine, and nothing stale is ever used.
+A candidate is a trial's model at one precision. Costs are kept in STUDY/ensemble/costs.json under the SHA-256 of the
+very file that was timed, so nothing is timed twice on one machine, and nothing stale is ever used. float16 files
+predict what the trial did (ensemble.verify holds them to it); int8 files are run on the validation sequences, and their
+own probabilities, kept under the same hash, are what they are selected by.
 """
 
 import contextlib
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
@@ -20,10 +22,13 @@ import pyarrow.parquet as pq
 
 from ensemble import latency, tflite
 from ensemble.budget import Cost
+from ensemble.runtime import Model
 from ensemble.submission import with_labels
 from trainer.cli import UserError, track
 from trainer.config import ModelConfig
-from trainer.files import write_json
+from trainer.dataset import PackedDataset
+from trainer.files import atomic_path, write_json
+from trainer.landmarks import NUM_ROWS, ROWS
 from trainer.metrics import accuracy, log_loss
 from trainer.rundir import RunDir
 
@@ -31,15 +36,20 @@ STUDY: Final = "study.json"
 VALIDATION: Final = "validation.parquet"
 TRIALS: Final = "trials"
 COSTS: Final = "ensemble/costs.json"
+PROBS: Final = "ensemble/val_probs"
 ROUNDING: Final = 0.02  # a row of float16 probabilities may miss 1 by this much
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A finished trial's model."""
+    """A finished trial's model, at one precision."""
 
     run: RunDir
     model: ModelConfig
+    precision: str
+    """float32 as trained, or that of its file"""
+    probs: Path | None
+    """Where its own val_probs are, if they are not its trial's"""
     num_parameters: int
     val_accuracy: float
     val_log_loss: float
@@ -48,6 +58,13 @@ class Candidate:
     def name(self) -> str:
         """The trial's number, as its directory has it: 0007."""
         return self.run.path.name
+
+    def val_probs(self) -> np.ndarray:
+        """float16 [N, signs], memory-mapped."""
+        if self.probs is None:
+            return self.run.read_val_probs()
+        probs: np.ndarray = np.load(self.probs, mmap_mode="r", allow_pickle=False)
+        return probs
 
 
 @dataclass(frozen=True)
@@ -75,19 +92,35 @@ class Pool:
         """Of every candidate's model."""
         return self.candidates[0].model.max_frames
 
+    def raw_sequences(self, places: Iterable[int]) -> Iterator[np.ndarray]:
+        """Landmarks as a file gets them, float32 [n, 543, 3], of validation sequences by their place.
+
+        They come from the packed dataset: centred, with NaN for all that it does not keep. Raises UserError if that is
+        gone or another.
+        """
+        dataset = PackedDataset.open(self.data)
+        rows = {int(sequence): row for row, sequence in enumerate(dataset.sequence_ids)}
+        for place in places:
+            if (row := rows.get(int(self.sequence_ids[place]))) is None:
+                raise UserError(f"{self.data}: is not the packed dataset that the study was made on")
+            points = dataset.sequence(row)
+            raw = np.full((len(points), NUM_ROWS, 3), np.nan, np.float32)
+            raw[:, np.array(ROWS), :2] = np.where((points == 0).all(axis=2, keepdims=True), np.float32(np.nan), points)
+            yield raw
+
     @property
     def val_probs(self) -> "ValProbs":
-        return ValProbs([candidate.run for candidate in self.candidates])
+        return ValProbs(self.candidates)
 
 
 class ValProbs(Sequence[np.ndarray]):
     """Every candidate's val_probs, float16 [N, signs]: each memory map is opened when asked for, and let go after."""
 
-    def __init__(self, runs: list[RunDir]) -> None:
-        self._runs = runs
+    def __init__(self, candidates: list[Candidate]) -> None:
+        self._candidates = candidates
 
     def __len__(self) -> int:
-        return len(self._runs)
+        return len(self._candidates)
 
     @overload
     def __getitem__(self, index: int) -> np.ndarray: ...
@@ -96,7 +129,7 @@ class ValProbs(Sequence[np.ndarray]):
     def __getitem__(self, index: slice) -> "ValProbs": ...
 
     def __getitem__(self, index: int | slice) -> "np.ndarray | ValProbs":
-        return ValProbs(self._runs[index]) if isinstance(index, slice) else self._runs[index].read_val_probs()
+        return ValProbs(self._candidates[index]) if isinstance(index, slice) else self._candidates[index].val_probs()
 
 
 def open_pool(study: Path) -> Pool:
@@ -170,44 +203,65 @@ def _read_trial(run: RunDir, labels: np.ndarray, num_signs: int) -> Candidate:
     return Candidate(
         run=run,
         model=model,
+        precision="float32",
+        probs=None,
         num_parameters=result.num_parameters,
         val_accuracy=accuracy(probs, labels),
         val_log_loss=log_loss(probs, labels),
     )
 
 
-def to_member(candidate: Candidate, count: int, precision: str) -> tflite.Member:
+def to_member(candidate: Candidate, count: int) -> tflite.Member:
     """Raises UserError if the weights cannot be read or are not a classifier's."""
     weights = {name: tensor.numpy() for name, tensor in candidate.run.read_weights().items()}
     parameters = sum(weight.size for weight in weights.values())
     if parameters != candidate.num_parameters:
         raise UserError(f"weights.safetensors: not a classifier's of {candidate.num_parameters} parameters")
-    return tflite.Member(candidate.model, weights, count, precision)
+    return tflite.Member(candidate.model, weights, count, candidate.precision)
 
 
-def measure(pool: Pool, precision: str) -> tuple[Pool, np.ndarray, np.ndarray]:
-    """Build, weigh and time each candidate's own .tflite file; shows a progress bar.
+def measure(pool: Pool, precisions: Sequence[str]) -> tuple[Pool, np.ndarray, np.ndarray]:
+    """Build, weigh and time a .tflite file of each candidate at each precision; shows a progress bar.
 
-    Gives the pool without those whose file cannot be built; what every ensemble takes before it has a member, float64
-    [4] in the order of Cost's fields; and what each candidate adds to that, float64 [K, 4].
+    Gives the pool with a candidate a file, without those whose file cannot be built; what every ensemble takes before
+    it has a member, float64 [4] in the order of Cost's fields; and what each candidate adds to that, float64 [K, 4].
     """
     cache = _Cache(pool)
     base = cache.cost(tflite.build_shared(pool.max_frames), 0, 0).to_array()
+    variants = [
+        dataclasses.replace(candidate, precision=precision) for candidate in pool.candidates for precision in precisions
+    ]
     candidates, costs, left_out = [], [], dict(pool.left_out)
-    for candidate in track(pool.candidates, len(pool.candidates), "measuring candidates"):
+    for variant in track(variants, len(variants), "measuring candidates"):
+        label = variant.name if len(precisions) == 1 else f"{variant.name} {variant.precision}"
         try:
-            content = tflite.build([to_member(candidate, 1, precision)])
+            content = tflite.build([to_member(variant, 1)])
+            candidate = _with_own_probs(variant, pool, content) if variant.precision == "int8" else variant
         except (KeyError, ValueError) as error:
-            left_out[candidate.name] = f"weights.safetensors: not a classifier's ({error})"
-            continue
+            left_out[label] = f"weights.safetensors: not a classifier's ({error})"
         except UserError as error:
-            left_out[candidate.name] = _reason(error, candidate.run.path)
-            continue
-        candidates.append(candidate)
-        costs.append(np.maximum(cache.cost(content, candidate.num_parameters, 1).to_array() - base, 0))
+            left_out[label] = _reason(error, variant.run.path)
+        else:
+            candidates.append(candidate)
+            costs.append(np.maximum(cache.cost(content, candidate.num_parameters, 1).to_array() - base, 0))
     if not candidates:
         raise UserError(f"{pool.study}: no trial can be used{_listed(left_out)}")
     return dataclasses.replace(pool, candidates=candidates, left_out=left_out), base, np.array(costs)
+
+
+def _with_own_probs(variant: Candidate, pool: Pool, content: bytes) -> Candidate:
+    """The variant with the probabilities that its file gives the validation sequences, computed once."""
+    path = pool.study / PROBS / f"{sha256(content).hexdigest()}.npy"
+    if not path.exists():
+        model = Model(content)
+        probs = np.stack([model(raw) for raw in pool.raw_sequences(range(len(pool.labels)))])
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.save(file, probs.astype(np.float16), allow_pickle=False)
+    own = dataclasses.replace(variant, probs=path)
+    probs = own.val_probs()
+    return dataclasses.replace(
+        own, val_accuracy=accuracy(probs, pool.labels), val_log_loss=log_loss(probs, pool.labels)
+    )
 
 
 class _Cache:

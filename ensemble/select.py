@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from rich import box
 from rich.table import Table
 
 from ensemble import frontier, greedy, latency, submission, tflite
@@ -48,9 +49,7 @@ class Choice:
     """int64 [K]"""
 
 
-def choose(
-    pool: Pool, objective: greedy.Objective, base: np.ndarray, costs: np.ndarray, budget: Budget, precision: str
-) -> Choice:
+def choose(pool: Pool, objective: greedy.Objective, base: np.ndarray, costs: np.ndarray, budget: Budget) -> Choice:
     """Select, build and measure; where the file breaks the budget, with less room again, until it fits.
 
     Raises UserError if not even one candidate fits.
@@ -61,7 +60,7 @@ def choose(
         selection = _select(pool, objective, base, costs, capacity, budget)
         chosen = np.flatnonzero(selection.counts)
         members = [(pool.candidates[k], int(selection.counts[k]), costs[k]) for k in chosen]
-        built = tflite.build([to_member(candidate, count, precision) for candidate, count, _ in members])
+        built = tflite.build([to_member(candidate, count) for candidate, count, _ in members])
         model = submission.with_labels(built, pool.label_names)
         timed = latency.measure(model, latency.typical_lengths(pool.lengths))
         parameters = sum(candidate.num_parameters for candidate, _, _ in members)
@@ -95,28 +94,30 @@ def _select(
 
 def reasons_left_out(pool: Pool, base: np.ndarray, costs: np.ndarray, budget: Budget, chosen: Choice) -> dict[str, str]:
     """Why each trial is not in the ensemble, by its name."""
+    members = {candidate.name for candidate, _, _ in chosen.members}
     reasons = dict(pool.left_out)
-    for candidate, cost, count in zip(pool.candidates, costs, chosen.counts, strict=True):
-        alone = Cost.from_array(base + cost)
-        if broken := budget.exceeded(alone):
-            reasons[candidate.name] = f"alone over the budget: {'; '.join(broken)}"
-        elif count == 0:
-            reasons[candidate.name] = "no gain for its cost"
-    return reasons
+    for candidate, cost in zip(pool.candidates, costs, strict=True):
+        if candidate.name not in members:
+            broken = budget.exceeded(Cost.from_array(base + cost))
+            reasons[candidate.name] = (
+                f"alone over the budget: {'; '.join(broken)}" if broken else "no gain for its cost"
+            )
+    return {name: reason for name, reason in reasons.items() if name not in members}
 
 
 def print_members(chosen: Choice, base: np.ndarray, budget: Budget) -> None:
-    table = Table(title="members")
-    table.add_column("trial")
-    for name in ("count", "heads x layers", *list(FORMATS)[:3], "accuracy"):
-        table.add_column(name, justify="right")
+    table = Table(title="members", box=box.SIMPLE_HEAD)
+    for name in ("trial", "count", "heads x layers", "weights", *list(FORMATS)[:3], "accuracy"):
+        table.add_column(name, justify="left" if name == "trial" else "right", min_width=6)
     for candidate, count, cost in chosen.members:
         shape = f"{candidate.model.num_heads} x {candidate.model.num_layers}"
-        table.add_row(candidate.name, str(count), shape, *_row(cost), f"{candidate.val_accuracy:.4f}")
-    table.add_row("[dim]shared", "", "", *_row(base), "")
+        table.add_row(
+            candidate.name, str(count), shape, candidate.precision, *_row(cost), f"{candidate.val_accuracy:.4f}"
+        )
+    table.add_row("[dim]shared", "", "", "", *_row(base), "")
     table.add_section()
-    table.add_row("[bold]the file", "", "", *_row(chosen.cost.to_array()), "")
-    table.add_row("[dim]budget", "", "", *_row(budget.to_array()), "")
+    table.add_row("[bold]file", "", "", "", *_row(chosen.cost.to_array()), "")
+    table.add_row("[dim]budget", "", "", "", *_row(budget.to_array()), "")
     console.print(table)
 
 
@@ -127,7 +128,7 @@ def _row(cost: np.ndarray) -> list[str]:
 
 
 def print_accuracies(seen: Accuracies, unseen: Accuracies | None) -> None:
-    table = Table(title="accuracy")
+    table = Table(title="accuracy", box=box.SIMPLE_HEAD)
     table.add_column("")
     for name in ("labels it was selected on", "participants it never saw"):
         table.add_column(name, justify="right")
@@ -163,10 +164,11 @@ def to_json(
         "study": pool.study.name,
         "budget": str(budget) or None,
         "metric": arguments.metric,
-        "precision": arguments.precision,
+        "precisions": arguments.precision,
         "members": [
             {
                 "trial": candidate.name,
+                "precision": candidate.precision,
                 "count": count,
                 **{name: float(value) for name, value in list(zip(FORMATS, cost, strict=True))[:3]},
                 "num_heads": candidate.model.num_heads,
@@ -210,7 +212,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: STUDY/ensemble)")
     parser.add_argument("--metric", choices=list(greedy.OBJECTIVES), default="accuracy", help="what to select by")
     parser.add_argument(
-        "--precision", choices=tflite.PRECISIONS, default="float16", help="of the weights (default: float16)"
+        "--precision",
+        nargs="+",
+        choices=tflite.PRECISIONS,
+        default=["float16"],
+        help="of the weights; of several, the best for each member is taken (default: float16)",
     )
     return parser.parse_args()
 
@@ -226,10 +232,10 @@ def main() -> None:
     console.print(f"study {pool.study}: {len(pool.candidates)} candidates, {len(pool.labels):,} validation sequences")
     pool, base, costs = measure(pool, arguments.precision)
     objective = greedy.OBJECTIVES[arguments.metric].of(pool.val_probs, pool.labels)
-    chosen = choose(pool, objective, base, costs, budget, arguments.precision)
+    chosen = choose(pool, objective, base, costs, budget)
 
     agreement = compare(chosen.model, [(candidate, count) for candidate, count, _ in chosen.members], pool)
-    agreement.require(arguments.precision)
+    agreement.require({candidate.precision for candidate, _, _ in chosen.members})
     submission.write(out / SUBMISSION, chosen.model)
     checks = submission.check(out / SUBMISSION, len(pool.label_names))
     if broken := [check for check in checks if not check.holds]:

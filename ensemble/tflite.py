@@ -20,7 +20,7 @@ from trainer.config import HEAD_DIM, NORM_EPS, ROTARY_THETA, ModelConfig
 from trainer.landmarks import HEAD, LANDMARK_SETS, NUM_LANDMARKS, NUM_ROWS, ROWS, positions
 
 COORDINATES: Final = 2 * NUM_LANDMARKS  # of a frame: landmark by landmark, x then y
-PRECISIONS: Final = ("float32", "float16")
+PRECISIONS: Final = ("float32", "float16", "int8")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Member:
     """float32, named as in SignClassifier's state_dict"""
     count: int = 1
     precision: str = "float32"
-    """How its matrices are stored: float32 or float16"""
+    """How its matrices are stored: float32; float16; or int8 in the blocks, a scale a row, and float16 elsewhere"""
 
 
 def build(members: Sequence[Member]) -> bytes:
@@ -170,6 +170,17 @@ class Classifier:
     def _linear(self, x: Tensor, weight: np.ndarray, bias: np.ndarray | None = None) -> Tensor:
         return self.graph.linear(x, self._matrix(weight), None if bias is None else self.graph.constant(bias))
 
+    def _block_linear(self, x: Tensor, weight: np.ndarray, bias: np.ndarray | None = None) -> Tensor:
+        """A block's linear layer: most of the weights, hence what int8 is for."""
+        if self.precision != "int8":
+            return self._linear(x, weight, bias)
+        graph = self.graph
+        scales = np.maximum(np.abs(weight).max(axis=1), np.finfo(np.float32).tiny) / np.float32(127)
+        rounded = np.rint(weight / scales[:, None]).astype(np.int8)
+        # Runtimes before 2.17 know one scale a matrix; multiplying afterwards gives every row its own.
+        product = graph.elementwise("MUL", graph.linear_int8(x, graph.constant(rounded)), graph.constant(scales))
+        return product if bias is None else graph.elementwise("ADD", product, graph.constant(bias))
+
     def _normed(self, x: Tensor) -> Tensor:
         """A norm without its weight and bias, which ``_after_norm`` puts into what comes next."""
         graph = self.graph
@@ -197,21 +208,21 @@ class Classifier:
         normed = self._normed(x)
         if first_only:  # its rotary angle is 0
             x, first = graph.slice(x, 0, 0, 1), graph.slice(normed, 0, 0, 1)
-            queries = graph.reshape(self._linear(first, *q), self.config.num_heads, 1, HEAD_DIM)
+            queries = graph.reshape(self._block_linear(first, *q), self.config.num_heads, 1, HEAD_DIM)
             keys = self._heads(normed, [k])
         else:
             both = self._heads(normed, [q, k])
             queries = graph.slice(both, 0, 0, self.config.num_heads)
             keys = graph.slice(both, 0, self.config.num_heads, 2 * self.config.num_heads)
-        attended = self._attend(queries, keys, self._linear(normed, *v))
-        x = graph.elementwise("ADD", x, self._linear(attended, self.weights[f"{prefix}out.weight"]))
+        attended = self._attend(queries, keys, self._block_linear(normed, *v))
+        x = graph.elementwise("ADD", x, self._block_linear(attended, self.weights[f"{prefix}out.weight"]))
         normed = self._normed(x)
         gate, up = (
-            self._linear(normed, *self._after_norm(f"{prefix}ffn_norm", matrix))
+            self._block_linear(normed, *self._after_norm(f"{prefix}ffn_norm", matrix))
             for matrix in np.split(self.weights[f"{prefix}gate_up.weight"], 2)
         )
         hidden = graph.elementwise("MUL", graph.elementwise("MUL", gate, graph.unary("LOGISTIC", gate)), up)
-        return graph.elementwise("ADD", x, self._linear(hidden, self.weights[f"{prefix}down.weight"]))
+        return graph.elementwise("ADD", x, self._block_linear(hidden, self.weights[f"{prefix}down.weight"]))
 
     def _heads(self, x: Tensor, layers: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> Tensor:
         """x [T, width] through each layer, rotated where the model does that: [heads of all layers, T, 64]."""
@@ -220,7 +231,7 @@ class Classifier:
         biases = [bias for _, bias in layers if bias is not None]
         bias = np.concatenate(biases).reshape(blocks, 2, -1) if biases else None
         first, second = (
-            self._linear(
+            self._block_linear(
                 x,
                 weight[:, half].reshape(-1, self.config.width),
                 None if bias is None else bias[:, half].reshape(-1),

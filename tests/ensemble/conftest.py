@@ -1,4 +1,4 @@
-"""A small study without any training: random classifiers, whose predictions on a packed dataset are real ones."""
+"""A small study without any training: random classifiers, with made-up val_probs that grow better by trial."""
 
 import json
 from pathlib import Path
@@ -10,13 +10,12 @@ import pytest
 import torch
 
 from trainer.config import ModelConfig, TrainConfig
+from trainer.dataset import PackedDataset
 from trainer.model import SignClassifier
 from trainer.rundir import Result, RunDir
 
-NUM_SIGNS = 7
-LABEL_NAMES = [f"sign{i}" for i in range(NUM_SIGNS)]
 SHAPES = [(1, 1), (1, 2), (2, 1), (1, 3)]  # heads, layers
-NUM_SEQUENCES = 60
+NUM_FOLDS = 2
 
 
 def random_classifier(config: ModelConfig, seed: int = 0) -> SignClassifier:
@@ -30,17 +29,17 @@ def random_classifier(config: ModelConfig, seed: int = 0) -> SignClassifier:
     return model.eval()
 
 
-def write_study(path: Path) -> Path:
+def write_study(path: Path, dataset: PackedDataset) -> Path:
     """A study directory as search.run leaves it: four finished trials and one that was stopped early."""
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, NUM_SIGNS, NUM_SEQUENCES)
-    participants = np.repeat([3, 5, 8], NUM_SEQUENCES // 3)
+    rows = dataset.split(NUM_FOLDS, 0)[1]
+    labels, num_signs = dataset.labels[rows], dataset.num_signs
     for number, (heads, layers) in enumerate(SHAPES):
         run = RunDir(path / "trials" / f"{number:04d}")
-        config = TrainConfig(model=ModelConfig(num_heads=heads, num_layers=layers, num_signs=NUM_SIGNS))
+        config = TrainConfig(model=ModelConfig(num_heads=heads, num_layers=layers, num_signs=num_signs))
         model = random_classifier(config.model, seed=number)
-        logits = rng.normal(size=(NUM_SEQUENCES, NUM_SIGNS))
-        logits[np.arange(NUM_SEQUENCES), labels] += 1 + 0.3 * number
+        logits = rng.normal(size=(len(rows), num_signs))
+        logits[np.arange(len(rows)), labels] += 1 + 0.3 * number
         run.write_config(config)
         run.write_weights(model.state_dict())
         run.write_val_probs(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
@@ -57,20 +56,24 @@ def write_study(path: Path) -> Path:
             )
         )
     RunDir(path / "trials" / "0004").write_config(TrainConfig())
-    about = {"label_names": LABEL_NAMES, "data": str(path / "packed"), "created": "2026-01-01T00:00:00"}
+    about = {
+        "label_names": dataset.sign_names,
+        "data": str(dataset.path),
+        "created": "2026-01-01T00:00:00",
+    }
     (path / "study.json").write_text(json.dumps(about))
     columns = {
-        "sequence_id": np.arange(NUM_SEQUENCES) + 100,
-        "participant_id": participants,
+        "sequence_id": dataset.sequence_ids[rows],
+        "participant_id": dataset.participants[rows],
         "label": labels,
-        "sign": [LABEL_NAMES[label] for label in labels],
-        "length": rng.integers(1, 60, NUM_SEQUENCES),
+        "sign": [dataset.sign_names[label] for label in labels],
+        "length": dataset.lengths[rows],
     }
     pq.write_table(pa.table(columns), path / "validation.parquet")
     return path
 
 
 @pytest.fixture(scope="session")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def study(tmp_path_factory: pytest.TempPathFactory, packed: PackedDataset) -> Path:
     """Read only: whoever writes makes a copy."""
-    return write_study(tmp_path_factory.mktemp("studies") / "small")
+    return write_study(tmp_path_factory.mktemp("studies") / "small", packed)

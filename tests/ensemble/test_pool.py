@@ -7,8 +7,12 @@ import pytest
 
 from ensemble import latency
 from ensemble.pool import COSTS, measure, open_pool
-from tests.ensemble.conftest import LABEL_NAMES, NUM_SEQUENCES, NUM_SIGNS
+from tests.ensemble.conftest import NUM_FOLDS
+from tests.ensemble.test_tflite import predict
 from trainer.cli import UserError
+from trainer.dataset import PackedDataset
+from trainer.model import SignClassifier
+from trainer.normalize import normalize, select
 from trainer.rundir import RunDir
 
 
@@ -17,20 +21,20 @@ def copy(study: Path, tmp_path: Path) -> Path:
     return shutil.copytree(study, tmp_path / "copy")
 
 
-def test_reads_a_study(study: Path):
+def test_reads_a_study(study: Path, packed: PackedDataset):
     pool = open_pool(study)
     assert [candidate.name for candidate in pool.candidates] == ["0000", "0001", "0002", "0003"]
-    assert pool.label_names == tuple(LABEL_NAMES)
-    assert sorted(set(pool.participants)) == [3, 5, 8]
+    assert pool.label_names == packed.sign_names
+    assert sorted(set(pool.participants)) == packed.folds(NUM_FOLDS)[0].tolist()
     assert "no done.json" in pool.left_out["0004"]
     for probs, candidate in zip(pool.val_probs, pool.candidates, strict=True):
         assert isinstance(probs, np.memmap)
-        assert probs.shape == (NUM_SEQUENCES, NUM_SIGNS)
+        assert probs.shape == (len(packed.split(NUM_FOLDS, 0)[1]), packed.num_signs)
         assert candidate.val_accuracy == np.mean(probs.argmax(axis=1) == pool.labels)
 
 
 def break_probs(run: RunDir) -> None:
-    run.write_val_probs(np.ones((NUM_SEQUENCES, NUM_SIGNS)))
+    run.write_val_probs(np.ones_like(run.read_val_probs()))
 
 
 def break_with_nan(run: RunDir) -> None:
@@ -42,7 +46,7 @@ def break_with_nan(run: RunDir) -> None:
 BREAKS = {
     "config.json": lambda run: (run.path / "config.json").write_text("{"),
     "done.json": lambda run: (run.path / "done.json").write_text('{"epochs": 1}'),
-    "val_probs.npy: shape": lambda run: run.write_val_probs(np.ones((3, NUM_SIGNS)) / NUM_SIGNS),
+    "val_probs.npy: shape": lambda run: run.write_val_probs(run.read_val_probs()[:3]),
     "val_probs.npy: cannot be read": lambda run: (run.path / "val_probs.npy").write_bytes(b"nonsense"),
     "rows that are no probabilities": break_probs,
     "no probabilities": break_with_nan,
@@ -54,27 +58,60 @@ BREAKS = {
 @pytest.mark.parametrize("reason", list(BREAKS))
 def test_a_broken_trial_is_left_out_with_its_reason(copy: Path, reason: str):
     BREAKS[reason](RunDir(copy / "trials" / "0001"))
-    pool, _, costs = measure(open_pool(copy), "float16")
+    pool, _, costs = measure(open_pool(copy), ["float16"])
     assert [candidate.name for candidate in pool.candidates] == ["0000", "0002", "0003"]
     assert len(costs) == 3
     assert reason in pool.left_out["0001"]
     assert str(copy) not in pool.left_out["0001"]
 
 
+def test_int8_candidates_are_selected_by_what_their_own_file_predicts(copy: Path):
+    whole = open_pool(copy)
+    pool, _, costs = measure(whole, ["float16", "int8"])
+    assert [candidate.precision for candidate in pool.candidates] == 4 * ["float16", "int8"]
+    assert (costs[1::2, 1] < 0.8 * costs[::2, 1]).all()
+    assert (costs[1::2, 0] == costs[::2, 0]).all()
+    raws = list(whole.raw_sequences(range(len(whole.labels))))
+    for candidate, probs in zip(pool.candidates, pool.val_probs, strict=True):
+        if candidate.precision == "float16":
+            np.testing.assert_array_equal(probs, candidate.run.read_val_probs())
+        else:
+            model = SignClassifier(candidate.model)
+            model.load_state_dict(candidate.run.read_weights())
+            expected = np.stack([predict(model, raw) for raw in raws])
+            assert np.mean(probs.argmax(axis=1) == expected.argmax(axis=1)) >= 0.9
+            assert 0 < np.abs(probs - expected).max() < 0.1
+            assert candidate.val_accuracy == np.mean(probs.argmax(axis=1) == whole.labels)
+
+
+def test_int8_needs_the_packed_dataset(copy: Path):
+    about = json.loads((copy / "study.json").read_text())
+    (copy / "study.json").write_text(json.dumps(about | {"data": str(copy / "gone")}))
+    pool, _, _ = measure(open_pool(copy), ["float16", "int8"])
+    assert {candidate.precision for candidate in pool.candidates} == {"float16"}
+    assert "not a packed dataset" in pool.left_out["0000 int8"]
+
+
+def test_raw_sequences_are_what_the_model_saw(study: Path, packed: PackedDataset):
+    rows = packed.split(NUM_FOLDS, 0)[1]
+    for row, raw in zip(rows, open_pool(study).raw_sequences(range(len(rows))), strict=True):
+        np.testing.assert_allclose(normalize(select(raw)), packed.sequence(row), atol=1e-5)
+
+
 def test_costs_are_measured_once(copy: Path, monkeypatch: pytest.MonkeyPatch):
-    _, base, costs = measure(open_pool(copy), "float16")
+    _, base, costs = measure(open_pool(copy), ["float16"])
     assert costs.shape == (4, 4)
     assert (costs[:, :3] > 0).all()
     assert (costs[:, 3] == 1).all()
     assert base[3] == 0
     monkeypatch.setattr(latency, "measure", lambda *_: pytest.fail("measured again"))
-    _, base_again, costs_again = measure(open_pool(copy), "float16")
+    _, base_again, costs_again = measure(open_pool(copy), ["float16"])
     np.testing.assert_array_equal(costs_again, costs)
     np.testing.assert_array_equal(base_again, base)
 
 
 def test_costs_of_another_machine_or_broken_ones_are_not_used(copy: Path, monkeypatch: pytest.MonkeyPatch):
-    measure(open_pool(copy), "float16")
+    measure(open_pool(copy), ["float16"])
     timed = []
     monkeypatch.setattr(latency, "measure", lambda *_: timed.append(1) or latency.Latency(mean=1, median=1, p95=1))
     content = json.loads((copy / COSTS).read_text())
@@ -82,7 +119,7 @@ def test_costs_of_another_machine_or_broken_ones_are_not_used(copy: Path, monkey
     for text in (json.dumps(content), "{", "[]"):
         (copy / COSTS).write_text(text)
         timed.clear()
-        measure(open_pool(copy), "float16")
+        measure(open_pool(copy), ["float16"])
         assert len(timed) == 5  # four candidates, and what they share
 
 

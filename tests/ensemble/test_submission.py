@@ -7,10 +7,13 @@ import pytest
 from ensemble import latency, submission, tflite
 from ensemble.flatgraph import Graph
 from ensemble.runtime import Model
-from tests.ensemble.conftest import LABEL_NAMES, NUM_SIGNS, random_classifier
+from tests.ensemble.conftest import random_classifier
 from trainer.cli import UserError
 from trainer.config import ModelConfig
 from trainer.landmarks import NUM_ROWS
+
+NUM_SIGNS = 7
+LABEL_NAMES = [f"sign{i}" for i in range(NUM_SIGNS)]
 
 
 @pytest.fixture(scope="module")

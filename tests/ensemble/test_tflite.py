@@ -116,6 +116,15 @@ def test_float16_halves_the_file_and_keeps_the_sign(models: list[SignClassifier]
     assert np.mean(same) >= 0.97
 
 
+def test_int8_is_smaller_yet_and_mostly_keeps_the_sign(models: list[SignClassifier]):
+    half, quarter = (tflite.build([member(models[0], 1, precision)]) for precision in ("float16", "int8"))
+    assert len(quarter) < 0.75 * len(half)
+    sequences = [sequence(20, seed=seed) for seed in range(40)]
+    file = Model(quarter)
+    same = [file(raw).argmax() == predict(models[0], raw).argmax() for raw in sequences]
+    assert np.mean(same) >= 0.8  # of untrained models, whose probabilities are close to each other
+
+
 def test_order_of_lengths_does_not_matter(ensemble: Model):
     first = {length: ensemble(sequence(length)) for length in LENGTHS}
     again = {length: ensemble(sequence(length)) for length in reversed(LENGTHS)}
