@@ -257,6 +257,37 @@ def test_a_spline_follows_a_curve_that_lines_cut() -> None:
         assert least <= error < most
 
 
+def resampled(points: np.ndarray, length: int, spline: bool) -> np.ndarray:
+    """One landmark's course, [n, 2] with (0, 0) where it is missing, played in ``length`` frames."""
+    last, course = len(points) - 1, []
+    for index in range(length):
+        place = index * last / (length - 1) if length > 1 else last / 2
+        first, t = int(place), place % 1
+        p0, p1, p2, p3 = (points[min(max(first + offset, 0), last)].astype(float) for offset in (-1, 0, 1, 2))
+        if not (p1.any() and p2.any()):
+            course.append(p1 if t < 0.5 else p2)
+        elif not spline:
+            course.append(p1 + t * (p2 - p1))
+        else:  # Hermite's cubic, with the slopes of the neighbouring chords
+            slope1, slope2 = (p2 - (p0 if p0.any() else p1)) / 2, ((p3 if p3.any() else p2) - p1) / 2
+            start, end = (1 + 2 * t) * (1 - t) ** 2 * p1, t**2 * (3 - 2 * t) * p2
+            course.append(start + t * (1 - t) ** 2 * slope1 + end + t**2 * (t - 1) * slope2)
+    return np.array(course)
+
+
+@pytest.mark.parametrize("spline", [False, True])
+def test_stretch_equals_a_computation_landmark_by_landmark(spline: bool) -> None:
+    lengths, rng = np.array([1, 2, 9, 24]), generator(5)
+    frames = sequences(lengths) * torch.from_numpy(rng.random((36, 85, 1)) < 0.7)
+    for seed in range(3):
+        stretched, new_lengths = augment.stretch(frames, lengths, 0.8, 99, generator(seed), spline=spline)
+        pairs = zip(frames.split(lengths.tolist()), stretched.split(new_lengths.tolist()), strict=True)
+        for before, after in pairs:
+            for landmark in range(0, 85, 3):
+                expected = resampled(before[:, landmark].numpy(), len(after), spline)
+                np.testing.assert_allclose(after[:, landmark], expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("spline", [False, True])
 def test_stretch_never_blends_with_a_missing_landmark(spline: bool) -> None:
     """A landmark that stays at one place stays there wherever it shows, and shows as often as before."""

@@ -341,18 +341,20 @@ def test_the_loss_of_a_mixed_batch(label_smoothing: float) -> None:
     torch.testing.assert_close(mixed_cross_entropy(logits, batch, label_smoothing), expected)
 
 
-def test_every_field_is_an_option(dataset: PackedDataset, config: TrainConfig, tmp_path: Path) -> None:
-    """What is on the command line is in the run's configuration; "--no-rotary" and its like turn a field off."""
-    config = config.replace(**CHANGES | {"epochs": 1, "steps_per_epoch": 1})
-    subprocess.run(command(dataset.path, tmp_path, config), check=True, stdout=subprocess.DEVNULL)
-    assert RunDir(tmp_path).read_config() == config
-
-
 def run_main(monkeypatch: pytest.MonkeyPatch, *options: object) -> int | str | None:
     monkeypatch.setattr(sys, "argv", ["trainer.train", *map(str, options)])
     with pytest.raises(SystemExit) as exit_:
         cli.run(main)
     return exit_.value.code
+
+
+def test_every_field_is_an_option(
+    dataset: PackedDataset, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is on the command line is in the run's configuration; "--no-rotary" and its like turn a field off."""
+    config = config.replace(**CHANGES | {"epochs": 1, "steps_per_epoch": 1})
+    assert run_main(monkeypatch, *command(dataset.path, tmp_path, config)[3:]) == 0
+    assert RunDir(tmp_path).read_config() == config
 
 
 @pytest.mark.parametrize(
