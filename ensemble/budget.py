@@ -101,3 +101,10 @@ FORMATS: Final[dict[str, Callable[[float], str]]] = {
     "members": lambda value: f"{value:.6g}model{'s' if value != 1 else ''}",
 }
 """How each limit or cost is written, in the order of the fields of Budget and Cost"""
+
+
+def brief(amounts: np.ndarray) -> list[str]:
+    """Parameters, size and latency in one unit each, for a table's columns; "-" where there is no limit."""
+    parameters, size, latency, _ = amounts
+    texts = (f"{parameters / 1e6:.2f}M", f"{size / 1e6:.2f}MB", f"{latency:.2f}ms")
+    return ["-" if text.startswith("inf") else text for text in texts]

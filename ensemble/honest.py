@@ -9,7 +9,6 @@ import numpy as np
 
 from ensemble import greedy
 from ensemble.pool import Pool, ValProbs
-from trainer.cli import track
 
 
 @dataclass(frozen=True)
@@ -21,27 +20,32 @@ class Accuracies:
     """The best single candidate that fits the budget"""
 
 
-def rotate(
+def seen_accuracies(
     pool: Pool, objective: greedy.Objective, costs: np.ndarray, capacity: np.ndarray, counts: np.ndarray
-) -> tuple[Accuracies, Accuracies | None]:
-    """Accuracies of ``counts`` on all labels, and of selections made without each participant on that participant.
-
-    The second is None if there is only one participant.
-    """
+) -> Accuracies:
+    """Accuracies on all labels, of the ensemble with these counts and of the best single candidate."""
     everyone = np.arange(len(pool.labels))
     best = _best_single(objective, costs, capacity)
-    seen = Accuracies(ensemble=_right(pool, counts, everyone).mean(), single=_right(pool, best, everyone).mean())
+    return Accuracies(
+        ensemble=float(_right(pool, counts, everyone).mean()), single=float(_right(pool, best, everyone).mean())
+    )
+
+
+def unseen_accuracies(
+    pool: Pool, objective: greedy.Objective, costs: np.ndarray, capacity: np.ndarray
+) -> Accuracies | None:
+    """Accuracies of selections made without each participant on that participant; None if there is only one."""
     participants = np.unique(pool.participants)
     if len(participants) == 1:
-        return seen, None
+        return None
     right = {"ensemble": 0, "single": 0}
-    for participant in track(participants, len(participants), "selecting without each participant"):
+    for participant in participants:
         unseen = pool.participants == participant
         others = objective.on(np.flatnonzero(~unseen))
         rows = np.flatnonzero(unseen)
         right["ensemble"] += _right(pool, greedy.select(others, costs, capacity).counts, rows).sum()
         right["single"] += _right(pool, _best_single(others, costs, capacity), rows).sum()
-    return seen, Accuracies(**{name: int(count) / len(everyone) for name, count in right.items()})
+    return Accuracies(**{name: int(count) / len(pool.labels) for name, count in right.items()})
 
 
 def _best_single(objective: greedy.Objective, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:

@@ -3,7 +3,8 @@
     python -m ensemble.select --budget 40MB,100ms --results results/STUDY
 
 Without --results the newest study under results/ is taken; --budget without a value is the contest's, 40MB,100ms; no
---budget is no limit. Writes submission.zip, selection.json and frontier.parquet to STUDY/ensemble, or to --out.
+--budget is no limit. Writes submission.zip, selection.json, frontier.parquet and frontier.svg to STUDY/ensemble, or
+to --out.
 """
 
 import argparse
@@ -21,8 +22,8 @@ from rich import box
 from rich.table import Table
 
 from ensemble import frontier, greedy, latency, submission, tflite
-from ensemble.budget import CONTEST, FORMATS, Budget, Cost
-from ensemble.honest import Accuracies, rotate
+from ensemble.budget import CONTEST, FORMATS, Budget, Cost, brief
+from ensemble.honest import Accuracies, seen_accuracies, unseen_accuracies
 from ensemble.latency import Latency
 from ensemble.pool import Candidate, Pool, measure, open_pool, to_member
 from ensemble.verify import Agreement, compare
@@ -30,7 +31,7 @@ from trainer import cli
 from trainer.cli import UserError, console
 from trainer.files import write_json
 
-SELECTION, FRONTIER, SUBMISSION = "selection.json", "frontier.parquet", "submission.zip"
+SELECTION, SUBMISSION = "selection.json", "submission.zip"
 FORMAT_VERSION: Final = 1
 
 
@@ -112,19 +113,13 @@ def print_members(chosen: Choice, base: np.ndarray, budget: Budget) -> None:
     for candidate, count, cost in chosen.members:
         shape = f"{candidate.model.num_heads} x {candidate.model.num_layers}"
         table.add_row(
-            candidate.name, str(count), shape, candidate.precision, *_row(cost), f"{candidate.val_accuracy:.4f}"
+            candidate.name, str(count), shape, candidate.precision, *brief(cost), f"{candidate.val_accuracy:.4f}"
         )
-    table.add_row("[dim]shared", "", "", "", *_row(base), "")
+    table.add_row("[dim]shared", "", "", "", *brief(base), "")
     table.add_section()
-    table.add_row("[bold]file", "", "", "", *_row(chosen.cost.to_array()), "")
-    table.add_row("[dim]budget", "", "", "", *_row(budget.to_array()), "")
+    table.add_row("[bold]file", "", "", "", *brief(chosen.cost.to_array()), "")
+    table.add_row("[dim]budget", "", "", "", *brief(budget.to_array()), "")
     console.print(table)
-
-
-def _row(cost: np.ndarray) -> list[str]:
-    parameters, size, latency_ms, _ = cost
-    texts = (f"{parameters / 1e6:.2f}M", f"{size / 1e6:.2f}MB", f"{latency_ms:.2f}ms")
-    return ["-" if text.startswith("inf") else text for text in texts]
 
 
 def print_accuracies(seen: Accuracies, unseen: Accuracies | None) -> None:
@@ -242,16 +237,19 @@ def main() -> None:
         raise UserError(f"{out / SUBMISSION}: breaks the contract: {broken[0].clause} ({broken[0].found})")
 
     capacity = budget.to_array() - base
-    seen, unseen = rotate(pool, objective, costs, capacity, chosen.counts)
+    seen = seen_accuracies(pool, objective, costs, capacity, chosen.counts)
+    unseen = unseen_accuracies(pool, objective, costs, capacity)
     reasons = reasons_left_out(pool, base, costs, budget, chosen)
     accuracies = {
         "seen_by_selection": dataclasses.asdict(seen),
         "unseen_participants": unseen and dataclasses.asdict(unseen),
     }
-    frontier.write(out / FRONTIER, frontier.sweep(pool, objective, base, costs, budget))
+    bought = frontier.sweep(pool, objective, base, costs, budget)
+    frontier.write(out, bought)
     write_json(out / SELECTION, to_json(pool, arguments, budget, chosen, reasons, agreement, accuracies))
 
     print_left_out(reasons)
+    console.print(frontier.to_table(bought))
     print_members(chosen, base, budget)
     print_accuracies(seen, unseen)
     timed = chosen.latency

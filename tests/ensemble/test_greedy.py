@@ -74,6 +74,16 @@ def test_order_of_candidates_does_not_matter(pool: tuple[int, int], metric: str,
     assert shuffled.score == selection.score
 
 
+@settings(deadline=None)
+@given(pools, st.sampled_from(METRICS), st.floats(0.3, 3.0), st.floats(1.0, 2.0))
+def test_a_larger_budget_buys_no_less(pool: tuple[int, int], metric: str, room: float, more: float):
+    """Up to the gap that a search may leave to the optimum: two sequences, or 0.01 nats."""
+    probs, labels, costs = make_pool(*pool)
+    capacity = np.maximum(room * costs.mean(axis=0), costs[0])
+    smaller, larger = (select(metric, probs, labels, costs, limits).score for limits in (capacity, more * capacity))
+    assert larger >= smaller - 0.014
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_one_affordable_candidate_is_taken(metric: str):
     probs, labels, costs = make_pool(0, 5)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
@@ -54,7 +55,14 @@ def test_from_study_to_predictions(copy: Path, monkeypatch: pytest.MonkeyPatch, 
 
     rows = pq.read_table(out / "frontier.parquet").to_pylist()
     assert [row["kind"] for row in rows].count("single") == 8
-    assert all(row["parameters"] <= 800e3 for row in rows if row["kind"] == "ensemble")
+    asked = next(row for row in rows if row["kind"] == "asked")
+    assert asked["parameters"] == about["cost"]["parameters"]
+    assert asked["unseen_accuracy"] == about["accuracy"]["unseen_participants"]["ensemble"]
+    for kind in ("parameters", "size", "latency"):
+        bought = [row["val_accuracy"] for row in rows if row["kind"] == kind]
+        assert len(bought) == 6
+        assert bought[-1] == max(row["val_accuracy"] for row in rows)
+    ElementTree.parse(out / "frontier.svg")
 
     raws = [contest_file(copy / f"{n}.parquet", n) for n in (1, 30)]
     monkeypatch.setattr(
