@@ -9,6 +9,7 @@ margins to each sequence's strongest rival signs, on the sequences that one more
 of float16 probabilities add up exactly in float64, so nothing depends on the order of the candidates.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, Self
@@ -21,6 +22,7 @@ RIVALS: Final = 16  # signs, beside the true one, that a sequence's accuracy is 
 PATIENCE: Final = 8  # greedy steps without a better prefix before a run ends
 MOST: Final = 64  # largest sum of counts
 EXPONENTS: Final = (0.0, 0.5, 1.0)  # of the share of the budget that a gain is divided by
+EXACT_MOST: Final = 12  # candidates whose subsets are all tried
 PRODUCT: Final = 4  # probabilities multiplied before one logarithm is taken; 1e-7 to the fourth is a normal float32
 TOLERANCE: Final = 1e-6  # scores closer than this are equal: less than one sequence in a million, or rounding
 BLOCK: Final = 1 << 18  # numbers worked on at a time, so that they stay in the cache
@@ -192,19 +194,23 @@ class LogLoss:
 OBJECTIVES: Final[dict[str, type[Accuracy] | type[LogLoss]]] = {"accuracy": Accuracy, "log_loss": LogLoss}
 
 
-def select(objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> Selection:
+def select(objective: Objective, costs: np.ndarray, capacity: np.ndarray, exact: bool = False) -> Selection:
     """The best ensemble found whose members' costs add up to no more than the capacity, in every dimension.
 
     ``costs`` float64 [K, D], at least 0; ``capacity`` float64 [D], infinite where there is no limit. A member is
-    paid for once, however often it counts. Raises UnaffordableError if no candidate fits.
+    paid for once, however often it counts. ``exact`` also tries every affordable set of candidates counted once, and
+    improves the best of them; it asks for at most EXACT_MOST affordable candidates. Raises UnaffordableError if no
+    candidate fits, and ValueError if there are too many for ``exact``.
     """
     shares = _shares(costs, capacity)
     if not (costs <= capacity).all(axis=1).any():
         raise UnaffordableError(int(np.lexsort((*costs.T, shares))[0]))
     search = _Search(objective, costs, capacity, np.maximum(shares, 1e-9))
-    best = search.improve(search.greedy(EXPONENTS[0]))
-    for exponent in EXPONENTS[1:]:
-        found = search.improve(search.greedy(exponent))
+    starts = [search.greedy(exponent) for exponent in EXPONENTS]
+    if exact:
+        starts.append(search.best_subset())
+    best, *others = (search.improve(counts) for counts in starts)
+    for found in others:
         if search.rank(found).beats(search.rank(best)):
             best = found
     return Selection(best, search.rank(best).score)
@@ -268,6 +274,21 @@ class _Search:
             stale += 1
             if (rank := self._rank(scores[chosen], counts)).beats(best_rank):
                 best, best_rank, stale = counts, rank, 0
+        return best
+
+    def best_subset(self) -> np.ndarray:
+        """Counts, all 0 or 1, of the best of all affordable subsets."""
+        affordable = np.flatnonzero((self.costs <= self.capacity).all(axis=1))
+        if len(affordable) > EXACT_MOST:
+            raise ValueError(f"{len(affordable)} candidates have too many subsets to try; at most {EXACT_MOST} can be")
+        best, best_rank = np.zeros(len(self.costs), np.int64), _Rank(-np.inf, 0.0)
+        for subset in itertools.product((0, 1), repeat=len(affordable)):
+            counts = np.zeros(len(self.costs), np.int64)
+            counts[affordable] = subset
+            if counts.any() and (self.costs[counts > 0].sum(axis=0) <= self.capacity).all():
+                rank = self.rank(counts)
+                if rank.beats(best_rank):
+                    best, best_rank = counts, rank
         return best
 
     def improve(self, counts: np.ndarray) -> np.ndarray:

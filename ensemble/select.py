@@ -50,15 +50,17 @@ class Choice:
     """int64 [K]"""
 
 
-def choose(pool: Pool, objective: greedy.Objective, base: np.ndarray, costs: np.ndarray, budget: Budget) -> Choice:
+def choose(
+    pool: Pool, objective: greedy.Objective, base: np.ndarray, costs: np.ndarray, budget: Budget, exact: bool
+) -> Choice:
     """Select, build and measure; where the file breaks the budget, with less room again, until it fits.
 
-    Raises UserError if not even one candidate fits.
+    Raises UserError if not even one candidate fits, or too many do for ``exact``.
     """
     limits = budget.to_array()
     capacity = limits - base
     while True:
-        selection = _select(pool, objective, base, costs, capacity, budget)
+        selection = _select(pool, objective, base, costs, capacity, budget, exact)
         chosen = np.flatnonzero(selection.counts)
         members = [(pool.candidates[k], int(selection.counts[k]), costs[k]) for k in chosen]
         built = tflite.build([to_member(candidate, count) for candidate, count, _ in members])
@@ -81,9 +83,10 @@ def _select(
     costs: np.ndarray,
     capacity: np.ndarray,
     budget: Budget,
+    exact: bool,
 ) -> greedy.Selection:
     try:
-        return greedy.select(objective, costs, capacity)
+        return greedy.select(objective, costs, capacity, exact)
     except greedy.UnaffordableError as error:
         cheapest = pool.candidates[error.cheapest]
         alone = Cost.from_array(base + costs[error.cheapest])
@@ -91,6 +94,8 @@ def _select(
         raise UserError(
             f"--budget {budget}: no candidate fits; trial {cheapest.name} comes closest ({reasons}); raise the budget"
         ) from error
+    except ValueError as error:
+        raise UserError(f"--exact: {error}; leave it out, or lower --budget") from error
 
 
 def reasons_left_out(pool: Pool, base: np.ndarray, costs: np.ndarray, budget: Budget, chosen: Choice) -> dict[str, str]:
@@ -159,6 +164,7 @@ def to_json(
         "study": pool.study.name,
         "budget": str(budget) or None,
         "metric": arguments.metric,
+        "exact": arguments.exact,
         "precisions": arguments.precision,
         "members": [
             {
@@ -207,6 +213,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: STUDY/ensemble)")
     parser.add_argument("--metric", choices=list(greedy.OBJECTIVES), default="accuracy", help="what to select by")
     parser.add_argument(
+        "--exact", action="store_true", help=f"also try every set of candidates, where {greedy.EXACT_MOST} or fewer fit"
+    )
+    parser.add_argument(
         "--precision",
         nargs="+",
         choices=tflite.PRECISIONS,
@@ -227,7 +236,7 @@ def main() -> None:
     console.print(f"study {pool.study}: {len(pool.candidates)} candidates, {len(pool.labels):,} validation sequences")
     pool, base, costs = measure(pool, arguments.precision)
     objective = greedy.OBJECTIVES[arguments.metric].of(pool.val_probs, pool.labels)
-    chosen = choose(pool, objective, base, costs, budget)
+    chosen = choose(pool, objective, base, costs, budget, arguments.exact)
 
     agreement = compare(chosen.model, [(candidate, count) for candidate, count, _ in chosen.members], pool)
     agreement.require({candidate.precision for candidate, _, _ in chosen.members})

@@ -117,6 +117,23 @@ def test_close_to_the_exact_optimum(metric: str):
     assert np.mean(gaps) <= 0.001
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_exact_is_at_least_the_best_subset(metric: str):
+    for seed in range(5):
+        probs, labels, costs = make_pool(seed, 6)
+        capacity = 0.5 * costs.sum(axis=0)
+        subsets = [np.array(subset) for subset in itertools.product((0, 1), repeat=6) if any(subset)]
+        best = max(
+            score(metric, probs, labels, subset)
+            for subset in subsets
+            if (costs[subset > 0].sum(axis=0) <= capacity).all()
+        )
+        objective = greedy.OBJECTIVES[metric].of(list(probs), labels)
+        assert greedy.select(objective, costs, capacity, exact=True).score >= best - 1e-6
+    with pytest.raises(ValueError, match="13 candidates have too many subsets"):
+        greedy.select(greedy.LogLoss.of(list(make_pool(0, 13)[0]), labels), np.ones((13, 1)), np.ones(1), exact=True)
+
+
 def test_accuracy_is_exact_where_float32_sums_would_round():
     """Two candidates that cancel exactly, plus the least that a float16 can tip the scales by."""
     tip = np.float16(2**-24)
