@@ -6,7 +6,6 @@ compared with those of files already found right, and decoded only where they ar
 number of frames as a rule.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from trainer import parquet
 from trainer.cli import UserError
 from trainer.landmarks import NUM_LANDMARKS, NUM_ROWS, ROWS
 
@@ -81,9 +81,20 @@ def read_train_csv(source: Path) -> list[Entry]:
 def read_landmarks(path: Path) -> np.ndarray:
     """The used landmarks of one file: float32 [n, 85, 2], NaN where missing, n >= 1.
 
-    Decodes x and y alone, on the calling thread. Raises BadFile if the file is absent, not a whole parquet file,
+    Reads x and y alone, on the calling thread. Raises BadFile if the file is absent, not a whole parquet file,
     empty, lacks a column, holds an infinite coordinate, or has not 543 rows a frame in the contest's order.
     """
+    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite
+        points = parquet.read(path, _verified_orders)
+        if points is None:
+            points = _read_any_layout(path)
+    if np.isinf(points).any():
+        raise BadFile("infinite coordinates")
+    return points
+
+
+def _read_any_layout(path: Path) -> np.ndarray:
+    """The used landmarks of a file as any program may have written it: float32 [n, 85, 2]. Raises BadFile."""
     try:
         with pa.OSFile(str(path)) as source:
             file = pq.ParquetFile(source, pre_buffer=False)
@@ -95,11 +106,8 @@ def read_landmarks(path: Path) -> np.ndarray:
     except (OSError, pa.ArrowException) as error:
         raise BadFile(f"not a readable parquet file ({_brief(error)})") from error
     points = np.empty((num_frames, NUM_LANDMARKS, 2), np.float32)
-    with np.errstate(over="ignore"):
-        for axis, name in enumerate(("x", "y")):
-            points[..., axis] = table[name].to_numpy().reshape(num_frames, NUM_ROWS)[:, _ROWS]
-    if np.isinf(points).any():
-        raise BadFile("infinite coordinates")
+    for axis, name in enumerate(("x", "y")):
+        points[..., axis] = table[name].to_numpy().reshape(num_frames, NUM_ROWS)[:, _ROWS]
     return points
 
 
@@ -122,21 +130,21 @@ def _num_frames(file: pq.ParquetFile) -> int:
 def _verify_order(file: pq.ParquetFile, source: pa.NativeFile, num_frames: int) -> None:
     """Raise BadFile unless the rows are those of whole frames in the contest's order."""
     names = file.metadata.schema.names
-    encoded = hashlib.sha256(str(file.metadata.num_rows).encode())
+    encoded = {"type": b"", "landmark_index": b""}
     for group in range(file.metadata.num_row_groups):
-        for name in ("type", "landmark_index"):
+        for name in encoded:
             chunk = file.metadata.row_group(group).column(names.index(name))
-            start = chunk.dictionary_page_offset or chunk.data_page_offset
-            encoded.update(f"{chunk.physical_type} {chunk.compression} {chunk.total_compressed_size} ".encode())
-            encoded.update(source.read_at(chunk.total_compressed_size, start))
-    if encoded.digest() in _verified_orders:
+            begin = chunk.dictionary_page_offset or chunk.data_page_offset
+            encoded[name] += source.read_at(chunk.total_compressed_size, begin)
+    key = parquet.order_key(file.metadata.num_rows, *encoded.values())
+    if key in _verified_orders:
         return
     table = file.read(["type", "landmark_index"], use_threads=False)
     for name, expected in (("type", TYPES), ("landmark_index", INDICES)):
         values = table[name].to_numpy()
         if values.dtype.kind not in "OUiu" or (values.reshape(num_frames, NUM_ROWS) != expected).any():
             raise BadFile(f"{name} is not in the order face, left_hand, pose, right_hand in every frame")
-    _verified_orders.add(encoded.digest())
+    _verified_orders.add(key)
 
 
 def _brief(error: Exception) -> str:
