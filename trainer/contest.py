@@ -87,13 +87,13 @@ def read_landmarks(path: Path) -> np.ndarray:
     with np.errstate(over="ignore"):  # numbers beyond float32 become infinite
         points = parquet.read(path, _verified_orders)
         if points is None:
-            points = _read_any_layout(path)
+            points = read_any_layout(path)
     if np.isinf(points).any():
         raise BadFile("infinite coordinates")
     return points
 
 
-def _read_any_layout(path: Path) -> np.ndarray:
+def read_any_layout(path: Path) -> np.ndarray:
     """The used landmarks of a file as any program may have written it: float32 [n, 85, 2]. Raises BadFile."""
     try:
         with pa.OSFile(str(path)) as source:

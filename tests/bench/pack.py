@@ -1,0 +1,141 @@
+"""Packing speed against pandas, and how it grows with workers.
+
+    python -m tests.bench.pack [--rounds 15] [--sequences 10000] [--workers 1,2]
+
+Three ways from a file to the same normalised array, in turn, on one core: pandas.read_parquet(columns=["x", "y", "z"])
+and numpy, pyarrow of x and y alone (what trainer.pack falls back to), and trainer.pack's own. Every figure is the
+median of the rounds, in processor seconds. Then the whole command, from a folder of links to those files, with
+each number of workers. The files are the sample's byte-for-byte originals; where there is no sample, generated
+ones written in the originals' encoding.
+"""
+
+import argparse
+import csv
+import json
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.table import Table
+
+from trainer import cli
+from trainer.contest import SIGN_MAP, TRAIN_CSV, read_any_layout, read_landmarks
+from trainer.landmarks import HEAD, ROWS
+from trainer.normalize import normalize
+from trainer.pack import pack
+from trainer.synthesize import synthesize
+
+SAMPLE = Path(__file__).parents[3] / "shared" / "asl-signs-sample"
+
+
+def by_pandas(path: Path) -> np.ndarray:
+    """As the contest's own example reads a file, then what normalisation says, in numpy: float32 [n, 85, 2]."""
+    table = pd.read_parquet(path, columns=["x", "y", "z"])
+    points = table.to_numpy().reshape(-1, 543, 3)[:, ROWS, :2].astype(np.float32)
+    return np.nan_to_num(points - np.nanmean(points[:, HEAD].reshape(-1, 2), axis=0))
+
+
+def by_pyarrow(path: Path) -> np.ndarray:
+    return normalize(read_any_layout(path))
+
+
+def ours(path: Path) -> np.ndarray:
+    return normalize(read_landmarks(path))
+
+
+SIDES: dict[str, Callable[[Path], np.ndarray]] = {"pandas": by_pandas, "pyarrow": by_pyarrow, "ours": ours}
+
+
+def original_files(scratch: Path) -> tuple[list[Path], bool]:
+    """Files in the originals' encoding, and whether they are originals."""
+    if (SAMPLE / "provenance.csv").exists():
+        with (SAMPLE / "provenance.csv").open() as file:
+            return [SAMPLE / row["path"] for row in csv.DictReader(file) if row["source"] == "original_bytes"], True
+    synthesize(scratch / "generated", num_signs=5, num_participants=6, repeats=1)
+    rng = np.random.default_rng(0)
+    paths = sorted((scratch / "generated").rglob("*.parquet"))
+    for path in paths:
+        table = pq.read_table(path)
+        for index, axis in enumerate("xyz", start=4):
+            values = (table[axis].to_numpy() + rng.normal(0, 1e-4, len(table))).astype(np.float32).astype(np.float64)
+            table = table.set_column(index, axis, pa.array(values, from_pandas=True))
+        pq.write_table(table, path, version="1.0", compression="snappy")
+    return paths, False
+
+
+def per_core(files: list[Path], rounds: int) -> dict[str, float]:
+    """Sequences a second and core of each side, the sides taking turns."""
+    for path in files:
+        for read in SIDES.values():
+            np.testing.assert_allclose(read(path), by_pandas(path), atol=1e-6)
+    seconds: dict[str, list[float]] = {name: [] for name in SIDES}
+    for _ in range(rounds):
+        for name, read in SIDES.items():
+            began = time.process_time()
+            for path in files:
+                read(path)
+            seconds[name].append(time.process_time() - began)
+    return {name: len(files) / median(taken) for name, taken in seconds.items()}
+
+
+def whole_command(files: list[Path], sequences: int, workers: int, scratch: Path) -> float:
+    """Sequences a second of wall time of trainer.pack, start of the workers and checksums included."""
+    source = scratch / "source"
+    if not source.exists():
+        source.mkdir()
+        (source / SIGN_MAP).write_text(json.dumps({"sign": 0}))
+        lines = ["path,participant_id,sequence_id,sign"]
+        for number in range(sequences):
+            (source / f"{number}.parquet").symlink_to(files[number % len(files)])
+            lines.append(f"{number}.parquet,{number % 21},{number},sign")
+        (source / TRAIN_CSV).write_text("\n".join(lines) + "\n")
+    began = time.perf_counter()
+    pack(source, scratch / f"packed-{workers}", workers=workers)
+    return sequences / (time.perf_counter() - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.pack", description="Packing speed against pandas.")
+    parser.add_argument("--rounds", type=int, default=15, help="default %(default)s")
+    parser.add_argument("--sequences", type=int, default=10_000, help="of the whole command; default %(default)s")
+    cores = os.cpu_count() or 1
+    default = ",".join(str(2**power) for power in range(cores.bit_length()))
+    parser.add_argument("--workers", default=default, help="default %(default)s")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        files, originals = original_files(scratch)
+        kind = "original" if originals else f"generated (no sample at {SAMPLE})"
+        rates = per_core(files, options.rounds)
+        table = Table(title=f"{len(files)} {kind} files, sequences a second and core", title_justify="left")
+        for heading in ("", "sequences/s", "ms each", "times pandas"):
+            table.add_column(heading, justify="right" if heading else "left")
+        for name, rate in rates.items():
+            table.add_row(name, f"{rate:,.0f}", f"{1000 / rate:.3f}", f"{rate / rates['pandas']:.2f}")
+        cli.console.print(table)
+        counts = [int(count) for count in options.workers.split(",")]
+        scaling = {count: whole_command(files, options.sequences, count, scratch) for count in counts}
+        for count, rate in scaling.items():
+            cli.console.print(f"trainer.pack with {count} workers: {rate:,.0f} sequences/s")
+    usage = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    report = {
+        "bench": "pack",
+        "original_files": originals,
+        "sequences_per_second_per_core": {name: round(rate, 1) for name, rate in rates.items()},
+        "speedup": round(rates["ours"] / rates["pandas"], 2),
+        "workers": {count: round(rate, 1) for count, rate in scaling.items()},
+        "peak_mib": {"parent": round(usage[0]), "largest_worker": round(usage[1])},
+    }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    cli.run(main)
