@@ -79,6 +79,7 @@ class Packing:
         self.first = torch.from_numpy(starts).to(device)
         """int64 [batch], each sequence's first token"""
         self._places: dict[tuple[int, bool], torch.Tensor] = {}
+        self._sources: dict[tuple[int, bool], tuple[torch.Tensor, torch.Tensor]] = {}
 
     @cached_property
     def ends(self) -> torch.Tensor:
@@ -139,6 +140,20 @@ class Packing:
             self._places[key] = torch.from_numpy(rows.ravel()).to(self.device)
         return self._places[key]
 
+    def to_groups(self, vectors: torch.Tensor, per_token: int, first_only: bool = False) -> torch.Tensor:
+        """Lay the tokens' (or first tokens') vectors [tokens * per_token, 64] out by group, zeros on padding."""
+        key = per_token, first_only
+        if key not in self._sources:
+            places = self.places(*key)
+            num_rows = (len(self.lengths) if first_only else self.num_slots) * per_token
+            sources = torch.full((num_rows,), -1, device=self.device).index_copy_(
+                0, places, torch.arange(len(places), device=self.device)
+            )
+            padding = torch.nonzero(sources < 0)[:, 0]
+            self._sources[key] = sources.clamp_(min=0), padding
+        sources, padding = self._sources[key]
+        return vectors.index_select(0, sources).index_fill_(0, padding, 0)
+
 
 def attend(qkv: torch.Tensor, packing: Packing, dropout: Dropout, mode: AttentionMode) -> torch.Tensor:
     """Attention of every token over its own sequence.
@@ -184,8 +199,7 @@ class _AttendInGroups(torch.autograd.Function):
         vectors = qkv.view(-1, 3 * heads, HEAD_DIM).to(torch.float32, copy=True)
         if mode.rotary:
             _rotate_(vectors[:, : 2 * heads], *packing.rotary)
-        padded = vectors.new_zeros(packing.num_slots * 3 * heads, HEAD_DIM)
-        padded.index_copy_(0, packing.places(3 * heads), vectors.view(-1, HEAD_DIM))
+        padded = packing.to_groups(vectors.view(-1, HEAD_DIM), 3 * heads)
         padded_out = padded.new_empty(_num_queries(packing, mode) * heads, HEAD_DIM)
         weights, masks = [], []
         for group in packing.groups:
@@ -213,10 +227,9 @@ class _AttendInGroups(torch.autograd.Function):
         padded, *saved = ctx.saved_tensors
         weights, masks = saved[: len(packing.groups)], saved[len(packing.groups) :]
         heads = grad.shape[1] // HEAD_DIM
-        padded_grad_out = padded.new_zeros(_num_queries(packing, mode) * heads, HEAD_DIM)
         grad_vectors = grad.reshape(-1, HEAD_DIM).to(padded.dtype)
-        padded_grad_out.index_copy_(0, packing.places(heads, mode.first_only), grad_vectors)
-        padded_grad = torch.zeros_like(padded)
+        padded_grad_out = packing.to_groups(grad_vectors, heads, mode.first_only)
+        padded_grad = torch.zeros_like(padded) if mode.first_only else torch.empty_like(padded)
         for index, (group, weight) in enumerate(zip(packing.groups, weights, strict=True)):
             mask = masks[index] if masks else None
             q, k, v = group.queries_keys_values(padded, heads, mode)

@@ -40,6 +40,7 @@ from trainer.landmarks import NUM_LANDMARKS, ROWS
 from trainer.normalize import normalize
 
 FILES_PER_TASK: Final = 64  # at most 25 MB of frames
+MOST_USEFUL_WORKERS: Final = 4  # the one process that writes takes a quarter as long over a sequence as one that reads
 LOCK: Final = ".lock"
 MEND: Final = "mend it, or leave such sequences out with --skip-bad"
 
@@ -244,7 +245,7 @@ def _read_all(plan: Plan, workers: int) -> Generator[np.ndarray | str, None, Non
         yield from (_read(plan.source / entry.path) for entry in entries)
         return
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload(["trainer.dataset"])  # what takes long to import, once for all workers
     pending: deque[Future[list[np.ndarray | str]]] = deque()
     with ProcessPoolExecutor(workers, context, _start_worker) as pool:
         try:
@@ -297,7 +298,8 @@ def main() -> None:
     parser.add_argument("source", type=Path, help=f"folder with {TRAIN_CSV}, {SIGN_MAP} and landmark files")
     parser.add_argument("out", type=Path, help="folder that becomes the packed dataset")
     parser.add_argument("--signs", help="only these signs, separated by commas (default: all)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    workers = min(os.cpu_count() or 1, MOST_USEFUL_WORKERS)
+    parser.add_argument("--workers", type=int, default=workers, help="processes that read (default: %(default)s)")
     parser.add_argument("--skip-bad", action="store_true", help="leave bad sequences out, and list them at the end")
     arguments = parser.parse_args()
     if arguments.workers < 1:

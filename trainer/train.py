@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from trainer import cli
+from trainer.allocator import keep_freed_memory
 from trainer.config import TrainConfig
 from trainer.dataset import Batch, Batches, PackedDataset
 from trainer.learner import Learner
@@ -55,6 +56,7 @@ def train(
     if run.is_done:
         return run.read_result()
 
+    keep_freed_memory()
     place = torch.device(device)
     precision = resolve_precision(config.precision, place)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32

@@ -23,6 +23,7 @@ from rich.table import Table
 from tests.bench.padded import PaddedTrainer
 from tests.bench.workload import matmul_rate, packed_dataset, seconds
 from trainer import cli
+from trainer.allocator import keep_freed_memory
 from trainer.config import TrainConfig
 from trainer.dataset import Batches, PackedDataset
 from trainer.learner import Learner
@@ -127,6 +128,7 @@ def rounds_of(count: int, what: str) -> Iterator[int]:
 
 def _one_of_many(path: str, shape: tuple[int, int], device: str, results: "multiprocessing.Queue[float]") -> None:
     torch.set_num_threads(1)
+    keep_freed_memory()
     config = TrainConfig(mixup_alpha=0.0, steps_per_epoch=20, epochs=10**6).replace(
         num_heads=shape[0], num_layers=shape[1]
     )
@@ -158,6 +160,7 @@ def main() -> None:
     parser.add_argument("--processes", default="", help="also measure so many 2x6 trials at once, such as 1,2,4,8")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # for both sides
     device = torch.device(options.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     report: dict[str, object] = {"bench": "train_step", "device": name, "threads": options.threads}
