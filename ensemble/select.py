@@ -112,7 +112,7 @@ def reasons_left_out(pool: Pool, base: np.ndarray, costs: np.ndarray, budget: Bu
 
 
 def print_members(chosen: Choice, base: np.ndarray, budget: Budget) -> None:
-    table = Table(title="members", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title="members", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in ("trial", "count", "heads x\nlayers", "weights", *list(FORMATS)[:3], "accuracy"):
         table.add_column(name, justify="left" if name == "trial" else "right", no_wrap=True)
     for candidate, count, cost in chosen.members:
