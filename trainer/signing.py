@@ -21,7 +21,7 @@ MOVEMENT: Final = slice(10, 15)  # direction, roundness, cycles, reach, change o
 NUM_TRAITS: Final = 15
 
 # Standard deviations of traits: of a participant in all signs, of a participant in one sign, of a repetition.
-STYLE, ACCENT, WOBBLE = 0.1, 0.1, 0.1
+STYLE, ACCENT, WOBBLE = 0.06, 0.06, 0.06
 
 MEDIAN_LENGTHS: Final = (6, 16, 22, 25, 30, 40)  # frames, at even quantiles of the participants
 LONGEST: Final = 537  # frames

@@ -28,8 +28,14 @@ def read_fast(path: Path) -> np.ndarray | None:
     return parquet.read(path, contest._verified_orders)
 
 
+def expect_right(path: Path) -> None:
+    """Whichever reader answers, before and after the file's order is known, it answers as pyarrow does."""
+    for _ in range(2):
+        np.testing.assert_array_equal(read_landmarks(path), by_pyarrow(path))
+
+
 def make_table(num_frames: int, seed: int, missing: str) -> pa.Table:
-    """A file's content: float32 noise, or few values and long runs of one; a share of the points missing."""
+    """A file's content: float32 noise, of which something is missing."""
     rng = np.random.default_rng(seed)
     values = rng.normal(0.5, 0.2, (num_frames, 543, 3)).astype(np.float32).astype(np.float64)
     if missing == "hands":
@@ -37,7 +43,9 @@ def make_table(num_frames: int, seed: int, missing: str) -> pa.Table:
         values[:, 522:] = np.nan
     elif missing == "anything":
         values[rng.random((num_frames, 543)) < 0.3] = np.nan
-    elif missing == "x alone":
+    elif missing == "x of hands":
+        values[:, 468:489, 0] = np.nan
+    elif missing == "x here and there":
         values[rng.random((num_frames, 543)) < 0.01, 0] = np.nan
     columns = {axis: pa.array(values[..., index].ravel(), from_pandas=True) for index, axis in enumerate("xyz")}
     numbers = np.repeat(np.arange(num_frames, dtype=np.int16), 543)
@@ -49,14 +57,13 @@ def make_table(num_frames: int, seed: int, missing: str) -> pa.Table:
     )
 
 
-@pytest.mark.parametrize("missing", ["nothing", "hands", "anything", "x alone"])
+@pytest.mark.parametrize("missing", ["nothing", "hands", "anything", "x of hands", "x here and there"])
 @pytest.mark.parametrize("num_frames", [1, 2, 6, 23, 36])
 def test_the_contests_layout_is_read_fast_and_right(num_frames: int, missing: str, tmp_path: Path) -> None:
     path = tmp_path / "file.parquet"
     pq.write_table(make_table(num_frames, num_frames, missing), path, **CONTEST_LAYOUT)
-    points = read_fast(path)
-    assert (points is not None) == (missing in ("nothing", "hands")), "only whole hands are missing in the contest"
-    np.testing.assert_array_equal(read_landmarks(path) if points is None else points, by_pyarrow(path))
+    assert (read_fast(path) is not None) == (missing in ("nothing", "hands", "x of hands")), "whole hands are missing"
+    expect_right(path)
 
 
 def test_real_files_are_read_fast_and_right(real_sample: Path) -> None:
@@ -86,18 +93,21 @@ def test_other_layouts_are_left_to_pyarrow(layout: str, missing: str, tmp_path: 
     path = tmp_path / "file.parquet"
     pq.write_table(make_table(7, 0, missing), path, **CONTEST_LAYOUT | OTHER_LAYOUTS[layout])
     assert read_fast(path) is None
-    np.testing.assert_array_equal(read_landmarks(path), by_pyarrow(path))
+    expect_right(path)
 
 
-def test_repeated_values_are_right_whichever_way_they_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [0, 500, 2500, 4000])
+@pytest.mark.parametrize("count", [7, 8, 100, 1000])
+def test_repeated_values_are_right(first: int, count: int, tmp_path: Path) -> None:
+    """Eight equal values and more are no longer bit-packed, which shifts all that follow."""
     path = tmp_path / "file.parquet"
     table = make_table(9, 0, "hands")
     for column in ("x", "y"):
-        values = np.round(table[column].to_numpy() * 2) / 2  # long runs of one value are encoded otherwise
-        values[1000:2000] = 0.25
+        values = table[column].to_numpy().copy()
+        values[first : first + count][~np.isnan(values[first : first + count])] = 0.25
         table = table.set_column(table.column_names.index(column), column, pa.array(values, from_pandas=True))
     pq.write_table(table, path, **CONTEST_LAYOUT)
-    np.testing.assert_array_equal(read_landmarks(path), by_pyarrow(path))
+    expect_right(path)
 
 
 def test_columns_that_cannot_be_null_are_right(tmp_path: Path) -> None:
@@ -105,7 +115,7 @@ def test_columns_that_cannot_be_null_are_right(tmp_path: Path) -> None:
     table = make_table(9, 0, "nothing")
     required = pa.schema([field.with_nullable(field.name not in "xy") for field in table.schema])
     pq.write_table(table.cast(required), path, **CONTEST_LAYOUT)
-    np.testing.assert_array_equal(read_landmarks(path), by_pyarrow(path))
+    expect_right(path)
 
 
 def test_a_file_of_unknown_order_is_not_read_fast(tmp_path: Path) -> None:
@@ -151,3 +161,42 @@ def test_a_harmed_file_is_read_as_by_pyarrow_or_not_at_all(tmp_path: Path) -> No
                 expected = whole
         np.testing.assert_array_equal(points, expected, f"byte {at}")
     assert answers > 100
+
+
+# The two decoders alone, on bytes put together by hand: 2 frames, every index of a byte.
+
+LEVELS = bytes([0xFC, 0x10, 1])  # one run of 2 x 543 = 1086 values: 1086 << 1 as a varint, and the level 1
+INDICES = [0x7F, *[7] * 504, 0x7F, *[8] * 504, 0x15, *[9] * 80]  # runs of 63, 63 and 10 groups of 8 indices
+
+
+def look_up(levels: bytes, indices: list[int]) -> np.ndarray:
+    """Values [2, 85] of a column whose dictionary holds 100 + index at index."""
+    content = np.array([*indices, *[0] * parquet.SLACK], np.uint8)
+    column = parquet._Column(np.arange(100, 356, dtype=np.float64), levels, 8, content)
+    return parquet._look_up(column, parquet._locate(levels, 1086))
+
+
+def test_indices_are_looked_up_where_they_stand() -> None:
+    rows = np.arange(1086).reshape(2, 543)[:, ROWS]
+    expected = np.where(rows < 504, 107, np.where(rows < 1008, 108, 109))
+    np.testing.assert_array_equal(look_up(LEVELS, INDICES), expected)
+
+
+@pytest.mark.parametrize(
+    ("levels", "indices"),
+    [
+        (LEVELS, [0x7F, *[7] * 504, 0x80, 0x10, *[8] * 503, 0x15, *[9] * 80]),  # a run of equal indices
+        (LEVELS, [0x7D, *[7] * 504, 0x7F, *[8] * 504, 0x15, *[9] * 80]),  # 62 groups
+        (LEVELS, [0x7F, *[7] * 504, 0x7F, *[8] * 504, 0x14, *[9] * 80]),  # a last run of equal indices
+        (LEVELS, [0x7F, *[7] * 504, 0x7F, *[8] * 504, 0x13, *[9] * 80]),  # a last run too short
+        (LEVELS, [*INDICES[:-1]]),  # the page ends too early
+        (bytes([0xFD, 0x10, 1]), INDICES),  # bit-packed levels
+        (bytes([0xFC, 0x10, 2]), INDICES),  # a level that is none
+        (bytes([0xFC, 0x10, 1, 1]), INDICES),  # half a run more
+        (bytes([0xFE, 0x10, 1]), INDICES),  # a value too many
+        (bytes([0xFC, 0x10, 0]), INDICES),  # no value at all
+    ],
+)
+def test_whatever_is_not_laid_out_so_is_refused(levels: bytes, indices: list[int]) -> None:
+    with pytest.raises((parquet._OtherLayout, ValueError)):
+        look_up(levels, indices)
