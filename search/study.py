@@ -38,7 +38,7 @@ from trainer.rundir import EpochMetrics, Result, RunDir
 
 STUDY_DB: Final = "study.db"
 DEFAULT_SAMPLER: Final = "tpe"
-DEFAULT_PRUNER: Final = "successive-halving"
+DEFAULT_PRUNER: Final = "median"
 MAX_WORKER_LOSSES: Final = 3  # a trial whose worker died this often is the likely cause
 
 SAMPLERS: Final[dict[str, Callable[[int], BaseSampler]]] = {
@@ -54,7 +54,7 @@ PRUNERS: Final[dict[str, Callable[[int], BasePruner]]] = {
     "hyperband": lambda epochs: HyperbandPruner(
         min_resource=math.ceil(epochs / 9), max_resource=epochs, reduction_factor=3
     ),
-    "median": lambda epochs: MedianPruner(n_startup_trials=4, n_warmup_steps=math.ceil(epochs / 9)),
+    "median": lambda epochs: MedianPruner(n_startup_trials=4, n_warmup_steps=math.ceil(epochs / 4)),
     "none": lambda _: NopPruner(),
 }
 
