@@ -86,7 +86,7 @@ def test_every_way_a_trial_can_end(
 ) -> None:
     monkeypatch.setattr(search.run, "run_trial", _run_scripted_trial)
     space = Space.parse(TINY_SPACE, base)
-    study = SearchStudy(tmp_path, space, num_trials=9, seed=0, seed_points=False)
+    study = SearchStudy(tmp_path, space, num_trials=9, seed=0, pruner="successive-halving", seed_points=False)
     assert search.run.search(study, PackedDataset.open(packed), resources, 1, progress)
     study.close()
 
