@@ -1,9 +1,8 @@
 """The contest's folder, as it is on disk: train.csv, the sign map, and parquet files of landmarks.
 
 A landmark file holds 543 rows a frame, in the order face, left hand, pose, right hand. Landmarks are taken by their
-row's place, so every file's order is verified: the encoded bytes of its type and landmark_index columns are
-compared with those of files already found right, and decoded only where they are new, which is once for each
-number of frames as a rule.
+row's place, so every file's order is verified: in a file as the contest wrote it by comparing the encoded bytes of
+its type and landmark_index columns with those of files found right before, else by decoding them.
 """
 
 import json
@@ -12,6 +11,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -32,7 +32,8 @@ _CSV_TYPES: Final = {
     "sign": pa.string(),
 }
 _ROWS: Final = np.array(ROWS)
-_verified_orders: set[bytes] = set()
+_KINDS: Final = np.repeat(range(len(GROUP_SIZES)), list(GROUP_SIZES.values()))  # TYPES, as positions in GROUP_SIZES
+_right_orders: set[bytes] = set()  # of files whose rows were found in order
 
 
 class Entry(NamedTuple):
@@ -85,9 +86,10 @@ def read_landmarks(path: Path) -> np.ndarray:
     empty, lacks a column, holds an infinite coordinate, or has not 543 rows a frame in the contest's order.
     """
     with np.errstate(over="ignore"):  # numbers beyond float32 become infinite
-        points = parquet.read(path, _verified_orders)
+        points = parquet.read(path, _right_orders)
         if points is None:
             points = read_any_layout(path)
+            _right_orders.update(parquet.find_order(path))
     if np.isinf(points).any():
         raise BadFile("infinite coordinates")
     return points
@@ -99,11 +101,13 @@ def read_any_layout(path: Path) -> np.ndarray:
         with pa.OSFile(str(path)) as source:
             file = pq.ParquetFile(source, pre_buffer=False)
             num_frames = _num_frames(file)
-            _verify_order(file, source, num_frames)
-            table = file.read(["x", "y"], use_threads=False)
+            table = file.read(["type", "landmark_index", "x", "y"], use_threads=False)
+            _verify_order(table, num_frames)
+    except BadFile:
+        raise
     except FileNotFoundError as error:
         raise BadFile("no such file") from error
-    except (OSError, pa.ArrowException) as error:
+    except Exception as error:  # a garbled footer makes pyarrow raise nearly anything
         raise BadFile(f"not a readable parquet file ({_brief(error)})") from error
     points = np.empty((num_frames, NUM_LANDMARKS, 2), np.float32)
     for axis, name in enumerate(("x", "y")):
@@ -127,24 +131,13 @@ def _num_frames(file: pq.ParquetFile) -> int:
     return num_rows // NUM_ROWS
 
 
-def _verify_order(file: pq.ParquetFile, source: pa.NativeFile, num_frames: int) -> None:
+def _verify_order(table: pa.Table, num_frames: int) -> None:
     """Raise BadFile unless the rows are those of whole frames in the contest's order."""
-    names = file.metadata.schema.names
-    encoded = {"type": b"", "landmark_index": b""}
-    for group in range(file.metadata.num_row_groups):
-        for name in encoded:
-            chunk = file.metadata.row_group(group).column(names.index(name))
-            begin = chunk.dictionary_page_offset or chunk.data_page_offset
-            encoded[name] += source.read_at(chunk.total_compressed_size, begin)
-    key = parquet.order_key(file.metadata.num_rows, *encoded.values())
-    if key in _verified_orders:
-        return
-    table = file.read(["type", "landmark_index"], use_threads=False)
-    for name, expected in (("type", TYPES), ("landmark_index", INDICES)):
-        values = table[name].to_numpy()
-        if values.dtype.kind not in "OUiu" or (values.reshape(num_frames, NUM_ROWS) != expected).any():
+    kinds = pc.index_in(table["type"].cast(pa.string()), pa.array(list(GROUP_SIZES))).to_numpy()
+    indices = table["landmark_index"].to_numpy()
+    for name, values, expected in (("type", kinds, _KINDS), ("landmark_index", indices, INDICES)):
+        if (values.reshape(num_frames, NUM_ROWS) != expected).any():
             raise BadFile(f"{name} is not in the order face, left_hand, pose, right_hand in every frame")
-    _verified_orders.add(key)
 
 
 def _brief(error: Exception) -> str:

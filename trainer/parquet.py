@@ -51,6 +51,9 @@ class _OtherLayout(Exception):
     """The file is not laid out as the contest's are."""
 
 
+_NOT_LIKE_THE_CONTESTS: Final = (_OtherLayout, OSError, ValueError, IndexError, cramjam.DecompressionError)
+
+
 class _Scratch(threading.local):
     """Memory that every file is read into, each thread's own. Fresh memory would cost a quarter of the time."""
 
@@ -88,53 +91,72 @@ class _Places(NamedTuple):
     num_values: int
 
 
-def read(path: Path, known_orders: Container[bytes]) -> np.ndarray | None:
+class _Chunks(NamedTuple):
+    """What is needed of a file, still encoded, in the scratch memory."""
+
+    num_rows: int
+    kinds: memoryview
+    indices: memoryview
+    x: memoryview
+    y: memoryview
+
+    def order(self) -> bytes:
+        """Stands for the encoded bytes of the type and landmark_index columns."""
+        key = hashlib.sha256(b"%d %d " % (self.num_rows, len(self.kinds)))
+        key.update(self.kinds)
+        key.update(self.indices)
+        return key.digest()
+
+
+def read(path: Path, right_orders: Container[bytes]) -> np.ndarray | None:
     """The used landmarks of one file: float32 [n, 85, 2], NaN where missing; or None, and pyarrow must read it.
 
-    The order of the rows is not decoded: ``known_orders`` has the ``order_key``s of files where it is right.
+    The order of the rows is not decoded: ``right_orders`` holds ``find_order`` of files where it is right.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            return _read(descriptor, known_orders)
-        finally:
-            os.close(descriptor)
-    except (_OtherLayout, OSError, ValueError, IndexError, cramjam.DecompressionError):
+        chunks = _load(path)
+        return _read(chunks) if chunks.order() in right_orders else None
+    except _NOT_LIKE_THE_CONTESTS:
         return None
 
 
-def order_key(num_rows: int, kinds: bytes | memoryview, indices: bytes | memoryview) -> bytes:
-    """Stands for the encoded bytes of a file's type and landmark_index columns."""
-    key = hashlib.sha256(b"%d %d " % (num_rows, len(kinds)))
-    key.update(kinds)
-    key.update(indices)
-    return key.digest()
+def find_order(path: Path) -> tuple[bytes, ...]:
+    """What files share only if their rows are in the same order; nothing where ``read`` cannot read the file."""
+    try:
+        return (_load(path).order(),)
+    except _NOT_LIKE_THE_CONTESTS:
+        return ()
 
 
-def _read(descriptor: int, known_orders: Container[bytes]) -> np.ndarray:
-    size = os.fstat(descriptor).st_size
-    tail = os.pread(descriptor, FOOTER_BYTES, max(size - FOOTER_BYTES, 0))
-    footer_begin = len(tail) - 8 - int.from_bytes(tail[-8:-4], "little")
-    _need(tail[-4:] == b"PAR1" and footer_begin >= 0)
-    found = _CHUNK.findall(tail, footer_begin)
-    _need([chunk[1] for chunk in found] == [b"type", b"landmark_index", b"x", b"y"])
-    _need(found[2][0] == found[3][0] == _DOUBLE)
-    spans = [(_int(chunk[6]), _int(chunk[4])) for chunk in found]  # where each begins, and its size
-    begin = spans[0][0]
-    length = sum(spans[3]) - begin
-    _need(0 < length <= MAX_BYTES)
-    content = memoryview(_scratch.content)[:length]
-    _need(os.preadv(descriptor, [content], begin) == length)
-    kinds, indices, x_chunk, y_chunk = (content[first - begin : first - begin + count] for first, count in spans)
-    num_rows = _int(found[2][2])
-    num_frames = num_rows // NUM_ROWS
-    _need(1 <= num_frames <= MAX_FRAMES and order_key(num_rows, kinds, indices) in known_orders)
+def _load(path: Path) -> _Chunks:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        size = os.fstat(descriptor).st_size
+        tail = os.pread(descriptor, FOOTER_BYTES, max(size - FOOTER_BYTES, 0))
+        footer_begin = len(tail) - 8 - int.from_bytes(tail[-8:-4], "little")
+        _need(tail[-4:] == b"PAR1" and footer_begin >= 0)
+        found = _CHUNK.findall(tail, footer_begin)
+        _need([chunk[1] for chunk in found] == [b"type", b"landmark_index", b"x", b"y"])
+        _need(found[2][0] == found[3][0] == _DOUBLE)
+        spans = [(_int(chunk[6]), _int(chunk[4])) for chunk in found]  # where each begins, and its size
+        begin = spans[0][0]
+        length = sum(spans[3]) - begin
+        _need(0 < length <= MAX_BYTES)
+        content = memoryview(_scratch.content)[:length]
+        _need(os.preadv(descriptor, [content], begin) == length)
+    finally:
+        os.close(descriptor)
+    return _Chunks(_int(found[2][2]), *(content[first - begin : first - begin + count] for first, count in spans))
 
+
+def _read(chunks: _Chunks) -> np.ndarray:
+    num_frames = chunks.num_rows // NUM_ROWS
+    _need(1 <= num_frames <= MAX_FRAMES)
+    x, y = (_decompress(chunk, chunks.num_rows, axis) for axis, chunk in enumerate((chunks.x, chunks.y)))
+    places = _locate(x.levels, chunks.num_rows)
     points = np.empty((num_frames, NUM_LANDMARKS, 2), np.float32)
-    x, y = (_decompress(chunk, num_rows, axis) for axis, chunk in enumerate((x_chunk, y_chunk)))
-    places = _locate(x.levels, num_rows)
     points[..., 0] = _look_up(x, places)
-    points[..., 1] = _look_up(y, places if y.levels == x.levels else _locate(y.levels, num_rows))
+    points[..., 1] = _look_up(y, places if y.levels == x.levels else _locate(y.levels, chunks.num_rows))
     return points
 
 
