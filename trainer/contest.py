@@ -1,8 +1,9 @@
 """The contest's folder, as it is on disk: train.csv, the sign map, and parquet files of landmarks.
 
 A landmark file holds 543 rows a frame, in the order face, left hand, pose, right hand. Landmarks are taken by their
-row's place, so every file's order is verified: in a file as the contest wrote it by comparing the encoded bytes of
-its type and landmark_index columns with those of files found right before, else by decoding them.
+row's place, so every file's order is verified: the encoded bytes of its type and landmark_index columns are
+compared with those of files already found right, and decoded only where they are new, which is once for each
+number of frames as a rule.
 """
 
 import json
@@ -11,7 +12,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -32,7 +32,6 @@ _CSV_TYPES: Final = {
     "sign": pa.string(),
 }
 _ROWS: Final = np.array(ROWS)
-_KINDS: Final = np.repeat(range(len(GROUP_SIZES)), list(GROUP_SIZES.values()))  # TYPES, as positions in GROUP_SIZES
 _right_orders: set[bytes] = set()  # of files whose rows were found in order
 
 
@@ -89,7 +88,6 @@ def read_landmarks(path: Path) -> np.ndarray:
         points = parquet.read(path, _right_orders)
         if points is None:
             points = read_any_layout(path)
-            _right_orders.update(parquet.find_order(path))
     if np.isinf(points).any():
         raise BadFile("infinite coordinates")
     return points
@@ -97,21 +95,25 @@ def read_landmarks(path: Path) -> np.ndarray:
 
 def read_any_layout(path: Path) -> np.ndarray:
     """The used landmarks of a file as any program may have written it: float32 [n, 85, 2]. Raises BadFile."""
+    order = parquet.find_order(path)
     try:
         with pa.OSFile(str(path)) as source:
             file = pq.ParquetFile(source, pre_buffer=False)
             num_frames = _num_frames(file)
-            table = file.read(["type", "landmark_index", "x", "y"], use_threads=False)
-            _verify_order(table, num_frames)
+            if order not in _right_orders:
+                _verify_order(file.read(["type", "landmark_index"], use_threads=False), num_frames)
+            table = file.read(["x", "y"], use_threads=False)
+        points = np.empty((num_frames, NUM_LANDMARKS, 2), np.float32)
+        for axis, name in enumerate(("x", "y")):
+            points[..., axis] = table[name].to_numpy().reshape(num_frames, NUM_ROWS)[:, _ROWS]
     except BadFile:
         raise
     except FileNotFoundError as error:
         raise BadFile("no such file") from error
     except Exception as error:  # a garbled footer makes pyarrow raise nearly anything
         raise BadFile(f"not a readable parquet file ({_brief(error)})") from error
-    points = np.empty((num_frames, NUM_LANDMARKS, 2), np.float32)
-    for axis, name in enumerate(("x", "y")):
-        points[..., axis] = table[name].to_numpy().reshape(num_frames, NUM_ROWS)[:, _ROWS]
+    if order is not None:
+        _right_orders.add(order)
     return points
 
 
@@ -133,9 +135,8 @@ def _num_frames(file: pq.ParquetFile) -> int:
 
 def _verify_order(table: pa.Table, num_frames: int) -> None:
     """Raise BadFile unless the rows are those of whole frames in the contest's order."""
-    kinds = pc.index_in(table["type"].cast(pa.string()), pa.array(list(GROUP_SIZES))).to_numpy()
-    indices = table["landmark_index"].to_numpy()
-    for name, values, expected in (("type", kinds, _KINDS), ("landmark_index", indices, INDICES)):
+    for name, expected in (("type", TYPES), ("landmark_index", INDICES)):
+        values = table[name].to_numpy()
         if (values.reshape(num_frames, NUM_ROWS) != expected).any():
             raise BadFile(f"{name} is not in the order face, left_hand, pose, right_hand in every frame")
 

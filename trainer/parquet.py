@@ -31,13 +31,13 @@ _USED: Final = np.arange(MAX_FRAMES)[:, None] * NUM_ROWS + np.array(ROWS)  # row
 
 # Integers below are Thrift's varints, whose last byte alone is under 0x80, shifted left by one: none is negative.
 _INT: Final = rb"([\x80-\xff]*[\x00-\x7f])"
-# ColumnMetaData: type, encodings, path, codec (1 is Snappy), values, sizes, first data page, dictionary page.
+# ColumnMetaData: type, encodings, path, codec, values, sizes, where the data begin and where the dictionary, if any.
 _CHUNK: Final = re.compile(
-    rb"\x15(.)\x19.{2,5}?\x19\x18.(type|landmark_index|x|y)\x15\x02"
-    + rb"\x16%b\x16%b\x16%b\x26%b\x26%b" % ((_INT,) * 5),
+    rb"\x15(.)\x19.{2,5}?\x19\x18.(type|landmark_index|x|y)\x15(.)"
+    + rb"\x16%b\x16%b\x16%b\x26%b(?:\x26%b)?" % ((_INT,) * 5),
     re.DOTALL,
 )
-_DOUBLE: Final = b"\x0a"
+_DOUBLE, _SNAPPY = b"\x0a", b"\x02"
 # PageHeader: kind of page, sizes uncompressed and compressed, then of its own header values, encoding, and the rest.
 _DICTIONARY_PAGE: Final = re.compile(
     rb"\x15\x04\x15%b\x15%b\x4c\x15%b\x15[\x00\x04][\x11\x12]?\x00\x00" % ((_INT,) * 3)
@@ -91,21 +91,15 @@ class _Places(NamedTuple):
     num_values: int
 
 
-class _Chunks(NamedTuple):
-    """What is needed of a file, still encoded, in the scratch memory."""
+class _Chunk(NamedTuple):
+    """Where a column's bytes are in the file, and what they hold."""
 
+    column: bytes
+    physical_type: bytes
+    codec: bytes
     num_rows: int
-    kinds: memoryview
-    indices: memoryview
-    x: memoryview
-    y: memoryview
-
-    def order(self) -> bytes:
-        """Stands for the encoded bytes of the type and landmark_index columns."""
-        key = hashlib.sha256(b"%d %d " % (self.num_rows, len(self.kinds)))
-        key.update(self.kinds)
-        key.update(self.indices)
-        return key.digest()
+    begin: int
+    size: int
 
 
 def read(path: Path, right_orders: Container[bytes]) -> np.ndarray | None:
@@ -114,49 +108,68 @@ def read(path: Path, right_orders: Container[bytes]) -> np.ndarray | None:
     The order of the rows is not decoded: ``right_orders`` holds ``find_order`` of files where it is right.
     """
     try:
-        chunks = _load(path)
-        return _read(chunks) if chunks.order() in right_orders else None
+        chunks, encoded = _load(path, [b"type", b"landmark_index", b"x", b"y"])
+        _need(_order(chunks, encoded) in right_orders)
+        return _read(chunks[2:], encoded[2:])
     except _NOT_LIKE_THE_CONTESTS:
         return None
 
 
-def find_order(path: Path) -> tuple[bytes, ...]:
-    """What files share only if their rows are in the same order; nothing where ``read`` cannot read the file."""
+def find_order(path: Path) -> bytes | None:
+    """What files share only if their rows are in the same order, whichever their codec; None where it is not found."""
     try:
-        return (_load(path).order(),)
+        return _order(*_load(path, [b"type", b"landmark_index"]))
     except _NOT_LIKE_THE_CONTESTS:
-        return ()
+        return None
 
 
-def _load(path: Path) -> _Chunks:
+def _load(path: Path, columns: list[bytes]) -> tuple[list[_Chunk], list[memoryview]]:
+    """The chunks of the given columns, which must stand in this order, and their bytes in the scratch memory."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         size = os.fstat(descriptor).st_size
         tail = os.pread(descriptor, FOOTER_BYTES, max(size - FOOTER_BYTES, 0))
         footer_begin = len(tail) - 8 - int.from_bytes(tail[-8:-4], "little")
         _need(tail[-4:] == b"PAR1" and footer_begin >= 0)
-        found = _CHUNK.findall(tail, footer_begin)
-        _need([chunk[1] for chunk in found] == [b"type", b"landmark_index", b"x", b"y"])
-        _need(found[2][0] == found[3][0] == _DOUBLE)
-        spans = [(_int(chunk[6]), _int(chunk[4])) for chunk in found]  # where each begins, and its size
-        begin = spans[0][0]
-        length = sum(spans[3]) - begin
+        chunks = [
+            _Chunk(column, physical_type, codec, _int(values), _int(dictionary or data), _int(compressed))
+            for physical_type, column, codec, values, _, compressed, data, dictionary in _CHUNK.findall(
+                tail, footer_begin
+            )
+        ]
+        names = [chunk.column for chunk in chunks]
+        _need(len(set(names)) == len(names) and names[: len(columns)] == columns)
+        chunks = chunks[: len(columns)]
+        _need(len({chunk.num_rows for chunk in chunks}) == 1)
+        begin = chunks[0].begin
+        length = chunks[-1].begin + chunks[-1].size - begin
         _need(0 < length <= MAX_BYTES)
         content = memoryview(_scratch.content)[:length]
         _need(os.preadv(descriptor, [content], begin) == length)
     finally:
         os.close(descriptor)
-    return _Chunks(_int(found[2][2]), *(content[first - begin : first - begin + count] for first, count in spans))
+    return chunks, [content[chunk.begin - begin :][: chunk.size] for chunk in chunks]
 
 
-def _read(chunks: _Chunks) -> np.ndarray:
-    num_frames = chunks.num_rows // NUM_ROWS
+def _order(chunks: list[_Chunk], encoded: list[memoryview]) -> bytes:
+    """Stands for the encoded bytes of the type and landmark_index columns, the first two."""
+    key = hashlib.sha256()
+    for chunk, content in zip(chunks[:2], encoded, strict=False):
+        key.update(b"%d %b %d " % (chunk.num_rows, chunk.codec, chunk.size))
+        key.update(content)
+    return key.digest()
+
+
+def _read(chunks: list[_Chunk], encoded: list[memoryview]) -> np.ndarray:
+    num_rows = chunks[0].num_rows
+    num_frames = num_rows // NUM_ROWS
     _need(1 <= num_frames <= MAX_FRAMES)
-    x, y = (_decompress(chunk, chunks.num_rows, axis) for axis, chunk in enumerate((chunks.x, chunks.y)))
-    places = _locate(x.levels, chunks.num_rows)
+    _need(all(chunk.physical_type == _DOUBLE and chunk.codec == _SNAPPY for chunk in chunks))
+    x, y = (_decompress(content, num_rows, axis) for axis, content in enumerate(encoded))
+    places = _locate(x.levels, num_rows)
     points = np.empty((num_frames, NUM_LANDMARKS, 2), np.float32)
     points[..., 0] = _look_up(x, places)
-    points[..., 1] = _look_up(y, places if y.levels == x.levels else _locate(y.levels, chunks.num_rows))
+    points[..., 1] = _look_up(y, places if y.levels == x.levels else _locate(y.levels, num_rows))
     return points
 
 
