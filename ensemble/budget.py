@@ -65,7 +65,8 @@ class Budget:
         for part in text.split(","):
             match = _LIMIT.fullmatch(part.strip().lower())
             if match is None or match[2] not in _UNITS:
-                raise ValueError(f"{part.strip()!r} is no limit; write for example {EXAMPLE} or 3models")
+                units = ", ".join(_UNITS)
+                raise ValueError(f"{part.strip()!r} is no limit (units: {units}); write for example {EXAMPLE}")
             name, unit = _UNITS[match[2]]
             if name in limits:
                 raise ValueError(f"{text!r} limits {name} twice; write for example {EXAMPLE}")

@@ -128,7 +128,11 @@ def print_members(chosen: Choice, base: np.ndarray, budget: Budget) -> None:
 
 
 def print_accuracies(seen: Accuracies, unseen: Accuracies | None) -> None:
-    table = Table(title="accuracy", box=box.SIMPLE_HEAD)
+    table = Table(
+        title="accuracy",
+        caption="never saw: selected anew without each participant in turn, scored on that one",
+        box=box.SIMPLE_HEAD,
+    )
     table.add_column("")
     for name in ("labels it was selected on", "participants it never saw"):
         table.add_column(name, justify="right")

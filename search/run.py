@@ -230,7 +230,13 @@ def _locked(directory: Path) -> Iterator[None]:
             raise cli.UserError(
                 f"{directory}: another search is at work on this study; let it end, or stop it"
             ) from error
-        yield
+        try:
+            yield
+        finally:
+            if not (directory / STUDY_JSON).exists():  # refused before it began: leave nothing behind
+                (directory / LOCK).unlink()
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
 
 
 def _run(directory: Path, settings: Settings, dataset: PackedDataset, options: argparse.Namespace) -> bool:
@@ -262,6 +268,8 @@ def main() -> None:
     options = _parser().parse_args()
     if options.resume and options.name is None:
         raise cli.UserError("--resume: say which study with --name")
+    if options.name is not None and (options.name in ("", "..") or options.name != Path(options.name).name):
+        raise cli.UserError(f"--name: must be the name of one folder under --results, not {options.name!r}")
     shown = options.results / (options.name or datetime.now().strftime("%Y-%m-%d-%H%M%S"))
     directory = shown.absolute()
     if options.resume and not (directory / STUDY_JSON).exists():

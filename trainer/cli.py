@@ -28,11 +28,17 @@ class UserError(Exception):
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Run a command: a UserError is printed and exits 2, an interrupt exits 130, neither with a traceback."""
+    """Run a command: no traceback for what users can mend (exit status 2) or for an interrupt (130).
+
+    That is a UserError, and what the system says of a file or disk that cannot be used.
+    """
     try:
         main()
-    except UserError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {_escaped(error)}", soft_wrap=True)
+    except (UserError, OSError) as error:
+        message = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            message = f"{error.filename}: {error.strerror}"
+        Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {_escaped(message)}", soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted")
@@ -40,8 +46,8 @@ def run(main: Callable[[], None]) -> NoReturn:
     sys.exit(0)
 
 
-def _escaped(error: Exception) -> str:
-    return str(error).replace("[", r"\[")
+def _escaped(message: str) -> str:
+    return message.replace("[", r"\[")
 
 
 class _Rate(ProgressColumn):

@@ -31,7 +31,8 @@ def to_config(options: dict[str, Any], dataset: PackedDataset) -> TrainConfig:
     try:
         return TrainConfig().replace(num_signs=dataset.num_signs, **options)
     except ValueError as error:
-        raise UserError(f"--{error}") from error
+        name, _, rule = str(error).partition(" ")
+        raise UserError(f"--{name.replace('_', '-')} {rule}") from error
 
 
 def check_device(device: str) -> None:

@@ -50,6 +50,8 @@ def synthesize(out: Path, *, num_signs: int = 20, num_participants: int = 12, re
     for name, number in request.items():
         if number < 1:
             raise UserError(f"--{name} must be at least 1, not {number}")
+    if seed < 0:
+        raise UserError(f"--seed must be at least 0, not {seed}")
     request["seed"] = seed
     try:
         if _is_finished(out, request):

@@ -151,3 +151,18 @@ def test_two_searches_cannot_share_a_study(tmp_path: Path, packed: Path, monkeyp
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="another search is at work on this study"):
             search.run.main()
+
+
+@pytest.mark.parametrize("name", ["", "..", "x/../../y", "a/b"])
+def test_a_name_is_one_folder(name: str, tmp_path: Path) -> None:
+    argv = ["search.run", "--trials", "1", "--results", str(tmp_path), "--name", name]
+    with mock.patch("sys.argv", argv), pytest.raises(UserError, match="--name: must be the name of one folder"):
+        search.run.main()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refused_search_leaves_nothing_behind(tmp_path: Path) -> None:
+    argv = ["search.run", "--trials", "1", "--results", str(tmp_path), "--name", "a", "--data", str(tmp_path / "none")]
+    with mock.patch("sys.argv", argv), pytest.raises(UserError, match="not a packed dataset"):
+        search.run.main()
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -66,3 +67,10 @@ def test_track_prints_a_line_now_and_then_where_there_is_no_terminal(monkeypatch
     lines = shown.getvalue().splitlines()
     assert [line.split(",")[0] for line in lines] == ["counting: 3/7", "counting: 6/7", "counting: 7/7"]
     assert lines[0] == "counting: 3/7, 0.2/s, 16 s left"
+
+
+def test_what_the_system_says_of_a_file_is_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.run(lambda: (tmp_path / "[no] such" / "file").write_text(""))
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}/[no] such/file: No such file or directory\n"

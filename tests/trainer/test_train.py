@@ -360,7 +360,7 @@ def test_every_field_is_an_option(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--num-heads", "0"], "num_heads must be"),
+        (["--num-heads", "0"], "--num-heads must be"),
         (["--num-heads", "two"], "--num-heads"),
         (["--no-such-option", "1"], "--no-such-option"),
         (["--precision", "float64"], "precision must be"),
