@@ -1,6 +1,6 @@
 """Packing speed against pandas, and how it grows with workers.
 
-    python -m tests.bench.pack [--rounds 15] [--sequences 10000] [--workers 1,2]
+    python -m tests.bench.pack [--rounds 15] [--sequences 20000] [--workers 1,2]
 
 Three ways from a file to the same normalised array, in turn, on one core: pandas.read_parquet(columns=["x", "y", "z"])
 and numpy, pyarrow of x and y alone (what trainer.pack falls back to), and trainer.pack's own. Every figure is the
@@ -89,12 +89,18 @@ def whole_command(files: list[Path], sequences: int, workers: int, scratch: Path
     """Sequences a second of wall time of trainer.pack, start of the workers and checksums included."""
     source = scratch / "source"
     if not source.exists():
-        source.mkdir()
+        once = scratch / "once"
+        for folder in (source, once):
+            folder.mkdir()
+        for number, path in enumerate(files):
+            (once / f"{number}.parquet").symlink_to(path)
         (source / SIGN_MAP).write_text(json.dumps({"sign": 0}))
         lines = ["path,participant_id,sequence_id,sign"]
         for number in range(sequences):
-            (source / f"{number}.parquet").symlink_to(files[number % len(files)])
-            lines.append(f"{number}.parquet,{number % 21},{number},sign")
+            again, which = divmod(number, len(files))
+            if which == 0:
+                (source / str(again)).symlink_to(once)
+            lines.append(f"{again}/{which}.parquet,{number % 21},{number},sign")
         (source / TRAIN_CSV).write_text("\n".join(lines) + "\n")
     began = time.perf_counter()
     pack(source, scratch / f"packed-{workers}", workers=workers)
@@ -104,7 +110,7 @@ def whole_command(files: list[Path], sequences: int, workers: int, scratch: Path
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.pack", description="Packing speed against pandas.")
     parser.add_argument("--rounds", type=int, default=15, help="default %(default)s")
-    parser.add_argument("--sequences", type=int, default=10_000, help="of the whole command; default %(default)s")
+    parser.add_argument("--sequences", type=int, default=20_000, help="of the whole command; default %(default)s")
     cores = os.cpu_count() or 1
     default = ",".join(str(2**power) for power in range(cores.bit_length()))
     parser.add_argument("--workers", default=default, help="default %(default)s")
