@@ -30,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.table import Table
+from rich.text import Text
 
 from trainer import cli
 from trainer.cli import UserError
@@ -156,7 +157,7 @@ def _check_same(plan: Plan, out: Path) -> list[Skipped]:
         raise UserError(f"{out}: already holds something else; choose another OUT, or remove it")
     if not whole:
         raise UserError(f"{out}: this dataset is damaged; remove it and pack again")
-    cli.console.print(f"{out}: already packed from the same content", soft_wrap=True)
+    cli.console.print(f"{out}: already packed from the same content", soft_wrap=True, markup=False)
     return [Skipped(*item) for item in manifest["skipped"]]
 
 
@@ -289,7 +290,7 @@ def _table_of_skipped(skipped: list[Skipped]) -> Table:
     table.add_column("path", overflow="fold")
     table.add_column("why")
     for path, reason in skipped:
-        table.add_row(path, reason)
+        table.add_row(Text(path), Text(reason))
     return table
 
 
@@ -312,6 +313,7 @@ def main() -> None:
         f"{arguments.out}: {len(dataset):,} sequences, {len(dataset.frames):,} frames, "
         f"{participants} participants, {signs_seen} of {dataset.num_signs} signs",
         soft_wrap=True,
+        markup=False,
     )
     if skipped:
         cli.console.print(_table_of_skipped(skipped))

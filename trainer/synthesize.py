@@ -55,7 +55,7 @@ def synthesize(out: Path, *, num_signs: int = 20, num_participants: int = 12, re
     request["seed"] = seed
     try:
         if _is_finished(out, request):
-            cli.console.print(f"{out}: already generated", soft_wrap=True)
+            cli.console.print(f"{out}: already generated", soft_wrap=True, markup=False)
             return
         write_json(out / REQUEST, request)
         _write(out, np.random.default_rng([VERSION, seed]), num_signs, num_participants, repeats)

@@ -360,7 +360,8 @@ def test_killed_at_any_moment_it_leaves_no_dataset_or_all_of_it(source: Path, tm
 
 
 def test_the_command(source: Path, tmp_path: Path) -> None:
-    (source / paths_of(source)[0]).unlink()
+    with (source / "train.csv").open("a") as file:
+        file.write("[/odd].parquet,1,1,sign000\n")
     command = [sys.executable, "-m", "trainer.pack", str(source), str(tmp_path / "out")]
     failed = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True, check=False)
     assert failed.returncode == 2
@@ -368,5 +369,6 @@ def test_the_command(source: Path, tmp_path: Path) -> None:
     assert "Traceback" not in failed.stderr
     done = subprocess.run([*command, "--skip-bad"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "11 sequences" in done.stdout
+    assert "12 sequences" in done.stdout
     assert "left out: 1" in done.stdout
+    assert "[/odd].parquet" in done.stdout
