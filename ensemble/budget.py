@@ -79,11 +79,6 @@ class Budget:
         """float64 [4]: parameters, size, latency, members"""
         return np.array(astuple(self), dtype=np.float64)
 
-    @classmethod
-    def from_array(cls, limits: np.ndarray) -> Self:
-        """Inverse of ``to_array``."""
-        return cls(**dict(zip(FORMATS, limits.tolist(), strict=True)))
-
     def __str__(self) -> str:
         """As ``parse`` reads it, but for digits beyond the sixth."""
         limits = zip(FORMATS.values(), astuple(self), strict=True)

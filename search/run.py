@@ -1,15 +1,15 @@
 """Search for good configurations: Optuna decides, Ray Tune executes, everything lands in results/STUDY.
 
-python -m search.run --trials 64 --data PACKED            # this machine
-python -m search.run --trials 64 --data PACKED --address auto --gpus-per-trial 0.25
-python -m search.run --resume --name STUDY                # goes on after any interruption
+    python -m search.run --trials 64 --data PACKED            # this machine
+    python -m search.run --trials 64 --data PACKED --address auto --gpus-per-trial 0.25
+    python -m search.run --resume --name STUDY                # goes on after any interruption
 
+With no --data, a small generated dataset is made and searched on.
 """
 
 import argparse
 import contextlib
 import dataclasses
-import fcntl
 import os
 import shlex
 import signal
@@ -42,6 +42,7 @@ from search.study import (
 from search.table import TRIALS_PARQUET, read_rows, show, to_rows, write_parquet
 from search.trial import Order, run_trial
 from trainer import cli
+from trainer.cli import LOCK
 from trainer.config import TrainConfig
 from trainer.dataset import MANIFEST, PackedDataset
 from trainer.pack import pack
@@ -49,7 +50,6 @@ from trainer.synthesize import synthesize
 
 DEFAULT_EPOCHS: Final = 30
 DEFAULT_RESULTS: Final = Path("results")
-LOCK: Final = ".lock"
 INTERRUPTED: Final = 130  # exit status
 
 
@@ -222,14 +222,8 @@ def _resume_study(options: argparse.Namespace, directory: Path) -> tuple[Setting
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Keep the study to this process; a process that dies lets go. Raises UserError if another one has it."""
-    with (directory / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise cli.UserError(
-                f"{directory}: another search is at work on this study; let it end, or stop it"
-            ) from error
+    """Keep the study to this process. Raises UserError if another one has it."""
+    with cli.locked(directory, "another search is at work on this study; let it end, or stop it"):
         try:
             yield
         finally:

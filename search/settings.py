@@ -21,6 +21,7 @@ from trainer.files import atomic_path, write_json
 
 FORMAT_VERSION: Final = 1
 STUDY_JSON: Final = "study.json"
+STUDY_DB: Final = "study.db"
 VALIDATION: Final = "validation.parquet"
 _PACKAGES: Final = ("torch", "ray", "optuna", "numpy", "pyarrow", "safetensors")
 

@@ -31,12 +31,12 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from search.progress import Progress
+from search.settings import STUDY_DB
 from search.space import Space, num_parameters
 from search.trial import Failure, read
 from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result, RunDir
 
-STUDY_DB: Final = "study.db"
 DEFAULT_SAMPLER: Final = "tpe"
 DEFAULT_PRUNER: Final = "median"
 MAX_WORKER_LOSSES: Final = 3  # a trial whose worker died this often is the likely cause
@@ -142,9 +142,7 @@ class SearchStudy:
             self._num_handed_out += 1
         else:
             return None
-        config = self.space.suggest(
-            trial
-        )  # of an interrupted trial: what it has, and what it was killed before drawing
+        config = self.space.suggest(trial)  # an interrupted one keeps what it has and draws what it lacks
         last_epoch = self._storage.get_trial(self._trial_id(trial.number)).last_step or 0
         self._running[trial.number] = _Running(trial, config, last_epoch)
         return Assignment(trial.number, config, trial.params, last_epoch)

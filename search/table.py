@@ -23,10 +23,10 @@ from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
 from search.progress import STATE_STYLES, describe
+from search.settings import STUDY_DB
 from trainer import cli
 from trainer.files import atomic_path
 
-STUDY_DB: Final = "study.db"
 TRIALS_PARQUET: Final = "trials.parquet"
 PIPE_WIDTH: Final = 400
 _ORDER: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL)

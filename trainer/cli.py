@@ -1,7 +1,10 @@
-"""What every command shares: one console, errors without a traceback, and progress bars."""
+"""What every command shares: one console, errors without a traceback, progress bars, locked folders."""
 
+import contextlib
+import fcntl
 import sys
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
 from time import monotonic
 from typing import NoReturn, TypeVar
 
@@ -18,6 +21,7 @@ from rich.progress import (
 from rich.text import Text
 
 Item = TypeVar("Item")
+LOCK = ".lock"
 PLAIN_SECONDS = 10.0  # between progress lines when the output is not a terminal
 
 console = Console(highlight=False)
@@ -48,6 +52,20 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 def _escaped(message: str) -> str:
     return message.replace("[", r"\[")
+
+
+@contextlib.contextmanager
+def locked(folder: Path, busy: str) -> Iterator[None]:
+    """Keep a folder to this process, by its file LOCK. Raises UserError with the message ``busy`` if another has it.
+
+    The lock goes with the process, however it ends; whether the file stays is up to the caller.
+    """
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{folder}: {busy}") from error
+        yield
 
 
 class _Rate(ProgressColumn):

@@ -133,10 +133,10 @@ class SignClassifier(nn.Module):
         bfloat16. Raises ValueError if a sequence is longer than max_frames or empty.
         """
         if self.cls is not None:  # only this token is read out: the last block computes nothing else
-            pooled, _ = self._states(frames, lengths, rng, dtype, causal=False, first_only=True)
+            pooled = self.encode(frames, lengths, rng, dtype, first_only=True)
         else:
             sizes = torch.from_numpy(lengths).to(frames.device, non_blocking=True)
-            states = self.encode(frames, lengths, rng, dtype, causal=False)
+            states = self.encode(frames, lengths, rng, dtype)
             pooled = torch.segment_reduce(states, "mean", lengths=sizes, unsafe=True)
         logits: torch.Tensor = self.head(pooled)
         return logits
@@ -147,25 +147,15 @@ class SignClassifier(nn.Module):
         lengths: np.ndarray,
         rng: np.random.Generator | None,
         dtype: torch.dtype,
-        causal: bool,
+        *,
+        causal: bool = False,
+        first_only: bool = False,
     ) -> torch.Tensor:
         """A normalised state a frame: float32 [sum of lengths, width]; see ``forward``.
 
-        ``causal`` lets a token see only itself and the tokens before it.
+        ``causal`` lets a token see only itself and the tokens before it. With ``first_only`` a state a sequence, that
+        of its first token: [batch, width].
         """
-        states, places = self._states(frames, lengths, rng, dtype, causal, first_only=False)
-        return states[places]
-
-    def _states(
-        self,
-        frames: torch.Tensor,
-        lengths: np.ndarray,
-        rng: np.random.Generator | None,
-        dtype: torch.dtype,
-        causal: bool,
-        first_only: bool,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised states of all tokens, or of each sequence's first; and which tokens are frames."""
         if len(lengths) == 0 or lengths.min() < 1 or lengths.max() > self.config.max_frames:
             raise ValueError(f"every sequence must have 1 to {self.config.max_frames} frames, not {lengths}")
         extra = 0 if self.cls is None else 1
@@ -182,4 +172,5 @@ class SignClassifier(nn.Module):
         for block in self.blocks[:-1]:
             x = block(x, packing, dropout, dtype, AttentionMode(self.config.rotary, causal))
         x = self.blocks[-1](x, packing, dropout, dtype, AttentionMode(self.config.rotary, causal, first_only))
-        return self.norm(x, torch.float32), places
+        states: torch.Tensor = self.norm(x, torch.float32)
+        return states if first_only else states[places]

@@ -11,7 +11,6 @@ grow with the data.
 import argparse
 import contextlib
 import difflib
-import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -33,7 +32,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trainer import cli
-from trainer.cli import UserError
+from trainer.cli import LOCK, UserError
 from trainer.contest import SIGN_MAP, TRAIN_CSV, BadFile, Entry, read_landmarks, read_sign_map, read_train_csv
 from trainer.dataset import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, PackedDataset
 from trainer.files import atomic_path, sha256, write_json
@@ -42,7 +41,6 @@ from trainer.normalize import normalize
 
 FILES_PER_TASK: Final = 64  # at most 25 MB of frames
 MOST_USEFUL_WORKERS: Final = 4  # the one process that writes takes a quarter as long over a sequence as one that reads
-LOCK: Final = ".lock"
 MEND: Final = "mend it, or leave such sequences out with --skip-bad"
 
 
@@ -133,12 +131,8 @@ def make_plan(source: Path, signs: Sequence[str] | None) -> Plan:
 
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Keep other packers out of a folder. The lock goes with the process, however it ends."""
-    with (out / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{out}: another trainer.pack is writing to it") from error
+    """Keep other packers out of a folder, and leave no trace of it there."""
+    with cli.locked(out, "another trainer.pack is writing to it"):
         try:
             yield
         finally:

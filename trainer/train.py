@@ -64,6 +64,7 @@ def train(
     labels = dataset.labels[batches.val_indices]
     learner = Learner(config, place)
     start, seconds = _restore(run, dataset, learner)
+    val_probs: np.ndarray | None = None  # of the last epoch
 
     for epoch in range(start, config.epochs):
         began = time.perf_counter()
@@ -87,15 +88,23 @@ def train(
         if report is not None:
             report(metrics)
 
-    return _finish(run, batches, learner.ema_model, seconds, precision)
+    if val_probs is None:  # interrupted after the last epoch
+        val_probs = predict(learner.ema_model, batches)
+    return _finish(run, batches, learner.ema_model, val_probs, seconds, precision)
 
 
-def _finish(run: RunDir, batches: Batches, ema_model: SignClassifier, seconds: float, precision: str) -> Result:
+def _finish(
+    run: RunDir,
+    batches: Batches,
+    ema_model: SignClassifier,
+    val_probs: np.ndarray,
+    seconds: float,
+    precision: str,
+) -> Result:
     """Leave the weights, what they say of the held-out sequences, and the result, in this order."""
     dataset, place = batches.dataset, batches.device
     labels = dataset.labels[batches.val_indices]
     run.write_weights(ema_model.state_dict())
-    val_probs = predict(ema_model, batches)
     run.write_val_probs(val_probs)
     result = Result(
         val_accuracy=accuracy(val_probs, labels),

@@ -103,7 +103,7 @@ def compare(shape: tuple[int, int], dataset: PackedDataset, device: torch.device
     ours_float32.measure()
     rates: dict[str, list[Rate]] = {"padded": [], "ours": [], "ours_float32": []}
     matmul = []
-    for _ in rounds_of(rounds, f"{shape[0]}x{shape[1]}"):
+    for _ in cli.track(range(rounds), rounds, f"{shape[0]}x{shape[1]}"):
         matmul.append(matmul_rate(device, torch.bfloat16 if device.type == "cuda" else torch.float32))
         rates["padded"].append(padded.measure())
         rates["ours"].append(ours.measure())
@@ -120,10 +120,6 @@ def compare(shape: tuple[int, int], dataset: PackedDataset, device: torch.device
         "sgemm_share_float32": round(gflops["ours_float32"] / median(matmul), 3),
         "data_share": round(median(ours.data_share() for _ in range(3)), 3),
     }
-
-
-def rounds_of(count: int, what: str) -> Iterator[int]:
-    return cli.track(range(count), count, what)
 
 
 def _one_of_many(path: str, shape: tuple[int, int], device: str, results: "multiprocessing.Queue[float]") -> None:
