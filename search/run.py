@@ -25,20 +25,13 @@ from ray.tune.stopper import Stopper
 from rich.console import Console
 
 from search import cluster
+from search.dispatch import Dispatcher, StudyScheduler, StudySearcher
+from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, parse
 from search.progress import STATE_STYLES, Progress
+from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER
 from search.settings import STUDY_JSON, Settings, write_validation
 from search.space import DEFAULT_SPACE, Space
-from search.study import (
-    DEFAULT_PRUNER,
-    DEFAULT_SAMPLER,
-    PRUNERS,
-    SAMPLERS,
-    Assignment,
-    Dispatcher,
-    SearchStudy,
-    StudyScheduler,
-    StudySearcher,
-)
+from search.study import Assignment, SearchStudy
 from search.table import TRIALS_PARQUET, read_rows, show, to_rows, write_parquet
 from search.trial import Order, run_trial
 from trainer import cli
@@ -48,8 +41,6 @@ from trainer.dataset import MANIFEST, PackedDataset
 from trainer.pack import pack
 from trainer.synthesize import synthesize
 
-DEFAULT_EPOCHS: Final = 30
-DEFAULT_RESULTS: Final = Path("results")
 INTERRUPTED: Final = 130  # exit status
 
 
@@ -128,43 +119,6 @@ def search(
             verbose=0,
         )
     return study.is_finished
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m search.run", description="Search for good configurations with Ray Tune and Optuna."
-    )
-    add = parser.add_argument
-    add("--trials", type=_positive, help="trials in the study when it is done; with --resume, default: as asked before")
-    add("--data", type=Path, help="packed dataset, made by trainer.pack; default: a small generated one")
-    add("--name", help="of the study; default: date and time")
-    add("--results", type=Path, default=DEFAULT_RESULTS, help="folder of all studies (default: results)")
-    add("--epochs", type=_positive, help=f"of every trial that is not stopped early (default: {DEFAULT_EPOCHS})")
-    add("--seed", type=int, help="of the search and its trials (default: 0)")
-    add("--space", type=Path, help="TOML file that says what to search; README has an example")
-    add("--sampler", choices=SAMPLERS, help=f"how Optuna proposes configurations (default: {DEFAULT_SAMPLER})")
-    add("--pruner", choices=PRUNERS, help=f"how Optuna stops trials early (default: {DEFAULT_PRUNER})")
-    add("--no-seed-points", action="store_true", help="do not try the two configurations of the seed first")
-    add("--resume", action="store_true", help="go on with the study of this --name, as it was asked for")
-    add("--address", help="of a Ray cluster, such as auto; default: start Ray on this machine")
-    add("--workers", type=_positive, help="trials at a time; default: as many as fit")
-    add("--cpus-per-trial", type=_positive, default=1, help="CPUs, and threads, of a trial (default: 1)")
-    add("--gpus-per-trial", type=_share, default=0.0, help="GPUs of a trial, such as 0.25 (default: 0)")
-    return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if value < 0 or (value > 1 and not value.is_integer()):
-        raise argparse.ArgumentTypeError(f"must be a share of one GPU or a whole number, not {value:g}")
-    return value
 
 
 def _generated_dataset(results: Path) -> Path:
@@ -259,7 +213,7 @@ def _run(directory: Path, settings: Settings, dataset: PackedDataset, options: a
 
 
 def main() -> None:
-    options = _parser().parse_args()
+    options = parse()
     if options.resume and options.name is None:
         raise cli.UserError("--resume: say which study with --name")
     if options.name is not None and (options.name in ("", "..") or options.name != Path(options.name).name):

@@ -1,4 +1,4 @@
-"""One Optuna study that decides, seen by Ray Tune, which executes, as its searcher and its scheduler.
+"""One Optuna study that decides what to try and what to stop; search.dispatch carries it to Ray Tune, which executes.
 
 Parameters, intermediate values, states and reasons live in study.db and nowhere else; what to try next and
 what to stop early is decided from it alone, so a resumed search decides as an undisturbed one. States:
@@ -7,56 +7,25 @@ that lost its worker or its driver stays RUNNING until it is handed out again.
 """
 
 import contextlib
-import math
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
-from ray import cloudpickle
-from ray.exceptions import RayActorError
-from ray.tune.experiment import Trial as RayTrial
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
-from ray.tune.search import Searcher
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from search.progress import Progress
+from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS, SeededSampler
 from search.settings import STUDY_DB
 from search.space import Space, num_parameters
-from search.trial import Failure, read
 from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result, RunDir
 
-DEFAULT_SAMPLER: Final = "tpe"
-DEFAULT_PRUNER: Final = "median"
 MAX_WORKER_LOSSES: Final = 3  # a trial whose worker died this often is the likely cause
-
-SAMPLERS: Final[dict[str, Callable[[int], BaseSampler]]] = {
-    "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, constant_liar=True),
-    "random": lambda seed: RandomSampler(seed=seed),
-}
-# Rungs never come in the last epochs, where stopping saves little. Successive halving has them at a quarter and at half
-# of the epochs and keeps half of the trials each time: the moving average of a model that learns fast starts behind.
-PRUNERS: Final[dict[str, Callable[[int], BasePruner]]] = {
-    "successive-halving": lambda epochs: SuccessiveHalvingPruner(
-        min_resource=math.ceil(epochs / 4), reduction_factor=2
-    ),
-    "hyperband": lambda epochs: HyperbandPruner(
-        min_resource=math.ceil(epochs / 9), max_resource=epochs, reduction_factor=3
-    ),
-    "median": lambda epochs: MedianPruner(n_startup_trials=4, n_warmup_steps=math.ceil(epochs / 4)),
-    "none": lambda _: NopPruner(),
-}
 
 
 @dataclass(frozen=True)
@@ -102,7 +71,7 @@ class SearchStudy:
         self._study = optuna.create_study(
             storage=self._storage,
             study_name=directory.name,
-            sampler=_SeededSampler(SAMPLERS[sampler], seed),
+            sampler=SeededSampler(SAMPLERS[sampler], seed),
             pruner=PRUNERS[pruner](space.base.epochs),
             direction="maximize",
             load_if_exists=True,
@@ -203,38 +172,6 @@ class SearchStudy:
         self._num_ended += 1
 
 
-class _SeededSampler(BaseSampler):
-    """Draws each trial with a random state made of (seed, trial number), whatever this process drew before."""
-
-    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
-        self._make = make
-        self._seed = seed
-        self._sampler = make(seed)
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        seed = np.random.SeedSequence((self._seed, trial.number)).generate_state(1)[0]
-        self._sampler = self._make(int(seed))
-        self._sampler.before_trial(study, trial)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._sampler.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return self._sampler.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        self._sampler.after_trial(study, trial, state, values)
-
-
 def _open_storage(path: Path) -> RDBStorage:
     """SQLite that survives a killed process, without waiting for the disk at every value."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -247,117 +184,3 @@ def _open_storage(path: Path) -> RDBStorage:
 
     storage.engine.dispose()  # connections made before know nothing of this
     return storage
-
-
-class Dispatcher:
-    """Between the study and Ray Tune: which of Ray's trials carries out which of the study's, and what became of it."""
-
-    def __init__(
-        self,
-        study: SearchStudy,
-        progress: Progress,
-        capacity: Callable[[], int],
-        to_ray: Callable[[Assignment], dict[str, Any]],
-    ) -> None:
-        """``capacity`` says how many trials fit at a time, ``to_ray`` what a trial's worker is given."""
-        self.study = study
-        self._progress = progress
-        self._capacity = capacity
-        self._to_ray = to_ray
-        self._assignments: dict[str, Assignment] = {}
-        self._ray_trials: dict[str, RayTrial] = {}
-
-    def assign(self, trial_id: str) -> dict[str, Any] | None:
-        """The next trial of the study for a new one of Ray's; None while there is no room, or nothing to do."""
-        self._take_in_errors()
-        assignment = self.study.ask() if len(self._assignments) < self._capacity() else None
-        if assignment is None:
-            return None
-        self._assignments[trial_id] = assignment
-        return self._to_ray(assignment)
-
-    def start(self, trial: RayTrial) -> None:
-        """Ray made a trial of what it was given."""
-        self._ray_trials[trial.trial_id] = trial
-        given = self._assignments[trial.trial_id]
-        self._progress.started(given.number, given.params, given.config.epochs, given.last_epoch)
-
-    def receive(self, trial: RayTrial, result: dict[str, Any]) -> bool:
-        """Take in what a worker sent; whether its trial goes on."""
-        number = self._assignments[trial.trial_id].number
-        match read(result):
-            case EpochMetrics() as metrics if not math.isfinite(metrics.val_accuracy):
-                self._fail(number, f"val_accuracy became {metrics.val_accuracy} in epoch {metrics.epoch}")
-            case EpochMetrics() as metrics:
-                self._progress.epoch(number, metrics)
-                if not self.study.report(number, metrics):
-                    return True
-                self.study.prune(number, metrics)
-                self._progress.ended(number, "PRUNED", metrics.val_accuracy)
-            case Result() as outcome:
-                self.study.complete(number, outcome)
-                self._progress.ended(number, "COMPLETE", outcome.val_accuracy)
-            case Failure(reason):
-                self._fail(number, reason)
-        self._release(trial.trial_id)
-        return False
-
-    def _take_in_errors(self) -> None:
-        """Look for trials that Ray gave up, because their worker died or could not be started."""
-        for trial_id, trial in list(self._ray_trials.items()):
-            if trial.status != RayTrial.ERROR:
-                continue
-            number = self._assignments[trial_id].number
-            error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-            reason = " ".join(str(error).split())
-            if not isinstance(error, RayActorError):
-                self._fail(number, reason)
-            elif self.study.lose_worker(number):
-                self._progress.lost(number, reason)
-            else:
-                self._fail(number, f"its worker died {MAX_WORKER_LOSSES} times: {reason}")
-            self._release(trial_id)
-
-    def _fail(self, number: int, reason: str) -> None:
-        self.study.fail(number, reason)
-        self._progress.ended(number, "FAIL", reason=reason)
-
-    def _release(self, trial_id: str) -> None:
-        del self._assignments[trial_id], self._ray_trials[trial_id]
-
-
-class StudySearcher(Searcher):
-    """What Ray Tune asks for trials."""
-
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        super().__init__()
-        self._dispatcher = dispatcher
-
-    def suggest(self, trial_id: str) -> Any:
-        given = self._dispatcher.assign(trial_id)
-        return Searcher.FINISHED if self._dispatcher.study.is_finished else given
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing: the dispatcher knows."""
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: study.db is the state."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing: study.db is the state."""
-
-
-class StudyScheduler(FIFOScheduler):
-    """What Ray Tune asks whether a trial goes on."""
-
-    def __init__(self, dispatcher: Dispatcher) -> None:  # the base class has no state
-        self._dispatcher = dispatcher
-
-    def on_trial_add(self, _: Any, trial: RayTrial) -> None:
-        self._dispatcher.start(trial)
-
-    def on_trial_result(self, _: Any, trial: RayTrial, result: dict[str, Any]) -> str:
-        return str(TrialScheduler.CONTINUE if self._dispatcher.receive(trial, result) else TrialScheduler.STOP)
-
-    def choose_trial_to_run(self, _: Any) -> None:
-        """None in particular: Ray starts pending trials in their order, and looking at all of them takes time."""

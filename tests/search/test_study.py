@@ -8,8 +8,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from search.samplers import PRUNERS
 from search.space import DEFAULT_SPACE, SEED_POINTS, Space
-from search.study import MAX_WORKER_LOSSES, PRUNERS, Assignment, SearchStudy
+from search.study import MAX_WORKER_LOSSES, Assignment, SearchStudy
 from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result
 

@@ -1,0 +1,131 @@
+"""Between the study, which decides, and Ray Tune, which executes: the study seen as Ray's searcher and scheduler."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray import cloudpickle
+from ray.exceptions import RayActorError
+from ray.tune.experiment import Trial as RayTrial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from search.progress import Progress
+from search.study import MAX_WORKER_LOSSES, Assignment, SearchStudy
+from search.trial import Failure, read
+from trainer.rundir import EpochMetrics, Result
+
+
+class Dispatcher:
+    """Which of Ray's trials carries out which of the study's, and what became of it."""
+
+    def __init__(
+        self,
+        study: SearchStudy,
+        progress: Progress,
+        capacity: Callable[[], int],
+        to_ray: Callable[[Assignment], dict[str, Any]],
+    ) -> None:
+        """``capacity`` says how many trials fit at a time, ``to_ray`` what a trial's worker is given."""
+        self.study = study
+        self._progress = progress
+        self._capacity = capacity
+        self._to_ray = to_ray
+        self._assignments: dict[str, Assignment] = {}
+        self._ray_trials: dict[str, RayTrial] = {}
+
+    def assign(self, trial_id: str) -> dict[str, Any] | None:
+        """The next trial of the study for a new one of Ray's; None while there is no room, or nothing to do."""
+        self._take_in_errors()
+        assignment = self.study.ask() if len(self._assignments) < self._capacity() else None
+        if assignment is None:
+            return None
+        self._assignments[trial_id] = assignment
+        return self._to_ray(assignment)
+
+    def start(self, trial: RayTrial) -> None:
+        """Ray made a trial of what it was given."""
+        self._ray_trials[trial.trial_id] = trial
+        given = self._assignments[trial.trial_id]
+        self._progress.started(given.number, given.params, given.config.epochs, given.last_epoch)
+
+    def receive(self, trial: RayTrial, result: dict[str, Any]) -> bool:
+        """Take in what a worker sent; whether its trial goes on."""
+        number = self._assignments[trial.trial_id].number
+        match read(result):
+            case EpochMetrics() as metrics if not math.isfinite(metrics.val_accuracy):
+                self._fail(number, f"val_accuracy became {metrics.val_accuracy} in epoch {metrics.epoch}")
+            case EpochMetrics() as metrics:
+                self._progress.epoch(number, metrics)
+                if not self.study.report(number, metrics):
+                    return True
+                self.study.prune(number, metrics)
+                self._progress.ended(number, "PRUNED", metrics.val_accuracy)
+            case Result() as outcome:
+                self.study.complete(number, outcome)
+                self._progress.ended(number, "COMPLETE", outcome.val_accuracy)
+            case Failure(reason):
+                self._fail(number, reason)
+        self._release(trial.trial_id)
+        return False
+
+    def _take_in_errors(self) -> None:
+        """Look for trials that Ray gave up, because their worker died or could not be started."""
+        for trial_id, trial in list(self._ray_trials.items()):
+            if trial.status != RayTrial.ERROR:
+                continue
+            number = self._assignments[trial_id].number
+            error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+            reason = " ".join(str(error).split())
+            if not isinstance(error, RayActorError):
+                self._fail(number, reason)
+            elif self.study.lose_worker(number):
+                self._progress.lost(number, reason)
+            else:
+                self._fail(number, f"its worker died {MAX_WORKER_LOSSES} times: {reason}")
+            self._release(trial_id)
+
+    def _fail(self, number: int, reason: str) -> None:
+        self.study.fail(number, reason)
+        self._progress.ended(number, "FAIL", reason=reason)
+
+    def _release(self, trial_id: str) -> None:
+        del self._assignments[trial_id], self._ray_trials[trial_id]
+
+
+class StudySearcher(Searcher):
+    """What Ray Tune asks for trials."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        super().__init__()
+        self._dispatcher = dispatcher
+
+    def suggest(self, trial_id: str) -> Any:
+        given = self._dispatcher.assign(trial_id)
+        return Searcher.FINISHED if self._dispatcher.study.is_finished else given
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: the dispatcher knows."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: study.db is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: study.db is the state."""
+
+
+class StudyScheduler(FIFOScheduler):
+    """What Ray Tune asks whether a trial goes on."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:  # the base class has no state
+        self._dispatcher = dispatcher
+
+    def on_trial_add(self, _: Any, trial: RayTrial) -> None:
+        self._dispatcher.start(trial)
+
+    def on_trial_result(self, _: Any, trial: RayTrial, result: dict[str, Any]) -> str:
+        return str(TrialScheduler.CONTINUE if self._dispatcher.receive(trial, result) else TrialScheduler.STOP)
+
+    def choose_trial_to_run(self, _: Any) -> None:
+        """None in particular: Ray starts pending trials in their order, and looking at all of them takes time."""

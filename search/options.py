@@ -1,0 +1,48 @@
+"""The options of python -m search.run."""
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
+
+DEFAULT_EPOCHS: Final = 30
+DEFAULT_RESULTS: Final = Path("results")
+
+
+def parse() -> argparse.Namespace:
+    """What was given; exits with status 2 if that cannot be parsed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m search.run", description="Search for good configurations with Ray Tune and Optuna."
+    )
+    add = parser.add_argument
+    add("--trials", type=_positive, help="trials in the study when it is done; with --resume, default: as asked before")
+    add("--data", type=Path, help="packed dataset, made by trainer.pack; default: a small generated one")
+    add("--name", help="of the study; default: date and time")
+    add("--results", type=Path, default=DEFAULT_RESULTS, help="folder of all studies (default: results)")
+    add("--epochs", type=_positive, help=f"of every trial that is not stopped early (default: {DEFAULT_EPOCHS})")
+    add("--seed", type=int, help="of the search and its trials (default: 0)")
+    add("--space", type=Path, help="TOML file that says what to search; README has an example")
+    add("--sampler", choices=SAMPLERS, help=f"how Optuna proposes configurations (default: {DEFAULT_SAMPLER})")
+    add("--pruner", choices=PRUNERS, help=f"how Optuna stops trials early (default: {DEFAULT_PRUNER})")
+    add("--no-seed-points", action="store_true", help="do not try the two configurations of the seed first")
+    add("--resume", action="store_true", help="go on with the study of this --name, as it was asked for")
+    add("--address", help="of a Ray cluster, such as auto; default: start Ray on this machine")
+    add("--workers", type=_positive, help="trials at a time; default: as many as fit")
+    add("--cpus-per-trial", type=_positive, default=1, help="CPUs, and threads, of a trial (default: 1)")
+    add("--gpus-per-trial", type=_share, default=0.0, help="GPUs of a trial, such as 0.25 (default: 0)")
+    return parser.parse_args()
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if value < 0 or (value > 1 and not value.is_integer()):
+        raise argparse.ArgumentTypeError(f"must be a share of one GPU or a whole number, not {value:g}")
+    return value
