@@ -55,6 +55,11 @@ class Group:
         q, k, v = padded[rows].view(3, heads * self.size, self.length, HEAD_DIM)
         return (q[:, :1] if mode.first_only else q), k, v
 
+    def rotate_(self, padded: torch.Tensor, heads: int, cos: torch.Tensor, sin: torch.Tensor) -> None:
+        """Turn queries and keys of such an array by their positions, in place; cos and sin [longest or more, 32]."""
+        rows = slice(self.start * 3 * heads, (self.start * 3 + 2 * self.size * self.length) * heads)
+        _rotate_(padded[rows].view(-1, self.length, HEAD_DIM), cos[: self.length], sin[: self.length])
+
     def outputs(self, padded_out: torch.Tensor, heads: int, mode: AttentionMode) -> torch.Tensor:
         """View of an array of ``heads`` vectors a query: [heads * size, length or 1, 64]."""
         begin, length = (self.begin, 1) if mode.first_only else (self.start, self.length)
@@ -88,10 +93,10 @@ class Packing:
 
     @cached_property
     def rotary(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosine and sine of the rotary angles, position * theta^(-j / 32): float32 [num_tokens, 1, 32] each."""
+        """Cosine and sine of the rotary angles, position * theta^(-j / 32): float32 [longest sequence, 32] each."""
         half = HEAD_DIM // 2
         frequencies = ROTARY_THETA ** (-torch.arange(half, device=self.device, dtype=torch.float32) / half)
-        angles = (self.positions[:, None] * frequencies)[:, None]
+        angles = torch.arange(int(self.lengths.max()), device=self.device)[:, None] * frequencies
         return angles.cos(), angles.sin()
 
     @cached_property
@@ -175,7 +180,8 @@ def _attend_flash(qkv: torch.Tensor, packing: Packing, dropout: Dropout, mode: A
     """
     q, k, v = qkv.view(len(qkv), 3, -1, HEAD_DIM).unbind(1)
     if mode.rotary:
-        q, k = (_rotated(vectors, *packing.rotary) for vectors in (q, k))
+        cos, sin = (table[packing.positions, None] for table in packing.rotary)
+        q, k = (_rotated(vectors, cos, sin) for vectors in (q, k))
     ends, longest = packing.ends, int(packing.lengths.max())
     q_ends, q_longest = ends, longest
     if mode.first_only:
@@ -196,28 +202,21 @@ class _AttendInGroups(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv: torch.Tensor, packing: Packing, dropout: Dropout, mode: AttentionMode) -> torch.Tensor:
         heads = qkv.shape[1] // HEAD_DIM // 3
-        vectors = qkv.view(-1, 3 * heads, HEAD_DIM).to(torch.float32, copy=True)
-        if mode.rotary:
-            _rotate_(vectors[:, : 2 * heads], *packing.rotary)
-        padded = packing.to_groups(vectors.view(-1, HEAD_DIM), 3 * heads)
+        padded = packing.to_groups(qkv.view(-1, HEAD_DIM), 3 * heads).float()
         padded_out = padded.new_empty(_num_queries(packing, mode) * heads, HEAD_DIM)
-        weights, masks = [], []
+        weights, dropped = [], []
         for group in packing.groups:
+            if mode.rotary:
+                group.rotate_(padded, heads, *packing.rotary)
             q, k, v = group.queries_keys_values(padded, heads, mode)
-            scores = torch.bmm(q, k.transpose(1, 2)).mul_(SCALE)
-            if group.bias is not None:
-                scores.view(heads, group.size, -1, group.length).add_(group.bias)
-            if mode.causal:
-                scores += torch.full_like(scores[0], -torch.inf).triu(1)
-            weight = torch.softmax(scores, dim=-1)
-            mask = dropout.mask(weight)
-            torch.bmm(weight if mask is None else weight * mask, v, out=group.outputs(padded_out, heads, mode))
+            weight = torch.softmax(_scores(q, k, group, mode), dim=-1)
             weights.append(weight)
-            masks += [] if mask is None else [mask]
-        ctx.save_for_backward(padded, *weights, *masks)
+            dropped.append(dropout(weight))
+            torch.bmm(dropped[-1], v, out=group.outputs(padded_out, heads, mode))
+        ctx.save_for_backward(padded, *weights, *dropped)
         ctx.packing, ctx.dtype, ctx.mode = packing, qkv.dtype, mode
-        out = padded_out.index_select(0, packing.places(heads, mode.first_only))
-        return out.view(-1, heads * HEAD_DIM).to(qkv.dtype)
+        out = padded_out.to(qkv.dtype).index_select(0, packing.places(heads, mode.first_only))
+        return out.view(-1, heads * HEAD_DIM)
 
     @staticmethod
     @once_differentiable
@@ -225,28 +224,36 @@ class _AttendInGroups(torch.autograd.Function):
         packing: Packing = ctx.packing
         mode: AttentionMode = ctx.mode
         padded, *saved = ctx.saved_tensors
-        weights, masks = saved[: len(packing.groups)], saved[len(packing.groups) :]
         heads = grad.shape[1] // HEAD_DIM
-        grad_vectors = grad.reshape(-1, HEAD_DIM).to(padded.dtype)
-        padded_grad_out = packing.to_groups(grad_vectors, heads, mode.first_only)
+        padded_grad_out = packing.to_groups(grad.reshape(-1, HEAD_DIM), heads, mode.first_only).float()
         padded_grad = torch.zeros_like(padded) if mode.first_only else torch.empty_like(padded)
-        for index, (group, weight) in enumerate(zip(packing.groups, weights, strict=True)):
-            mask = masks[index] if masks else None
+        num_groups = len(packing.groups)
+        for group, weight, dropped in zip(packing.groups, saved[:num_groups], saved[num_groups:], strict=True):
             q, k, v = group.queries_keys_values(padded, heads, mode)
             grad_q, grad_k, grad_v = group.queries_keys_values(padded_grad, heads, mode)
             grad_out = group.outputs(padded_grad_out, heads, mode)
-            torch.bmm((weight if mask is None else weight * mask).transpose(1, 2), grad_out, out=grad_v)
-            grad_weight = torch.bmm(grad_out, v.transpose(1, 2))
-            if mask is not None:
-                grad_weight *= mask
-            grad_scores = torch._softmax_backward_data(grad_weight, weight, -1, weight.dtype).mul_(SCALE)
-            grad_q.copy_(torch.bmm(grad_scores, k))
-            torch.bmm(grad_scores.transpose(1, 2), q, out=grad_k)
-        vectors = padded_grad.index_select(0, packing.places(3 * heads)).view(-1, 3 * heads, HEAD_DIM)
-        if mode.rotary:
-            cos, sin = packing.rotary
-            _rotate_(vectors[:, : 2 * heads], cos, -sin)
-        return vectors.view(packing.num_tokens, -1).to(ctx.dtype), None, None, None
+            torch.bmm(dropped.transpose(1, 2), grad_out, out=grad_v)
+            # through dropout and softmax at once: dropped is weight * mask, and 0 where weight is
+            grad_scores = torch.bmm(grad_out, v.transpose(1, 2)).mul_(dropped)
+            grad_scores.addcmul_(weight, grad_scores.sum(-1, keepdim=True), value=-1)
+            grad_q.copy_(torch.baddbmm(q, grad_scores, k, beta=0, alpha=SCALE))
+            torch.baddbmm(k, grad_scores.transpose(1, 2), q, beta=0, alpha=SCALE, out=grad_k)
+            if mode.rotary:
+                cos, sin = packing.rotary
+                group.rotate_(padded_grad, heads, cos, -sin)
+        vectors = padded_grad.to(ctx.dtype).index_select(0, packing.places(3 * heads))
+        return vectors.view(packing.num_tokens, -1), None, None, None
+
+
+def _scores(q: torch.Tensor, k: torch.Tensor, group: Group, mode: AttentionMode) -> torch.Tensor:
+    """Before softmax: [heads * size, queries, length], -inf where a query may not look."""
+    if group.bias is None:
+        scores = torch.baddbmm(q.new_empty(1), q, k.transpose(1, 2), beta=0, alpha=SCALE)
+    else:
+        scores = torch.baddbmm(group.bias.repeat(len(q) // group.size, 1, 1), q, k.transpose(1, 2), alpha=SCALE)
+    if mode.causal:
+        scores += torch.full_like(scores[0], -torch.inf).triu(1)
+    return scores
 
 
 def _num_queries(packing: Packing, mode: AttentionMode) -> int:
@@ -254,7 +261,7 @@ def _num_queries(packing: Packing, mode: AttentionMode) -> int:
 
 
 def _rotate_(vectors: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
-    """Rotary embedding in place (Su et al. 2021, arXiv:2104.09864): vectors [n, heads, 64], angles [n, 1, 32].
+    """Rotary embedding in place (Su et al. 2021, arXiv:2104.09864): vectors [..., n, 64], angles [n, 32].
 
     Channel j of a head's first half and channel j of its second are a pair: LLaMA's up to an order of channels.
     """

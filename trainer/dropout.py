@@ -28,9 +28,9 @@ class Dropout:
         if like.is_cuda:
             return F.dropout(torch.ones_like(like), self.probability)
         count = like.numel()
-        bits = self._rng.integers(0, 2**64, size=-(-count // 4), dtype=np.uint64).view(np.uint16)[:count]
-        kept = torch.from_numpy(bits >= self._threshold)
-        return kept.to(like.device, like.dtype).mul_(self._scale).view(like.shape)
+        bits = self._rng.bit_generator.random_raw(-(-count // 4)).view(np.uint16)[:count]
+        mask = np.multiply(bits >= self._threshold, np.float32(self._scale), dtype=np.float32)
+        return torch.from_numpy(mask).to(like.device, like.dtype).view(like.shape)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """A copy of ``x`` with elements dropped; ``x`` itself if nothing is dropped."""

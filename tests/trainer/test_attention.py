@@ -97,3 +97,24 @@ def test_dropout_keeps_the_expectation_and_drops_alike_backward(first_only: bool
     (gradient,) = torch.autograd.grad((dropped * towards).sum(), qkv)
     product = (gradient[:, 128:] * qkv[:, 128:]).sum()
     torch.testing.assert_close(product, (dropped * towards).sum(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", [AttentionMode(), AttentionMode(causal=True), AttentionMode(first_only=True)])
+def test_gradients_through_dropout_are_those_of_small_steps(mode: AttentionMode) -> None:
+    lengths = [4, 9, 10, 33]
+    generator = torch.Generator().manual_seed(0)
+    qkv = torch.randn(sum(lengths), 192, generator=generator)
+    packing = Packing(np.array(lengths), CPU)
+    towards = torch.randn(len(lengths) if mode.first_only else len(qkv), 64, generator=generator)
+
+    def value(at: torch.Tensor) -> torch.Tensor:
+        return (attend(at, packing, Dropout(0.3, np.random.default_rng(1)), mode) * towards).sum()
+
+    (gradient,) = torch.autograd.grad(value(qkv.requires_grad_()), qkv)
+    for part in range(3):  # queries, keys, values
+        direction = torch.zeros_like(qkv)
+        direction[:, 64 * part : 64 * part + 64] = gradient[:, 64 * part : 64 * part + 64]
+        step = 0.01 * direction / direction.norm()
+        with torch.no_grad():
+            slope = (value(qkv + step) - value(qkv - step)) / 0.02
+        assert slope.item() == pytest.approx(direction.norm().item(), rel=0.01)
