@@ -52,26 +52,28 @@ class Row:
         return None if self.num_parameters is None else 4 * self.num_parameters
 
 
-def read_rows(directory: Path) -> list[Row]:
-    """Trials of a study, best first: finished, stopped early, not ended, failed; each by accuracy, then by number.
-
-    Raises UserError if there is no study in the directory, or it is broken.
-    """
+def read_trials(directory: Path) -> list[FrozenTrial]:
+    """Trials of a study, by number. Raises UserError if there is no study in the directory, or it is broken."""
     path = directory / STUDY_DB
     if not path.is_file():
         raise cli.UserError(f"{directory}: holds no study (no {STUDY_DB}); make one with: python -m search.run")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         storage = optuna.storages.RDBStorage(f"sqlite:///{path}", skip_table_creation=True)
-        rows = to_rows(optuna.load_study(study_name=None, storage=storage).get_trials(deepcopy=False))
+        trials = optuna.load_study(study_name=None, storage=storage).get_trials(deepcopy=False)
         storage.engine.dispose()
     except (SQLAlchemyError, OptunaError, ValueError, RuntimeError) as error:
         raise cli.UserError(f"{path}: cannot be read as a study ({error})") from error
-    return rows
+    return trials
+
+
+def read_rows(directory: Path) -> list[Row]:
+    """Trials of a study as ``to_rows`` orders them. Raises UserError as ``read_trials`` does."""
+    return to_rows(read_trials(directory))
 
 
 def to_rows(trials: list[FrozenTrial]) -> list[Row]:
-    """The trials, best first."""
+    """The trials, best first: finished, stopped early, not ended, failed; each by accuracy, then by number."""
     ordered = sorted(trials, key=lambda trial: (_ORDER.index(trial.state), -(_accuracy(trial) or 0), trial.number))
     return [
         Row(
@@ -103,7 +105,7 @@ def write_parquet(rows: list[Row], path: Path) -> None:
         "number": pa.array([row.number for row in rows], pa.int64()),
         "state": pa.array([row.state for row in rows], pa.string()),
         "reason": pa.array([row.reason for row in rows], pa.string()),
-        **{name: pa.array([row.params.get(name) for row in rows]) for name in _param_names(rows)},
+        **{name: pa.array([row.params.get(name) for row in rows]) for name in param_names(rows)},
         "val_accuracy": pa.array([row.val_accuracy for row in rows], pa.float64()),
         "val_log_loss": pa.array([row.val_log_loss for row in rows], pa.float64()),
         "num_parameters": pa.array([row.num_parameters for row in rows], pa.int64()),
@@ -115,7 +117,7 @@ def write_parquet(rows: list[Row], path: Path) -> None:
         pq.write_table(pa.table(columns), temporary)
 
 
-def _param_names(rows: list[Row]) -> list[str]:
+def param_names(rows: list[Row]) -> list[str]:
     """Searched parameters, in the order in which trials have them."""
     return list(dict.fromkeys(name for row in rows for name in row.params))
 
@@ -125,7 +127,7 @@ def render(rows: list[Row], title: str, console: Console) -> Group:
 
     Searched parameters have a column each, or where that is too wide share one, on several lines.
     """
-    table = _table(rows, title, _param_names(rows))
+    table = _table(rows, title, param_names(rows))
     if Measurement.get(console, console.options.update(width=PIPE_WIDTH), table).maximum > console.width:
         table = _table(rows, title, None)
     failures = [Text(f"trial {row.number} failed: {row.reason}") for row in rows if row.reason]
@@ -140,20 +142,21 @@ def _table(rows: list[Row], title: str, param_names: list[str] | None) -> Table:
         is_text = name in ("state", "parameters")
         table.add_column(name.replace("_", "\n"), justify="left" if is_text else "right", no_wrap=name != "parameters")
     for row in rows:
-        params = [describe(row.params)] if param_names is None else [_cell(row.params.get(name)) for name in names]
+        params = [describe(row.params)] if param_names is None else [cell(row.params.get(name)) for name in names]
         table.add_row(
             *(str(row.number), f"[{STATE_STYLES.get(row.state, 'dim')}]{row.state}[/]", *params),
-            *(_cell(row.val_accuracy, ".4f"), _cell(row.val_log_loss, ".4f")),
+            *(cell(row.val_accuracy, ".4f"), cell(row.val_log_loss, ".4f")),
             *(
-                _cell(row.num_parameters and row.num_parameters / 1e6, ".2f"),
-                _cell(row.bytes and row.bytes / 1e6, ".1f"),
+                cell(row.num_parameters and row.num_parameters / 1e6, ".2f"),
+                cell(row.bytes and row.bytes / 1e6, ".1f"),
             ),
-            *(str(row.epochs), _cell(row.seconds, ".0f")),
+            *(str(row.epochs), cell(row.seconds, ".0f")),
         )
     return table
 
 
-def _cell(value: Any, form: str = "") -> str:
+def cell(value: Any, form: str = "") -> str:
+    """A value as tables show it; nothing for None."""
     if value is None:
         return ""
     return format(value, form or (".3g" if isinstance(value, float) else ""))

@@ -1,0 +1,133 @@
+"""Pieces of a report's HTML: everything that is not ours to trust is escaped here.
+
+The page asks for nothing over the network, and its Content-Security-Policy keeps the browser from doing so.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Final
+
+from plotly.graph_objects import Figure
+from plotly.offline import get_plotlyjs
+
+_POLICY: Final = (  # Plotly's parallel coordinates compile their drawing code, so eval must be allowed
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
+)
+_STYLE: Final = """
+:root { color-scheme: light dark; --paper: #fdfdfc; --ink: #24292f; --dim: #5f6872; --line: #d9dde1; --band: #f3f4f5 }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #16191d; --ink: #d8dde3; --dim: #98a1ab; --line: #363c44; --band: #1f2329 }
+}
+* { box-sizing: border-box } html { scrollbar-gutter: stable }
+body { margin: 0 auto; max-width: 76rem; padding: 1.5rem clamp(1rem, 3vw, 2.5rem) 4rem; background: var(--paper);
+  color: var(--ink); font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: .5rem 0; overflow-wrap: anywhere }
+h2 { font-size: 1.2rem; margin: 2.8rem 0 .4rem; padding-top: .8rem; border-top: 1px solid var(--line) }
+p { max-width: 46rem; margin: .4rem 0 } .dim, p.caption { color: var(--dim) } p.caption { font-size: .9rem }
+.numbers { display: flex; flex-wrap: wrap; gap: .8rem 2.4rem; margin: 1.2rem 0; padding: 0 }
+.numbers div { display: flex; flex-direction: column-reverse } .numbers dd { margin: 0; font-size: 1.45rem }
+.numbers dt { color: var(--dim); font-size: .85rem } .numbers, td, th { font-variant-numeric: tabular-nums }
+.figure { overflow: hidden } .scroll { overflow-x: auto } .wide { min-width: 48rem }
+table { border-collapse: collapse; font-size: .875rem; margin: .8rem 0 } table.trials { width: 100% }
+th, td { padding: .25rem .65rem; text-align: left; vertical-align: top; white-space: nowrap }
+th { color: var(--dim); font-weight: 600; border-bottom: 1px solid var(--line); vertical-align: bottom }
+tbody tr:hover { background: var(--band) } .number { text-align: right }
+th { white-space: normal } td.text { white-space: normal }
+tr.reason td { white-space: normal; overflow-wrap: anywhere; padding-top: 0; background: var(--paper) }
+tr.PRUNED td { color: var(--dim) } .state { font-size: .78rem; letter-spacing: .03em }
+tr.COMPLETE .state { color: #2e8b57 } tr.PRUNED .state { color: #b07d12 } tr.FAIL .state { color: #d04a4a }
+table.asked th { border: 0; font-weight: 400; vertical-align: top } table.asked td { white-space: normal }
+table.asked td { overflow-wrap: anywhere } pre { margin: 0; white-space: pre-wrap; font-size: .8rem }
+@media (prefers-color-scheme: dark) {
+  .shaded .scatterlayer, .shaded .cbfills { filter: invert(1) hue-rotate(180deg) }
+}
+.js-plotly-plot .main-svg text:not(.hoverlayer text) { fill: var(--ink) !important; text-shadow: none !important }
+.js-plotly-plot .gridlayer path, .js-plotly-plot .zerolinelayer path { stroke: var(--line) !important }
+"""
+_DRAW: Final = """
+for (const box of document.querySelectorAll(".figure")) {
+  const figure = JSON.parse(box.nextElementSibling.textContent);
+  Plotly.newPlot(box, figure.data, figure.layout, {responsive: true, displayModeBar: false});
+}
+"""
+
+
+def page(title: str, parts: Iterable[str]) -> str:
+    """The whole document; Plotly's code is in it once, if there is a figure."""
+    body = "\n".join(parts)
+    script = f"<script>{get_plotlyjs()}</script>\n<script>{_DRAW}</script>\n" if 'class="figure' in body else ""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<link rel="icon" href="data:,">\n<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n'
+        f"<body>\n{body}\n{script}</body>\n</html>\n"
+    )
+
+
+def heading(text: str, level: int = 2) -> str:
+    return f"<h{level}>{escape(text)}</h{level}>"
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """A paragraph; ``kind`` may be dim or caption."""
+    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+
+
+def numbers(values: dict[str, str]) -> str:
+    """What matters most, in large type: a value by its name."""
+    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in values.items())
+    return f'<dl class="numbers">{items}</dl>'
+
+
+def figure(drawing: Figure, kind: str = "") -> str:
+    """A Plotly figure. A ``wide`` one scrolls sideways on a narrow screen instead of being squeezed; a ``shaded`` one
+    says by dark and light what on dark paper is said the other way round.
+    """
+    content = drawing.to_json(validate=False).replace("<", r"\u003c")
+    outer = "scroll" if "wide" in kind else ""
+    box = f'<div class="figure {kind}" style="height: {int(drawing.layout.height)}px"></div>'
+    return f'<div class="{outer}">{box}<script type="application/json">{content}</script></div>'
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table."""
+
+    cells: Sequence[str]
+    state: str = ""
+    """COMPLETE, PRUNED, FAIL, or another"""
+    remark: str = ""
+    """Stands below the cells, across the table"""
+
+
+def table(names: Sequence[str], lines: Iterable[Line], texts: frozenset[str] = frozenset()) -> str:
+    """A table whose columns hold numbers, but for "state" and those named in ``texts``."""
+    kinds = ["state" if name == "state" else "text" if name in texts else "number" for name in names]
+    head = "".join(f'<th class="{kind}">{_breakable(name)}</th>' for name, kind in zip(names, kinds, strict=True))
+    body = []
+    for line in lines:
+        cells = "".join(f'<td class="{kind}">{escape(cell)}</td>' for cell, kind in zip(line.cells, kinds, strict=True))
+        body.append(f'<tr class="{escape(line.state)}">{cells}</tr>')
+        if line.remark:
+            remark = f'<td></td><td colspan="{len(names) - 1}">{escape(line.remark)}</td>'
+            body.append(f'<tr class="reason">{remark}</tr>')
+    rows = "\n".join(body)
+    return (
+        f'<div class="scroll"><table class="trials"><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{rows}\n</tbody></table></div>"
+    )
+
+
+def _breakable(name: str) -> str:
+    return escape(name).replace("_", "_<wbr>")
+
+
+def pairs(values: dict[str, Any]) -> str:
+    """Names and values, a line each; a value of several lines keeps them."""
+    lines = []
+    for name, value in values.items():
+        text = escape(str(value))
+        lines.append(f"<tr><th>{escape(name)}</th><td>{f'<pre>{text}</pre>' if chr(10) in text else text}</td></tr>")
+    return f'<table class="asked"><tbody>\n{chr(10).join(lines)}\n</tbody></table>'

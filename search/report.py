@@ -1,0 +1,289 @@
+"""A study as one HTML file that needs no network: open it anywhere, also while the search runs.
+
+    python -m search.report results/STUDY
+
+Writes STUDY/report.html, or the file of --out: learning curves, history, what mattered, accuracy against cost, the
+ensemble where one was selected, and all trials with the reasons of failures, best first.
+"""
+
+import argparse
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from optuna.trial import FrozenTrial
+from plotly.graph_objects import Figure
+
+from search import figures, page
+from search.figures import Curve, NotComputable
+from search.page import Line
+from search.settings import Settings
+from search.table import Row, cell, param_names, read_trials, to_rows
+from trainer import cli
+from trainer.cli import UserError
+from trainer.files import write_bytes
+from trainer.rundir import RunDir
+
+REPORT: Final = "report.html"
+SELECTION, FRONTIER = "ensemble/selection.json", "ensemble/frontier.parquet"
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What ensemble.select left in a study."""
+
+    selection: dict[str, Any]
+    bought: list[dict[str, Any]]
+    """Rows of frontier.parquet"""
+
+    @property
+    def latencies(self) -> dict[int, float]:
+        """Milliseconds a sequence of each trial's model alone, by the trial's number."""
+        return {int(row["trials"][0]): row["latency"] for row in self.bought if row["kind"] == "single"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """A study at one moment."""
+
+    name: str
+    settings: Settings
+    trials: list[FrozenTrial]
+    rows: list[Row]
+    """Best first"""
+    curves: list[Curve]
+    ensemble: Ensemble | None
+
+    @classmethod
+    def read(cls, directory: Path) -> "Report":
+        """Of the study in a directory. Raises UserError if there is none, or a file of it is broken."""
+        trials = read_trials(directory)
+        rows = to_rows(trials)
+        by_number = {trial.number: trial for trial in trials}
+        curves = [_read_curve(directory, row, by_number[row.number]) for row in rows]
+        name = directory.resolve().name
+        return cls(name, Settings.read(directory), trials, rows, curves, _read_ensemble(directory))
+
+    @property
+    def best(self) -> Row | None:
+        """The complete trial of the highest accuracy."""
+        complete = [row for row in self.rows if row.state == "COMPLETE" and row.val_accuracy is not None]
+        return max(complete, key=lambda row: row.val_accuracy or 0, default=None)
+
+
+def _read_curve(directory: Path, row: Row, trial: FrozenTrial) -> Curve:
+    """From the trial's own record, or where that is not to be had, from the study's."""
+    try:
+        metrics = RunDir(directory / "trials" / f"{row.number:04d}").read_metrics()
+    except UserError:
+        metrics = []
+    points = {item.epoch: item.val_accuracy for item in metrics} or trial.intermediate_values
+    return Curve(row.number, row.state, sorted(points), [points[epoch] for epoch in sorted(points)])
+
+
+def _read_ensemble(directory: Path) -> Ensemble | None:
+    """None if nothing was selected yet. Raises UserError if what was is broken."""
+    if not (directory / SELECTION).exists():
+        return None
+    try:
+        selection = json.loads((directory / SELECTION).read_text())
+        bought = pq.read_table(directory / FRONTIER).to_pylist()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{directory / 'ensemble'}: cannot be read ({error}); run ensemble.select again") from error
+    return Ensemble(selection, bought)
+
+
+def render(report: Report) -> str:
+    """The whole page."""
+    title = f"Study {report.name}"
+    return page.page(title, [page.heading(title, level=1), *_overview(report), *_sections(report)])
+
+
+def _overview(report: Report) -> Iterator[str]:
+    counts = Counter(row.state for row in report.rows)
+    ended = sum(counts[state] for state in ("COMPLETE", "PRUNED", "FAIL"))
+    best = report.best
+    yield page.numbers(
+        {
+            "best accuracy": "–" if best is None else f"{best.val_accuracy:.4f}",
+            "by trial": "–" if best is None else str(best.number),
+            "trials ended": f"{ended} of {report.settings.trials}",
+            "complete": str(counts["COMPLETE"]),
+            "pruned": str(counts["PRUNED"]),
+            "failed": str(counts["FAIL"]),
+            "training time": str(timedelta(seconds=round(sum(row.seconds or 0 for row in report.rows)))),
+        }
+    )
+    now = datetime.now(UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
+    if ended < report.settings.trials:
+        yield page.paragraph(
+            f"The search is not finished; running or interrupted: {counts['RUNNING']}. It stood so on {now} UTC."
+        )
+    else:
+        yield page.paragraph(f"Finished. Written on {now} UTC.", "dim")
+    if not report.rows:
+        yield page.paragraph("No trial has started yet.")
+    yield page.paragraph("Accuracies are on participants that no trial was trained on.", "dim")
+
+
+def _sections(report: Report) -> Iterator[str]:
+    study = figures.to_study(report.trials, report.rows)
+    best = report.best
+    if report.rows:
+        yield from _curves(report.curves, best)
+    if best is not None:
+        yield page.heading("Optimisation history")
+        yield page.figure(figures.history(study))
+        if any(trial.params for trial in report.trials):
+            yield page.heading("Parameters of complete trials")
+            yield page.figure(figures.parallel_coordinates(study), "wide shaded")
+            yield page.paragraph("A line a trial; the stronger its colour, the more accurate.", "caption")
+    if report.rows:
+        note = "How much each parameter decides whether a trial is among the best tenth (PED-ANOVA)."
+        yield from _figure("Which parameters mattered", lambda: figures.importances(study), note)
+        yield from _costs(report)
+    if report.ensemble is not None:
+        yield from _ensemble(report.ensemble)
+    if report.rows:
+        yield from _trials(report.rows)
+    yield page.heading("What was asked")
+    yield page.pairs(_asked(report.settings))
+
+
+def _curves(curves: list[Curve], best: Row | None) -> Iterator[str]:
+    drawn = [curve for curve in curves if curve.epochs]
+    yield page.heading("Learning curves")
+    if drawn:
+        yield page.figure(figures.learning_curves(drawn, None if best is None else best.number))
+        yield page.paragraph("Accuracy after each epoch; trials that were stopped early are dimmed.", "caption")
+    else:
+        yield page.paragraph("No trial has ended an epoch yet.")
+    without = sorted(curve.number for curve in curves if curve.state == "FAIL" and not curve.epochs)
+    if without:
+        yield page.paragraph(f"Failed before the end of their first epoch: {', '.join(map(str, without))}.", "caption")
+
+
+def _figure(title: str, draw: Callable[[], Figure], note: str) -> Iterator[str]:
+    """A figure under its heading, or a sentence on why it cannot be drawn."""
+    yield page.heading(title)
+    try:
+        yield page.figure(draw())
+        yield page.paragraph(note, "caption")
+    except NotComputable as reason:
+        yield page.paragraph(str(reason))
+
+
+def _costs(report: Report) -> Iterator[str]:
+    def millions(row: Row) -> float | None:
+        return None if row.num_parameters is None else row.num_parameters / 1e6
+
+    yield from _figure(
+        "Accuracy against parameters",
+        lambda: figures.accuracy_against(report.rows, millions, "parameters (millions)"),
+        "The line is the Pareto front: no complete trial is both smaller and as accurate as one on it.",
+    )
+    latencies = {} if report.ensemble is None else report.ensemble.latencies
+    if latencies:
+        note = "As ensemble.select measured each model's own file, on one thread. The line is the Pareto front."
+        yield from _figure(
+            "Accuracy against latency",
+            lambda: figures.accuracy_against(
+                report.rows, lambda row: latencies.get(row.number), "milliseconds a sequence"
+            ),
+            note,
+        )
+
+
+def _ensemble(ensemble: Ensemble) -> Iterator[str]:
+    selection = ensemble.selection
+    yield page.heading("Ensemble")
+    seen = selection["accuracy"]["seen_by_selection"]["ensemble"]
+    unseen = (selection["accuracy"]["unseen_participants"] or {}).get("ensemble")
+    cost = selection["cost"]
+    yield page.numbers(
+        {
+            "accuracy on unseen participants": "–" if unseen is None else f"{unseen:.4f}",
+            "on the labels selected on": f"{seen:.4f}",
+            "members": str(len(selection["members"])),
+            "million weights": f"{cost['parameters'] / 1e6:.2f}",
+            "MB": f"{cost['size'] / 1e6:.2f}",
+            "ms a sequence": f"{cost['latency']:.2f}",
+        }
+    )
+    yield page.paragraph(f"Selected on {selection['created']} for the budget {selection['budget'] or 'none'}.", "dim")
+    names = ("trial", "weights", "count", "heads", "layers", "million weights", "MB", "ms", "accuracy", "log loss")
+    lines = [
+        Line(
+            (
+                *(member["trial"], member["precision"], str(member["count"])),
+                *(str(member["num_heads"]), str(member["num_layers"])),
+                *(cell(member["parameters"] / 1e6, ".2f"), cell(member["size"] / 1e6, ".2f")),
+                *(cell(member["latency"], ".2f"), cell(member["val_accuracy"], ".4f")),
+                cell(member["val_log_loss"], ".4f"),
+            )
+        )
+        for member in selection["members"]
+    ]
+    yield page.table(names, lines, texts=frozenset({"weights"}))
+    yield page.figure(figures.frontier(ensemble.bought), "wide")
+    yield page.paragraph("What each budget buys; blue is on labels that the selection saw.", "caption")
+
+
+def _trials(rows: list[Row]) -> Iterator[str]:
+    params = param_names(rows)
+    names = ["trial", "state", *params, "accuracy", "log loss", "million weights", "MB", "epochs", "seconds"]
+    lines = [
+        Line(
+            cells=(
+                *(str(row.number), row.state, *(cell(row.params.get(name)) for name in params)),
+                *(cell(row.val_accuracy, ".4f"), cell(row.val_log_loss, ".4f")),
+                cell(row.num_parameters and row.num_parameters / 1e6, ".2f"),
+                cell(row.bytes and row.bytes / 1e6, ".1f"),
+                *(str(row.epochs), cell(row.seconds, ".0f")),
+            ),
+            state=row.state,
+            remark=row.reason or "",
+        )
+        for row in rows
+    ]
+    yield page.heading("Trials")
+    yield page.table(names, lines)
+
+
+def _asked(settings: Settings) -> dict[str, Any]:
+    values = dataclasses.asdict(settings)
+    signs: list[str] = values.pop("label_names")
+    values["signs"] = f"{len(signs)}: {', '.join(signs)}"
+    lines = [f"{name}: {json.dumps(value)}" for name, value in values["space"].items()]
+    values["space"] = "\n".join([*lines, ""])
+    values["versions"] = ", ".join(f"{name} {number}" for name, number in values["versions"].items())
+    return {
+        name.replace("_", " "): json.dumps(value, indent=1) if isinstance(value, dict | list) else value
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m search.report", description="Write a study as one HTML file that needs no network."
+    )
+    parser.add_argument("study", type=Path, help="directory of the study, such as results/STUDY")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"where to write (default: STUDY/{REPORT})")
+    options = parser.parse_args()
+    out: Path = options.out or options.study / REPORT
+    report = Report.read(options.study)
+    content = render(report).encode()
+    write_bytes(out, content)
+    cli.console.print(f"wrote {out} ({len(content) / 1e6:.1f} MB, {len(report.rows)} trials)", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)
