@@ -6,12 +6,13 @@ sequence on average, as the contest counts it) and members (3models).
 """
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from typing import Final, Self
 
 import numpy as np
+
+from trainer.cli import parse_amount
 
 EXAMPLE: Final = "5.1M,40MB,100ms"
 CONTEST: Final = "40MB,100ms"
@@ -25,7 +26,6 @@ _UNITS: Final = {
     "model": ("members", 1.0),
     "models": ("members", 1.0),
 }
-_LIMIT: Final = re.compile(r"(\d+\.?\d*|\.\d+)\s*([a-z]+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +63,14 @@ class Budget:
         """Read a budget such as "5.1M,40MB,100ms". Raises ValueError with an example."""
         limits: dict[str, float] = {}
         for part in text.split(","):
-            match = _LIMIT.fullmatch(part.strip().lower())
-            if match is None or match[2] not in _UNITS:
-                units = ", ".join(_UNITS)
-                raise ValueError(f"{part.strip()!r} is no limit (units: {units}); write for example {EXAMPLE}")
-            name, unit = _UNITS[match[2]]
+            try:
+                amount, unit = parse_amount(part, {unit: factor for unit, (_, factor) in _UNITS.items()})
+            except ValueError as error:
+                raise ValueError(f"{error}; write for example {EXAMPLE}") from error
+            name, _ = _UNITS[unit]
             if name in limits:
                 raise ValueError(f"{text!r} limits {name} twice; write for example {EXAMPLE}")
-            limits[name] = round(float(match[1]) * unit, 6)  # 32.767M is 32767000, not 4e-9 more
+            limits[name] = amount
             if limits[name] == 0:
                 raise ValueError(f"{part.strip()!r} leaves room for nothing; write for example {EXAMPLE}")
         return cls(**limits)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
+from trainer.cli import parse_amount
 
 DEFAULT_EPOCHS: Final = 30
 DEFAULT_RESULTS: Final = Path("results")
@@ -26,6 +27,7 @@ def parse() -> argparse.Namespace:
     add("--sampler", choices=SAMPLERS, help=f"how Optuna proposes configurations (default: {DEFAULT_SAMPLER})")
     add("--pruner", choices=PRUNERS, help=f"how Optuna stops trials early (default: {DEFAULT_PRUNER})")
     add("--no-seed-points", action="store_true", help="do not try the two configurations of the seed first")
+    add("--max-params", type=_parameters, help="train no model of more parameters, such as 2M or 800K")
     add("--resume", action="store_true", help="go on with the study of this --name, as it was asked for")
     add("--address", help="of a Ray cluster, such as auto; default: start Ray on this machine")
     add("--workers", type=_positive, help="trials at a time; default: as many as fit")
@@ -39,6 +41,16 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
     return value
+
+
+def _parameters(text: str) -> int:
+    try:
+        amount, _ = parse_amount(text, {"k": 1e3, "m": 1e6})
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; write for example 2M") from error
+    if amount < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} leaves room for nothing; write for example 2M")
+    return int(amount)
 
 
 def _share(text: str) -> float:

@@ -142,6 +142,13 @@ def _make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings,
     space = Space.read(options.space, base) if options.space else Space.parse(DEFAULT_SPACE, base)
     if options.epochs and "epochs" in space.source:
         raise cli.UserError(f"--epochs: {options.space} says something on epochs too; leave one of them out")
+    if options.max_params is not None:
+        try:
+            space = space.limited(options.max_params)
+        except ValueError as error:
+            raise cli.UserError(f"--max-params: {error}; raise the limit, or make the space smaller") from error
+    if not options.no_seed_points and (left_out := space.seed_points_left_out()):
+        cli.console.print(f"seed points left out: {left_out}", soft_wrap=True, markup=False)
     settings = Settings.make(
         space=space,
         dataset=dataset,
@@ -159,9 +166,11 @@ def _make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings,
 def _resume_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, PackedDataset]:
     """Read what a study was asked for; only the number of trials and the dataset's place may change."""
     settings = Settings.read(directory)
-    for name in ("epochs", "seed", "space", "sampler", "pruner"):
+    for name in ("epochs", "seed", "space", "sampler", "pruner", "max_params"):
         if getattr(options, name) is not None:
-            raise cli.UserError(f"--{name}: was settled when {directory} was made; leave it out with --resume")
+            raise cli.UserError(
+                f"--{name.replace('_', '-')}: was settled when {directory} was made; leave it out with --resume"
+            )
     dataset = PackedDataset.open(options.data or settings.data)
     if dataset.fingerprint != settings.data_fingerprint:
         raise cli.UserError(f"{dataset.path}: is not the dataset of {directory}; give the right one with --data")

@@ -1,18 +1,25 @@
 """Optuna's samplers and pruners by the names that the command line has for them, made reproducible."""
 
 import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from search.ranges import Range
+from search.space import Space
+
 DEFAULT_SAMPLER: Final = "tpe"
 DEFAULT_PRUNER: Final = "median"
+ATTEMPTS: Final = 16  # of a sampler to propose a model within the limit
+RANDOM_ATTEMPTS: Final = 1000
 
 SAMPLERS: Final[dict[str, Callable[[int], BaseSampler]]] = {
     "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, constant_liar=True),
@@ -30,6 +37,90 @@ PRUNERS: Final[dict[str, Callable[[int], BasePruner]]] = {
     "median": lambda epochs: MedianPruner(n_startup_trials=4, n_warmup_steps=math.ceil(epochs / 4)),
     "none": lambda _: NopPruner(),
 }
+
+
+def for_space(name: str, space: Space) -> Callable[[int], BaseSampler]:
+    """The sampler of this name for a space: what makes one of a seed."""
+    make = _grouped_tpe if name == "tpe" and space.is_conditional else SAMPLERS[name]
+    return lambda seed: WholeSampler(make(seed), space, seed)
+
+
+def _grouped_tpe(seed: int) -> BaseSampler:
+    """Models each group of fields that trials have together; only with conditions, for it looks at every trial."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return TPESampler(seed=seed, multivariate=True, constant_liar=True, group=True)
+
+
+class WholeSampler(BaseSampler):
+    """Draws all of a trial's parameters before any is stored, and again while they make a model over the limit.
+
+    So a trial that was cut off between two parameters gets the others as if it had not been, and what is too large is
+    never a trial. A sampler that keeps to models over the limit has the shape drawn at random instead.
+    """
+
+    def __init__(self, sampler: BaseSampler, space: Space, seed: int) -> None:
+        self._sampler = sampler
+        self._space = space
+        self._random = RandomSampler(seed=seed)
+        self._modelled: dict[str, BaseDistribution] = {}
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        self._modelled = self._sampler.infer_relative_search_space(study, trial)
+        return self._space.distributions
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, _: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        fixed = trial.system_attrs.get("fixed_params", {})
+        drawn = self._draw(study, trial, fixed)
+        if all(drawn.get(name) == value for name, value in trial.params.items()):
+            return drawn
+        return self._draw(study, trial, {**fixed, **trial.params})  # other trials have ended since those were drawn
+
+    def _draw(self, study: optuna.Study, trial: FrozenTrial, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters of a trial, of which some are given."""
+        drawn: dict[str, Any] = {}
+        for _ in range(ATTEMPTS):
+            drawn = {**self._sampler.sample_relative(study, trial, self._modelled), **given}
+            drawn = self._complete(drawn, lambda item: self._one(self._sampler, study, trial, item))
+            if self._space.fits(drawn):
+                return drawn
+        shape = self._space.smallest()
+        others = {name: value for name, value in drawn.items() if name not in shape or name in given}
+        for _ in range(RANDOM_ATTEMPTS):
+            drawn = self._complete(others, lambda item: self._one(self._random, study, trial, item))
+            if self._space.fits(drawn):
+                return drawn
+        return self._complete({**others, **shape, **given}, lambda item: self._one(self._random, study, trial, item))
+
+    def _complete(self, known: Mapping[str, Any], choose: Callable[[Range], Any]) -> dict[str, Any]:
+        """Parameters of a whole trial, those known among them."""
+        params: dict[str, Any] = {}
+
+        def take(item: Range) -> Any:
+            params[item.param] = known[item.param] if item.param in known else choose(item)
+            return params[item.param]
+
+        self._space.draw(take)
+        return params
+
+    @staticmethod
+    def _one(sampler: BaseSampler, study: optuna.Study, trial: FrozenTrial, item: Range) -> Any:
+        return sampler.sample_independent(study, trial, item.param, item.distribution)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        self._sampler.after_trial(study, trial, state, values)
 
 
 class SeededSampler(BaseSampler):

@@ -39,6 +39,7 @@ class Settings:
     sampler: str
     pruner: str
     seed_points: bool
+    max_params: int | None = None
     space: dict[str, Any]
     """The parsed TOML"""
     base_config: dict[str, Any]
@@ -71,6 +72,7 @@ class Settings:
             sampler=sampler,
             pruner=pruner,
             seed_points=seed_points,
+            max_params=space.max_params,
             space=space.source,
             base_config=space.base.to_json(),
             data=str(dataset.path),
@@ -96,7 +98,8 @@ class Settings:
         write_json(directory / STUDY_JSON, {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)})
 
     def to_space(self) -> Space:
-        return Space.from_source(self.space, TrainConfig.from_json(self.base_config), where=STUDY_JSON)
+        space = Space.from_source(self.space, TrainConfig.from_json(self.base_config), where=STUDY_JSON)
+        return dataclasses.replace(space, max_params=self.max_params)
 
 
 def write_validation(dataset: PackedDataset, config: TrainConfig, directory: Path) -> None:

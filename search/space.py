@@ -2,22 +2,27 @@
 
     # any field of TrainConfig or of its model, by name: a range, a list of choices, or one value for all trials
     num_heads = {type = "int", low = 1, high = 8}
-    learning_rate = {type = "float", low = 3e-5, high = 1e-3, log = true}
-    precision = {type = "categorical", choices = ["float32", "bfloat16"]}
+    optimizer = {type = "categorical", choices = ["lion", "adamw"]}
     batch_size = 64
+    # searched only where another field has some value, or one of some; elsewhere it keeps its default
+    weight_decay = {type = "float", low = 1e-3, high = 1.0, log = true, when = {optimizer = "adamw"}}
+    # the first that holds; a last one without `when`, a range or a value, is for everything else
+    learning_rate = [
+        {type = "float", low = 1e-4, high = 1e-2, log = true, when = {optimizer = "adamw"}},
+        {type = "float", low = 3e-5, high = 1e-3, log = true},
+    ]
 
-Nothing else in this package makes a TrainConfig.
+In the study, the ranges of a field that has several are parameters of their own, such as
+`learning_rate@optimizer=adamw`. Nothing else in this package makes a TrainConfig.
 """
 
-import dataclasses
 import functools
-import math
-import re
+import itertools
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import optuna
 import torch
@@ -28,6 +33,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from search.ranges import Fault, Range, allows, check_name, field_value, line_of, order, read_ranges, with_fixed
 from trainer.cli import UserError
 from trainer.config import ModelConfig, TrainConfig
 from trainer.model import SignClassifier
@@ -43,21 +49,12 @@ SEED_POINTS: Final = tuple(  # the two models of the seed's write-up, tried firs
     {"num_heads": heads, "num_layers": layers, "dropout": 0.1, "learning_rate": 1e-4, "mixup_alpha": 0.5}
     for heads, layers in ((2, 6), (6, 5))
 )
-
-_KEYS: Final = {
-    "int": {"type", "low", "high", "log", "step"},
-    "float": {"type", "low", "high", "log", "step"},
-    "categorical": {"type", "choices"},
-}
-_NOT_SEARCHED: Final = {"num_signs": "the dataset decides it", "model": "name its fields instead, such as num_heads"}
-_FIELDS: Final = sorted(
-    {item.name for kind in (ModelConfig, TrainConfig) for item in dataclasses.fields(kind)} - _NOT_SEARCHED.keys()
-)
+_SHAPE: Final = {"num_heads", "num_layers", "max_frames", "landmarks", "norm", "learned_positions", "pooling"}
 
 
 def num_parameters(config: ModelConfig) -> int:
     """Parameters of a model of this shape, counted without allocating it."""
-    return _num_parameters(dataclasses.replace(config, dropout=0.0))
+    return _num_parameters(replace(config, dropout=0.0))
 
 
 @functools.cache
@@ -66,16 +63,23 @@ def _num_parameters(config: ModelConfig) -> int:
         return sum(parameter.numel() for parameter in SignClassifier(config).parameters())
 
 
+def by_field(params: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's parameters as the study has them -> by the names of the fields that they set."""
+    return {name.partition("@")[0]: value for name, value in params.items()}
+
+
 @dataclass(frozen=True)
 class Space:
     """What is searched, and what every trial has in common."""
 
     base: TrainConfig
     """Every field's value where the search does not choose one"""
-    distributions: dict[str, BaseDistribution]
-    """Of the searched fields, by name"""
+    ranges: dict[str, tuple[Range, ...]]
+    """Of each searched field, parents first; what is drawn from is the first whose condition holds"""
     source: dict[str, Any]
     """The parsed TOML"""
+    max_params: int | None = None
+    """Configurations of more parameters than this are not in the space"""
 
     @classmethod
     def read(cls, path: Path, base: TrainConfig) -> Self:
@@ -98,98 +102,133 @@ class Space:
     @classmethod
     def from_source(cls, source: dict[str, Any], base: TrainConfig, where: str, text: str = "") -> Self:
         """Make a space of parsed TOML; ``text``, where there is one, tells the line of a fault."""
-        if not any(isinstance(value, dict) for value in source.values()):
+        try:
+            for name in source:
+                check_name(name)
+            searched = {name: value for name, value in source.items() if isinstance(value, dict | list)}
+            fixed = {name: value for name, value in source.items() if name not in searched}
+            for name, value in searched.items():
+                if isinstance(value, list) and value and not isinstance(value[-1], dict):
+                    fixed[name] = value[-1]  # for where no condition holds
+            base = with_fixed(base, fixed)
+            ranges = order({name: read_ranges(name, value, base) for name, value in searched.items()}, base)
+        except Fault as fault:
+            message = fault.message if fault.message.startswith(fault.name) else f"{fault.name}: {fault.message}"
+            raise UserError(f"{where}, line {line_of(fault, text)}: {message}") from fault
+        if not ranges:
             example = 'num_heads = {type = "int", low = 1, high = 8}'
             raise UserError(f"{where}: nothing to search; add a line such as {example}")
-        distributions: dict[str, BaseDistribution] = {}
-        for name, value in source.items():
-            try:
-                _check_name(name)
-                if isinstance(value, dict):
-                    distributions[name] = _distribution(name, value, base)
-                else:
-                    base = base.replace(**{name: value})
-            except ValueError as error:
-                fault = str(error) if str(error).startswith(name) else f"{name}: {error}"
-                raise UserError(f"{where}, line {_line_of(name, text)}: {fault}") from error
-        return cls(base, distributions, source)
+        return cls(base, ranges, source)
+
+    def limited(self, max_params: int) -> Self:
+        """The same without configurations of more parameters. Raises ValueError if there is none left."""
+        model = self.shaped(self.smallest()).model
+        if (least := num_parameters(model)) > max_params:
+            raise ValueError(
+                f"even the smallest model of the space, {model.num_heads} heads x {model.num_layers} layers, "
+                f"has {least / 1e6:.3f}M parameters"
+            )
+        return replace(self, max_params=max_params)
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Of all parameters that a trial may have, by their names in the study."""
+        return {item.param: item.distribution for items in self.ranges.values() for item in items}
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether what is searched depends on what was drawn."""
+        return any(item.when for items in self.ranges.values() for item in items)
+
+    def draw(self, choose: Callable[[Range], Any]) -> dict[str, Any]:
+        """A value for each field that is searched under the values drawn before it, by the name of the field."""
+        values: dict[str, Any] = {}
+        for name, items in self.ranges.items():
+            item = next((item for item in items if item.holds(self.base, values)), None)
+            if item is not None:
+                values[name] = choose(item)
+        return values
+
+    def config(self, params: Mapping[str, Any]) -> TrainConfig:
+        """The configuration with these parameters, by their names in the study; its seed is that of ``base``."""
+        return self.base.replace(**self.draw(lambda item: params[item.param]))
 
     def suggest(self, trial: optuna.trial.Trial) -> TrainConfig:
         """The configuration of a trial, drawn by the study's sampler; each trial trains with a seed of its own."""
-        values = {name: _suggest(trial, name, kind) for name, kind in self.distributions.items()}
+        values = self.draw(lambda item: _suggest(trial, item.param, item.distribution))
         if "seed" not in self.source:
             values["seed"] = self.base.seed + trial.number
         return self.base.replace(**values)
 
+    def fits(self, params: Mapping[str, Any]) -> bool:
+        """Whether the model with these parameters is no larger than ``max_params``."""
+        return self.max_params is None or num_parameters(self.config(params).model) <= self.max_params
+
     def seed_points(self) -> list[dict[str, Any]]:
         """Parameters of the seed's configurations that lie in this space, without those that are not searched."""
-        inside = (point for point in SEED_POINTS if all(self._allows(*item) for item in point.items()))
-        points = [{name: value for name, value in point.items() if name in self.distributions} for point in inside]
-        return [point for index, point in enumerate(points) if point and point not in points[:index]]
+        placed = [self._place(point) for point in SEED_POINTS]
+        points = [point for point in placed if isinstance(point, dict) and point]
+        return [point for index, point in enumerate(points) if point not in points[:index]]
 
-    def _allows(self, name: str, value: Any) -> bool:
-        match self.distributions.get(name):
-            case CategoricalDistribution(choices=choices):
-                return value in choices
-            case IntDistribution(low=low, high=high, step=step) | FloatDistribution(low=low, high=high, step=step):
-                return low <= value <= high and (step is None or (value - low) % step == 0)
-        flat = {**self.base.to_json(), **self.base.to_json()["model"]}
-        return bool(flat[name] == value)
+    def seed_points_left_out(self) -> str:
+        """Which of the seed's configurations do not lie in this space, and why; empty if all do."""
+        reasons: dict[str, list[str]] = {}
+        for point in SEED_POINTS:
+            if isinstance(reason := self._place(point), str):
+                reasons.setdefault(reason, []).append(f"{point['num_heads']} heads x {point['num_layers']} layers")
+        return "; ".join(f"{' and '.join(names)}: {reason}" for reason, names in reasons.items())
 
+    def _place(self, point: Mapping[str, Any]) -> dict[str, Any] | str:
+        """Parameters of one of the seed's configurations, or why it does not lie in this space.
 
-def _check_name(name: str) -> None:
-    if name in _NOT_SEARCHED:
-        raise ValueError(f"cannot be set here; {_NOT_SEARCHED[name]}")
-    if name not in _FIELDS:
-        raise ValueError(f"not a field of TrainConfig; the fields are {', '.join(_FIELDS)}")
+        A field that the seed does not speak of, but others depend on, takes its usual value.
+        """
+        parents = {parent for items in self.ranges.values() for item in items for parent in item.when}
+        wanted = {name: field_value(self.base, name) for name in parents} | dict(point)
+        params = {}
 
+        def choose(item: Range) -> Any:
+            if item.field in wanted:
+                params[item.param] = wanted[item.field]
+            return wanted.get(item.field)
 
-def _distribution(name: str, table: Mapping[str, Any], base: TrainConfig) -> BaseDistribution:
-    """Make and check the distribution of one field. Raises ValueError saying what is wrong with it."""
-    if name in ("fold", "num_folds"):
-        raise ValueError("must be one value for all trials, or their accuracies could not be compared")
-    kind = table.get("type")
-    if kind not in _KEYS:
-        raise ValueError(f"type must be int, float or categorical, not {kind!r}")
-    unknown = sorted(table.keys() - _KEYS[kind])
-    if unknown:
-        raise ValueError(f"unknown key {unknown[0]!r}; type {kind} takes {', '.join(sorted(_KEYS[kind]))}")
-    if kind == "categorical":
-        choices = table.get("choices")
-        if not isinstance(choices, list) or not choices:
-            raise ValueError("choices must be a list of at least one value")
-        _check_values(name, choices, base)
-        return CategoricalDistribution(choices)
-    low, high = _bounds(kind, table)
-    _check_values(name, (low, high), base)
-    log, step = table.get("log", False), table.get("step")
-    if not isinstance(log, bool):
-        raise ValueError(f"log must be true or false, not {log!r}")
-    if kind == "int":
-        return IntDistribution(low, high, log=log, step=1 if step is None else step)
-    return FloatDistribution(low, high, log=log, step=step)
+        values = {**{name: field_value(self.base, name) for name in point}, **self.draw(choose)}
+        for name, value in params.items():
+            if not allows(self.distributions[name], value):
+                return f"{name} is never {value} in this space"
+        for name, value in point.items():
+            if values[name] != value:
+                return f"{name} is {values[name]} in this space, not {value}"
+        size = num_parameters(self.base.replace(**point).model)
+        if self.max_params is not None and size > self.max_params:
+            return f"its {size / 1e6:.2f}M parameters are over --max-params"
+        return params
 
+    def smallest(self) -> dict[str, Any]:
+        """The smallest model's shape: those of its parameters that decide it, and that these depend on."""
+        names = set(_SHAPE & self.ranges.keys())
+        while parents := {parent for name in names for item in self.ranges[name] for parent in item.when} - names:
+            names |= parents
+        items = [item for name, items in self.ranges.items() if name in names for item in items]
+        ways = itertools.product(*(self._extremes(item) for item in items))
+        shapes = ({item.param: value for item, value in zip(items, way, strict=True)} for way in ways)
+        return min(shapes, key=lambda shape: num_parameters(self.shaped(shape).model))
 
-def _bounds(kind: str, table: Mapping[str, Any]) -> tuple[Any, Any]:
-    numbers = (int,) if kind == "int" else (int, float)
-    for key in ("low", "high", "step"):
-        value = table.get(key)
-        if value is None and key == "step":
-            continue
-        if isinstance(value, bool) or not isinstance(value, numbers) or not math.isfinite(value):
-            raise ValueError(f"{key} must be {'an integer' if kind == 'int' else 'a number'}, not {value!r}")
-    low, high, step = table["low"], table["high"], table.get("step")
-    if low > high:
-        raise ValueError(f"empty range: low {low} is above high {high}")
-    if step is not None and step <= 0:
-        raise ValueError(f"step must be positive, not {step!r}")
-    return (low, high) if kind == "int" else (float(low), float(high))
+    def _extremes(self, item: Range) -> list[Any]:
+        """Of a range, what the smallest model may have: any choice, the low end, or what a condition asks for."""
+        if isinstance(item.distribution, CategoricalDistribution):
+            return list(item.distribution.choices)
+        asked = [
+            value
+            for other in itertools.chain(*self.ranges.values())
+            for value in other.when.get(item.field, ())
+            if allows(item.distribution, value)
+        ]
+        return [cast(IntDistribution, item.distribution).low, *asked]
 
-
-def _check_values(name: str, values: Sequence[Any], base: TrainConfig) -> None:
-    """Raise ValueError if TrainConfig refuses one of them."""
-    for value in values:
-        base.replace(**{name: value})
+    def shaped(self, params: Mapping[str, Any]) -> TrainConfig:
+        """The configuration with some of the parameters, and the other searched fields as in ``base``."""
+        return self.base.replace(**self.draw(lambda item: params.get(item.param, field_value(self.base, item.field))))
 
 
 def _suggest(trial: optuna.trial.Trial, name: str, distribution: BaseDistribution) -> Any:
@@ -201,9 +240,3 @@ def _suggest(trial: optuna.trial.Trial, name: str, distribution: BaseDistributio
         case CategoricalDistribution(choices=choices):
             return trial.suggest_categorical(name, choices)
     raise TypeError(f"no such distribution: {distribution}")
-
-
-def _line_of(name: str, text: str) -> int:
-    """Line, from 1, on which a top-level key or its table begins."""
-    pattern = re.compile(rf"""\s*\[?\s*["']?{re.escape(name)}["']?\s*[\].=]""")
-    return next((number for number, line in enumerate(text.splitlines(), start=1) if pattern.match(line)), 1)

@@ -19,9 +19,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS, SeededSampler
+from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SeededSampler, for_space
 from search.settings import STUDY_DB
-from search.space import Space, num_parameters
+from search.space import Space, by_field, num_parameters
 from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result, RunDir
 
@@ -71,7 +71,7 @@ class SearchStudy:
         self._study = optuna.create_study(
             storage=self._storage,
             study_name=directory.name,
-            sampler=SeededSampler(SAMPLERS[sampler], seed),
+            sampler=SeededSampler(for_space(sampler, space), seed),
             pruner=PRUNERS[pruner](space.base.epochs),
             direction="maximize",
             load_if_exists=True,
@@ -114,7 +114,7 @@ class SearchStudy:
         config = self.space.suggest(trial)  # an interrupted one keeps what it has and draws what it lacks
         last_epoch = self._storage.get_trial(self._trial_id(trial.number)).last_step or 0
         self._running[trial.number] = _Running(trial, config, last_epoch)
-        return Assignment(trial.number, config, trial.params, last_epoch)
+        return Assignment(trial.number, config, by_field(trial.params), last_epoch)
 
     def report(self, number: int, metrics: EpochMetrics) -> bool:
         """Record an epoch, unless it is known already; True if the trial should stop early, never at its last."""

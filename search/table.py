@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from search.progress import STATE_STYLES, describe
 from search.settings import STUDY_DB
+from search.space import by_field
 from trainer import cli
 from trainer.files import atomic_path
 
@@ -80,7 +81,7 @@ def to_rows(trials: list[FrozenTrial]) -> list[Row]:
             number=trial.number,
             state=trial.state.name,
             reason=trial.user_attrs.get("reason"),
-            params=trial.params,
+            params=by_field(trial.params),
             val_accuracy=_accuracy(trial),
             val_log_loss=trial.user_attrs.get("val_log_loss"),
             num_parameters=trial.user_attrs.get("num_parameters"),

@@ -2,11 +2,12 @@
 
 import contextlib
 import fcntl
+import re
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from time import monotonic
-from typing import NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -25,6 +26,9 @@ LOCK = ".lock"
 PLAIN_SECONDS = 10.0  # between progress lines when the output is not a terminal
 
 console = Console(highlight=False)
+
+
+_AMOUNT: Final = re.compile(r"(\d+\.?\d*|\.\d+)\s*([a-z]+)")
 
 
 class UserError(Exception):
@@ -48,6 +52,17 @@ def run(main: Callable[[], None]) -> NoReturn:
         Console(stderr=True).print("interrupted")
         sys.exit(130)
     sys.exit(0)
+
+
+def parse_amount(text: str, units: Mapping[str, float]) -> tuple[float, str]:
+    """Read a number with a unit, such as "5.1M": the number times what ``units`` says of the unit, and the unit.
+
+    Raises ValueError if it is none; small and capital letters are alike.
+    """
+    match = _AMOUNT.fullmatch(text.strip().lower())
+    if match is None or match[2] not in units:
+        raise ValueError(f"{text.strip()!r} is no limit (units: {', '.join(units)})")
+    return round(float(match[1]) * units[match[2]], 6), match[2]  # 32.767M is 32767000, not 4e-9 more
 
 
 def _escaped(message: str) -> str:

@@ -1,11 +1,24 @@
+import json
+
 import optuna
 import pytest
 
-from search.space import DEFAULT_SPACE, SEED_POINTS, Space, num_parameters
+from search.space import DEFAULT_SPACE, SEED_POINTS, Space, by_field, num_parameters
 from trainer.cli import UserError
 from trainer.config import ModelConfig, TrainConfig
 
 BASE = TrainConfig(epochs=7, seed=100)
+CONDITIONAL = """
+mixup_alpha = [{type = "float", low = 0.1, high = 1.0, when = {mixup_partners = 2}}, 0.0]
+weight_decay = {type = "float", low = 0.1, high = 0.5, when = {optimizer = "adamw", num_layers = [5, 6]}}
+learning_rate = [
+    {type = "float", low = 1e-3, high = 1e-2, log = true, when = {optimizer = "adamw"}},
+    {type = "float", low = 1e-5, high = 1e-4, log = true},
+]
+optimizer = {type = "categorical", choices = ["lion", "adamw"]}
+mixup_partners = {type = "int", low = 1, high = 3, when = {optimizer = "adamw"}}
+num_layers = {type = "int", low = 4, high = 6}
+"""
 
 
 def _suggest(space: Space, seed: int) -> list[TrainConfig]:
@@ -57,6 +70,9 @@ def test_a_space_survives_json() -> None:
     [
         ('num_head = {type = "int", low = 1, high = 8}', "num_head: not a field of TrainConfig"),
         ('fold = {type = "int", low = 0, high = 4}', "fold: must be one value for all trials"),
+        ("num_head = 2", "num_head: not a field of TrainConfig; did you mean num_heads?"),
+        ("fold = 5", "fold must be between 0 and num_folds - 1 = 4, not 5"),
+        ("landmarks = ['all', 'hands']", "landmarks: is a list without ranges"),
         ("num_signs = 250", "the dataset decides it"),
         ('num_heads = {type = "int", low = 8, high = 1}', "empty range: low 8 is above high 1"),
         ('num_heads = {type = "int", low = 0, high = 8}', "num_heads must be an integer of at least 1, not 0"),
@@ -90,6 +106,12 @@ def test_what_is_not_toml_or_searches_nothing_is_refused() -> None:
         Space.parse("batch_size = 1\nnum_heads = = 2", BASE, where="my.toml")
     with pytest.raises(UserError, match="nothing to search"):
         Space.parse("batch_size = 1", BASE, where="my.toml")
+    with pytest.raises(UserError, match=r"my\.toml, line 1: batchsize: .* did you mean batch_size"):
+        Space.parse("batchsize = 1", BASE, where="my.toml")
+
+
+def test_fixed_values_are_checked_together() -> None:
+    assert Space.parse('fold = 6\nnum_folds = 7\nepochs = {type = "int", low = 1, high = 2}', BASE).base.fold == 6
 
 
 def test_seed_points_that_lie_in_the_space() -> None:
@@ -98,7 +120,100 @@ def test_seed_points_that_lie_in_the_space() -> None:
     assert Space.parse(small, BASE).seed_points() == [SEED_POINTS[0]]
     layers_only = 'num_layers = {type = "int", low = 2, high = 8}\nnum_heads = 2\n'
     assert Space.parse(layers_only, BASE).seed_points() == [{"num_layers": 6}]
-    assert Space.parse(layers_only + "dropout = 0.2\n", BASE).seed_points() == []
+    fixed = Space.parse(layers_only + "dropout = 0.2\n", BASE)
+    assert fixed.seed_points() == []
+    assert Space.parse(DEFAULT_SPACE, BASE).seed_points_left_out() == ""
+    assert Space.parse(small, BASE).seed_points_left_out() == "6 heads x 5 layers: num_heads is never 6 in this space"
+    assert fixed.seed_points_left_out() == (
+        "2 heads x 6 layers: dropout is 0.2 in this space, not 0.1; "
+        "6 heads x 5 layers: num_heads is 2 in this space, not 6"
+    )
+
+
+def test_conditional_fields_are_drawn_where_their_conditions_hold() -> None:
+    space = Space.parse(CONDITIONAL, BASE)
+    assert list(space.ranges)[:2] == ["optimizer", "learning_rate"]  # a parent before what depends on it
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen = set()
+    for _ in range(60):
+        trial = study.ask()
+        config = space.suggest(trial)
+        is_adamw, is_deep = config.optimizer == "adamw", config.model.num_layers in (5, 6)
+        assert ("weight_decay" in trial.params) == (is_adamw and is_deep)
+        assert (config.weight_decay == BASE.weight_decay) != (is_adamw and is_deep)
+        assert 1e-3 <= config.learning_rate <= 1e-2 if is_adamw else 1e-5 <= config.learning_rate <= 1e-4
+        assert (config.mixup_alpha == 0.0) != ("mixup_alpha" in trial.params)
+        assert config.mixup_alpha == 0.0 or config.mixup_partners == 2
+        assert (config.mixup_partners == 1) or is_adamw  # its usual value where it is not searched
+        fields = by_field(trial.params)
+        assert len(fields) == len(trial.params)
+        assert fields["learning_rate"] == config.learning_rate
+        seen.add(tuple(sorted(trial.params)))
+    assert len(seen) == 1 + 2 * 2  # lion; adamw, deep or not, with two partners or another number
+    assert Space.from_source(json.loads(json.dumps(space.source)), BASE, where="study.json") == space
+
+
+def test_seed_points_of_a_conditional_space_take_the_recipes_values_of_parents() -> None:
+    text = DEFAULT_SPACE.replace("learning_rate = {", "learning_rate = [{")
+    text = text.replace("log = true}", 'log = true, when = {optimizer = "lion"}}, 0.01]')
+    optimizers = 'optimizer = {type = "categorical", choices = [%s]}\n'
+    point = Space.parse(text + optimizers % '"adamw", "lion"', BASE).seed_points()[0]
+    assert (point["optimizer"], point["learning_rate"]) == ("lion", 1e-4)
+    adamw = Space.parse(text.replace('"lion"', '"adamw"') + optimizers % '"adamw"', BASE)
+    assert "optimizer is never lion in this space" in adamw.seed_points_left_out()
+
+
+PARENTS = """\
+optimizer = {type = "categorical", choices = ["lion", "adamw"]}
+dropout = {type = "float", low = 0.0, high = 0.2}
+learned_positions = {type = "categorical", choices = [true, false], when = {num_layers = 2}}
+num_layers = {type = "int", low = 2, high = 4, when = {optimizer = "lion"}}
+batch_size = 64
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ('when = {optimiser = "lion"}', "when optimiser: not a field of TrainConfig; did you mean optimizer?"),
+        ('when = {optimizer = "adam"}', "optimizer is never 'adam'; did you mean adamw?"),
+        ("when = {num_layers = 5}", "num_layers is never 5; it can be 2 to 4, 6"),  # 6: where it is not searched
+        ("when = {num_layers = [2, 1]}", "num_layers is never 1"),
+        ("when = {num_layers = true}", "num_layers is never True"),
+        ("when = {learned_positions = 1}", "learned_positions is never 1; it can be True, False"),
+        ("when = {dropout = 0.1}", "dropout is a range without steps"),
+        ("when = {batch_size = 64}", "batch_size has one value in this space, 64, so there is nothing to depend on"),
+        ("when = {pooling = 'cls'}", "pooling has one value in this space, 'cls'"),
+        ("when = {scale = 0.1}", "scale: depends on itself"),
+        ("when = {optimizer = []}", "when must name values of other fields"),
+        ("when = {optimizer = {low = 1}}", "when must name values of other fields"),
+        ("when = 1", "when must name values of other fields"),
+    ],
+)
+def test_conditions_that_cannot_be_name_their_line(value: str, words: str) -> None:
+    text = f"{PARENTS}scale = {{type = 'float', low = 0.0, high = 0.5, step = 0.1, {value}}}\n"
+    with pytest.raises(UserError) as caught:
+        Space.parse(text, BASE, where="my.toml")
+    assert str(caught.value).startswith("my.toml, line 6: ")
+    assert words in str(caught.value)
+
+
+def test_faulty_ranges_among_several_and_cycles_name_their_line() -> None:
+    several = "# one\nscale = [\n  {type = 'int', %s},  # two {\n  {type = 'float', low = 0.0, high = 0.5%s},\n%s]\n"
+    cases = {
+        several % ("low = 0, high = 1", "", ""): "line 4: scale: never holds",
+        several % ("low = 2, high = 1", "", ""): "line 3: scale: empty range",
+        several % ("low = 0, high = 1, when = {optimizer = 'lion'}", "", "0.1"): "line 4: scale: holds always",
+        several % ("low = 0, high = 1", ", wen = 1", ""): "line 4: scale: unknown key 'wen'",
+        "[[scale]]\ntype='int'\nlow=0\nhigh=1\n[[scale]]\ntype='int'": "line 10: scale: low must be an integer",
+    }
+    for text, words in cases.items():
+        with pytest.raises(UserError, match=words):
+            Space.parse(PARENTS + text if "[[" in text else text + PARENTS, BASE, where="my.toml")
+    cycle = "rotary = {type = 'categorical', choices = [true, false], when = {norm = 'rmsnorm'}}\n"
+    cycle += "norm = {type = 'categorical', choices = ['rmsnorm', 'layernorm'], when = {rotary = true}}\n"
+    with pytest.raises(UserError, match=r"line 6: rotary: depends on itself, by way of .* rotary, norm"):
+        Space.parse(PARENTS + cycle, BASE, where="my.toml")
 
 
 def test_parameters_are_counted_as_the_seed_states_them() -> None:
