@@ -194,7 +194,9 @@ def _read_trial(run: RunDir, labels: np.ndarray, num_signs: int) -> Candidate:
     """Raises UserError if the trial is unfinished or any of its files is broken or of another study."""
     if not run.is_done:
         raise UserError("not finished: no done.json (stopped early, failed, or still running)")
-    model, result = run.read_config().model, run.read_result()
+    config, result = run.read_config(), run.read_result()
+    if config.all_participants:
+        raise UserError("trained on all participants: nothing to select it by; ship it with --ship")
     probs = run.read_val_probs()
     if probs.shape != (len(labels), num_signs):
         raise UserError(f"val_probs.npy: shape {list(probs.shape)}, not {[len(labels), num_signs]}")
@@ -202,7 +204,7 @@ def _read_trial(run: RunDir, labels: np.ndarray, num_signs: int) -> Candidate:
         raise UserError("val_probs.npy: rows that are no probabilities")
     return Candidate(
         run=run,
-        model=model,
+        model=config.model,
         precision="float32",
         probs=None,
         num_parameters=result.num_parameters,

@@ -26,6 +26,7 @@ from ensemble.budget import CONTEST, FORMATS, Budget, Cost, brief
 from ensemble.honest import Accuracies, seen_accuracies, unseen_accuracies
 from ensemble.latency import Latency
 from ensemble.pool import Candidate, Pool, measure, open_pool, to_member
+from ensemble.twins import Twins
 from ensemble.verify import Agreement, compare
 from trainer import cli
 from trainer.cli import UserError, console
@@ -48,10 +49,18 @@ class Choice:
     latency: Latency
     counts: np.ndarray
     """int64 [K]"""
+    shipped: list[tuple[Candidate, int]]
+    """The members as they are in the file: with their twins' weights, if these are shipped"""
 
 
 def choose(
-    pool: Pool, objective: greedy.Objective, base: np.ndarray, costs: np.ndarray, budget: Budget, exact: bool
+    pool: Pool,
+    objective: greedy.Objective,
+    base: np.ndarray,
+    costs: np.ndarray,
+    budget: Budget,
+    exact: bool,
+    twins: Twins | None,
 ) -> Choice:
     """Select, build and measure; where the file breaks the budget, with less room again, until it fits.
 
@@ -63,13 +72,14 @@ def choose(
         selection = _select(pool, objective, base, costs, capacity, budget, exact)
         chosen = np.flatnonzero(selection.counts)
         members = [(pool.candidates[k], int(selection.counts[k]), costs[k]) for k in chosen]
-        built = tflite.build([to_member(candidate, count) for candidate, count, _ in members])
+        shipped = [(twins.of(candidate) if twins else candidate, count) for candidate, count, _ in members]
+        built = tflite.build([to_member(candidate, count) for candidate, count in shipped])
         model = submission.with_labels(built, pool.label_names)
         timed = latency.measure(model, latency.typical_lengths(pool.lengths))
         parameters = sum(candidate.num_parameters for candidate, _, _ in members)
         cost = Cost(parameters=parameters, size=len(model), latency=timed.mean, members=len(members))
         if not (broken := budget.exceeded(cost)):
-            return Choice(members, model, cost, timed, selection.counts)
+            return Choice(members, model, cost, timed, selection.counts, shipped)
         console.print(f"the merged file breaks the budget ({'; '.join(broken)}): selecting again with less room")
         measured, estimate = cost.to_array(), costs[chosen].sum(axis=0)
         over = measured > limits
@@ -169,6 +179,7 @@ def to_json(
         "budget": str(budget) or None,
         "metric": arguments.metric,
         "exact": arguments.exact,
+        "shipped_weights": None if arguments.ship is None else str(arguments.ship),
         "precisions": arguments.precision,
         "members": [
             {
@@ -215,6 +226,9 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--results", type=Path, metavar="STUDY", help="the study (default: the newest under results/)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: STUDY/ensemble)")
+    parser.add_argument(
+        "--ship", type=Path, metavar="STUDY", help="ship the same trainings on all participants, of search.refit"
+    )
     parser.add_argument("--metric", choices=list(greedy.OBJECTIVES), default="accuracy", help="what to select by")
     parser.add_argument(
         "--exact", action="store_true", help=f"also try every set of candidates, where {greedy.EXACT_MOST} or fewer fit"
@@ -238,11 +252,12 @@ def main() -> None:
     pool = open_pool(arguments.results or newest_study(Path("results")))
     out: Path = arguments.out or pool.study / "ensemble"
     console.print(f"study {pool.study}: {len(pool.candidates)} candidates, {len(pool.labels):,} validation sequences")
+    twins = None if arguments.ship is None else Twins(arguments.ship)
     pool, base, costs = measure(pool, arguments.precision)
     objective = greedy.OBJECTIVES[arguments.metric].of(pool.val_probs, pool.labels)
-    chosen = choose(pool, objective, base, costs, budget, arguments.exact)
+    chosen = choose(pool, objective, base, costs, budget, arguments.exact, twins)
 
-    agreement = compare(chosen.model, [(candidate, count) for candidate, count, _ in chosen.members], pool)
+    agreement = compare(chosen.model, chosen.shipped, pool)
     agreement.require({candidate.precision for candidate, _, _ in chosen.members})
     submission.write(out / SUBMISSION, chosen.model)
     checks = submission.check(out / SUBMISSION, len(pool.label_names))
@@ -270,6 +285,12 @@ def main() -> None:
         f"{timed.mean:.2f} ms a sequence on average ({timed.median:.2f} median, {timed.p95:.2f} 95th percentile), "
         f"LiteRT, one thread, {latency.machine()}"
     )
+    if twins is not None:
+        console.print(
+            "the file holds the members' weights from training on all participants; the accuracies above are those of "
+            "the same trainings with participants held out: what ships can be measured on nobody",
+            soft_wrap=True,
+        )
     console.print(f"same as PyTorch: {agreement}; contest's contract: {len(checks)} checks hold")
     console.print(f"wrote {out / SUBMISSION}", soft_wrap=True)
 

@@ -17,11 +17,11 @@ def parse() -> argparse.Namespace:
         prog="python -m search.run", description="Search for good configurations with Ray Tune and Optuna."
     )
     add = parser.add_argument
-    add("--trials", type=_positive, help="trials in the study when it is done; with --resume, default: as asked before")
+    add("--trials", type=positive, help="trials in the study when it is done; with --resume, default: as asked before")
     add("--data", type=Path, help="packed dataset, made by trainer.pack; default: a small generated one")
     add("--name", help="of the study; default: date and time")
     add("--results", type=Path, default=DEFAULT_RESULTS, help="folder of all studies (default: results)")
-    add("--epochs", type=_positive, help=f"of every trial that is not stopped early (default: {DEFAULT_EPOCHS})")
+    add("--epochs", type=positive, help=f"of every trial that is not stopped early (default: {DEFAULT_EPOCHS})")
     add("--seed", type=int, help="of the search and its trials (default: 0)")
     add("--space", type=Path, help="TOML file that says what to search; README has an example")
     add("--sampler", choices=SAMPLERS, help=f"how Optuna proposes configurations (default: {DEFAULT_SAMPLER})")
@@ -29,14 +29,20 @@ def parse() -> argparse.Namespace:
     add("--no-seed-points", action="store_true", help="do not try the two configurations of the seed first")
     add("--max-params", type=_parameters, help="train no model of more parameters, such as 2M or 800K")
     add("--resume", action="store_true", help="go on with the study of this --name, as it was asked for")
-    add("--address", help="of a Ray cluster, such as auto; default: start Ray on this machine")
-    add("--workers", type=_positive, help="trials at a time; default: as many as fit")
-    add("--cpus-per-trial", type=_positive, default=1, help="CPUs, and threads, of a trial (default: 1)")
-    add("--gpus-per-trial", type=_share, default=0.0, help="GPUs of a trial, such as 0.25 (default: 0)")
+    add_ray_options(parser)
     return parser.parse_args()
 
 
-def _positive(text: str) -> int:
+def add_ray_options(parser: argparse.ArgumentParser) -> None:
+    """Where trials run, and what each occupies."""
+    add = parser.add_argument
+    add("--address", help="of a Ray cluster, such as auto; default: start Ray on this machine")
+    add("--workers", type=positive, help="trials at a time; default: as many as fit")
+    add("--cpus-per-trial", type=positive, default=1, help="CPUs, and threads, of a trial (default: 1)")
+    add("--gpus-per-trial", type=_share, default=0.0, help="GPUs of a trial, such as 0.25 (default: 0)")
+
+
+def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")

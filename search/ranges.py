@@ -20,7 +20,11 @@ _KEYS: Final = {
     "float": {"type", "low", "high", "log", "step", "when"},
     "categorical": {"type", "choices", "when"},
 }
-_NOT_SEARCHED: Final = {"num_signs": "the dataset decides it", "model": "name its fields instead, such as num_heads"}
+_NOT_SEARCHED: Final = {
+    "num_signs": "the dataset decides it",
+    "model": "name its fields instead, such as num_heads",
+    "all_participants": "nobody would be left to compare trials on; it is an option of search.refit",
+}
 _FIELDS: Final = sorted(
     {item.name for kind in (ModelConfig, TrainConfig) for item in fields(kind)} - _NOT_SEARCHED.keys()
 )

@@ -15,7 +15,7 @@ import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -209,6 +209,7 @@ def _run(directory: Path, settings: Settings, dataset: PackedDataset, options: a
             sampler=settings.sampler,
             pruner=settings.pruner,
             seed_points=settings.seed_points,
+            points=settings.points,
         )
         try:
             console = Console(file=sys.stdout, highlight=False)
@@ -221,21 +222,40 @@ def _run(directory: Path, settings: Settings, dataset: PackedDataset, options: a
             study.close()
 
 
+def check_name(name: str) -> None:
+    """Raise UserError if a study cannot be called so."""
+    if name in ("", "..") or name != Path(name).name:
+        raise cli.UserError(f"--name: must be the name of one folder under --results, not {name!r}")
+
+
 def main() -> None:
     options = parse()
     if options.resume and options.name is None:
         raise cli.UserError("--resume: say which study with --name")
-    if options.name is not None and (options.name in ("", "..") or options.name != Path(options.name).name):
-        raise cli.UserError(f"--name: must be the name of one folder under --results, not {options.name!r}")
+    if options.name is not None:
+        check_name(options.name)
     shown = options.results / (options.name or datetime.now().strftime("%Y-%m-%d-%H%M%S"))
     directory = shown.absolute()
     if options.resume and not (directory / STUDY_JSON).exists():
         raise cli.UserError(f"{shown}: there is no study here to go on with")
     if not options.resume and (directory / STUDY_JSON).exists():
         raise cli.UserError(f"{shown}: there is a study of this name; choose another --name, or go on with --resume")
+    carry_out(shown, _resume_study if options.resume else _make_study, options)
+
+
+def carry_out(
+    shown: Path,
+    prepare: Callable[[argparse.Namespace, Path], tuple[Settings, PackedDataset]],
+    options: argparse.Namespace,
+) -> None:
+    """Run the study that ``prepare`` leaves in the folder ``shown``, then print its trials and what to do next.
+
+    Exits with status INTERRUPTED if it was. Raises UserError if the folder cannot be used.
+    """
+    directory = shown.absolute()
     cluster.check_writable(directory)
     with _locked(directory):
-        settings, dataset = (_resume_study if options.resume else _make_study)(options, directory)
+        settings, dataset = prepare(options, directory)
         is_complete = _run(directory, settings, dataset, options)
 
     rows = read_rows(directory)
@@ -243,13 +263,21 @@ def main() -> None:
     show(rows, f"{shown}: {len(rows)} trials")
     if not is_complete:
         again = f"python -m search.run --resume --name {shlex.quote(directory.name)}"
-        again += "" if options.results == DEFAULT_RESULTS else f" --results {shlex.quote(str(options.results))}"
+        again += "" if shown.parent == DEFAULT_RESULTS else f" --results {shlex.quote(str(shown.parent))}"
         ended = sum(row.state in STATE_STYLES for row in rows)
         cli.console.print(
             f"interrupted with {ended} of {settings.trials} trials ended; go on with:\n  {again}", soft_wrap=True
         )
         sys.exit(INTERRUPTED)
-    cli.console.print(f"next: python -m ensemble.select --budget --results {shlex.quote(str(shown))}", soft_wrap=True)
+    if TrainConfig.from_json(settings.base_config).all_participants:
+        cli.console.print(
+            "these accuracies are of people that were trained on: select from the held-out refits, and ship these with "
+            f"--ship {shlex.quote(str(shown))}",
+            soft_wrap=True,
+        )
+    else:
+        again = f"python -m ensemble.select --budget --results {shlex.quote(str(shown))}"
+        cli.console.print(f"next: {again}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import dataclasses
 import json
 import platform
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -51,6 +52,8 @@ class Settings:
     """Signs; the index is the label"""
     versions: dict[str, str]
     git_commit: str | None
+    points: list[dict[str, Any]] = field(default_factory=list)
+    """Parameters of the first trials, in their order, where these were given (search.refit)"""
 
     @classmethod
     def make(
@@ -63,6 +66,7 @@ class Settings:
         sampler: str,
         pruner: str,
         seed_points: bool,
+        points: Sequence[dict[str, Any]] = (),
     ) -> Self:
         return cls(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -80,6 +84,7 @@ class Settings:
             label_names=list(dataset.sign_names),
             versions={"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
             git_commit=_git_commit(),
+            points=list(points),
         )
 
     @classmethod

@@ -9,6 +9,7 @@ that lost its worker or its driver stays RUNNING until it is handed out again.
 import contextlib
 import sqlite3
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -62,8 +63,9 @@ class SearchStudy:
         sampler: str = DEFAULT_SAMPLER,
         pruner: str = DEFAULT_PRUNER,
         seed_points: bool = True,
+        points: Sequence[dict[str, Any]] = (),
     ) -> None:
-        """Open the study in ``directory``, or create it there."""
+        """Open the study in ``directory``, or create it there. ``points`` are the parameters of its first trials."""
         self.directory = directory
         self.space = space
         self.num_trials = num_trials
@@ -82,8 +84,8 @@ class SearchStudy:
         self._interrupted = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
         self._num_handed_out = sum(trial.state != TrialState.WAITING for trial in trials)
         self._num_ended = sum(trial.state.is_finished() for trial in trials)
-        if seed_points and self._num_handed_out == 0:
-            for point in space.seed_points()[:num_trials]:
+        if self._num_handed_out == 0:
+            for point in [*points, *(space.seed_points() if seed_points else [])][:num_trials]:
                 self._study.enqueue_trial(point, skip_if_exists=True)
 
     def close(self) -> None:

@@ -148,6 +148,8 @@ class TrainConfig:
     """Participants are dealt into this many folds."""
     fold: int = 0
     """The fold whose participants are held out for validation."""
+    all_participants: bool = False
+    """Train on that fold too, to ship: accuracies are then of people trained on, and no val_probs are left."""
     optimizer: str = "lion"
     """lion (betas 0.9, 0.99) or adamw (betas 0.9, 0.999)."""
     next_frame_frequency: float = 0.0

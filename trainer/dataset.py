@@ -165,7 +165,8 @@ class Batches:
         self.dataset = dataset
         self.config = config
         self.device = device
-        self.train_indices, self.val_indices = dataset.split(config.num_folds, config.fold)
+        others, self.val_indices = dataset.split(config.num_folds, config.fold)
+        self.train_indices = np.arange(len(dataset)) if config.all_participants else others
         passes = -(-len(self.train_indices) // config.batch_size)
         self.steps_per_epoch = config.steps_per_epoch or passes
         self._resident = torch.from_numpy(np.array(dataset.frames)).to(device) if device.type != "cpu" else None

@@ -105,7 +105,8 @@ def _finish(
     dataset, place = batches.dataset, batches.device
     labels = dataset.labels[batches.val_indices]
     run.write_weights(ema_model.state_dict())
-    run.write_val_probs(val_probs)
+    if not batches.config.all_participants:  # or somebody would take them for honest ones
+        run.write_val_probs(val_probs)
     result = Result(
         val_accuracy=accuracy(val_probs, labels),
         val_log_loss=log_loss(val_probs, labels),
@@ -261,9 +262,10 @@ def main() -> None:
         result = _train_visibly(config, dataset, run, device)
     except TrainingDiverged as error:
         raise cli.UserError(f"{error}; try a lower --learning-rate") from error
+    whom = "participants that it was trained on" if config.all_participants else "the held-out participants"
     cli.console.print(
         f"{out}: {result.num_parameters:,} parameters, accuracy {result.val_accuracy:.4f} and log loss "
-        f"{result.val_log_loss:.4f} on the held-out participants, {result.seconds:.0f} s "
+        f"{result.val_log_loss:.4f} on {whom}, {result.seconds:.0f} s "
         f"({result.precision}, {result.device})"
     )
 

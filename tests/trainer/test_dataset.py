@@ -150,3 +150,11 @@ def test_an_epoch_shows_every_training_sequence_once(packed: PackedDataset) -> N
     assert sorted(first) == sorted(packed.sequence(index).tobytes() for index in batches.train_indices)
     assert first == sequences(0)
     assert first != sequences(1)
+
+
+def test_all_participants_are_trained_on_where_that_is_asked(dataset: PackedDataset) -> None:
+    held_out = Batches(dataset, TrainConfig(), torch.device("cpu"))
+    everyone = Batches(dataset, TrainConfig(all_participants=True), torch.device("cpu"))
+    assert everyone.train_indices.tolist() == list(range(len(dataset)))
+    assert everyone.val_indices.tolist() == held_out.val_indices.tolist()
+    assert not set(held_out.train_indices) & set(held_out.val_indices)

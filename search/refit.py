@@ -1,0 +1,104 @@
+"""Train the best configurations of a study at full length, with several seeds, into a study of its own.
+
+    python -m search.refit results/STUDY --top 8 --seeds 3 --epochs 100
+    python -m search.refit results/STUDY --top 8 --seeds 3 --epochs 100 --all-participants
+
+The first writes results/STUDY-refit, which everything reads as any other study; interrupted, it goes on with
+search.run --resume. The second, results/STUDY-refit-all, holds nobody out, so that nothing can be selected from it: its
+weights are for ensemble.select --ship, in place of those of the members that were selected from the first.
+"""
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any, Final
+
+from search.options import add_ray_options, positive
+from search.run import carry_out, check_name
+from search.settings import STUDY_JSON, Settings, write_validation
+from search.space import Space
+from search.table import read_rows
+from trainer import cli
+from trainer.cli import UserError
+from trainer.config import TrainConfig
+from trainer.dataset import PackedDataset
+
+DEFAULT_TOP: Final = 8
+DEFAULT_SEEDS: Final = 3
+DEFAULT_EPOCHS: Final = 100
+
+
+def best_params(study: Path, top: int) -> list[dict[str, Any]]:
+    """Parameters of the ``top`` best configurations among the complete trials, best first, without their seeds.
+
+    Raises UserError if there are fewer.
+    """
+    found: list[dict[str, Any]] = []
+    for row in read_rows(study):
+        params = {name: value for name, value in row.params.items() if name != "seed"}
+        if row.state == "COMPLETE" and params not in found:
+            found.append(params)
+    if len(found) < top:
+        raise UserError(f"--top {top}: {study} has {len(found)} complete configurations; ask for that many or fewer")
+    return found[:top]
+
+
+def prepare(options: argparse.Namespace, directory: Path) -> tuple[Settings, PackedDataset]:
+    """Write down what the new study in ``directory`` is asked for. Raises UserError at the first fault."""
+    asked = Settings.read(options.study)
+    if TrainConfig.from_json(asked.base_config).all_participants:
+        raise UserError(f"{options.study}: was trained on all participants; refit the study that it came from")
+    points = [
+        {**params, "seed": seed} for params in best_params(options.study, options.top) for seed in range(options.seeds)
+    ]
+    dataset = PackedDataset.open(options.data or asked.data)
+    if dataset.fingerprint != asked.data_fingerprint:
+        raise UserError(f"{dataset.path}: is not the dataset of {options.study}; give the right one with --data")
+    seeds = {"type": "int", "low": 0, "high": options.seeds - 1}
+    base = TrainConfig.from_json({**asked.base_config, "all_participants": options.all_participants})
+    space = Space.from_source(asked.space | {"epochs": options.epochs, "seed": seeds}, base, where=STUDY_JSON)
+    settings = Settings.make(
+        space=space,
+        dataset=dataset,
+        trials=len(points),
+        seed=asked.seed,
+        sampler="random",  # never asked: every trial is given
+        pruner="none",
+        seed_points=False,
+        points=points,
+    )
+    write_validation(dataset, space.base, directory)
+    settings.write(directory)
+    return settings, dataset
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m search.refit", description="Train the best configurations of a study at full length."
+    )
+    add = parser.add_argument
+    add("study", type=Path, help="directory of the study, such as results/STUDY")
+    add("--top", type=positive, default=DEFAULT_TOP, help=f"configurations, best first (default: {DEFAULT_TOP})")
+    add("--seeds", type=positive, default=DEFAULT_SEEDS, help=f"trainings of each (default: {DEFAULT_SEEDS})")
+    add("--epochs", type=positive, default=DEFAULT_EPOCHS, help=f"of every training (default: {DEFAULT_EPOCHS})")
+    add("--all-participants", action="store_true", help="hold nobody out: weights to ship, not to select by")
+    add("--name", help="of the new study, beside the old one (default: STUDY-refit, or STUDY-refit-all)")
+    add("--data", type=Path, help="packed dataset (default: where it lay when the study was made)")
+    add_ray_options(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = _parse()
+    suffix = "-refit-all" if options.all_participants else "-refit"
+    name = options.study.resolve().name + suffix if options.name is None else options.name
+    check_name(name)
+    shown: Path = options.study.parent / name
+    if (shown / STUDY_JSON).exists():
+        again = f"python -m search.run --resume --name {shlex.quote(name)} --results {shlex.quote(str(shown.parent))}"
+        raise UserError(f"{shown}: there is a study of this name; choose another --name, or go on with: {again}")
+    carry_out(shown, prepare, options)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,79 @@
+"""Shipping weights that were trained on all participants, in place of those that were selected."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ensemble import select, submission
+from ensemble.pool import open_pool
+from ensemble.runtime import Model
+from ensemble.twins import Twins
+from tests.ensemble.conftest import random_classifier
+from trainer.cli import UserError
+from trainer.rundir import RunDir
+
+
+@pytest.fixture
+def twins(study: Path, tmp_path: Path) -> Path:
+    """Each finished trial's twin, in another order, with weights of its own."""
+    for number in range(4):
+        run = RunDir(shutil.copytree(study / "trials" / f"{number:04d}", tmp_path / "all" / "trials" / f"{9 - number}"))
+        config = run.read_config().replace(all_participants=True)
+        run.write_config(config)
+        run.write_weights(random_classifier(config.model, seed=100 + number).state_dict())
+        (run.path / "val_probs.npy").unlink()
+    return tmp_path / "all"
+
+
+def _select(monkeypatch: pytest.MonkeyPatch, study: Path, out: Path, *arguments: object) -> dict[str, object]:
+    given = ["select", "--results", study, "--out", out, "--budget", "2models", *arguments]
+    monkeypatch.setattr(sys, "argv", [str(argument) for argument in given])
+    select.main()
+    about: dict[str, object] = json.loads((out / "selection.json").read_text())
+    return about
+
+
+def test_the_file_holds_the_twins_and_the_numbers_are_of_the_held_out(
+    study: Path, twins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(study, tmp_path / "study")
+    plain = _select(monkeypatch, copy, tmp_path / "plain")
+    assert "all participants" not in capsys.readouterr().out
+    shipped = _select(monkeypatch, copy, tmp_path / "shipped", "--ship", twins)
+    assert "what ships can be measured on nobody" in capsys.readouterr().out
+    assert plain["accuracy"] == shipped["accuracy"]
+    assert (plain["shipped_weights"], shipped["shipped_weights"]) == (None, str(twins))
+
+    raw = np.random.default_rng(0).random((9, 543, 3), dtype=np.float32)
+    mine, theirs = (Model(submission.read(tmp_path / name / "submission.zip"))(raw) for name in ("plain", "shipped"))
+    assert np.abs(mine - theirs).max() > 0.01
+    pool = open_pool(copy)
+    for candidate in pool.candidates:
+        twin = Twins(twins).of(candidate)
+        assert twin.run.read_config() == candidate.run.read_config().replace(all_participants=True)
+        assert twin.val_accuracy == candidate.val_accuracy
+
+
+def test_trainings_on_all_participants_are_no_candidates(study: Path, twins: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(study, tmp_path / "study")
+    shutil.copytree(twins / "trials" / "9", copy / "trials" / "0007")
+    pool = open_pool(copy)
+    assert "0007" not in {candidate.name for candidate in pool.candidates}
+    assert pool.left_out["0007"].startswith("trained on all participants")
+
+
+def test_a_member_without_a_twin_is_refused(study: Path, twins: Path) -> None:
+    candidate = open_pool(study).candidates[0]
+    about = json.loads((twins / "trials" / "9" / "done.json").read_text())
+    (twins / "trials" / "9" / "done.json").write_text(json.dumps({**about, "data_fingerprint": "another"}))
+    with pytest.raises(UserError, match="trained on another dataset than trial 0000"):
+        Twins(twins).of(candidate)
+    shutil.rmtree(twins / "trials" / "9")
+    with pytest.raises(UserError, match="no finished training of trial 0000's configuration and seed"):
+        Twins(twins).of(candidate)
+    with pytest.raises(UserError, match="holds no training on all participants"):
+        Twins(study)

@@ -1,0 +1,131 @@
+"""Refitting: which configurations, with which seeds, and that the new study is one like any other."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution, IntDistribution
+
+import search.run
+from search import cluster, refit
+from search.progress import Progress
+from search.settings import Settings
+from search.space import Space
+from search.study import SearchStudy
+from search.table import read_rows
+from tests.search.conftest import TINY_SPACE
+from trainer.cli import UserError
+from trainer.config import TrainConfig
+from trainer.dataset import PackedDataset
+from trainer.rundir import RunDir
+
+RATES = {0: 0.001, 1: 0.002, 2: 0.001, 3: 0.003, 4: 0.004}
+ACCURACIES = {0: 0.5, 1: 0.7, 2: 0.6, 3: 0.9}  # 2 has the configuration of 0; 4 failed
+
+
+@pytest.fixture
+def source(tmp_path: Path, packed: Path, base: TrainConfig) -> Path:
+    """A study of five trials that nobody trained."""
+    directory = tmp_path / "study"
+    directory.mkdir()
+    space = Space.parse(TINY_SPACE, base)
+    options: dict[str, Any] = {"trials": 5, "seed": 3, "sampler": "tpe", "pruner": "median", "seed_points": True}
+    Settings.make(space=space, dataset=PackedDataset.open(packed), **options).write(directory)
+    study = optuna.create_study(storage=f"sqlite:///{directory / 'study.db'}", direction="maximize")
+    kinds = {"num_layers": IntDistribution(1, 2), "learning_rate": FloatDistribution(1e-4, 1e-2, log=True)}
+    kinds["mixup_alpha"] = FloatDistribution(0.0, 1.0)
+    for number, rate in RATES.items():
+        params = {"num_layers": 1, "learning_rate": rate, "mixup_alpha": 0.5}
+        state = optuna.trial.TrialState.COMPLETE if number in ACCURACIES else optuna.trial.TrialState.FAIL
+        trial = optuna.trial.create_trial(state=state, value=ACCURACIES.get(number), params=params, distributions=kinds)
+        study.add_trial(trial)
+    return directory
+
+
+def _options(source: Path, **changes: Any) -> argparse.Namespace:
+    values = {"study": source, "top": 2, "seeds": 2, "epochs": 2, "all_participants": False, "data": None, **changes}
+    return argparse.Namespace(**values)
+
+
+def _open(directory: Path, settings: Settings) -> SearchStudy:
+    return SearchStudy(
+        directory,
+        settings.to_space(),
+        num_trials=settings.trials,
+        seed=settings.seed,
+        sampler=settings.sampler,
+        pruner=settings.pruner,
+        seed_points=settings.seed_points,
+        points=settings.points,
+    )
+
+
+def test_the_best_configurations_come_with_every_seed_in_order(source: Path, tmp_path: Path) -> None:
+    settings, _ = refit.prepare(_options(source), tmp_path / "new")
+    assert settings == Settings.read(tmp_path / "new")
+    study = _open(tmp_path / "new", settings)
+    first = study.ask()
+    study.close()
+    study = _open(tmp_path / "new", Settings.read(tmp_path / "new"))  # as after a SIGKILL
+    assignments = [first]
+    while (assignment := study.ask()) is not None:
+        assignments.append(assignment)
+    study.close()
+    given = [assignment for assignment in assignments if assignment is not None]
+    assert given[0] == given[1]  # the interrupted one, handed out again
+    assert [(a.number, a.params["learning_rate"], a.params["seed"]) for a in given[1:]] == [
+        (0, 0.003, 0),
+        (1, 0.003, 1),
+        (2, 0.002, 0),
+        (3, 0.002, 1),
+    ]
+    for assignment in given:
+        config = assignment.config
+        assert (config.epochs, config.seed, config.all_participants) == (2, assignment.params["seed"], False)
+        assert (config.batch_size, config.model.max_frames) == (32, 16)  # what the space holds fixed
+
+
+def test_equal_configurations_count_once_and_failed_ones_not(source: Path) -> None:
+    assert [params["learning_rate"] for params in refit.best_params(source, 3)] == [0.003, 0.002, 0.001]
+    with pytest.raises(UserError, match=r"--top 4: .* has 3 complete configurations"):
+        refit.best_params(source, 4)
+
+
+@pytest.mark.usefixtures("ray_with_two_workers")
+@pytest.mark.parametrize("all_participants", [False, True])
+def test_a_refit_is_a_study_like_any_other(
+    source: Path, tmp_path: Path, progress: Progress, resources: cluster.Resources, all_participants: bool
+) -> None:
+    new = tmp_path / "new"
+    settings, dataset = refit.prepare(_options(source, all_participants=all_participants), new)
+    study = _open(new, settings)
+    assert search.run.search(study, dataset, resources, 2, progress)
+    study.close()
+    rows = read_rows(new)
+    assert [row.state for row in rows] == ["COMPLETE"] * 4
+    assert len({tuple(row.params.items()) for row in rows}) == 4
+    for row in rows:
+        run = RunDir(new / "trials" / f"{row.number:04d}")
+        assert run.read_config().all_participants == all_participants
+        assert (run.path / "val_probs.npy").exists() == (not all_participants)
+        assert run.read_metrics()[-1].epoch == row.epochs == 2
+
+
+def test_what_cannot_be_refitted_is_refused(source: Path, tmp_path: Path) -> None:
+    refit.prepare(_options(source, all_participants=True), tmp_path / "study-refit")
+    with mock.patch("sys.argv", ["refit", str(source)]), pytest.raises(UserError, match="--resume --name study-refit "):
+        refit.main()
+    with pytest.raises(UserError, match="was trained on all participants"):
+        refit.prepare(_options(tmp_path / "study-refit"), tmp_path / "x")
+    with (
+        mock.patch("sys.argv", ["refit", str(tmp_path)]),
+        pytest.raises(UserError, match=r"study\.json: cannot be read"),
+    ):
+        refit.main()
+    with pytest.raises(UserError, match="not a packed dataset"):
+        refit.prepare(_options(source, data=tmp_path), tmp_path / "x")
+    with pytest.raises(UserError, match="all_participants: cannot be set here"):
+        Space.parse(TINY_SPACE + "all_participants = true\n", TrainConfig())
