@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
+from search.objective import DEFAULT_OBJECTIVE, OBJECTIVES
 from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
 from trainer.cli import parse_amount
 
@@ -27,6 +28,7 @@ def parse() -> argparse.Namespace:
     add("--sampler", choices=SAMPLERS, help=f"how Optuna proposes configurations (default: {DEFAULT_SAMPLER})")
     add("--pruner", choices=PRUNERS, help=f"how Optuna stops trials early (default: {DEFAULT_PRUNER})")
     add("--no-seed-points", action="store_true", help="do not try the two configurations of the seed first")
+    add("--objective", choices=OBJECTIVES, help=f"what trials are scored by (default: {DEFAULT_OBJECTIVE})")
     add("--max-params", type=_parameters, help="train no model of more parameters, such as 2M or 800K")
     add("--resume", action="store_true", help="go on with the study of this --name, as it was asked for")
     add_ray_options(parser)

@@ -26,6 +26,7 @@ from rich.console import Console
 
 from search import cluster
 from search.dispatch import Dispatcher, StudyScheduler, StudySearcher
+from search.objective import DEFAULT_OBJECTIVE, LatencyScale, Objective
 from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, parse
 from search.progress import STATE_STYLES, Progress
 from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER
@@ -130,6 +131,20 @@ def _generated_dataset(results: Path) -> Path:
     return packed
 
 
+def _objective(options: argparse.Namespace, dataset: PackedDataset, base: TrainConfig) -> Objective:
+    """What trials are to be scored by. Raises UserError for what Optuna cannot do with two values a trial."""
+    objective = Objective(options.objective or DEFAULT_OBJECTIVE)
+    if objective.has_front and options.pruner not in (None, "none"):
+        raise cli.UserError(
+            f"--pruner {options.pruner}: with --objective {objective.name} no trial can be stopped early, "
+            "as Optuna cannot compare two values before the end; leave it out"
+        )
+    if objective.name != "accuracy,latency":
+        return objective
+    _, indices = dataset.split(base.num_folds, base.fold)
+    return dataclasses.replace(objective, latency=LatencyScale.measure(dataset.lengths[indices]))
+
+
 def _make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, PackedDataset]:
     """Check what a new study is asked for, and write it down. Raises UserError at the first fault."""
     if options.trials is None:
@@ -142,6 +157,7 @@ def _make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings,
     space = Space.read(options.space, base) if options.space else Space.parse(DEFAULT_SPACE, base)
     if options.epochs and "epochs" in space.source:
         raise cli.UserError(f"--epochs: {options.space} says something on epochs too; leave one of them out")
+    objective = _objective(options, dataset, base)
     if options.max_params is not None:
         try:
             space = space.limited(options.max_params)
@@ -155,8 +171,9 @@ def _make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings,
         trials=options.trials,
         seed=options.seed or 0,
         sampler=options.sampler or DEFAULT_SAMPLER,
-        pruner=options.pruner or DEFAULT_PRUNER,
+        pruner=options.pruner or ("none" if objective.has_front else DEFAULT_PRUNER),
         seed_points=not options.no_seed_points,
+        objective=objective,
     )
     write_validation(dataset, space.base, directory)
     settings.write(directory)
@@ -166,7 +183,7 @@ def _make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings,
 def _resume_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, PackedDataset]:
     """Read what a study was asked for; only the number of trials and the dataset's place may change."""
     settings = Settings.read(directory)
-    for name in ("epochs", "seed", "space", "sampler", "pruner", "max_params"):
+    for name in ("epochs", "seed", "space", "sampler", "pruner", "max_params", "objective"):
         if getattr(options, name) is not None:
             raise cli.UserError(
                 f"--{name.replace('_', '-')}: was settled when {directory} was made; leave it out with --resume"
@@ -210,6 +227,7 @@ def _run(directory: Path, settings: Settings, dataset: PackedDataset, options: a
             pruner=settings.pruner,
             seed_points=settings.seed_points,
             points=settings.points,
+            objective=settings.to_objective(),
         )
         try:
             console = Console(file=sys.stdout, highlight=False)

@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from search.objective import DEFAULT_OBJECTIVE, LatencyScale, Objective
 from search.space import Space
 from trainer.cli import UserError
 from trainer.config import TrainConfig
@@ -41,6 +42,9 @@ class Settings:
     pruner: str
     seed_points: bool
     max_params: int | None = None
+    objective: str = DEFAULT_OBJECTIVE
+    latency: dict[str, Any] | None = None
+    """LatencyScale's fields, where the objective asks for it"""
     space: dict[str, Any]
     """The parsed TOML"""
     base_config: dict[str, Any]
@@ -67,6 +71,7 @@ class Settings:
         pruner: str,
         seed_points: bool,
         points: Sequence[dict[str, Any]] = (),
+        objective: Objective = Objective(),  # noqa: B008
     ) -> Self:
         return cls(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -77,6 +82,8 @@ class Settings:
             pruner=pruner,
             seed_points=seed_points,
             max_params=space.max_params,
+            objective=objective.name,
+            latency=None if objective.latency is None else dataclasses.asdict(objective.latency),
             space=space.source,
             base_config=space.base.to_json(),
             data=str(dataset.path),
@@ -105,6 +112,9 @@ class Settings:
     def to_space(self) -> Space:
         space = Space.from_source(self.space, TrainConfig.from_json(self.base_config), where=STUDY_JSON)
         return dataclasses.replace(space, max_params=self.max_params)
+
+    def to_objective(self) -> Objective:
+        return Objective(self.objective, None if self.latency is None else LatencyScale(**self.latency))
 
 
 def write_validation(dataset: PackedDataset, config: TrainConfig, directory: Path) -> None:

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
+from search.objective import Objective
 from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SeededSampler, for_space
 from search.settings import STUDY_DB
 from search.space import Space, by_field, num_parameters
@@ -64,18 +65,20 @@ class SearchStudy:
         pruner: str = DEFAULT_PRUNER,
         seed_points: bool = True,
         points: Sequence[dict[str, Any]] = (),
+        objective: Objective | None = None,
     ) -> None:
         """Open the study in ``directory``, or create it there. ``points`` are the parameters of its first trials."""
         self.directory = directory
         self.space = space
         self.num_trials = num_trials
+        self.objective = objective or Objective()
         self._storage = _open_storage(directory / STUDY_DB)
         self._study = optuna.create_study(
             storage=self._storage,
             study_name=directory.name,
             sampler=SeededSampler(for_space(sampler, space), seed),
             pruner=PRUNERS[pruner](space.base.epochs),
-            direction="maximize",
+            directions=self.objective.directions,
             load_if_exists=True,
         )
         self._running: dict[int, _Running] = {}
@@ -122,15 +125,19 @@ class SearchStudy:
         """Record an epoch, unless it is known already; True if the trial should stop early, never at its last."""
         running = self._running[number]
         if metrics.epoch > running.last_epoch:
-            running.trial.report(metrics.val_accuracy, metrics.epoch)
+            # not Trial.report, which refuses trials of two values
+            self._storage.set_trial_intermediate_value(self._trial_id(number), metrics.epoch, metrics.val_accuracy)
             running.last_epoch = metrics.epoch
         is_latest = metrics.epoch == running.last_epoch
-        return is_latest and metrics.epoch < running.config.epochs and running.trial.should_prune()
+        return is_latest and metrics.epoch < running.config.epochs and self._should_prune(running.trial)
 
     def complete(self, number: int, result: Result) -> None:
         """End a trial that ran to its end."""
         self._describe(number, result.val_log_loss, result.seconds)
-        self._end(number, TrialState.COMPLETE, result.val_accuracy)
+        model = self._running[number].config.model
+        if self.objective.latency is not None:
+            self._running[number].trial.set_user_attr("latency", self.objective.latency.milliseconds(model))
+        self._end(number, TrialState.COMPLETE, self.objective.values(model, result.val_accuracy))
 
     def prune(self, number: int, metrics: EpochMetrics) -> None:
         """End a trial early, at the epoch that ``metrics`` is of."""
@@ -169,8 +176,11 @@ class SearchStudy:
         running.trial.set_user_attr("seconds", seconds)
         running.trial.set_user_attr("num_parameters", num_parameters(running.config.model))
 
-    def _end(self, number: int, state: TrialState, value: float | None = None) -> None:
-        self._study.tell(self._running.pop(number).trial, value, state)
+    def _should_prune(self, trial: Trial) -> bool:
+        return not self.objective.has_front and trial.should_prune()
+
+    def _end(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
+        self._study.tell(self._running.pop(number).trial, values, state)
         self._num_ended += 1
 
 

@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
+from search.objective import front
 from search.progress import STATE_STYLES, describe
 from search.settings import STUDY_DB
 from search.space import by_field
@@ -46,6 +47,10 @@ class Row:
     num_parameters: int | None
     epochs: int
     seconds: float | None
+    latency: float | None = None
+    """Estimated milliseconds a sequence, where the search looks for it"""
+    on_front: bool = False
+    """Whether a search for two values found no trial that beats this one"""
 
     @property
     def bytes(self) -> int | None:
@@ -75,6 +80,7 @@ def read_rows(directory: Path) -> list[Row]:
 
 def to_rows(trials: list[FrozenTrial]) -> list[Row]:
     """The trials, best first: finished, stopped early, not ended, failed; each by accuracy, then by number."""
+    best = front(trials)
     ordered = sorted(trials, key=lambda trial: (_ORDER.index(trial.state), -(_accuracy(trial) or 0), trial.number))
     return [
         Row(
@@ -87,6 +93,8 @@ def to_rows(trials: list[FrozenTrial]) -> list[Row]:
             num_parameters=trial.user_attrs.get("num_parameters"),
             epochs=trial.last_step or 0,
             seconds=trial.user_attrs.get("seconds"),
+            latency=trial.user_attrs.get("latency"),
+            on_front=trial.number in best,
         )
         for trial in ordered
     ]
@@ -94,9 +102,9 @@ def to_rows(trials: list[FrozenTrial]) -> list[Row]:
 
 def _accuracy(trial: FrozenTrial) -> float | None:
     """At the end, or so far."""
-    if trial.value is not None or trial.last_step is None:
-        return trial.value
-    return trial.intermediate_values[trial.last_step]
+    if trial.last_step is not None:
+        return trial.intermediate_values[trial.last_step]
+    return trial.values[0] if trial.values else None
 
 
 def write_parquet(rows: list[Row], path: Path) -> None:
@@ -111,6 +119,8 @@ def write_parquet(rows: list[Row], path: Path) -> None:
         "val_log_loss": pa.array([row.val_log_loss for row in rows], pa.float64()),
         "num_parameters": pa.array([row.num_parameters for row in rows], pa.int64()),
         "bytes": pa.array([row.bytes for row in rows], pa.int64()),
+        "latency": pa.array([row.latency for row in rows], pa.float64()),
+        "on_front": pa.array([row.on_front for row in rows], pa.bool_()),
         "epochs": pa.array([row.epochs for row in rows], pa.int64()),
         "seconds": pa.array([row.seconds for row in rows], pa.float64()),
     }
@@ -132,25 +142,30 @@ def render(rows: list[Row], title: str, console: Console) -> Group:
     if Measurement.get(console, console.options.update(width=PIPE_WIDTH), table).maximum > console.width:
         table = _table(rows, title, None)
     failures = [Text(f"trial {row.number} failed: {row.reason}") for row in rows if row.reason]
-    return Group(table, *failures)
+    legend = [Text("* on the Pareto front: no trial is as good in both and better in one")]
+    return Group(table, *(legend if any(row.on_front for row in rows) else ()), *failures)
 
 
 def _table(rows: list[Row], title: str, param_names: list[str] | None) -> Table:
     """With a column for each of the named parameters, or one for all of them."""
     table = Table(title=escape(title), title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold")
     names = ["parameters"] if param_names is None else param_names
-    for name in ("trial", "state", *names, "accuracy", "log_loss", "million\nweights", "MB", "epochs", "seconds"):
+    has_latency = any(row.latency is not None for row in rows)
+    costs = ("million\nweights", "MB", *(["about\nms"] if has_latency else []))
+    for name in ("trial", "state", *names, "accuracy", "log_loss", *costs, "epochs", "seconds"):
         is_text = name in ("state", "parameters")
         table.add_column(name.replace("_", "\n"), justify="left" if is_text else "right", no_wrap=name != "parameters")
     for row in rows:
         params = [describe(row.params)] if param_names is None else [cell(row.params.get(name)) for name in names]
         table.add_row(
-            *(str(row.number), f"[{STATE_STYLES.get(row.state, 'dim')}]{row.state}[/]", *params),
+            f"{row.number}{'*' if row.on_front else ''}",
+            *(f"[{STATE_STYLES.get(row.state, 'dim')}]{row.state}[/]", *params),
             *(cell(row.val_accuracy, ".4f"), cell(row.val_log_loss, ".4f")),
             *(
                 cell(row.num_parameters and row.num_parameters / 1e6, ".2f"),
                 cell(row.bytes and row.bytes / 1e6, ".1f"),
             ),
+            *([cell(row.latency, ".2f")] if has_latency else []),
             *(str(row.epochs), cell(row.seconds, ".0f")),
         )
     return table

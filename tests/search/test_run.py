@@ -115,6 +115,11 @@ def test_every_way_a_trial_can_end(
         (("--trials", "2", "--name", "new", "--space", "nowhere.toml"), "--space nowhere.toml: cannot be read"),
         (("--trials", "2", "--name", "new", "--max-params", "9K"), "--max-params: even the smallest .* layers, has 0"),
         (("--resume", "--name", "old", "--max-params", "2M"), "--max-params: was settled when"),
+        (
+            ("--trials", "2", "--name", "new", "--objective", "accuracy,params", "--pruner", "median"),
+            "--pruner median: with --objective accuracy,params no trial can be stopped early",
+        ),
+        (("--resume", "--name", "old", "--objective", "accuracy"), "--objective: was settled when"),
         (("--resume",), "--resume: say which study with --name"),
         (("--resume", "--name", "new"), "there is no study here to go on with"),
         (("--resume", "--name", "old", "--seed", "4"), "--seed: was settled when"),
