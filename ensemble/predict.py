@@ -6,7 +6,6 @@ Takes a submission.zip or a .tflite file, and landmark files in the contest's la
 TensorFlow.
 """
 
-import argparse
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +33,8 @@ def read_landmarks(path: Path) -> np.ndarray:
     """
     try:
         table = pq.read_table(path, columns=list(_COORDINATES))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file; give landmark files of the contest") from error
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read ({_first_line(error)}); give landmark files of the contest") from error
     if missing := set(_COORDINATES) - set(table.column_names):
@@ -58,7 +59,7 @@ def predict(model: Model, label_names: list[str] | None, path: Path) -> list[tup
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m ensemble.predict", description="The five likeliest signs of each landmark file."
     )
     parser.add_argument("model", type=Path, metavar="submission.zip", help="or a .tflite file")

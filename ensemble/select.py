@@ -80,7 +80,9 @@ def choose(
         cost = Cost(parameters=parameters, size=len(model), latency=timed.mean, members=len(members))
         if not (broken := budget.exceeded(cost)):
             return Choice(members, model, cost, timed, selection.counts, shipped)
-        console.print(f"the merged file breaks the budget ({'; '.join(broken)}): selecting again with less room")
+        console.print(
+            f"the merged file breaks the budget ({'; '.join(broken)}): selecting again with less room", soft_wrap=True
+        )
         measured, estimate = cost.to_array(), costs[chosen].sum(axis=0)
         over = measured > limits
         capacity[over] = np.minimum(capacity, estimate)[over] * (limits / measured)[over]
@@ -151,7 +153,7 @@ def print_accuracies(seen: Accuracies, unseen: Accuracies | None) -> None:
         table.add_row("best single model" if name == "single" else "ensemble", f"{getattr(seen, name):.4f}", honest)
     console.print(table)
     if unseen is None:
-        console.print("validated on one participant only: there is nobody left whom the selection never saw")
+        console.print("validated on one participant only: nobody is left whom the selection never saw", soft_wrap=True)
 
 
 def print_left_out(reasons: dict[str, str]) -> None:
@@ -218,7 +220,7 @@ def newest_study(results: Path) -> Path:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m ensemble.select", description="The best ensemble of a study's models that fits a budget."
     )
     parser.add_argument(
@@ -283,7 +285,8 @@ def main() -> None:
     timed = chosen.latency
     console.print(
         f"{timed.mean:.2f} ms a sequence on average ({timed.median:.2f} median, {timed.p95:.2f} 95th percentile), "
-        f"LiteRT, one thread, {latency.machine()}"
+        f"LiteRT, one thread, {latency.machine()}",
+        soft_wrap=True,
     )
     if twins is not None:
         console.print(
@@ -291,7 +294,7 @@ def main() -> None:
             "the same trainings with participants held out: what ships can be measured on nobody",
             soft_wrap=True,
         )
-    console.print(f"same as PyTorch: {agreement}; contest's contract: {len(checks)} checks hold")
+    console.print(f"same as PyTorch: {agreement}; contest's contract: {len(checks)} checks hold", soft_wrap=True)
     console.print(f"wrote {out / SUBMISSION}", soft_wrap=True)
 
 

@@ -59,6 +59,12 @@ def read(path: Path) -> bytes:
             return path.read_bytes()
         with zipfile.ZipFile(path) as archive:
             return archive.read(MODEL)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file; make one with: python -m ensemble.select --budget") from error
+    except IsADirectoryError as error:
+        inside = sorted(path.glob("*/submission.zip")) or sorted(path.glob("submission.zip"))
+        hint = f"give {inside[0]}" if inside else "give a submission.zip or a .tflite file"
+        raise UserError(f"{path}: is a folder; {hint}") from error
     except KeyError as error:
         raise UserError(f"{path}: holds no {MODEL}; make one with: python -m ensemble.select") from error
     except (OSError, zipfile.BadZipFile) as error:

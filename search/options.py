@@ -6,6 +6,7 @@ from typing import Final
 
 from search.objective import DEFAULT_OBJECTIVE, OBJECTIVES
 from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
+from trainer import cli
 from trainer.cli import parse_amount
 
 DEFAULT_EPOCHS: Final = 30
@@ -14,7 +15,7 @@ DEFAULT_RESULTS: Final = Path("results")
 
 def parse() -> argparse.Namespace:
     """What was given; exits with status 2 if that cannot be parsed."""
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m search.run", description="Search for good configurations with Ray Tune and Optuna."
     )
     add = parser.add_argument

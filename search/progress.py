@@ -16,6 +16,7 @@ from rich.text import Text
 
 from trainer.rundir import EpochMetrics
 
+NARROW = 60  # columns
 STATE_STYLES = {"COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red"}
 
 
@@ -64,8 +65,8 @@ class Progress:
         self._live.stop()
 
     def note(self, text: str) -> None:
-        """Print a line above the live view."""
-        self._console.print(text, soft_wrap=True)
+        """Print one line above the live view; a terminal wraps it at words, anywhere else it stays one."""
+        self._console.print(" ".join(text.split()), soft_wrap=not self._console.is_terminal)
 
     def earlier(self, number: int, state: str, val_accuracy: float | None, params: dict[str, Any]) -> None:
         """A trial that ended before this process began."""
@@ -76,7 +77,7 @@ class Progress:
         """A trial was handed out; ``last_epoch`` of its ``epochs`` were done before."""
         self._running[number] = _Running(params, epochs, last_epoch)
         if not self._console.is_terminal:
-            self.note(f"trial {number} {'goes on' if last_epoch else 'starts'}: {describe(params)}")
+            self.note(f"trial {number} {'goes on' if last_epoch else 'starts'}: {escape(describe(params))}")
 
     def epoch(self, number: int, metrics: EpochMetrics) -> None:
         """A trial did an epoch."""
@@ -107,7 +108,7 @@ class Progress:
 
     def _standing(self) -> str:
         left = self._seconds_left()
-        time_left = "" if left is None else f", about {timedelta(seconds=round(left))} left"
+        time_left = "" if left is None else f", {timedelta(seconds=round(left))} left"
         return f"{self._counts.total()}/{self._num_trials} ended{time_left}"
 
     def _seconds_left(self) -> float | None:
@@ -123,14 +124,18 @@ class Progress:
             f"[{style}]{self._counts[state]} {word}[/]"
             for (state, style), word in zip(STATE_STYLES.items(), ("complete", "pruned", "failed"), strict=True)
         )
-        bar = Table.grid(padding=(0, 1))
-        bar.add_row(ProgressBar(total=self._num_trials, completed=self._counts.total(), width=20), counts)
-        yield Text(f"{self._study_name}: {self._standing()}, {elapsed} gone", no_wrap=True, overflow="ellipsis")
-        yield bar
+        is_narrow = options.max_width < NARROW
+        name = "" if is_narrow else f"{self._study_name}: "
+        yield Text(f"{name}{self._standing()}, {elapsed} gone", no_wrap=True, overflow="ellipsis")
+        bar = ProgressBar(total=self._num_trials, completed=self._counts.total(), width=20)
+        grid = Table.grid(padding=(0, 1))
+        for row in ((bar,), (counts,)) if is_narrow else ((bar, counts),):
+            grid.add_row(*row)
+        yield grid
         if self._best is not None:
             text = f"best {self._best.val_accuracy:.4f}: trial {self._best.number}, {describe(self._best.params)}"
             yield Text(text, no_wrap=True, overflow="ellipsis")
-        yield self._running_table(max(1, console.height - 6))
+        yield self._running_table(max(1, console.height - (7 if is_narrow else 6)))
 
     def _running_table(self, max_rows: int) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)

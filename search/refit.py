@@ -73,7 +73,7 @@ def prepare(options: argparse.Namespace, directory: Path) -> tuple[Settings, Pac
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m search.refit", description="Train the best configurations of a study at full length."
     )
     add = parser.add_argument

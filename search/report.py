@@ -6,7 +6,6 @@ Writes STUDY/report.html, or the file of --out: learning curves, history, what m
 ensemble where one was selected, and all trials with the reasons of failures, best first.
 """
 
-import argparse
 import dataclasses
 import json
 from collections import Counter
@@ -272,7 +271,7 @@ def _asked(settings: Settings) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m search.report", description="Write a study as one HTML file that needs no network."
     )
     parser.add_argument("study", type=Path, help="directory of the study, such as results/STUDY")

@@ -5,7 +5,6 @@
 Also writes STUDY/trials.parquet, one row a trial.
 """
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +29,7 @@ from trainer import cli
 from trainer.files import atomic_path
 
 TRIALS_PARQUET: Final = "trials.parquet"
-PIPE_WIDTH: Final = 400
+PIPE_WIDTH: Final = 4000  # nothing is cut or wrapped
 _ORDER: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL)
 
 
@@ -185,9 +184,7 @@ def show(rows: list[Row], title: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m search.table", description="Print the trials of a study, best first."
-    )
+    parser = cli.Parser(prog="python -m search.table", description="Print the trials of a study, best first.")
     parser.add_argument("study", type=Path, help="directory of the study, such as results/STUDY")
     directory: Path = parser.parse_args().study
     rows = read_rows(directory)

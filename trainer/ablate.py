@@ -7,7 +7,6 @@ on the same participants. Interrupted, the same command goes on where it was; th
 written to OUT/ablation.md.
 """
 
-import argparse
 import concurrent.futures
 import multiprocessing
 import os
@@ -153,12 +152,19 @@ HEADINGS = ("row", "change", "accuracy", "spread", "difference", "the seed says"
 
 def _cells(measured: list[Measured]) -> Iterator[tuple[str, ...]]:
     base = measured[0].base
-    yield BASE, "", f"{base.mean():.4f}", f"{np.ptp(base):.4f}", "", "", ""
+    yield BASE, "", *_mean_and_spread(base), "", "", ""
     for item in measured:
         changes = ", ".join(f"{name} {value}" for name, value in item.row.changes.items())
-        difference = f"{100 * item.difference:+.2f} ± {100 * item.error:.2f}"
-        mean, spread = f"{item.accuracies.mean():.4f}", f"{np.ptp(item.accuracies):.4f}"
-        yield item.row.name, changes, mean, spread, difference, item.row.claim, item.verdict
+        difference = "" if np.isnan(item.difference) else f"{100 * item.difference:+.2f}"
+        if not np.isnan(item.error):  # with one seed there is none
+            difference += f" ± {100 * item.error:.2f}"
+        yield item.row.name, changes, *_mean_and_spread(item.accuracies), difference, item.row.claim, item.verdict
+
+
+def _mean_and_spread(accuracies: np.ndarray) -> tuple[str, str]:
+    if np.isnan(accuracies).any():
+        return "diverged", ""
+    return f"{accuracies.mean():.4f}", f"{np.ptp(accuracies):.4f}" if len(accuracies) > 1 else ""
 
 
 def show(measured: list[Measured], title: str) -> None:
@@ -197,7 +203,7 @@ def _chosen(names: str | None) -> list[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m trainer.ablate", description="Measure the recipe's parts.")
+    parser = cli.Parser(prog="python -m trainer.ablate", description="Measure the recipe's parts.")
     parser.add_argument("--data", type=Path, required=True, help="packed dataset, made by trainer.pack")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs and of ablation.md")
     parser.add_argument("--rows", help="only these rows, separated by commas (default: all)")

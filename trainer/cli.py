@@ -1,5 +1,6 @@
 """What every command shares: one console, errors without a traceback, progress bars, locked folders."""
 
+import argparse
 import contextlib
 import fcntl
 import re
@@ -7,7 +8,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from time import monotonic
-from typing import Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -33,6 +34,20 @@ _AMOUNT: Final = re.compile(r"(\d+\.?\d*|\.\d+)\s*([a-z]+)")
 
 class UserError(Exception):
     """Something the user can mend. The message names the file or option, the field, and what to do."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Options whose errors end a command in one line, as all others do, without the usage before it.
+
+    An argument such as -5MB is a value, not an option: no option begins with a digit.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._negative_number_matcher = re.compile(r"-\.?\d.*")
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message.removeprefix('argument ')} ({self.prog} --help lists the options)")
 
 
 def run(main: Callable[[], None]) -> NoReturn:

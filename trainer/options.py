@@ -40,4 +40,6 @@ def check_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {device}: {str(error).splitlines()[0]}") from error
+        reason = "there is no such device" if "device string" in str(error) else str(error).splitlines()[0]
+        here = "cpu or cuda" if torch.cuda.is_available() else "cpu"
+        raise UserError(f"--device {device}: {reason}; on this machine use {here}") from error

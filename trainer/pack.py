@@ -8,7 +8,6 @@ removed by the next. The result is the same, byte for byte, with any number of w
 grow with the data.
 """
 
-import argparse
 import contextlib
 import difflib
 import hashlib
@@ -289,7 +288,7 @@ def _table_of_skipped(skipped: list[Skipped]) -> Table:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m trainer.pack", description="Pack the contest's files into one.")
+    parser = cli.Parser(prog="python -m trainer.pack", description="Pack the contest's files into one.")
     parser.add_argument("source", type=Path, help=f"folder with {TRAIN_CSV}, {SIGN_MAP} and landmark files")
     parser.add_argument("out", type=Path, help="folder that becomes the packed dataset")
     parser.add_argument("--signs", help="only these signs, separated by commas (default: all)")

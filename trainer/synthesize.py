@@ -6,7 +6,6 @@ What is generated, and how it is like the real data, stands in trainer.signing. 
 landmarks.
 """
 
-import argparse
 import contextlib
 import itertools
 import json
@@ -125,7 +124,7 @@ def write_landmarks(path: Path, first_frame_number: int, landmarks: np.ndarray) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = cli.Parser(
         prog="python -m trainer.synthesize", description="Generate a sign dataset in the contest's layout."
     )
     parser.add_argument("out", type=Path, help="folder that becomes the dataset")

@@ -6,7 +6,6 @@ Every field of TrainConfig is an option. Interrupted, the same command goes on f
 on CPU, with the very weights that an undisturbed run ends with.
 """
 
-import argparse
 import math
 import time
 from collections.abc import Callable
@@ -225,12 +224,17 @@ def _restore(run: RunDir, dataset: PackedDataset, learner: Learner) -> tuple[int
 def _train_visibly(config: TrainConfig, dataset: PackedDataset, run: RunDir, device: str) -> Result:
     """Train with a line an epoch and, on a terminal, a bar below them."""
     print_line = cli.console.print
-    print_line(f"{'epoch':>6} {'train loss':>11} {'val accuracy':>13} {'val log loss':>13} {'seq/s':>7} {'seconds':>8}")
+    head = f"{'epoch':>6} {'train loss':>11} {'val accuracy':>13} {'val log loss':>13} {'seq/s':>7} {'seconds':>8}"
+    has_begun = False
     columns = (TextColumn("epochs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=cli.console, disable=not cli.console.is_terminal) as progress:
         task = progress.add_task("epochs", total=config.epochs)
 
         def report(metrics: EpochMetrics) -> None:
+            nonlocal has_begun
+            if not has_begun:
+                print_line(head)
+                has_begun = True
             progress.update(task, completed=metrics.epoch)
             print_line(
                 f"{metrics.epoch:>6} {metrics.train_loss:>11.4f} {metrics.val_accuracy:>13.4f} "
@@ -241,7 +245,7 @@ def _train_visibly(config: TrainConfig, dataset: PackedDataset, run: RunDir, dev
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m trainer.train", description="Train one model on a packed dataset.")
+    parser = cli.Parser(prog="python -m trainer.train", description="Train one model on a packed dataset.")
     parser.add_argument("--data", type=Path, required=True, help="packed dataset, made by trainer.pack")
     parser.add_argument(
         "--out", type=Path, required=True, help="directory of the run; an interrupted run in it goes on"
@@ -258,6 +262,7 @@ def main() -> None:
     dataset = PackedDataset.open(data)
     config = to_config(options, dataset)
     run = RunDir(out)
+    was_done = run.is_done
     try:
         result = _train_visibly(config, dataset, run, device)
     except TrainingDiverged as error:
@@ -266,8 +271,14 @@ def main() -> None:
     cli.console.print(
         f"{out}: {result.num_parameters:,} parameters, accuracy {result.val_accuracy:.4f} and log loss "
         f"{result.val_log_loss:.4f} on {whom}, {result.seconds:.0f} s "
-        f"({result.precision}, {result.device})"
+        f"({result.precision}, {result.device})",
+        markup=False,
+        soft_wrap=True,
     )
+    if was_done:
+        cli.console.print(
+            "this run was finished before: nothing was trained; choose another --out to train anew", soft_wrap=True
+        )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import pytest
 
 from ensemble import latency, submission, tflite
 from ensemble.flatgraph import Graph
+from ensemble.predict import read_landmarks
 from ensemble.runtime import Model
 from tests.ensemble.conftest import random_classifier
 from trainer.cli import UserError
@@ -91,3 +92,16 @@ def test_latency_covers_the_distribution_of_lengths(model: bytes):
     assert abs(typical.count(400) / len(typical) - 0.1) < 0.02
     measured = latency.measure(model, typical, rounds=1)
     assert 0 < measured.median < measured.mean < measured.p95
+
+
+def test_what_is_not_there_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none.zip: there is no such file; make one with: python -m ensemble.select"):
+        submission.read(tmp_path / "none.zip")
+    with pytest.raises(UserError, match=r"is a folder; give a submission.zip or a .tflite file"):
+        submission.read(tmp_path)
+    (tmp_path / "ensemble").mkdir()
+    (tmp_path / "ensemble" / "submission.zip").touch()
+    with pytest.raises(UserError, match=f"is a folder; give {tmp_path}/ensemble/submission.zip"):
+        submission.read(tmp_path)
+    with pytest.raises(UserError, match=r"x.parquet: there is no such file"):
+        read_landmarks(tmp_path / "x.parquet")

@@ -37,6 +37,15 @@ def test_one_seed_settles_nothing() -> None:
     assert Measured(Row("x", {}, Claim.NO_BETTER), BASE[:1], BASE[:1]).verdict == "unclear"
 
 
+def test_one_seed_and_divergence_are_shown_without_nan() -> None:
+    one = Measured(Row("x", {}, Claim.WORSE), BASE[:1] - 0.01, BASE[:1])
+    assert "| x |  | 0.7900 |  | -1.00 | worse | unclear |" in ablate.to_markdown([one], "title", "command")
+    gone = Measured(Row("x", {}, Claim.WORSE), BASE * float("nan"), BASE)
+    text = ablate.to_markdown([gone], "title", "command")
+    assert "| x |  | diverged |  |  | worse | unclear |" in text
+    assert "| base |  | 0.8100 | 0.0200 |" in text
+
+
 def test_every_row_is_one_change_that_the_configuration_accepts() -> None:
     assert len({row.name for row in ROWS}) == len(ROWS)
     for row in ROWS:

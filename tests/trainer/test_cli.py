@@ -32,6 +32,35 @@ def test_a_user_error_exits_2_with_its_message_alone(capsys: pytest.CaptureFixtu
     assert error == f"error: {message}\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--much"], "unrecognized arguments: --much"),
+        (["--number", "x"], "--number: invalid int value: 'x'"),
+        (["--number"], "--number: expected one argument"),
+        (["--choice", "c"], "--choice: invalid choice: 'c' (choose from 'a', 'b')"),
+    ],
+)
+def test_what_cannot_be_parsed_is_one_line(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = cli.Parser(prog="python -m some.command")
+    parser.add_argument("--number", type=int)
+    parser.add_argument("--choice", choices=["a", "b"])
+    code, error = end_of(lambda: (parser.parse_args(arguments), None)[1], capsys)
+    assert code == 2
+    assert error == f"error: {words} (python -m some.command --help lists the options)\n"
+
+
+def test_values_may_begin_with_a_minus() -> None:
+    parser = cli.Parser()
+    parser.add_argument("--budget", nargs="?")
+    parser.add_argument("--seed", type=int)
+    given = parser.parse_args(["--budget", "-5MB", "--seed", "-1"])
+    assert (given.budget, given.seed) == ("-5MB", -1)
+    assert parser.parse_args(["--budget", "--seed", "1"]).budget is None
+
+
 def test_an_interrupt_exits_130_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     def main() -> None:
         raise KeyboardInterrupt

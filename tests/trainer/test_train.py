@@ -381,10 +381,25 @@ def test_bad_options_exit_2_without_a_traceback(
 ) -> None:
     small = ["--num-heads", 1, "--num-layers", 1, "--epochs", 1, "--device", "cpu"]
     code = run_main(monkeypatch, "--data", dataset.path, "--out", tmp_path, *small, *options)
-    error = capsys.readouterr().err
+    printed = capsys.readouterr()
     assert code == 2
-    assert message in error
-    assert "Traceback" not in error
+    assert message in printed.err
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+
+
+def test_a_finished_run_says_that_nothing_was_trained(
+    dataset: PackedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--num-heads", 1, "--num-layers", 1, "--epochs", 1, "--device", "cpu", "--all-participants"]
+    assert run_main(monkeypatch, "--data", dataset.path, "--out", tmp_path, *small) == 0
+    first = capsys.readouterr().out.splitlines()
+    assert run_main(monkeypatch, "--data", dataset.path, "--out", tmp_path, *small) == 0
+    assert len(first) == 3  # heading, epoch, result
+    assert "on participants that it was trained on" in first[-1]
+    again = "this run was finished before: nothing was trained; choose another --out to train anew"
+    assert capsys.readouterr().out.splitlines() == [first[-1], again]
 
 
 GOLDEN_TRAIN_LOSS = [0.991152, 0.527805, 0.467981, 0.390035, 0.465476]

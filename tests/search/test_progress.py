@@ -1,0 +1,72 @@
+"""The live view on terminals of any width, and the lines where there is none."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from search.progress import Progress
+from trainer.rundir import EpochMetrics
+
+PARAMS = {"num_heads": 3, "learning_rate": 1.2e-4, "landmarks": "[bold]hands"}
+
+
+def _metrics(epoch: int) -> EpochMetrics:
+    return EpochMetrics(
+        epoch=epoch,
+        train_loss=1.0,
+        val_accuracy=0.1 * epoch,
+        val_log_loss=1.0,
+        learning_rate=0.1,
+        seconds=1.0,
+        sequences_per_second=1.0,
+    )
+
+
+def _play(console: Console) -> Progress:
+    """A search with a trial that finishes, one that fails, one that loses its worker, and twenty running."""
+    progress = Progress(console, "a study with a long name", 64)
+    for number in range(3):
+        progress.started(number, PARAMS, 30, 0)
+        progress.epoch(number, _metrics(7))
+    progress.ended(0, "COMPLETE", 0.7125)
+    progress.ended(1, "FAIL", reason="RuntimeError: [Errno 28]\n  no space " + 60 * "long ")
+    progress.lost(2, "the node\ndied")
+    for number in range(3, 23):
+        progress.started(number, PARAMS, 30, 4 if number == 3 else 0)
+    return progress
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_each_event_is_one_line_where_there_is_no_terminal(width: int) -> None:
+    out = io.StringIO()
+    _play(Console(file=out, width=width, highlight=False))
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 3 + 3 + 20
+    assert all(line.startswith("trial ") for line in lines)
+    assert lines[0] == "trial 0 starts: num_heads 3, learning_rate 0.00012, landmarks [bold]hands"
+    assert lines[3].startswith("trial 0 COMPLETE: accuracy 0.7125 after 7 epochs (1/64 ended, ")
+    assert lines[4].startswith("trial 1 FAIL: RuntimeError: [Errno 28] no space long")
+    assert lines[5] == "trial 2 lost its worker and will go on from its last epoch: the node died"
+    assert lines[6].startswith("trial 3 goes on: ")
+
+
+@pytest.mark.parametrize("width", [40, 59, 60, 80, 200])
+def test_the_live_view_fits_its_terminal(width: int) -> None:
+    progress = _play(Console(file=io.StringIO(), width=width))
+    out = io.StringIO()
+    Console(file=out, width=width, height=16, force_terminal=True, color_system=None).print(progress)
+    lines = out.getvalue().splitlines()
+    assert max(len(line) for line in lines) <= width
+    assert len(lines) < 16
+    text = "\n".join(lines)
+    assert "2/64 ended" in text
+    assert "1 complete, 0 pruned, 1 failed" in text
+    assert "best 0.7125: trial 0" in text
+    assert "more" in lines[-1] or "…" in lines[-1]
+
+
+def test_before_anything_happened_there_is_something_to_see() -> None:
+    out = io.StringIO()
+    Console(file=out, width=80, force_terminal=True, color_system=None).print(Progress(Console(), "s", 3))
+    assert "s: 0/3 ended, 0:00:00 gone" in out.getvalue()
