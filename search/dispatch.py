@@ -10,11 +10,32 @@ from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
 
 from search.progress import Progress
 from search.study import MAX_WORKER_LOSSES, Assignment, SearchStudy
 from search.trial import Failure, read
+from trainer.cli import UserError
 from trainer.rundir import EpochMetrics, Result
+
+
+class Brake(Stopper):
+    """Ends the whole search when pulled: workers stop where they are, to go on from their last checkpoint."""
+
+    def __init__(self) -> None:
+        self.pulled = False
+        self.fault: UserError | None = None
+        """Why the search cannot go on, if that is why"""
+
+    def fail(self, fault: UserError) -> None:
+        """Pull it because of something that concerns all trials."""
+        self.pulled, self.fault = True, fault
+
+    def __call__(self, *_: object) -> bool:
+        return False  # single trials are the scheduler's business
+
+    def stop_all(self) -> bool:
+        return self.pulled
 
 
 class Dispatcher:
@@ -26,19 +47,32 @@ class Dispatcher:
         progress: Progress,
         capacity: Callable[[], int],
         to_ray: Callable[[Assignment], dict[str, Any]],
+        brake: Brake,
     ) -> None:
         """``capacity`` says how many trials fit at a time, ``to_ray`` what a trial's worker is given."""
         self.study = study
         self._progress = progress
         self._capacity = capacity
         self._to_ray = to_ray
+        self._brake = brake
         self._assignments: dict[str, Assignment] = {}
         self._ray_trials: dict[str, RayTrial] = {}
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether there will be no further trial."""
+        return self.study.is_finished or self._brake.pulled
+
     def assign(self, trial_id: str) -> dict[str, Any] | None:
         """The next trial of the study for a new one of Ray's; None while there is no room, or nothing to do."""
-        self._take_in_errors()
-        assignment = self.study.ask() if len(self._assignments) < self._capacity() else None
+        if self.has_ended:
+            return None
+        try:
+            self._take_in_errors()
+            assignment = self.study.ask() if len(self._assignments) < self._capacity() else None
+        except UserError as fault:
+            self._brake.fail(fault)
+            return None
         if assignment is None:
             return None
         self._assignments[trial_id] = assignment
@@ -52,7 +86,18 @@ class Dispatcher:
 
     def receive(self, trial: RayTrial, result: dict[str, Any]) -> bool:
         """Take in what a worker sent; whether its trial goes on."""
-        number = self._assignments[trial.trial_id].number
+        if self._brake.fault:  # the study takes in nothing more
+            return False
+        try:
+            goes_on = self._take_in(self._assignments[trial.trial_id].number, result)
+        except UserError as fault:
+            self._brake.fail(fault)
+            return False
+        if not goes_on:
+            self._release(trial.trial_id)
+        return goes_on
+
+    def _take_in(self, number: int, result: dict[str, Any]) -> bool:
         match read(result):
             case EpochMetrics() as metrics if not math.isfinite(metrics.val_accuracy):
                 self._fail(number, f"val_accuracy became {metrics.val_accuracy} in epoch {metrics.epoch}")
@@ -65,9 +110,11 @@ class Dispatcher:
             case Result() as outcome:
                 self.study.complete(number, outcome)
                 self._progress.ended(number, "COMPLETE", outcome.val_accuracy)
+            case Failure(reason, is_disk_full=True):
+                where = self.study.run_dir(number).path
+                raise UserError(f"{where}: {reason}; make room on that disk, then go on with --resume")
             case Failure(reason):
                 self._fail(number, reason)
-        self._release(trial.trial_id)
         return False
 
     def _take_in_errors(self) -> None:
@@ -103,7 +150,7 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         given = self._dispatcher.assign(trial_id)
-        return Searcher.FINISHED if self._dispatcher.study.is_finished else given
+        return Searcher.FINISHED if self._dispatcher.has_ended else given
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the dispatcher knows."""

@@ -31,6 +31,7 @@ def parse() -> argparse.Namespace:
     add("--no-seed-points", action="store_true", help="do not try the two configurations of the seed first")
     add("--objective", choices=OBJECTIVES, help=f"what trials are scored by (default: {DEFAULT_OBJECTIVE})")
     add("--max-params", type=_parameters, help="train no model of more parameters, such as 2M or 800K")
+    add("--storage", help="database for the study: any URL that Optuna takes (default: study.db beside the trials)")
     add("--resume", action="store_true", help="go on with the study of this --name, as it was asked for")
     add_ray_options(parser)
     return parser.parse_args()

@@ -85,6 +85,7 @@ def _parse() -> argparse.Namespace:
     add("--name", help="of the new study, beside the old one (default: STUDY-refit, or STUDY-refit-all)")
     add("--data", type=Path, help="packed dataset (default: where it lay when the study was made)")
     add_ray_options(parser)
+    parser.set_defaults(storage=None)  # of the new study: study.db
     return parser.parse_args()
 
 

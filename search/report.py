@@ -61,9 +61,12 @@ class Report:
     ensemble: Ensemble | None
 
     @classmethod
-    def read(cls, directory: Path) -> "Report":
-        """Of the study in a directory. Raises UserError if there is none, or a file of it is broken."""
-        trials = read_trials(directory)
+    def read(cls, directory: Path, storage: str | None = None) -> "Report":
+        """Of the study in a directory; ``storage`` as in ``read_trials``.
+
+        Raises UserError if there is none, or a file of it is broken.
+        """
+        trials = read_trials(directory, storage)
         rows = to_rows(trials)
         by_number = {trial.number: trial for trial in trials}
         curves = [_read_curve(directory, row, by_number[row.number]) for row in rows]
@@ -276,9 +279,10 @@ def main() -> None:
     )
     parser.add_argument("study", type=Path, help="directory of the study, such as results/STUDY")
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"where to write (default: STUDY/{REPORT})")
+    parser.add_argument("--storage", help="URL of the study's database, if that has a password")
     options = parser.parse_args()
     out: Path = options.out or options.study / REPORT
-    report = Report.read(options.study)
+    report = Report.read(options.study, options.storage)
     content = render(report).encode()
     write_bytes(out, content)
     cli.console.print(f"wrote {out} ({len(content) / 1e6:.1f} MB, {len(report.rows)} trials)", soft_wrap=True)

@@ -21,17 +21,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from ray import tune
-from ray.tune.stopper import Stopper
 from rich.console import Console
 
 from search import cluster
-from search.dispatch import Dispatcher, StudyScheduler, StudySearcher
+from search.dispatch import Brake, Dispatcher, StudyScheduler, StudySearcher
 from search.objective import DEFAULT_OBJECTIVE, LatencyScale, Objective
 from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, parse
 from search.progress import STATE_STYLES, Progress
 from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER
-from search.settings import STUDY_JSON, Settings, write_validation
+from search.settings import STUDY_DB, STUDY_JSON, Settings, find_study, write_validation
 from search.space import DEFAULT_SPACE, Space
+from search.storage import has_study, without_password
 from search.study import Assignment, SearchStudy
 from search.table import TRIALS_PARQUET, read_rows, show, to_rows, write_parquet
 from search.trial import Order, run_trial
@@ -45,21 +45,8 @@ from trainer.synthesize import synthesize
 INTERRUPTED: Final = 130  # exit status
 
 
-class _Brake(Stopper):
-    """Ends the whole search when pulled: workers stop where they are, to go on from their last checkpoint."""
-
-    def __init__(self) -> None:
-        self.pulled = False
-
-    def __call__(self, *_: object) -> bool:
-        return False  # single trials are the scheduler's business
-
-    def stop_all(self) -> bool:
-        return self.pulled
-
-
 @contextlib.contextmanager
-def _interruptible(brake: _Brake, progress: Progress) -> Iterator[None]:
+def _interruptible(brake: Brake, progress: Progress) -> Iterator[None]:
     """The first SIGINT pulls the brake; a second one ends the process at once."""
     before = signal.getsignal(signal.SIGINT)
 
@@ -81,6 +68,7 @@ def search(
     """Run the trials that the study hands out until all have ended. False if interrupted before that.
 
     Ray must be connected. Whatever happens, trials that ended are in the study and the others can go on.
+    Raises UserError if something keeps all of them from going on, such as a full disk.
     """
 
     def to_ray(assignment: Assignment) -> dict[str, Any]:
@@ -97,8 +85,8 @@ def search(
 
     capacity = cluster.capacity(resources, workers)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(capacity())  # so that all workers start at once
-    brake = _Brake()
-    dispatcher = Dispatcher(study, progress, capacity, to_ray)
+    brake = Brake()
+    dispatcher = Dispatcher(study, progress, capacity, to_ray, brake)
     with (
         tempfile.TemporaryDirectory(prefix="ray-tune-") as scratch,
         Path(os.devnull).open("w") as nowhere,
@@ -119,6 +107,8 @@ def search(
             raise_on_failed_trial=False,
             verbose=0,
         )
+    if brake.fault:
+        raise brake.fault
     return study.is_finished
 
 
@@ -174,7 +164,11 @@ def _make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings,
         pruner=options.pruner or ("none" if objective.has_front else DEFAULT_PRUNER),
         seed_points=not options.no_seed_points,
         objective=objective,
+        name=directory.name,
+        storage=options.storage and without_password(options.storage),
     )
+    if options.storage and has_study(options.storage, directory.name):
+        raise cli.UserError(f"--storage: it has a study named {directory.name} already; choose another --name")
     write_validation(dataset, space.base, directory)
     settings.write(directory)
     return settings, dataset
@@ -188,6 +182,8 @@ def _resume_study(options: argparse.Namespace, directory: Path) -> tuple[Setting
             raise cli.UserError(
                 f"--{name.replace('_', '-')}: was settled when {directory} was made; leave it out with --resume"
             )
+    if options.storage is not None and without_password(options.storage) != settings.storage:
+        raise cli.UserError(f"--storage: was settled when {directory} was made: {settings.storage or STUDY_DB}")
     dataset = PackedDataset.open(options.data or settings.data)
     if dataset.fingerprint != settings.data_fingerprint:
         raise cli.UserError(f"{dataset.path}: is not the dataset of {directory}; give the right one with --data")
@@ -228,6 +224,8 @@ def _run(directory: Path, settings: Settings, dataset: PackedDataset, options: a
             seed_points=settings.seed_points,
             points=settings.points,
             objective=settings.to_objective(),
+            storage=find_study(directory, options.storage)[0],
+            name=settings.name,
         )
         try:
             console = Console(file=sys.stdout, highlight=False)
@@ -276,7 +274,7 @@ def carry_out(
         settings, dataset = prepare(options, directory)
         is_complete = _run(directory, settings, dataset, options)
 
-    rows = read_rows(directory)
+    rows = read_rows(directory, options.storage)
     write_parquet(rows, directory / TRIALS_PARQUET)
     show(rows, f"{shown}: {len(rows)} trials")
     if not is_complete:

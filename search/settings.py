@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from search.objective import DEFAULT_OBJECTIVE, LatencyScale, Objective
 from search.space import Space
+from search.storage import HIDDEN, sqlite_url
 from trainer.cli import UserError
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
@@ -58,6 +59,10 @@ class Settings:
     git_commit: str | None
     points: list[dict[str, Any]] = field(default_factory=list)
     """Parameters of the first trials, in their order, where these were given (search.refit)"""
+    name: str | None = None
+    """Of the study in its database, if not the directory's, which may be renamed"""
+    storage: str | None = None
+    """URL of the study's database without its password; None for study.db"""
 
     @classmethod
     def make(
@@ -72,6 +77,8 @@ class Settings:
         seed_points: bool,
         points: Sequence[dict[str, Any]] = (),
         objective: Objective = Objective(),  # noqa: B008
+        name: str | None = None,
+        storage: str | None = None,
     ) -> Self:
         return cls(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -92,6 +99,8 @@ class Settings:
             versions={"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
             git_commit=_git_commit(),
             points=list(points),
+            name=name,
+            storage=storage,
         )
 
     @classmethod
@@ -115,6 +124,21 @@ class Settings:
 
     def to_objective(self) -> Objective:
         return Objective(self.objective, None if self.latency is None else LatencyScale(**self.latency))
+
+
+def find_study(directory: Path, storage: str | None = None) -> tuple[str, str | None]:
+    """URL of a study's database, and its name there, if study.json is there to tell.
+
+    ``storage`` is the URL with its password, where the user gave it. Raises UserError if the study is broken, or the
+    password is missing.
+    """
+    if not (directory / STUDY_JSON).exists():
+        return sqlite_url(directory / STUDY_DB), None
+    settings = Settings.read(directory)
+    url = storage or settings.storage or sqlite_url(directory / STUDY_DB)
+    if f":{HIDDEN}@" in url:
+        raise UserError(f"--storage: give {url} again with its password, which is not kept")
+    return url, settings.name
 
 
 def write_validation(dataset: PackedDataset, config: TrainConfig, directory: Path) -> None:

@@ -1,13 +1,12 @@
 """One Optuna study that decides what to try and what to stop; search.dispatch carries it to Ray Tune, which executes.
 
 Parameters, intermediate values, states and reasons live in study.db and nowhere else; what to try next and
-what to stop early is decided from it alone, so a resumed search decides as an undisturbed one. States:
+what to stop early is decided from it alone, so a resumed search decides as an undisturbed one. Whatever a worker is
+told is in the database before: a new trial before it is handed out, an epoch before it is answered. States:
 finished -> COMPLETE, stopped early -> PRUNED, NaN, exception or dead worker -> FAIL with a reason. A trial
 that lost its worker or its driver stays RUNNING until it is handed out again.
 """
 
-import contextlib
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import optuna
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy import event
-from sqlalchemy.exc import OperationalError
 
 from search.objective import Objective
 from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SeededSampler, for_space
 from search.settings import STUDY_DB
 from search.space import Space, by_field, num_parameters
+from search.storage import StudyStorage, sqlite_url
 from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result, RunDir
 
@@ -66,16 +63,23 @@ class SearchStudy:
         seed_points: bool = True,
         points: Sequence[dict[str, Any]] = (),
         objective: Objective | None = None,
+        storage: str | None = None,
+        name: str | None = None,
     ) -> None:
-        """Open the study in ``directory``, or create it there. ``points`` are the parameters of its first trials."""
+        """Open the study, or create it.
+
+        ``points`` are the parameters of its first trials, ``storage`` is the URL of its database (default: study.db in
+        the directory), ``name`` its name there (default: the directory's). Every method that changes the study raises
+        UserError if the database cannot be written; the study must not be used after that, but opened again.
+        """
         self.directory = directory
         self.space = space
         self.num_trials = num_trials
         self.objective = objective or Objective()
-        self._storage = _open_storage(directory / STUDY_DB)
+        self._storage = StudyStorage(storage or sqlite_url(directory / STUDY_DB), name or directory.name)
         self._study = optuna.create_study(
             storage=self._storage,
-            study_name=directory.name,
+            study_name=name or directory.name,
             sampler=SeededSampler(for_space(sampler, space), seed),
             pruner=PRUNERS[pruner](space.base.epochs),
             directions=self.objective.directions,
@@ -90,13 +94,11 @@ class SearchStudy:
         if self._num_handed_out == 0:
             for point in [*points, *(space.seed_points() if seed_points else [])][:num_trials]:
                 self._study.enqueue_trial(point, skip_if_exists=True)
+        self._storage.flush()
 
     def close(self) -> None:
-        """Let go of study.db, which then is one file that needs nothing beside it."""
-        self._storage.remove_session()
-        with self._storage.engine.connect() as connection, contextlib.suppress(OperationalError):  # someone is reading
-            connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
-        self._storage.engine.dispose()
+        """Let go of the database; study.db then is one file that needs nothing beside it."""
+        self._storage.close()
 
     @property
     def is_finished(self) -> bool:
@@ -110,14 +112,15 @@ class SearchStudy:
     def ask(self) -> Assignment | None:
         """The next trial to run: an interrupted one if there is one, else a new one; None if all are handed out."""
         if self._interrupted:
-            trial = Trial(self._study, self._trial_id(self._interrupted.pop(0)))
+            trial = Trial(self._study, self._interrupted.pop(0))
         elif self._num_handed_out < self.num_trials:
             trial = self._study.ask()
             self._num_handed_out += 1
         else:
             return None
         config = self.space.suggest(trial)  # an interrupted one keeps what it has and draws what it lacks
-        last_epoch = self._storage.get_trial(self._trial_id(trial.number)).last_step or 0
+        self._storage.flush()
+        last_epoch = self._storage.get_trial(trial.number).last_step or 0
         self._running[trial.number] = _Running(trial, config, last_epoch)
         return Assignment(trial.number, config, by_field(trial.params), last_epoch)
 
@@ -126,10 +129,12 @@ class SearchStudy:
         running = self._running[number]
         if metrics.epoch > running.last_epoch:
             # not Trial.report, which refuses trials of two values
-            self._storage.set_trial_intermediate_value(self._trial_id(number), metrics.epoch, metrics.val_accuracy)
+            self._storage.set_trial_intermediate_value(number, metrics.epoch, metrics.val_accuracy)
             running.last_epoch = metrics.epoch
         is_latest = metrics.epoch == running.last_epoch
-        return is_latest and metrics.epoch < running.config.epochs and self._should_prune(running.trial)
+        should_stop = is_latest and metrics.epoch < running.config.epochs and self._should_prune(running.trial)
+        self._storage.flush()
+        return should_stop
 
     def complete(self, number: int, result: Result) -> None:
         """End a trial that ran to its end."""
@@ -166,10 +171,6 @@ class SearchStudy:
         """Where a trial writes."""
         return RunDir(self.directory / "trials" / f"{number:04d}")
 
-    def _trial_id(self, number: int) -> int:
-        study_id = self._storage.get_study_id_from_name(self._study.study_name)
-        return self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
-
     def _describe(self, number: int, val_log_loss: float, seconds: float) -> None:
         running = self._running[number]
         running.trial.set_user_attr("val_log_loss", val_log_loss)
@@ -181,18 +182,5 @@ class SearchStudy:
 
     def _end(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
         self._study.tell(self._running.pop(number).trial, values, state)
+        self._storage.flush()
         self._num_ended += 1
-
-
-def _open_storage(path: Path) -> RDBStorage:
-    """SQLite that survives a killed process, without waiting for the disk at every value."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = RDBStorage(f"sqlite:///{path}")
-
-    @event.listens_for(storage.engine, "connect")
-    def _configure(connection: sqlite3.Connection, _: object) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-    storage.engine.dispose()  # connections made before know nothing of this
-    return storage

@@ -9,22 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import optuna
 import pyarrow as pa
 import pyarrow.parquet as pq
-from optuna.exceptions import OptunaError
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
-from sqlalchemy.exc import SQLAlchemyError
 
 from search.objective import front
 from search.progress import STATE_STYLES, describe
-from search.settings import STUDY_DB
+from search.settings import STUDY_DB, find_study
 from search.space import by_field
+from search.storage import load_trials, sqlite_url
 from trainer import cli
 from trainer.files import atomic_path
 
@@ -57,24 +55,20 @@ class Row:
         return None if self.num_parameters is None else 4 * self.num_parameters
 
 
-def read_trials(directory: Path) -> list[FrozenTrial]:
-    """Trials of a study, by number. Raises UserError if there is no study in the directory, or it is broken."""
-    path = directory / STUDY_DB
-    if not path.is_file():
+def read_trials(directory: Path, storage: str | None = None) -> list[FrozenTrial]:
+    """Trials of a study, by number. ``storage`` is the URL of its database, needed only where that has a password.
+
+    Raises UserError if there is no study in the directory, or it is broken.
+    """
+    url, name = find_study(directory, storage)
+    if url == sqlite_url(directory / STUDY_DB) and not (directory / STUDY_DB).is_file():
         raise cli.UserError(f"{directory}: holds no study (no {STUDY_DB}); make one with: python -m search.run")
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", skip_table_creation=True)
-        trials = optuna.load_study(study_name=None, storage=storage).get_trials(deepcopy=False)
-        storage.engine.dispose()
-    except (SQLAlchemyError, OptunaError, ValueError, RuntimeError) as error:
-        raise cli.UserError(f"{path}: cannot be read as a study ({error})") from error
-    return trials
+    return load_trials(url, name)
 
 
-def read_rows(directory: Path) -> list[Row]:
+def read_rows(directory: Path, storage: str | None = None) -> list[Row]:
     """Trials of a study as ``to_rows`` orders them. Raises UserError as ``read_trials`` does."""
-    return to_rows(read_trials(directory))
+    return to_rows(read_trials(directory, storage))
 
 
 def to_rows(trials: list[FrozenTrial]) -> list[Row]:
@@ -186,8 +180,10 @@ def show(rows: list[Row], title: str) -> None:
 def main() -> None:
     parser = cli.Parser(prog="python -m search.table", description="Print the trials of a study, best first.")
     parser.add_argument("study", type=Path, help="directory of the study, such as results/STUDY")
-    directory: Path = parser.parse_args().study
-    rows = read_rows(directory)
+    parser.add_argument("--storage", help="URL of the study's database, if that has a password")
+    options = parser.parse_args()
+    directory: Path = options.study
+    rows = read_rows(directory, options.storage)
     write_parquet(rows, directory / TRIALS_PARQUET)
     show(rows, f"{directory}: {len(rows)} trials")
 

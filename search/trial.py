@@ -5,12 +5,15 @@ three messages: EpochMetrics, Result, Failure.
 """
 
 import dataclasses
+import errno
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from ray import tune
+from safetensors import SafetensorError
 
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
@@ -23,6 +26,8 @@ class Failure:
     """Why a trial cannot go on."""
 
     reason: str
+    is_disk_full: bool = False
+    """Which is no fault of the trial's, and would end all others too"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +61,13 @@ def run_trial(order: dict[str, Any]) -> None:
     except TrainingDiverged as error:
         _send(Failure(str(error)))
     except Exception as error:
-        _send(Failure(f"{type(error).__name__}: {error}"))
+        _send(Failure(f"{type(error).__name__}: {error}", _is_disk_full(error)))
+
+
+def _is_disk_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, SafetensorError) and os.strerror(errno.ENOSPC) in str(error)
 
 
 def _train(order: Order) -> Result:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 
@@ -45,6 +47,8 @@ def _scripted_train(
             os._exit(1)
         if config.seed == 6:
             os._exit(1)
+        if (config.seed, epoch) == (11, 2):
+            Path("/dev/full").write_bytes(b"x")
         metrics = EpochMetrics(
             epoch=epoch,
             train_loss=1.0,
@@ -105,6 +109,38 @@ def test_every_way_a_trial_can_end(
     np.testing.assert_allclose(table.loc[[0, 2], "val_accuracy"], [0.7, 0.1])
 
 
+@pytest.mark.usefixtures("ray_with_two_workers")
+@pytest.mark.parametrize("whose", ["worker's", "driver's"])
+def test_a_full_disk_ends_the_search_and_no_trial(
+    whose: str,
+    tmp_path: Path,
+    packed: Path,
+    base: TrainConfig,
+    progress: Progress,
+    resources: cluster.Resources,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(search.run, "run_trial", _run_scripted_trial)
+    space = Space.parse(TINY_SPACE, base.replace(seed=10 if whose == "worker's" else 20))
+    study = SearchStudy(tmp_path, space, num_trials=9, seed=0, pruner="none", seed_points=False)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if whose == "driver's":
+        largest = max(path.stat().st_size for path in tmp_path.glob("study.db*")) + 50_000
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, limits[1]))
+    words = "No space left on device" if whose == "worker's" else "study.db: cannot be written .disk I/O error"
+    try:
+        with pytest.raises(UserError, match=words + ".* go on with --resume"):
+            search.run.search(study, PackedDataset.open(packed), resources, 1, progress)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    study.close()
+
+    states = [row.state for row in sorted(read_rows(tmp_path), key=lambda row: row.number)]
+    assert 1 <= len(states) < 9
+    assert states[:-1] == ["COMPLETE"] * (len(states) - 1)
+    assert states[-1] in ("RUNNING", "COMPLETE")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -120,6 +156,13 @@ def test_every_way_a_trial_can_end(
             "--pruner median: with --objective accuracy,params no trial can be stopped early",
         ),
         (("--resume", "--name", "old", "--objective", "accuracy"), "--objective: was settled when"),
+        (("--trials", "2", "--name", "new", "--storage", "what"), "--storage: not a database URL"),
+        (("--trials", "2", "--name", "new", "--storage", "sqlite:////no/such.db"), "/no/such.db: cannot be used as a"),
+        (
+            ("--trials", "2", "--name", "taken", "--storage", "sqlite:///its.db"),
+            "--storage: it has a study named taken",
+        ),
+        (("--resume", "--name", "old", "--storage", "sqlite:///its.db"), "--storage: was settled when .*: study.db"),
         (("--resume",), "--resume: say which study with --name"),
         (("--resume", "--name", "new"), "there is no study here to go on with"),
         (("--resume", "--name", "old", "--seed", "4"), "--seed: was settled when"),
@@ -143,6 +186,7 @@ def test_what_cannot_be_is_refused_before_anything_starts(
         space=space, dataset=dataset, trials=2, seed=0, sampler="tpe", pruner="none", seed_points=True
     )
     settings.write(Path("results/old"))
+    optuna.create_study(storage="sqlite:///its.db", study_name="taken")
     given = arguments if "--data" in arguments or "--resume" in arguments else (*arguments, "--data", str(packed))
     monkeypatch.setattr(sys, "argv", ["search.run", *given])
     with pytest.raises(UserError, match=words):

@@ -1,0 +1,305 @@
+"""The study in memory, where it is decided, and in a database, where it is remembered.
+
+Samplers and pruners read the trials from memory. Every change also goes to a database that Optuna and its dashboard
+load as it is: study.db (SQLite), or any that Optuna knows (--storage URL). ``flush`` writes all changes since the last
+time in their order and in one transaction, so that the database always holds the study as it was at some ``flush``;
+opening it again rebuilds the memory. Trials are written through Optuna's own tables: its public methods commit each
+value by itself, eleven transactions a trial.
+"""
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Hashable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import optuna
+from optuna.distributions import BaseDistribution, distribution_to_json
+from optuna.exceptions import DuplicatedStudyError, OptunaError
+from optuna.storages import InMemoryStorage, RDBStorage
+from optuna.storages._rdb import models
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Connection, Table, bindparam, event, insert, make_url, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from trainer.cli import UserError
+
+BUSY_SECONDS: Final = 60.0  # to wait while somebody else writes to the same SQLite file
+HIDDEN: Final = "***"  # stands for a password
+
+_TRIALS: Final[Table] = models.TrialModel.__table__
+_PARAMS: Final[Table] = models.TrialParamModel.__table__
+_VALUES: Final[Table] = models.TrialValueModel.__table__
+_STEPS: Final[Table] = models.TrialIntermediateValueModel.__table__
+_USER_ATTRS: Final[Table] = models.TrialUserAttributeModel.__table__
+_SYSTEM_ATTRS: Final[Table] = models.TrialSystemAttributeModel.__table__
+_STUDY_USER_ATTRS: Final[Table] = models.StudyUserAttributeModel.__table__
+_STUDY_SYSTEM_ATTRS: Final[Table] = models.StudySystemAttributeModel.__table__
+_NAMES: Final = {  # of the column that tells the rows of one trial, or of one study, from each other
+    _PARAMS: "param_name",
+    _VALUES: "objective",
+    _STEPS: "step",
+    _USER_ATTRS: "key",
+    _SYSTEM_ATTRS: "key",
+    _STUDY_USER_ATTRS: "key",
+    _STUDY_SYSTEM_ATTRS: "key",
+}
+_OF_STUDY: Final = (_STUDY_USER_ATTRS, _STUDY_SYSTEM_ATTRS)
+
+_Key = tuple[int, Hashable]  # id in memory of a trial or study, name of the row
+
+
+class StudyStorage(InMemoryStorage):
+    """Optuna's storage in memory, whose one study is also in a database as of the last ``flush``.
+
+    A trial's id in memory is its number. In the database, which may hold other studies too, ids are its own.
+    """
+
+    def __init__(self, url: str, study_name: str) -> None:
+        """Connect to a database, and read the study of this name if there is one.
+
+        Raises UserError if the database cannot be reached, or holds something else.
+        """
+        super().__init__()
+        self._rdb = connect(url)
+        self._name = shown(url)
+        self._study_id: int | None = None  # in the database
+        self._trial_ids: dict[int, int] = {}  # in the database, by id in memory
+        self._changed_trials: dict[int, None] = {}  # ids in memory, in order
+        self._changes: dict[Table, dict[_Key, dict[str, Any]]] = {table: {} for table in _NAMES}
+        self._known: dict[Table, set[_Key]] = {table: set() for table in _NAMES}  # rows that the database has
+        with _explained(self._name, "read"):
+            if study_name in optuna.get_all_study_names(self._rdb):
+                self._study_id = self._rdb.get_study_id_from_name(study_name)
+                self._read(self._study_id, study_name)
+
+    def close(self) -> None:
+        """Let go of the database; a SQLite file then needs nothing beside it."""
+        self._rdb.remove_session()
+        if self._rdb.engine.name == "sqlite":
+            # fails where somebody is reading, which harms nothing, or where the disk is full, which flush has said
+            with contextlib.suppress(SQLAlchemyError), self._rdb.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
+        self._rdb.engine.dispose()
+
+    def flush(self) -> None:
+        """Write what changed since the last call, all of it or, raising UserError, nothing."""
+        if not self._changed_trials and not any(self._changes.values()):
+            return
+        advice = "mend that, then go on with --resume"
+        with _explained(self._name, "written", advice), self._rdb.engine.begin() as connection:
+            new_ids = self._write_trials(connection)
+            ids = self._trial_ids | new_ids
+            for table, changes in self._changes.items():
+                if changes:
+                    self._write_rows(connection, table, changes, ids)
+        self._trial_ids = ids
+        self._changed_trials.clear()
+        for table, written in self._changes.items():
+            self._known[table].update(written)
+            written.clear()
+
+    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
+        study_id = super().create_new_study(directions, study_name)
+        with _explained(self._name, "written"):
+            self._study_id = self._rdb.create_new_study(directions, study_name)
+        return study_id
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        super().set_study_user_attr(study_id, key, value)
+        self._change(_STUDY_USER_ATTRS, study_id, key, value_json=json.dumps(value))
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        super().set_study_system_attr(study_id, key, value)
+        self._change(_STUDY_SYSTEM_ATTRS, study_id, key, value_json=json.dumps(value))
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        trial_id = super().create_new_trial(study_id, template_trial)
+        self._changed_trials[trial_id] = None
+        for table, key, row in _rows(self.get_trial(trial_id)):
+            self._changes[table][trial_id, key] = row
+        return trial_id
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
+        json_text = distribution_to_json(distribution)
+        self._change(_PARAMS, trial_id, param_name, param_value=param_value_internal, distribution_json=json_text)
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        if not super().set_trial_state_values(trial_id, state, values):
+            return False
+        self._changed_trials[trial_id] = None
+        for objective, value in enumerate(values or ()):
+            self._change(_VALUES, trial_id, objective, **_value_row(value))
+        return True
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        super().set_trial_intermediate_value(trial_id, step, intermediate_value)
+        self._change(_STEPS, trial_id, step, **_step_row(intermediate_value))
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        super().set_trial_user_attr(trial_id, key, value)
+        self._change(_USER_ATTRS, trial_id, key, value_json=json.dumps(value))
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        super().set_trial_system_attr(trial_id, key, value)
+        self._change(_SYSTEM_ATTRS, trial_id, key, value_json=json.dumps(value))
+
+    def _change(self, table: Table, owner: int, name: Hashable, **row: Any) -> None:
+        self._changes[table][owner, name] = row
+
+    def _read(self, database_id: int, study_name: str) -> None:
+        """Bring a study of the database into memory."""
+        study_id = super().create_new_study(self._rdb.get_study_directions(database_id), study_name)
+        for key, value in self._rdb.get_study_user_attrs(database_id).items():
+            super().set_study_user_attr(study_id, key, value)
+            self._known[_STUDY_USER_ATTRS].add((study_id, key))
+        for key, value in self._rdb.get_study_system_attrs(database_id).items():
+            super().set_study_system_attr(study_id, key, value)
+            self._known[_STUDY_SYSTEM_ATTRS].add((study_id, key))
+        for trial in self._rdb.get_all_trials(database_id, deepcopy=False):
+            trial_id = super().create_new_trial(study_id, trial)
+            self._trial_ids[trial_id] = trial._trial_id
+            for table, name, _ in _rows(trial):
+                self._known[table].add((trial_id, name))
+
+    def _write_trials(self, connection: Connection) -> dict[int, int]:
+        """Write the rows of trials themselves; the database's ids of those that are new to it, by id in memory."""
+        new_ids: dict[int, int] = {}
+        for trial_id in self._changed_trials:
+            trial = self.get_trial(trial_id)
+            row: dict[str, Any] = {
+                "state": trial.state,
+                "datetime_start": _utc(trial.datetime_start),
+                "datetime_complete": _utc(trial.datetime_complete),
+            }
+            if trial_id in self._trial_ids:
+                connection.execute(update(_TRIALS).where(_TRIALS.c.trial_id == self._trial_ids[trial_id]), row)
+            else:
+                row |= {"study_id": self._study_id, "number": trial.number}
+                new_ids[trial_id] = connection.execute(insert(_TRIALS), row).inserted_primary_key[0]  # type: ignore[index]  # one row has one
+        return new_ids
+
+    def _write_rows(
+        self, connection: Connection, table: Table, changes: dict[_Key, dict[str, Any]], ids: dict[int, int]
+    ) -> None:
+        owner_name, name = "study_id" if table in _OF_STUDY else "trial_id", _NAMES[table]
+        new, old = [], []
+        for (owner, key), row in changes.items():
+            owner_id = self._study_id if table in _OF_STUDY else ids[owner]
+            if (owner, key) in self._known[table]:
+                old.append({"its_owner": owner_id, "its_name": key, **row})
+            else:
+                new.append({owner_name: owner_id, name: key, **row})
+        if new:
+            connection.execute(insert(table), new)
+        if old:
+            is_it = (table.c[owner_name] == bindparam("its_owner"), table.c[name] == bindparam("its_name"))
+            connection.execute(update(table).where(*is_it), old)
+
+
+def shown(url: str) -> str:
+    """A database as messages name it: a SQLite file by its path, others by their URL without a password."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        return parsed.database
+    return parsed.render_as_string(hide_password=True)
+
+
+def load_trials(url: str, study_name: str | None) -> list[FrozenTrial]:
+    """Trials of a study, by number; of the only one in the database where there is no name. Raises UserError."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with _explained(shown(url), "read as a study"):
+        storage = RDBStorage(url, skip_table_creation=True)
+        trials = optuna.load_study(study_name=study_name, storage=storage).get_trials(deepcopy=False)
+        storage.engine.dispose()
+        return trials
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be kept. Raises UserError if it is none."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except SQLAlchemyError as error:
+        raise UserError(f"--storage: not a database URL, such as postgresql://user@host/name ({error})") from error
+
+
+def has_study(url: str, study_name: str) -> bool:
+    """Whether a database has a study of this name. Raises UserError if it cannot be reached."""
+    storage = connect(url)
+    with _explained(shown(url), "read"):
+        names = optuna.get_all_study_names(storage)
+    storage.engine.dispose()
+    return study_name in names
+
+
+def connect(url: str) -> RDBStorage:
+    """Optuna's own storage at a URL; its tables are made where there are none. Raises UserError if that fails."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    is_sqlite = make_url(without_password(url)).get_backend_name() == "sqlite"
+    engine_kwargs = {"connect_args": {"timeout": BUSY_SECONDS}} if is_sqlite else {"pool_pre_ping": True}
+    with _explained(shown(url), "used as a database"):
+        storage = RDBStorage(url, engine_kwargs)
+        if is_sqlite:
+            event.listen(storage.engine, "connect", _configure)
+            storage.engine.dispose()  # connections made before know nothing of this
+        return storage
+
+
+def sqlite_url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def _configure(connection: sqlite3.Connection, _: object) -> None:
+    """Have SQLite survive a killed process without waiting for the disk at every transaction."""
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+@contextlib.contextmanager
+def _explained(name: str, what: str, advice: str = "") -> Iterator[None]:
+    """Turn whatever a database can say into a UserError."""
+    try:
+        yield
+    except DuplicatedStudyError:
+        raise
+    except (SQLAlchemyError, OptunaError, ImportError, OSError, RuntimeError, ValueError, KeyError) as error:
+        reason = error.__cause__ if isinstance(error, OptunaError | ImportError) and error.__cause__ else error
+        words = " ".join(str(getattr(reason, "orig", None) or reason).split())
+        kept = f"; what was written before is safe: {advice}" if advice else ""
+        raise UserError(f"{name}: cannot be {what} ({words}){kept}") from error
+
+
+def _rows(trial: FrozenTrial) -> Iterator[tuple[Table, Hashable, dict[str, Any]]]:
+    """All that belongs to a trial: table, name, and the row's other columns."""
+    for name, distribution in trial.distributions.items():
+        value = distribution.to_internal_repr(trial.params[name])
+        yield _PARAMS, name, {"param_value": value, "distribution_json": distribution_to_json(distribution)}
+    for objective, value in enumerate(trial.values or ()):
+        yield _VALUES, objective, _value_row(value)
+    for step, value in trial.intermediate_values.items():
+        yield _STEPS, step, _step_row(value)
+    for key, value in trial.user_attrs.items():
+        yield _USER_ATTRS, key, {"value_json": json.dumps(value)}
+    for key, value in trial.system_attrs.items():
+        yield _SYSTEM_ATTRS, key, {"value_json": json.dumps(value)}
+
+
+def _value_row(value: float) -> dict[str, Any]:
+    stored, kind = models.TrialValueModel.value_to_stored_repr(value)
+    return {"value": stored, "value_type": kind}
+
+
+def _step_row(value: float) -> dict[str, Any]:
+    stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
+    return {"intermediate_value": stored, "intermediate_value_type": kind}
+
+
+def _utc(time: datetime | None) -> datetime | None:
+    """Naive local time, as Optuna gives it, in naive UTC, as it is stored."""
+    return None if time is None else time.astimezone(UTC).replace(tzinfo=None)
