@@ -84,13 +84,8 @@ def read_landmarks(path: Path) -> np.ndarray:
     Reads x and y alone, on the calling thread. Raises BadFile if the file is absent, not a whole parquet file,
     empty, lacks a column, holds an infinite coordinate, or has not 543 rows a frame in the contest's order.
     """
-    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite
-        points = parquet.read(path, _right_orders)
-        if points is None:
-            points = read_any_layout(path)
-    if np.isinf(points).any():
-        raise BadFile("infinite coordinates")
-    return points
+    points = parquet.read(path, _right_orders)
+    return read_any_layout(path) if points is None else points
 
 
 def read_any_layout(path: Path) -> np.ndarray:
@@ -104,8 +99,11 @@ def read_any_layout(path: Path) -> np.ndarray:
                 _verify_order(file.read(["type", "landmark_index"], use_threads=False), num_frames)
             table = file.read(["x", "y"], use_threads=False)
         points = np.empty((num_frames, NUM_LANDMARKS, 2), np.float32)
-        for axis, name in enumerate(("x", "y")):
-            points[..., axis] = table[name].to_numpy().reshape(num_frames, NUM_ROWS)[:, _ROWS]
+        with np.errstate(over="ignore"):  # numbers beyond float32 become infinite
+            for axis, name in enumerate(("x", "y")):
+                points[..., axis] = table[name].to_numpy().reshape(num_frames, NUM_ROWS)[:, _ROWS]
+        if np.isinf(points).any():
+            raise BadFile("infinite coordinates")
     except BadFile:
         raise
     except FileNotFoundError as error:

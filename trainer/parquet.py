@@ -2,15 +2,16 @@
 
 One program wrote all of the contest's files in one way: one row group, Snappy, and a column a dictionary page followed
 by a single data page of definition levels and bit-packed indices into the dictionary. Here those pages are decompressed
-and only the landmarks in use are looked up, where a general reader decodes all 543. A file that is laid out in any
-other way, or broken, is left to pyarrow: then ``read`` returns None. The format: github.com/apache/parquet-format.
+and only the landmarks in use are looked up, by a compiled loop, where a general reader decodes all 543. A file that is
+laid out in any other way, or broken, is left to pyarrow: then ``read`` returns None. The format:
+github.com/apache/parquet-format.
 """
 
 import hashlib
 import os
 import re
 import threading
-from collections.abc import Container
+from collections.abc import Callable, Container
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -25,9 +26,9 @@ MAX_FRAMES: Final = 1024
 MAX_BYTES: Final = 1 << 22  # of what is read of a file, and of a page
 RUN: Final = 504  # bit-packed indices come in runs of 63 groups of 8, each after a byte 0x7f; the last is shorter
 SLACK: Final = 3  # bytes after the last index, so that it too can be had from four bytes
-NULL: Final = 1 << 40  # taken from a place, it leaves it negative
+MAX_BITS: Final = 24  # of an index
 
-_USED: Final = np.arange(MAX_FRAMES)[:, None] * NUM_ROWS + np.array(ROWS)  # row of each used landmark in the file
+_USED: Final = np.array(ROWS, np.int64)  # ascending
 
 # Integers below are Thrift's varints, whose last byte alone is under 0x80, shifted left by one: none is negative.
 _INT: Final = rb"([\x80-\xff]*[\x00-\x7f])"
@@ -43,8 +44,6 @@ _DICTIONARY_PAGE: Final = re.compile(
     rb"\x15\x04\x15%b\x15%b\x4c\x15%b\x15[\x00\x04][\x11\x12]?\x00\x00" % ((_INT,) * 3)
 )
 _DATA_PAGE: Final = re.compile(rb"\x15\x00\x15%b\x15%b\x2c\x15%b\x15[\x04\x10]\x15\x06" % ((_INT,) * 3))
-# A run of equal definition levels: its length as a varint shifted left by one, and 1 for values or 0 for nulls.
-_LEVEL_RUN: Final = re.compile(rb"([\x80-\xff]{0,3}[\x00-\x7f])([\x00\x01])", re.DOTALL)
 
 
 class _OtherLayout(Exception):
@@ -59,36 +58,11 @@ class _Scratch(threading.local):
 
     def __init__(self) -> None:
         self.content = bytearray(MAX_BYTES)
-        self.dictionaries = np.empty((2, MAX_FRAMES * NUM_ROWS))
-        self.pages = np.empty((2, MAX_BYTES), np.uint8)
+        self.dictionary = np.empty(MAX_FRAMES * NUM_ROWS)
+        self.page = np.empty(MAX_BYTES, np.uint8)
 
 
 _scratch = _Scratch()
-
-
-class _Column(NamedTuple):
-    """One column, decompressed into the scratch memory."""
-
-    dictionary: np.ndarray
-    """float64 [k]"""
-    levels: bytes
-    """runs of definition levels: which rows hold a value, and which a null"""
-    bits: int
-    """of an index into the dictionary"""
-    indices: np.ndarray
-    """uint8, of the rows that hold a value, in runs, and SLACK"""
-
-
-class _Places(NamedTuple):
-    """Where the used landmarks stand among a column's values that are not null: all [n, 85]."""
-
-    place: np.ndarray
-    """int64, 0 for nulls"""
-    run_headers: np.ndarray
-    """int64, bits of run headers up to there"""
-    null: np.ndarray
-    """bool"""
-    num_values: int
 
 
 class _Chunk(NamedTuple):
@@ -163,63 +137,109 @@ def _order(chunks: list[_Chunk], encoded: list[memoryview]) -> bytes:
 def _read(chunks: list[_Chunk], encoded: list[memoryview]) -> np.ndarray:
     num_rows = chunks[0].num_rows
     num_frames = num_rows // NUM_ROWS
-    _need(1 <= num_frames <= MAX_FRAMES)
+    _need(1 <= num_frames <= MAX_FRAMES and num_rows == num_frames * NUM_ROWS)
     _need(all(chunk.physical_type == _DOUBLE and chunk.codec == _SNAPPY for chunk in chunks))
-    x, y = (_decompress(content, num_rows, axis) for axis, content in enumerate(encoded))
-    places = _locate(x.levels, num_rows)
     points = np.empty((num_frames, NUM_LANDMARKS, 2), np.float32)
-    points[..., 0] = _look_up(x, places)
-    points[..., 1] = _look_up(y, places if y.levels == x.levels else _locate(y.levels, num_rows))
+    for axis, content in enumerate(encoded):
+        dictionary, page = _decompress(content, num_rows)
+        _need(_compiled(_look_up)(dictionary, page, len(page) - SLACK, NUM_ROWS, _USED, points[..., axis]))
     return points
 
 
-def _decompress(chunk: memoryview, num_rows: int, axis: int) -> _Column:
+def _decompress(chunk: memoryview, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Dictionary float64 [k] and data page uint8 [size + SLACK] of a column, in the scratch memory."""
     header = _match(_DICTIONARY_PAGE, chunk, 0)
     size, compressed, count = map(_int, header.groups())
     _need(size == 8 * count and 0 < count <= num_rows)
-    dictionary = _scratch.dictionaries[axis, :count]
+    dictionary = _scratch.dictionary[:count]
     page_end = header.end() + compressed
     _need(cramjam.snappy.decompress_raw_into(chunk[header.end() : page_end], dictionary.view(np.uint8).data) == size)
 
     header = _match(_DATA_PAGE, chunk, page_end)
     size, compressed, count = map(_int, header.groups())
-    _need(header.end() + compressed < len(chunk) and count == num_rows and size <= MAX_BYTES - SLACK)
-    page = _scratch.pages[axis, : size + SLACK]
+    _need(header.end() + compressed < len(chunk) and count == num_rows and 4 < size <= MAX_BYTES - SLACK)
+    page = _scratch.page[: size + SLACK]
     _need(cramjam.snappy.decompress_raw_into(chunk[-compressed:], page.data) == size)
-    levels_end = 4 + int.from_bytes(page[:4].tobytes(), "little")
-    _need(levels_end < size)
-    return _Column(dictionary, page[4:levels_end].tobytes(), int(page[levels_end]), page[levels_end + 1 :])
+    return dictionary, page
 
 
-def _locate(levels: bytes, num_rows: int) -> _Places:
-    headers, flags = zip(*_LEVEL_RUN.findall(levels), strict=True)
-    lengths = np.array([_run_length(header) for header in headers])
-    _need(len(b"".join(headers)) + len(flags) == len(levels) and int(lengths.sum()) == num_rows)
-    present = np.frombuffer(b"".join(flags), np.bool)
-    nulls = np.cumsum(np.where(present, 0, lengths))
-    used = _USED[: num_rows // NUM_ROWS]
-    place = used - np.where(present, nulls, NULL).repeat(lengths)[used]
-    null = place < 0
-    place[null] = 0
-    return _Places(place, 8 * (place // RUN + 1), null, num_rows - int(nulls[-1]))
+def _look_up(
+    dictionary: np.ndarray, page: np.ndarray, size: int, num_rows: int, used: np.ndarray, values: np.ndarray
+) -> bool:
+    """Fill float32 values [n, u] from the first ``size`` bytes of a page: rows ``used`` of every ``num_rows``.
+
+    The page: the size of the levels in four bytes; the levels, in runs, each a length as a varint shifted left by one
+    and then a byte, 1 for values or 0 for nulls, which become NaN; the bits of an index; the indices of the rows that
+    hold a value, in runs of RUN, each after a byte 0x7f, and a shorter last one. False if anything is not as said,
+    out of bounds or infinite. Compiled: plain loops, and three bytes of slack after the page.
+    """
+    levels_end = 4 + page[0] + (page[1] << 8) + (page[2] << 16) + (page[3] << 24)
+    if levels_end >= size:
+        return False
+    bits, begin = int(page[levels_end]), levels_end + 1
+    at, rows, nulls = 4, 0, 0
+    while at < levels_end:
+        length = shift = 0
+        while page[at] >= 0x80 and shift < 28:
+            length |= (page[at] & 0x7F) << shift
+            shift += 7
+            at += 1
+        length |= page[at] << shift
+        if length & 1 or page[at + 1] > 1:  # not a run of equal levels
+            return False
+        rows += length >> 1
+        nulls += 0 if page[at + 1] else length >> 1
+        at += 2
+    run_bytes, num_values = 1 + RUN * bits // 8, rows - nulls
+    last = begin + (num_values - 1) // RUN * run_bytes
+    if at != levels_end or rows != len(values) * num_rows or num_values < 1 or not 0 < bits <= MAX_BITS or last >= size:
+        return False
+    for header in range(begin, last, run_bytes):
+        if page[header] != 0x7F:
+            return False
+    groups = page[last] >> 1
+    if page[last] & 0x81 != 1 or 8 * groups <= (num_values - 1) % RUN or last + 1 + groups * bits > size:
+        return False
+
+    at, run_end, nulls, is_value = 4, 0, 0, False  # rows up to the end of the run of levels, nulls among them
+    mask = (1 << bits) - 1
+    for frame in range(len(values)):
+        for column in range(len(used)):
+            row = frame * num_rows + used[column]
+            while row >= run_end:
+                length = shift = 0
+                while page[at] >= 0x80:
+                    length |= (page[at] & 0x7F) << shift
+                    shift += 7
+                    at += 1
+                length = (length | page[at] << shift) >> 1
+                is_value = page[at + 1] == 1
+                run_end += length
+                nulls += 0 if is_value else length
+                at += 2
+            if not is_value:
+                values[frame, column] = np.nan
+                continue
+            bit = (row - nulls) * bits + 8 * ((row - nulls) // RUN + 1)
+            byte = begin + (bit >> 3)
+            word = page[byte] | page[byte + 1] << 8 | page[byte + 2] << 16 | page[byte + 3] << 24
+            index = word >> (bit & 7) & mask
+            if index >= len(dictionary):
+                return False
+            value = np.float32(dictionary[index])
+            if np.isinf(value):
+                return False
+            values[frame, column] = value
+    return True
 
 
-def _look_up(column: _Column, places: _Places) -> np.ndarray:
-    """Values of the used landmarks, NaN where null: float64 [n, 85]."""
-    run_bytes = 1 + RUN * column.bits // 8
-    full_runs = (places.num_values - 1) // RUN
-    last = full_runs * run_bytes
-    _need(places.num_values > 0 and 0 < column.bits <= 24 and last < len(column.indices))
-    header = int(column.indices[last])
-    _need(bool((column.indices[:last:run_bytes] == 0x7F).all()) and header & 0x81 == 1)
-    _need(8 * (header >> 1) >= places.num_values - full_runs * RUN)
-    _need(last + 1 + (header >> 1) * column.bits <= len(column.indices) - SLACK)
-    words = np.ndarray((len(column.indices) - SLACK,), "<u4", column.indices, 0, (1,))  # the four bytes at every byte
-    bit = places.place * column.bits + places.run_headers
-    index = (words[bit >> 3] >> (bit & 7)) & ((1 << column.bits) - 1)
-    values: np.ndarray = column.dictionary[index]
-    values[places.null] = np.nan
-    return values
+@cache
+def _compiled(function: Callable[..., bool]) -> Callable[..., bool]:
+    """By numba, kept on disk for the next process. Imported here: it takes half a second, and only packing needs it."""
+    import numba
+
+    compiled: Callable[..., bool] = numba.njit(cache=True)(function)
+    return compiled
 
 
 def _match(pattern: re.Pattern[bytes], chunk: memoryview, at: int) -> re.Match[bytes]:
@@ -235,12 +255,6 @@ def _int(varint: bytes) -> int:
     for byte in reversed(varint):
         value = value << 7 | byte & 0x7F
     return value >> 1
-
-
-@cache
-def _run_length(header: bytes) -> int:
-    _need(not header[0] & 1)  # else it is not a run of equal levels
-    return _int(header)
 
 
 def _need(condition: bool) -> None:

@@ -189,17 +189,43 @@ LEVELS = bytes([0xFC, 0x10, 1])  # one run of 2 x 543 = 1086 values: 1086 << 1 a
 INDICES = [0x7F, *[7] * 504, 0x7F, *[8] * 504, 0x15, *[9] * 80]  # runs of 63, 63 and 10 groups of 8 indices
 
 
-def look_up(levels: bytes, indices: list[int]) -> np.ndarray:
-    """Values [2, 85] of a column whose dictionary holds 100 + index at index."""
-    content = np.array([*indices, *[0] * parquet.SLACK], np.uint8)
-    column = parquet._Column(np.arange(100, 356, dtype=np.float64), levels, 8, content)
-    return parquet._look_up(column, parquet._locate(levels, 1086))
+DICTIONARY = 100 + np.arange(256.0)
+
+
+def look_up(levels: bytes, indices: list[int], dictionary: np.ndarray = DICTIONARY) -> np.ndarray | None:
+    """Values [2, 85] of a page with such levels and indices of 8 bits; None if it is refused."""
+    content = len(levels).to_bytes(4, "little") + levels + bytes([8, *indices])
+    page = np.frombuffer(content + bytes(parquet.SLACK), np.uint8)
+    values = np.empty((2, len(ROWS)), np.float32)
+    is_right = parquet._compiled(parquet._look_up)(dictionary, page, len(content), 543, np.array(ROWS), values)
+    return values if is_right else None
 
 
 def test_indices_are_looked_up_where_they_stand() -> None:
     rows = np.arange(1086).reshape(2, 543)[:, ROWS]
     expected = np.where(rows < 504, 107, np.where(rows < 1008, 108, 109))
     np.testing.assert_array_equal(look_up(LEVELS, INDICES), expected)
+
+
+def test_nulls_take_no_index() -> None:
+    levels = bytes([0xF8, 0x0F, 1, 0x02, 0, 0x82, 0x01, 1])  # 1020 values, a null, 65 values
+    found = look_up(levels, INDICES)
+    rows = np.arange(1086).reshape(2, 543)[:, ROWS]
+    assert 1020 in rows
+    place = rows - (rows > 1020)
+    expected = np.where(place < 504, 107, np.where(place < 1008, 108, 109)).astype(float)
+    expected[rows == 1020] = np.nan
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1e39])
+def test_infinite_values_are_refused(value: float) -> None:
+    assert look_up(LEVELS, INDICES, np.full(256, value)) is None
+
+
+def test_indices_beyond_the_dictionary_are_refused() -> None:
+    assert look_up(LEVELS, INDICES, np.arange(9.0)) is None
+    assert look_up(LEVELS, INDICES, np.arange(10.0)) is not None
 
 
 @pytest.mark.parametrize(
@@ -218,5 +244,4 @@ def test_indices_are_looked_up_where_they_stand() -> None:
     ],
 )
 def test_whatever_is_not_laid_out_so_is_refused(levels: bytes, indices: list[int]) -> None:
-    with pytest.raises((parquet._OtherLayout, ValueError)):
-        look_up(levels, indices)
+    assert look_up(levels, indices) is None
