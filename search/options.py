@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
+from search.logs import LOGS
 from search.objective import DEFAULT_OBJECTIVE, OBJECTIVES
 from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
 from trainer import cli
@@ -40,6 +41,7 @@ def parse() -> argparse.Namespace:
 def add_ray_options(parser: argparse.ArgumentParser) -> None:
     """Where trials run, and what each occupies."""
     add = parser.add_argument
+    add("--log", choices=LOGS, help="also write what trials report under STUDY/logs, for this tool")
     add("--address", help="of a Ray cluster, such as auto; default: start Ray on this machine")
     add("--workers", type=positive, help="trials at a time; default: as many as fit")
     add("--cpus-per-trial", type=positive, default=1, help="CPUs, and threads, of a trial (default: 1)")

@@ -15,7 +15,7 @@ import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ from rich.console import Console
 
 from search import cluster
 from search.dispatch import Brake, Dispatcher, StudyScheduler, StudySearcher
+from search.logs import LOGS
 from search.objective import DEFAULT_OBJECTIVE, LatencyScale, Objective
 from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, parse
 from search.progress import STATE_STYLES, Progress
@@ -63,7 +64,12 @@ def _interruptible(brake: Brake, progress: Progress) -> Iterator[None]:
 
 
 def search(
-    study: SearchStudy, dataset: PackedDataset, resources: cluster.Resources, workers: int | None, progress: Progress
+    study: SearchStudy,
+    dataset: PackedDataset,
+    resources: cluster.Resources,
+    workers: int | None,
+    progress: Progress,
+    callbacks: Sequence[tune.Callback] = (),
 ) -> bool:
     """Run the trials that the study hands out until all have ended. False if interrupted before that.
 
@@ -104,6 +110,7 @@ def search(
             reuse_actors=True,
             storage_path=scratch,
             trial_dirname_creator=lambda trial: str(trial.trial_id),
+            callbacks=list(callbacks),
             raise_on_failed_trial=False,
             verbose=0,
         )
@@ -233,7 +240,8 @@ def _run(directory: Path, settings: Settings, dataset: PackedDataset, options: a
                 for row in to_rows(study.trials()):
                     if row.state in STATE_STYLES:
                         progress.earlier(row.number, row.state, row.val_accuracy, row.params)
-                return search(study, dataset, resources, options.workers, progress)
+                callbacks = [] if options.log is None else [LOGS[options.log](directory)]
+                return search(study, dataset, resources, options.workers, progress, callbacks)
         finally:
             study.close()
 
