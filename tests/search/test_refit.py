@@ -1,6 +1,8 @@
 """Refitting: which configurations, with which seeds, and that the new study is one like any other."""
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -112,6 +114,17 @@ def test_a_refit_is_a_study_like_any_other(
         assert run.read_config().all_participants == all_participants
         assert (run.path / "val_probs.npy").exists() == (not all_participants)
         assert run.read_metrics()[-1].epoch == row.epochs == 2
+
+
+@pytest.mark.slow
+def test_the_command_leaves_a_finished_study(source: Path) -> None:
+    command = [sys.executable, "-m", "search.refit", str(source), "--top", "1", "--seeds", "1", "--epochs", "1"]
+    root = Path(search.__path__[0]).parent
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=200, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    new = source.parent / "study-refit"
+    assert ended.stdout.splitlines()[-1] == f"next: python -m ensemble.select --budget --results {new}"
+    assert [row.state for row in read_rows(new)] == ["COMPLETE"]
 
 
 def test_what_cannot_be_refitted_is_refused(source: Path, tmp_path: Path) -> None:
