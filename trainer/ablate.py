@@ -129,7 +129,7 @@ def measure(
     }
     accuracies: dict[tuple[str, int], float] = {}
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, context, cli.follow_parent) as pool:
         futures = {
             pool.submit(_train_one, out / "runs" / f"{name}-{seed}", config, dataset.path, device): (name, seed)
             for (name, seed), config in tasks.items()

@@ -3,8 +3,12 @@
 import argparse
 import contextlib
 import fcntl
+import multiprocessing
+import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from time import monotonic
@@ -27,8 +31,6 @@ LOCK = ".lock"
 PLAIN_SECONDS = 10.0  # between progress lines when the output is not a terminal
 
 console = Console(highlight=False)
-
-
 _AMOUNT: Final = re.compile(r"(\d+\.?\d*|\.\d+)\s*([a-z]+)")
 
 
@@ -82,6 +84,19 @@ def parse_amount(text: str, units: Mapping[str, float]) -> tuple[float, str]:
 
 def _escaped(message: str) -> str:
     return message.replace("[", r"\[")
+
+
+def follow_parent() -> None:
+    """Start a worker process of a pool: it leaves interrupts to its parent, and ends with it even if that is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -14,8 +14,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -241,7 +239,7 @@ def _read_all(plan: Plan, workers: int) -> Generator[np.ndarray | str, None, Non
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["trainer.dataset"])  # what takes long to import, once for all workers
     pending: deque[Future[list[np.ndarray | str]]] = deque()
-    with ProcessPoolExecutor(workers, context, _start_worker) as pool:
+    with ProcessPoolExecutor(workers, context, cli.follow_parent) as pool:
         try:
             for task in tasks:
                 pending.append(pool.submit(_read_task, plan.source, task))
@@ -263,19 +261,6 @@ def _read(path: Path) -> np.ndarray | str:
         return normalize(read_landmarks(path))
     except BadFile as error:
         return str(error)
-
-
-def _start_worker() -> None:
-    """Leave interrupts to the parent, and end with it even if it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
 
 
 def _table_of_skipped(skipped: list[Skipped]) -> Table:

@@ -142,7 +142,9 @@ def _read(chunks: list[_Chunk], encoded: list[memoryview]) -> np.ndarray:
     points = np.empty((num_frames, NUM_LANDMARKS, 2), np.float32)
     for axis, content in enumerate(encoded):
         dictionary, page = _decompress(content, num_rows)
-        _need(_compiled(_look_up)(dictionary, page, len(page) - SLACK, NUM_ROWS, _USED, points[..., axis]))
+        begin = _compiled(_find_indices)(page, len(page) - SLACK, num_rows)
+        _need(begin > 0)
+        _need(_compiled(_look_up)(dictionary, page, begin, NUM_ROWS, _USED, points[..., axis]) == 1)
     return points
 
 
@@ -163,20 +165,16 @@ def _decompress(chunk: memoryview, num_rows: int) -> tuple[np.ndarray, np.ndarra
     return dictionary, page
 
 
-def _look_up(
-    dictionary: np.ndarray, page: np.ndarray, size: int, num_rows: int, used: np.ndarray, values: np.ndarray
-) -> bool:
-    """Fill float32 values [n, u] from the first ``size`` bytes of a page: rows ``used`` of every ``num_rows``.
+def _find_indices(page: np.ndarray, size: int, num_rows: int) -> int:
+    """Where the indices begin in the first ``size`` bytes of a data page of so many rows, or 0 if it is not as follows.
 
-    The page: the size of the levels in four bytes; the levels, in runs, each a length as a varint shifted left by one
-    and then a byte, 1 for values or 0 for nulls, which become NaN; the bits of an index; the indices of the rows that
-    hold a value, in runs of RUN, each after a byte 0x7f, and a shorter last one. False if anything is not as said,
-    out of bounds or infinite. Compiled: plain loops, and three bytes of slack after the page.
+    The size of the levels in four bytes; the levels, in runs, each a length as a varint shifted left by one and then a
+    byte, 1 for values or 0 for nulls; the bits of an index in a byte; the indices of the rows that hold a value, in
+    runs of RUN, each after a byte 0x7f, and a shorter last one. Compiled, as the next: plain loops.
     """
-    levels_end = 4 + page[0] + (page[1] << 8) + (page[2] << 16) + (page[3] << 24)
+    levels_end: int = 4 + page[0] + (page[1] << 8) + (page[2] << 16) + (page[3] << 24)
     if levels_end >= size:
-        return False
-    bits, begin = int(page[levels_end]), levels_end + 1
+        return 0
     at, rows, nulls = 4, 0, 0
     while at < levels_end:
         length = shift = 0
@@ -186,23 +184,33 @@ def _look_up(
             at += 1
         length |= page[at] << shift
         if length & 1 or page[at + 1] > 1:  # not a run of equal levels
-            return False
+            return 0
         rows += length >> 1
         nulls += 0 if page[at + 1] else length >> 1
         at += 2
-    run_bytes, num_values = 1 + RUN * bits // 8, rows - nulls
-    last = begin + (num_values - 1) // RUN * run_bytes
-    if at != levels_end or rows != len(values) * num_rows or num_values < 1 or not 0 < bits <= MAX_BITS or last >= size:
-        return False
-    for header in range(begin, last, run_bytes):
+    bits, begin, num_values = int(page[levels_end]), levels_end + 1, rows - nulls
+    last = begin + (num_values - 1) // RUN * (1 + RUN * bits // 8)
+    if at != levels_end or rows != num_rows or num_values < 1 or not 0 < bits <= MAX_BITS or last >= size:
+        return 0
+    for header in range(begin, last, 1 + RUN * bits // 8):
         if page[header] != 0x7F:
-            return False
+            return 0
     groups = page[last] >> 1
     if page[last] & 0x81 != 1 or 8 * groups <= (num_values - 1) % RUN or last + 1 + groups * bits > size:
-        return False
+        return 0
+    return begin
 
-    at, run_end, nulls, is_value = 4, 0, 0, False  # rows up to the end of the run of levels, nulls among them
+
+def _look_up(
+    dictionary: np.ndarray, page: np.ndarray, begin: int, num_rows: int, used: np.ndarray, values: np.ndarray
+) -> bool:
+    """Fill float32 values [n, u] from a page whose indices begin there: rows ``used`` of every ``num_rows``.
+
+    Nulls become NaN. False if an index is beyond the dictionary, or a value infinite.
+    """
+    bits = int(page[begin - 1])
     mask = (1 << bits) - 1
+    at, run_end, nulls, is_value = 4, 0, 0, False  # rows up to the end of the run of levels, nulls among them
     for frame in range(len(values)):
         for column in range(len(used)):
             row = frame * num_rows + used[column]
@@ -234,11 +242,11 @@ def _look_up(
 
 
 @cache
-def _compiled(function: Callable[..., bool]) -> Callable[..., bool]:
+def _compiled(function: Callable[..., int]) -> Callable[..., int]:
     """By numba, kept on disk for the next process. Imported here: it takes half a second, and only packing needs it."""
     import numba
 
-    compiled: Callable[..., bool] = numba.njit(cache=True)(function)
+    compiled: Callable[..., int] = numba.njit(cache=True)(function)
     return compiled
 
 

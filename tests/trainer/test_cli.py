@@ -1,6 +1,11 @@
 """What every command shares: how it ends, and the progress it shows."""
 
 import io
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,3 +108,31 @@ def test_what_the_system_says_of_a_file_is_no_traceback(tmp_path: Path, capsys: 
         cli.run(lambda: (tmp_path / "[no] such" / "file").write_text(""))
     assert end.value.code == 2
     assert capsys.readouterr().err == f"error: {tmp_path}/[no] such/file: No such file or directory\n"
+
+
+POOL = """
+import multiprocessing, os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from trainer import cli
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), cli.follow_parent) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 600).result()
+"""
+
+
+def test_a_worker_ends_with_its_killed_parent(tmp_path: Path) -> None:
+    (tmp_path / "pool.py").write_text(POOL)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    parent = subprocess.Popen(
+        [sys.executable, str(tmp_path / "pool.py")], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert parent.stdout is not None
+    worker = Path(f"/proc/{int(parent.stdout.readline())}")
+    assert worker.exists()
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    give_up = time.monotonic() + 30
+    while worker.exists() and "State:\tZ" not in (worker / "status").read_text() and time.monotonic() < give_up:
+        time.sleep(0.1)
+    assert not worker.exists() or "State:\tZ" in (worker / "status").read_text()

@@ -197,8 +197,10 @@ def look_up(levels: bytes, indices: list[int], dictionary: np.ndarray = DICTIONA
     content = len(levels).to_bytes(4, "little") + levels + bytes([8, *indices])
     page = np.frombuffer(content + bytes(parquet.SLACK), np.uint8)
     values = np.empty((2, len(ROWS)), np.float32)
-    is_right = parquet._compiled(parquet._look_up)(dictionary, page, len(content), 543, np.array(ROWS), values)
-    return values if is_right else None
+    begin = parquet._compiled(parquet._find_indices)(page, len(content), 1086)
+    if begin == 0 or not parquet._compiled(parquet._look_up)(dictionary, page, begin, 543, np.array(ROWS), values):
+        return None
+    return values
 
 
 def test_indices_are_looked_up_where_they_stand() -> None:
