@@ -132,7 +132,7 @@ class SearchStudy:
             self._storage.set_trial_intermediate_value(number, metrics.epoch, metrics.val_accuracy)
             running.last_epoch = metrics.epoch
         is_latest = metrics.epoch == running.last_epoch
-        should_stop = is_latest and metrics.epoch < running.config.epochs and self._should_prune(running.trial)
+        should_stop = is_latest and metrics.epoch < running.config.epochs and self._should_prune(number)
         self._storage.flush()
         return should_stop
 
@@ -177,8 +177,9 @@ class SearchStudy:
         running.trial.set_user_attr("seconds", seconds)
         running.trial.set_user_attr("num_parameters", num_parameters(running.config.model))
 
-    def _should_prune(self, trial: Trial) -> bool:
-        return not self.objective.has_front and trial.should_prune()
+    def _should_prune(self, number: int) -> bool:
+        # not Trial.should_prune, which knows only the values that went through Trial.report
+        return not self.objective.has_front and self._study.pruner.prune(self._study, self._storage.get_trial(number))
 
     def _end(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
         self._study.tell(self._running.pop(number).trial, values, state)

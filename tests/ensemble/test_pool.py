@@ -101,7 +101,9 @@ def test_raw_sequences_are_what_the_model_saw(study: Path, packed: PackedDataset
 def test_costs_are_measured_once(copy: Path, monkeypatch: pytest.MonkeyPatch):
     _, base, costs = measure(open_pool(copy), ["float16"])
     assert costs.shape == (4, 4)
-    assert (costs[:, :3] > 0).all()
+    assert (costs[:, :2] > 0).all()
+    assert (costs[:, 2] >= 0).all()  # so small a model may take no longer than what all share, within noise
+    assert base[2] > 0
     assert (costs[:, 3] == 1).all()
     assert base[3] == 0
     monkeypatch.setattr(latency, "measure", lambda *_: pytest.fail("measured again"))

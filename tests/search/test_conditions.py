@@ -31,7 +31,7 @@ WORDS = {
     "time_interpolation": ("spline", "linear"),
     "precision": ("float32", "bfloat16"),
 }
-FIXED = {"num_signs", "model", "fold", "num_folds", "optimizer"}
+FIXED = {"num_signs", "model", "fold", "num_folds", "all_participants", "optimizer"}
 
 
 def _every_field() -> str:

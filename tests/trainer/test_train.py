@@ -296,6 +296,7 @@ CHANGES: dict[str, Any] = {
     "next_frame_frequency": 0.5,
     "num_folds": 4,
     "fold": 1,
+    "all_participants": True,
     "precision": "bfloat16",
     "seed": 1,
 }
