@@ -11,14 +11,14 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Container
-from functools import cache
+from collections.abc import Container
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import cramjam
 import numpy as np
 
+from trainer.compiled import compiled
 from trainer.landmarks import NUM_LANDMARKS, NUM_ROWS, ROWS
 
 FOOTER_BYTES: Final = 8192  # more than the contest's footers have
@@ -142,9 +142,9 @@ def _read(chunks: list[_Chunk], encoded: list[memoryview]) -> np.ndarray:
     points = np.empty((num_frames, NUM_LANDMARKS, 2), np.float32)
     for axis, content in enumerate(encoded):
         dictionary, page = _decompress(content, num_rows)
-        begin = _compiled(_find_indices)(page, len(page) - SLACK, num_rows)
+        begin = compiled(_find_indices)(page, len(page) - SLACK, num_rows)
         _need(begin > 0)
-        _need(_compiled(_look_up)(dictionary, page, begin, NUM_ROWS, _USED, points[..., axis]) == 1)
+        _need(compiled(_look_up)(dictionary, page, begin, NUM_ROWS, _USED, points[..., axis]) == 1)
     return points
 
 
@@ -239,15 +239,6 @@ def _look_up(
                 return False
             values[frame, column] = value
     return True
-
-
-@cache
-def _compiled(function: Callable[..., int]) -> Callable[..., int]:
-    """By numba, kept on disk for the next process. Imported here: it takes half a second, and only packing needs it."""
-    import numba
-
-    compiled: Callable[..., int] = numba.njit(cache=True)(function)
-    return compiled
 
 
 def _match(pattern: re.Pattern[bytes], chunk: memoryview, at: int) -> re.Match[bytes]:

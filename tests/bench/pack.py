@@ -4,9 +4,9 @@
 
 Three ways from a file to the same normalised array, in turn, on one core: pandas.read_parquet(columns=["x", "y", "z"])
 and numpy, pyarrow of x and y alone (what trainer.pack falls back to), and trainer.pack's own. Every figure is the
-median of the rounds, in processor seconds. Then the whole command, from a folder of links to those files, with
-each number of workers. The files are the sample's byte-for-byte originals; where there is no sample, generated
-ones written in the originals' encoding.
+median of the rounds, in processor seconds; a ratio is that of two sides in one round. Then the whole command, from a
+folder of links to those files, with each number of workers. The files are the sample's byte-for-byte originals; where
+there is no sample, generated ones written in the originals' encoding.
 """
 
 import argparse
@@ -70,19 +70,19 @@ def original_files(scratch: Path) -> tuple[list[Path], bool]:
     return paths, False
 
 
-def per_core(files: list[Path], rounds: int) -> dict[str, float]:
-    """Sequences a second and core of each side, the sides taking turns."""
+def per_core(files: list[Path], rounds: int) -> dict[str, np.ndarray]:
+    """Processor seconds of each side in each round: float64 [rounds]. The sides take turns."""
     for path in files:
         for read in SIDES.values():
             np.testing.assert_allclose(read(path), by_pandas(path), atol=1e-6)  # and all are warm
-    seconds: dict[str, list[float]] = {name: [] for name in SIDES}
-    for _ in range(rounds):
+    seconds = {name: np.zeros(rounds) for name in SIDES}
+    for turn in range(rounds):
         for name, read in SIDES.items():
             began = time.process_time()
             for path in files:
                 read(path)
-            seconds[name].append(time.process_time() - began)
-    return {name: len(files) / median(taken) for name, taken in seconds.items()}
+            seconds[name][turn] = time.process_time() - began
+    return seconds
 
 
 def whole_command(files: list[Path], sequences: int, workers: int, scratch: Path) -> float:
@@ -121,12 +121,14 @@ def main() -> None:
         kind = "original" if originals else "generated"
         if not originals:
             cli.console.print(f"no sample at {SAMPLE}: generated files instead", soft_wrap=True)
-        rates = per_core(files, options.rounds)
+        seconds = per_core(files, options.rounds)
+        rates = {name: len(files) / median(taken) for name, taken in seconds.items()}
+        ratios = {name: median(seconds["pandas"] / taken) for name, taken in seconds.items()}
         table = Table(title=f"{len(files)} {kind} files, sequences a second and core", title_justify="left")
         for heading in ("", "sequences/s", "ms each", "times pandas"):
             table.add_column(heading, justify="right" if heading else "left")
         for name, rate in rates.items():
-            table.add_row(name, f"{rate:,.0f}", f"{1000 / rate:.3f}", f"{rate / rates['pandas']:.2f}")
+            table.add_row(name, f"{rate:,.0f}", f"{1000 / rate:.3f}", f"{ratios[name]:.2f}")
         cli.console.print(table)
         counts = [int(count) for count in options.workers.split(",")]
         scaling = {count: whole_command(files, options.sequences, count, scratch) for count in counts}
@@ -136,7 +138,7 @@ def main() -> None:
         "bench": "pack",
         "original_files": originals,
         "sequences_per_second_per_core": {name: round(rate, 1) for name, rate in rates.items()},
-        "speedup": round(rates["ours"] / rates["pandas"], 2),
+        "speedup": round(ratios["ours"], 2),
         "workers": {count: round(rate, 1) for count, rate in scaling.items()},
     }
     print(json.dumps(report))

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from trainer import contest, parquet
+from trainer.compiled import compiled
 from trainer.contest import read_landmarks
 from trainer.landmarks import ROWS
 
@@ -197,8 +198,8 @@ def look_up(levels: bytes, indices: list[int], dictionary: np.ndarray = DICTIONA
     content = len(levels).to_bytes(4, "little") + levels + bytes([8, *indices])
     page = np.frombuffer(content + bytes(parquet.SLACK), np.uint8)
     values = np.empty((2, len(ROWS)), np.float32)
-    begin = parquet._compiled(parquet._find_indices)(page, len(content), 1086)
-    if begin == 0 or not parquet._compiled(parquet._look_up)(dictionary, page, begin, 543, np.array(ROWS), values):
+    begin = compiled(parquet._find_indices)(page, len(content), 1086)
+    if begin == 0 or not compiled(parquet._look_up)(dictionary, page, begin, 543, np.array(ROWS), values):
         return None
     return values
 
