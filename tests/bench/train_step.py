@@ -4,7 +4,7 @@
 
 Both sides train on random batches of 128 sequences as long as the contest's, in turn; every figure is the median of
 the rounds. The padded side computes in float32, as the seed does; ours in bfloat16 where the hardware multiplies it
-(the float32 figure stands beside it). Useful GFLOP/s are 6 x the blocks' parameters x real frames.
+(then float32 stands beside it). Useful GFLOP/s are 6 x the blocks' parameters x real frames.
 """
 
 import argparse
@@ -97,30 +97,31 @@ def compare(shape: tuple[int, int], dataset: PackedDataset, device: torch.device
         num_heads=shape[0], num_layers=shape[1], num_signs=dataset.num_signs
     )
     ours = Ours(config, dataset, device)
-    ours_float32 = Ours(config.replace(precision="float32"), dataset, device)
     padded = Padded(config, dataset, device, ours)
-    ours.measure()
-    ours_float32.measure()
-    rates: dict[str, list[Rate]] = {"padded": [], "ours": [], "ours_float32": []}
+    sides = {"ours": ours}
+    if ours.dtype != torch.float32:
+        sides["ours_float32"] = Ours(config.replace(precision="float32"), dataset, device)
+    for side in sides.values():
+        side.measure()
+    rates: dict[str, list[Rate]] = {name: [] for name in ("padded", *sides)}
     matmul = []
     for _ in cli.track(range(rounds), rounds, f"{shape[0]}x{shape[1]}"):
         rates["padded"].append(padded.measure())  # one step of it takes as long as all the rest
         for _ in range(3):
             matmul.append(matmul_rate(device, torch.bfloat16 if device.type == "cuda" else torch.float32))
-            rates["ours"].append(ours.measure())
-            rates["ours_float32"].append(ours_float32.measure())
-    sequences = {name: median(rate.sequences for rate in side) for name, side in rates.items()}
-    gflops = {name: median(rate.gflops for rate in side) for name, side in rates.items()}
-    return {
-        **{name: round(value, 2) for name, value in sequences.items()},
-        "speedup": round(sequences["ours"] / sequences["padded"], 2),
-        "speedup_float32": round(sequences["ours_float32"] / sequences["padded"], 2),
-        "gflops": round(gflops["ours"], 1),
-        "sgemm_gflops": round(median(matmul), 1),
-        "sgemm_share": round(gflops["ours"] / median(matmul), 3),
-        "sgemm_share_float32": round(gflops["ours_float32"] / median(matmul), 3),
-        "data_share": round(median(ours.data_share() for _ in range(3)), 3),
-    }
+            for name, side in sides.items():
+                rates[name].append(side.measure())
+    sequences = {name: median(rate.sequences for rate in measured) for name, measured in rates.items()}
+    gflops = {name: median(rate.gflops for rate in measured) for name, measured in rates.items()}
+    figures = {name: round(value, 2) for name, value in sequences.items()}
+    for name in sides:
+        suffix = name.removeprefix("ours")
+        figures[f"speedup{suffix}"] = round(sequences[name] / sequences["padded"], 2)
+        figures[f"gflops{suffix}"] = round(gflops[name], 1)
+        figures[f"sgemm_share{suffix}"] = round(gflops[name] / median(matmul), 3)
+    figures["sgemm_gflops"] = round(median(matmul), 1)
+    figures["data_share"] = round(median(ours.data_share() for _ in range(3)), 3)
+    return figures
 
 
 def _one_of_many(path: str, shape: tuple[int, int], device: str, results: "multiprocessing.Queue[float]") -> None:
