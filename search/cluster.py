@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from time import monotonic
 from typing import Any, Final
 
 import ray
+from ray._private import services
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import search
@@ -22,6 +26,8 @@ from trainer.dataset import PackedDataset
 OBJECT_STORE_BYTES: Final = 80 * 2**20  # Ray's least; nothing large travels through it
 CAPACITY_SECONDS: Final = 5.0  # between looks at a cluster that may grow
 CHECK_SECONDS: Final = 120.0
+CONNECT_SECONDS: Final = 10.0
+TOKEN_ADVICE: Final = "put its own (ray get-auth-token, on its head) into RAY_AUTH_TOKEN or ~/.ray/auth_token"
 
 _SILENCE: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -60,7 +66,9 @@ def connect(address: str | None, resources: Resources, workers: int | None = Non
     """Ray for the duration of a block: joined at ``address``, or else started here, for this process alone.
 
     A Ray started here asks every process that would join it for a random token that only its own processes are
-    given. ``workers`` is the number of trials that it has room for; default: as many as the CPUs have.
+    given. One that is joined and asks for a token is shown this process's (RAY_AUTH_TOKEN, or ~/.ray/auth_token), and
+    one that does not ask is shown none. ``workers`` is the number of trials that a Ray started here has room for;
+    default: as many as the CPUs have.
     Raises UserError if there is no cluster at the address, or if not one trial fits.
     """
     os.environ.update(_SILENCE | _TUNE_SETTINGS)
@@ -73,7 +81,7 @@ def connect(address: str | None, resources: Resources, workers: int | None = Non
             options["num_cpus"] = workers * resources.cpus
     else:
         packages = [str(Path(package.__path__[0])) for package in (search, trainer)]
-        options |= {"address": address, "runtime_env": {"py_modules": packages}}
+        options |= {"address": _find_cluster(address), "runtime_env": {"py_modules": packages}}
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -83,6 +91,46 @@ def connect(address: str | None, resources: Resources, workers: int | None = Non
         yield
     finally:
         ray.shutdown()
+
+
+def _find_cluster(address: str) -> str:
+    """Host and port of a cluster, with whose demand for a token, or its lack, this process then complies.
+
+    With a token shown to a cluster that asks for none, the driver would ask its workers for one that they do not have.
+    Raises UserError if there is no cluster, or no right token.
+    """
+    try:
+        found: str = services.canonicalize_bootstrap_address_or_die(address)
+        host, _, port = found.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--address {address}: no Ray cluster answers there ({error}); give the host:port that ray start printed"
+        ) from error
+    try:
+        if _asks_for_token(found):
+            if not maybe_enable_token_auth_if_token_available(warn_if_disabled=False):
+                raise UserError(f"--address {address}: the cluster asks for a token; {TOKEN_ADVICE}")
+            if _asks_for_token(found):
+                raise UserError(f"--address {address}: the cluster has another token; {TOKEN_ADVICE}")
+    except ray.exceptions.RpcError as error:
+        raise UserError(f"--address {address}: what answers there is no Ray cluster of this version") from error
+    return found
+
+
+def _asks_for_token(address: str) -> bool:
+    """Whether a cluster refuses this process for want of a token, or for a wrong one."""
+    shown = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:  # Ray's core writes there that it was refused
+            os.dup2(nowhere.fileno(), 2)
+            GcsClient(address=address)
+    except ray.exceptions.AuthenticationError:
+        return True
+    finally:
+        os.dup2(shown, 2)
+        os.close(shown)
+    return False
 
 
 def _check_room(resources: Resources) -> None:

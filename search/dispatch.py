@@ -12,6 +12,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+from search.memory import WorkerOutOfMemory
 from search.progress import Progress
 from search.study import MAX_WORKER_LOSSES, Assignment, SearchStudy
 from search.trial import Failure, read
@@ -125,7 +126,7 @@ class Dispatcher:
             number = self._assignments[trial_id].number
             error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
             reason = " ".join(str(error).split())
-            if not isinstance(error, RayActorError):
+            if isinstance(error, WorkerOutOfMemory) or not isinstance(error, RayActorError):
                 self._fail(number, reason)
             elif self.study.lose_worker(number):
                 self._progress.lost(number, reason)

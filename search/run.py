@@ -26,6 +26,7 @@ from rich.console import Console
 from search import cluster
 from search.dispatch import Brake, Dispatcher, StudyScheduler, StudySearcher
 from search.logs import LOGS
+from search.memory import memory_kills_end_one_trial
 from search.objective import DEFAULT_OBJECTIVE, LatencyScale, Objective
 from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, parse
 from search.progress import STATE_STYLES, Progress
@@ -98,6 +99,7 @@ def search(
         Path(os.devnull).open("w") as nowhere,
         contextlib.redirect_stdout(nowhere),  # Ray prints there from a thread of its own; progress has its own console
         _interruptible(brake, progress),
+        memory_kills_end_one_trial(),
     ):
         tune.run(
             run_trial,

@@ -1,13 +1,11 @@
-"""The command as users run it: calm, and losing a worker, its driver and its user's patience on the way."""
+"""The command as users run it: calm, and losing workers, nodes, its driver and its user's patience on the way."""
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pandas as pd
 import pytest
 
 import search
+from tests.nodes import nodes, without_ray, worker_below
 from tests.search.conftest import TINY_SPACE
 from trainer.dataset import PackedDataset
 from trainer.rundir import RunDir
@@ -25,11 +24,12 @@ EPOCHS = 12
 PATIENCE = 100.0  # seconds
 
 
-def _start(results: Path, name: str, *arguments: str) -> subprocess.Popen[str]:
+def _start(results: Path, name: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     where = ("--results", str(results), "--name", name, "--workers", "1")
     return subprocess.Popen(
         [sys.executable, "-m", "search.run", *where, *arguments],
         cwd=Path(search.__path__[0]).parent,
+        env=without_ray() | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -58,25 +58,6 @@ def _wait_for_epoch(study: Path, number: int, epoch: int, driver: subprocess.Pop
         assert driver.poll() is None, driver.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.002)
-
-
-def _worker_of(driver: int) -> int:
-    """The process that carries out a trial, found among the driver's descendants."""
-    parents, titles = {}, {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended while we looked
-            parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            titles[int(entry.name)] = (entry / "cmdline").read_bytes().decode(errors="replace")
-
-    def ancestors(process: int) -> Iterator[int]:
-        while process in parents:
-            yield process
-            process = parents[process]
-
-    (worker,) = (
-        process for process, title in titles.items() if "ray::ImplicitFunc" in title and driver in ancestors(process)
-    )
-    return worker
 
 
 def _outcome(study: Path) -> list[tuple[Any, ...]]:
@@ -140,7 +121,7 @@ def test_a_search_that_loses_worker_and_driver_comes_out_as_a_calm_one(
     study = tmp_path / "study"
     driver = _start(tmp_path, "study", *_new(tmp_path, packed, NUM_TRIALS))
     _wait_for_epoch(study, 0, 3, driver)
-    os.kill(_worker_of(driver.pid), signal.SIGKILL)
+    os.kill(worker_below(driver.pid), signal.SIGKILL)
     _wait_for_epoch(study, 1, 3, driver)
     os.kill(driver.pid, signal.SIGKILL)
     _, stdout, _ = _finish(driver)
@@ -156,4 +137,29 @@ def test_a_search_that_loses_worker_and_driver_comes_out_as_a_calm_one(
 
     status, _, stderr = _finish(_start(tmp_path, "study", "--resume"))
     assert (status, stderr) == (0, "")
+    assert _outcome(study) == _outcome(calm)
+
+
+@pytest.mark.slow
+def test_a_search_on_a_cluster_that_loses_node_and_driver_comes_out_as_a_calm_one(
+    calm: Path, tmp_path: Path, packed: Path
+) -> None:
+    study, token = tmp_path / "study", "0123456789abcdef" * 4
+    with nodes(2, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token) as cluster:
+        where = ("--address", cluster.address)
+        status, _, stderr = _finish(_start(tmp_path, "refused", *where, *_new(tmp_path, packed, NUM_TRIALS)))
+        assert (status, len(stderr.splitlines())) == (2, 1)
+        assert "the cluster asks for a token" in stderr
+        driver = _start(tmp_path, "study", *where, *_new(tmp_path, packed, NUM_TRIALS), RAY_AUTH_TOKEN=token)
+        _wait_for_epoch(study, 0, 3, driver)
+        cluster.kill_node_of(worker_below(cluster.process))
+        _wait_for_epoch(study, 1, 3, driver)
+        os.kill(driver.pid, signal.SIGKILL)
+        _, stdout, _ = _finish(driver)
+        assert "trial 0 lost its worker" in stdout
+        assert [outcome[1] for outcome in _outcome(study)] == ["COMPLETE", "RUNNING"]
+
+        driver = _start(tmp_path, "study", "--resume", *where, RAY_AUTH_TOKEN=token)
+        status, stdout, stderr = _finish(driver)
+        assert (status, stderr) == (0, ""), stdout
     assert _outcome(study) == _outcome(calm)

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import resource
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +21,9 @@ from search.progress import Progress
 from search.settings import Settings
 from search.space import Space
 from search.study import SearchStudy
-from search.table import TRIALS_PARQUET, read_rows, write_parquet
+from search.table import TRIALS_PARQUET, read_rows, read_trials, write_parquet
 from search.trial import run_trial
+from tests.nodes import without_ray
 from tests.search.conftest import TINY_SPACE
 from tests.trainer.conftest import write_dataset
 from trainer.cli import UserError
@@ -31,7 +33,7 @@ from trainer.rundir import EpochMetrics, Result, RunDir
 from trainer.train import TrainingDiverged
 
 
-def _scripted_train(
+def scripted_train(
     config: TrainConfig, dataset: PackedDataset, run: RunDir, *, report: Callable[[EpochMetrics], None], device: str
 ) -> Result:
     """Stands in for trainer.train.train: what happens depends on the trial's number, which is its seed."""
@@ -75,7 +77,7 @@ def _scripted_train(
 
 
 def _run_scripted_trial(order: dict[str, Any]) -> None:
-    with mock.patch("search.trial.train", _scripted_train):
+    with mock.patch("search.trial.train", scripted_train):
         run_trial(order)
 
 
@@ -107,6 +109,21 @@ def test_every_way_a_trial_can_end(
     assert table["state"].tolist() == states
     assert table["learning_rate"].notna().all()
     np.testing.assert_allclose(table.loc[[0, 2], "val_accuracy"], [0.7, 0.1])
+
+
+@pytest.mark.slow
+def test_a_trial_that_exceeds_memory_fails_alone(tmp_path: Path, packed: Path) -> None:
+    command = [sys.executable, "-m", "tests.search.exhaust", str(tmp_path), str(packed)]
+    subprocess.run(command, cwd=Path(__file__).parents[2], env=without_ray(), check=True, timeout=120)
+
+    rows = sorted(read_rows(tmp_path), key=lambda row: row.number)
+    assert [row.state for row in rows] == ["COMPLETE", "FAIL", "PRUNED", "FAIL", "FAIL"]
+    assert "memory" in (rows[1].reason or "")
+    assert [row.reason for row in rows[3:]] == ["the loss became nan in epoch 2", "RuntimeError: no such kernel"]
+    found = [trial.intermediate_values for trial in read_trials(tmp_path)]
+    good = {1: 0.4, 2: 0.5, 3: 0.6, 4: 0.7}
+    expected = [good, {1: 0.4, 2: 0.5}, {1: 0.1}, {1: 0.4}, {}]
+    assert found == [pytest.approx(values) for values in expected]
 
 
 @pytest.mark.usefixtures("ray_with_two_workers")

@@ -1,0 +1,74 @@
+"""A search of five trials, of which one takes more memory than Ray leaves it, in a process of its own.
+
+    python -m tests.search.exhaust STUDY PACKED
+
+Ray's memory monitor is told to leave little beyond what this machine uses now, and ends that trial's worker.
+"""
+
+import io
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import ray._private.utils
+from rich.console import Console
+
+import search.run
+from search import cluster
+from search.progress import Progress
+from search.space import Space
+from search.study import SearchStudy
+from search.trial import run_trial
+from tests.search.conftest import TINY_SPACE
+from tests.search.test_run import scripted_train
+from tests.trainer.conftest import NUM_SIGNS
+from trainer.config import TrainConfig
+from trainer.dataset import PackedDataset
+from trainer.rundir import EpochMetrics, Result, RunDir
+
+GREEDY = 1  # number of the trial
+SPARE_BYTES = 3 * 2**30
+BLOCK_BYTES = 2**28
+
+
+def _train(
+    config: TrainConfig, dataset: PackedDataset, run: RunDir, *, report: Callable[[EpochMetrics], None], device: str
+) -> Result:
+    def report_and_exhaust(metrics: EpochMetrics) -> None:
+        report(metrics)
+        if config.seed == GREEDY and metrics.epoch == 2:
+            blocks = []
+            while len(blocks) * BLOCK_BYTES < 3 * SPARE_BYTES:
+                blocks.append(np.ones(BLOCK_BYTES, np.uint8))
+                time.sleep(0.05)
+            time.sleep(10)
+
+    return scripted_train(config, dataset, run, report=report_and_exhaust, device=device)
+
+
+def run_scripted_trial(order: dict[str, Any]) -> None:
+    with mock.patch("search.trial.train", _train):
+        run_trial(order)
+
+
+def main() -> None:
+    used, total = ray._private.utils.get_used_memory(), ray._private.utils.get_system_memory()
+    os.environ |= {"RAY_memory_usage_threshold": str(round((used + SPARE_BYTES) / total, 4))}
+    directory, resources = Path(sys.argv[1]), cluster.Resources(cpus=1)
+    space = Space.parse(TINY_SPACE, TrainConfig(epochs=4).replace(num_signs=NUM_SIGNS))
+    study = SearchStudy(directory, space, num_trials=5, seed=0, pruner="successive-halving", seed_points=False)
+    progress = Progress(Console(file=io.StringIO()), "study", 5)
+    with cluster.connect(None, resources, workers=1), mock.patch("search.run.run_trial", run_scripted_trial):
+        search.run.search(study, PackedDataset.open(sys.argv[2]), resources, 1, progress)
+    study.close()
+
+
+if __name__ == "__main__":
+    from tests.search import exhaust  # so that workers find what they run under this name
+
+    exhaust.main()
