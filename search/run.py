@@ -31,6 +31,7 @@ from search.objective import DEFAULT_OBJECTIVE, LatencyScale, Objective
 from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, parse
 from search.progress import STATE_STYLES, Progress
 from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER
+from search.samplers import check as check_sampler
 from search.settings import STUDY_DB, STUDY_JSON, Settings, find_study, write_validation
 from search.space import DEFAULT_SPACE, Space
 from search.storage import has_study, without_password
@@ -162,6 +163,10 @@ def _make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings,
             space = space.limited(options.max_params)
         except ValueError as error:
             raise cli.UserError(f"--max-params: {error}; raise the limit, or make the space smaller") from error
+    try:
+        check_sampler(options.sampler or DEFAULT_SAMPLER, space, objective.has_front)
+    except ValueError as error:
+        raise cli.UserError(f"--sampler {options.sampler}: {error}; choose another sampler") from error
     if not options.no_seed_points and (left_out := space.seed_points_left_out()):
         cli.console.print(f"seed points left out: {left_out}", soft_wrap=True, markup=False)
     settings = Settings.make(

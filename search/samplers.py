@@ -10,9 +10,11 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from search.covering import QmcSampler
+from search.evolution import CmaEsSampler, evolving
 from search.ranges import Range
 from search.space import Space
 
@@ -21,9 +23,15 @@ DEFAULT_PRUNER: Final = "median"
 ATTEMPTS: Final = 16  # of a sampler to propose a model within the limit
 RANDOM_ATTEMPTS: Final = 1000
 
-SAMPLERS: Final[dict[str, Callable[[int], BaseSampler]]] = {
-    "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, constant_liar=True),
-    "random": lambda seed: RandomSampler(seed=seed),
+_Make = Callable[[Space, int, int], BaseSampler]  # of a space, the study's seed, and one trial's
+
+# TPE and CMA-ES learn from the trials stopped early too; GP, as Optuna has it, from finished ones alone.
+SAMPLERS: Final[dict[str, _Make]] = {
+    "tpe": lambda space, _, seed: _grouped_tpe(seed) if space.is_conditional else _tpe(seed),
+    "gp": lambda _space, _, seed: GPSampler(seed=seed, warn_independent_sampling=False),
+    "cmaes": lambda space, _, seed: CmaEsSampler(space, seed),
+    "qmc": lambda space, study_seed, seed: QmcSampler(space, study_seed, seed),
+    "random": lambda _space, _, seed: RandomSampler(seed=seed),
 }
 # Rungs never come in the last epochs, where stopping saves little. Successive halving has them at a quarter and at half
 # of the epochs and keeps half of the trials each time: the moving average of a model that learns fast starts behind.
@@ -39,10 +47,21 @@ PRUNERS: Final[dict[str, Callable[[int], BasePruner]]] = {
 }
 
 
-def for_space(name: str, space: Space) -> Callable[[int], BaseSampler]:
-    """The sampler of this name for a space: what makes one of a seed."""
-    make = _grouped_tpe if name == "tpe" and space.is_conditional else SAMPLERS[name]
-    return lambda seed: WholeSampler(make(seed), space, seed)
+def check(name: str, space: Space, has_front: bool) -> None:
+    """Raise ValueError if the sampler of this name cannot search a space, or a Pareto front where that is asked for."""
+    if name == "cmaes":
+        evolving(space)
+        if has_front:
+            raise ValueError("it follows one value, and --objective asks for two")
+
+
+def for_space(name: str, space: Space, seed: int) -> BaseSampler:
+    """The sampler of this name for a study over a space. Raises ValueError if it cannot search such a space."""
+    return SeededSampler(lambda its_seed: WholeSampler(SAMPLERS[name](space, seed, its_seed), space, its_seed), seed)
+
+
+def _tpe(seed: int) -> BaseSampler:
+    return TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
 def _grouped_tpe(seed: int) -> BaseSampler:

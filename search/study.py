@@ -17,7 +17,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.objective import Objective
-from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SeededSampler, for_space
+from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, for_space
 from search.settings import STUDY_DB
 from search.space import Space, by_field, num_parameters
 from search.storage import StudyStorage, sqlite_url
@@ -80,7 +80,7 @@ class SearchStudy:
         self._study = optuna.create_study(
             storage=self._storage,
             study_name=name or directory.name,
-            sampler=SeededSampler(for_space(sampler, space), seed),
+            sampler=for_space(sampler, space, seed),
             pruner=PRUNERS[pruner](space.base.epochs),
             directions=self.objective.directions,
             load_if_exists=True,

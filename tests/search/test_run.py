@@ -172,6 +172,10 @@ def test_a_full_disk_ends_the_search_and_no_trial(
             ("--trials", "2", "--name", "new", "--objective", "accuracy,params", "--pruner", "median"),
             "--pruner median: with --objective accuracy,params no trial can be stopped early",
         ),
+        (
+            ("--trials", "2", "--name", "new", "--objective", "accuracy,params", "--sampler", "cmaes"),
+            "--sampler cmaes: it follows one value, and --objective asks for two; choose another sampler",
+        ),
         (("--resume", "--name", "old", "--objective", "accuracy"), "--objective: was settled when"),
         (("--trials", "2", "--name", "new", "--storage", "what"), "--storage: not a database URL"),
         (("--trials", "2", "--name", "new", "--storage", "sqlite:////no/such.db"), "/no/such.db: cannot be used as a"),

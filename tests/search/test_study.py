@@ -15,7 +15,8 @@ from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result
 
 EPOCHS = 9
-NUM_TRIALS = 14  # of which TPE draws the last four from a model of the first ten
+NUM_TRIALS = 14  # of which TPE and GP draw the last four from a model of the first ten, CMA-ES the last four too
+OTHERS = [("gp", "none"), ("cmaes", "median"), ("qmc", "none"), ("random", "none")]
 
 
 def _open(directory: Path, seed: int = 0, num_trials: int = NUM_TRIALS, **options: Any) -> SearchStudy:
@@ -82,7 +83,7 @@ def _run_undisturbed(directory: Path, **options: Any) -> list[tuple[Any, ...]]:
     return outcome
 
 
-@pytest.mark.parametrize(("sampler", "pruner"), [*(("tpe", pruner) for pruner in PRUNERS), ("random", "none")])
+@pytest.mark.parametrize(("sampler", "pruner"), [*(("tpe", pruner) for pruner in PRUNERS), *OTHERS])
 def test_a_search_interrupted_everywhere_decides_as_an_undisturbed_one(
     tmp_path: Path, sampler: str, pruner: str
 ) -> None:
