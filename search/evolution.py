@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.shares import at, share_of
 from search.space import Space
+from search.warm import is_own
 
 GENERATION: Final = "cmaes:generation"  # the trial's system attribute
 SPREAD: Final = 1 / 6  # of the first generation, in shares of each range
@@ -40,7 +41,8 @@ class CmaEsSampler(BaseSampler):
     """Draws the numbers that every trial has from a normal distribution that follows the better trials.
 
     What is categorical or conditional is drawn at random. A trial that was stopped early counts by its last value.
-    Points that were given, and failed trials, are not told to the optimizer.
+    Points that were given, and failed trials, are not told to the optimizer; the best trials of earlier studies
+    (--warm-start) say where its first generation is drawn.
     """
 
     def __init__(self, space: Space, seed: int) -> None:
@@ -70,25 +72,32 @@ class CmaEsSampler(BaseSampler):
     def _optimizer(self, study: optuna.Study) -> cmaes.CMA:
         """As the trials that have ended leave it."""
         count = len(self._distributions)
-        optimizer = cmaes.CMA(np.full(count, 0.5), SPREAD, bounds=np.tile([0.0, 1.0], (count, 1)), seed=0)
-        generations = self._generations(study)
+        ended = self._ended(study)
+        given = [self._told(study, trial) for trial in ended if not is_own(trial)]
+        begin: tuple[Any, ...] = np.full(count, 0.5), SPREAD, None
+        if given:
+            begin = cmaes.get_warm_start_mgd(given, gamma=max(0.1, 1 / len(given)))
+        mean, spread, covariance = begin
+        optimizer = cmaes.CMA(mean, spread, bounds=np.tile([0.0, 1.0], (count, 1)), seed=0, cov=covariance)
+        generations: dict[int, list[tuple[np.ndarray, float]]] = {}
+        for trial in ended:
+            if is_own(trial) and GENERATION in trial.system_attrs:
+                generations.setdefault(trial.system_attrs[GENERATION], []).append(self._told(study, trial))
         while len(told := generations.get(optimizer.generation, [])) >= optimizer.population_size:
             optimizer.tell(told[: optimizer.population_size])
         return optimizer
 
-    def _generations(self, study: optuna.Study) -> dict[int, list[tuple[np.ndarray, float]]]:
-        """Points, as shares of their ranges, and losses of the trials of each generation, in the order of their end."""
-        sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
+    def _ended(self, study: optuna.Study) -> list[FrozenTrial]:
+        """Trials that have a value, in the order of their end."""
         states = (TrialState.COMPLETE, TrialState.PRUNED)
         ended = [trial for trial in study.get_trials(deepcopy=False, states=states) if trial.value is not None]
-        ended.sort(key=lambda trial: (trial.datetime_complete, trial.number))
-        generations: dict[int, list[tuple[np.ndarray, float]]] = {}
-        for trial in ended:
-            if GENERATION in trial.system_attrs:
-                point = [share_of(item, trial.params[name]) for name, item in self._distributions.items()]
-                told = np.array(point), sign * cast(float, trial.value)
-                generations.setdefault(trial.system_attrs[GENERATION], []).append(told)
-        return generations
+        return sorted(ended, key=lambda trial: (trial.datetime_complete, trial.number))
+
+    def _told(self, study: optuna.Study, trial: FrozenTrial) -> tuple[np.ndarray, float]:
+        """A trial's point, as shares of the ranges, and its loss."""
+        sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
+        point = [share_of(item, trial.params[name]) for name, item in self._distributions.items()]
+        return np.array(point), sign * cast(float, trial.value)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None

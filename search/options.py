@@ -30,6 +30,13 @@ def parse() -> argparse.Namespace:
     add("--sampler", choices=SAMPLERS, help=f"how Optuna proposes configurations (default: {DEFAULT_SAMPLER})")
     add("--pruner", choices=PRUNERS, help=f"how Optuna stops trials early (default: {DEFAULT_PRUNER})")
     add("--no-seed-points", action="store_true", help="do not try the two configurations of the seed first")
+    add(
+        "--warm-start",
+        type=Path,
+        nargs="+",
+        metavar="STUDY",
+        help="begin with what these studies of the same space found",
+    )
     add("--objective", choices=OBJECTIVES, help=f"what trials are scored by (default: {DEFAULT_OBJECTIVE})")
     add("--max-params", type=_parameters, help="train no model of more parameters, such as 2M or 800K")
     add("--storage", help="database for the study: any URL that Optuna takes (default: study.db beside the trials)")

@@ -75,8 +75,9 @@ class Report:
 
     @property
     def best(self) -> Row | None:
-        """The complete trial of the highest accuracy."""
-        complete = [row for row in self.rows if row.state == "COMPLETE" and row.val_accuracy is not None]
+        """The study's own complete trial of the highest accuracy."""
+        complete = [row for row in self.rows if row.state == "COMPLETE" and row.origin is None]
+        complete = [row for row in complete if row.val_accuracy is not None]
         return max(complete, key=lambda row: row.val_accuracy or 0, default=None)
 
 
@@ -109,7 +110,8 @@ def render(report: Report) -> str:
 
 
 def _overview(report: Report) -> Iterator[str]:
-    counts = Counter(row.state for row in report.rows)
+    own = [row for row in report.rows if row.origin is None]
+    counts = Counter(row.state for row in own)
     ended = sum(counts[state] for state in ("COMPLETE", "PRUNED", "FAIL"))
     best = report.best
     yield page.numbers(
@@ -120,7 +122,7 @@ def _overview(report: Report) -> Iterator[str]:
             "complete": str(counts["COMPLETE"]),
             "pruned": str(counts["PRUNED"]),
             "failed": str(counts["FAIL"]),
-            "training time": str(timedelta(seconds=round(sum(row.seconds or 0 for row in report.rows)))),
+            "training time": str(timedelta(seconds=round(sum(row.seconds or 0 for row in own)))),
         }
     )
     now = datetime.now(UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
@@ -130,6 +132,8 @@ def _overview(report: Report) -> Iterator[str]:
         )
     else:
         yield page.paragraph(f"Finished. Written on {now} UTC.", "dim")
+    if others := len(report.rows) - len(own):
+        yield page.paragraph(f"It began with {others} trials of other studies, which are shown among its own.")
     if not report.rows:
         yield page.paragraph("No trial has started yet.")
     yield page.paragraph("Accuracies are on participants that no trial was trained on.", "dim")
@@ -240,11 +244,14 @@ def _ensemble(ensemble: Ensemble) -> Iterator[str]:
 
 def _trials(rows: list[Row]) -> Iterator[str]:
     params = param_names(rows)
-    names = ["trial", "state", *params, "accuracy", "log loss", "million weights", "MB", "epochs", "seconds"]
+    has_origin = any(row.origin is not None for row in rows)
+    origin = ["from"] if has_origin else []
+    names = ["trial", "state", *origin, *params, "accuracy", "log loss", "million weights", "MB", "epochs", "seconds"]
     lines = [
         Line(
             cells=(
-                *(str(row.number), row.state, *(cell(row.params.get(name)) for name in params)),
+                *(str(row.number), row.state, *([row.origin or ""] if has_origin else [])),
+                *(cell(row.params.get(name)) for name in params),
                 *(cell(row.val_accuracy, ".4f"), cell(row.val_log_loss, ".4f")),
                 cell(row.num_parameters and row.num_parameters / 1e6, ".2f"),
                 cell(row.bytes and row.bytes / 1e6, ".1f"),

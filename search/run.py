@@ -36,8 +36,9 @@ from search.settings import STUDY_DB, STUDY_JSON, Settings, find_study, write_va
 from search.space import DEFAULT_SPACE, Space
 from search.storage import has_study, without_password
 from search.study import Assignment, SearchStudy
-from search.table import TRIALS_PARQUET, read_rows, show, to_rows, write_parquet
+from search.table import TRIALS_PARQUET, read_rows, show, title, to_rows, write_parquet
 from search.trial import Order, run_trial
+from search.warm import earlier_trials
 from trainer import cli
 from trainer.cli import LOCK
 from trainer.config import TrainConfig
@@ -181,6 +182,10 @@ def _make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings,
         name=directory.name,
         storage=options.storage and without_password(options.storage),
     )
+    if options.warm_start:
+        settings = dataclasses.replace(settings, warm_start=[str(path.absolute()) for path in options.warm_start])
+        count = len(earlier_trials(options.warm_start, settings))
+        cli.console.print(f"begins with {count} trials of {' '.join(map(str, options.warm_start))}", soft_wrap=True)
     if options.storage and has_study(options.storage, directory.name):
         raise cli.UserError(f"--storage: it has a study named {directory.name} already; choose another --name")
     write_validation(dataset, space.base, directory)
@@ -191,7 +196,7 @@ def _make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings,
 def _resume_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, PackedDataset]:
     """Read what a study was asked for; only the number of trials and the dataset's place may change."""
     settings = Settings.read(directory)
-    for name in ("epochs", "seed", "space", "sampler", "pruner", "max_params", "objective"):
+    for name in ("epochs", "seed", "space", "sampler", "pruner", "max_params", "objective", "warm_start"):
         if getattr(options, name) is not None:
             raise cli.UserError(
                 f"--{name.replace('_', '-')}: was settled when {directory} was made; leave it out with --resume"
@@ -237,6 +242,7 @@ def _run(directory: Path, settings: Settings, dataset: PackedDataset, options: a
             pruner=settings.pruner,
             seed_points=settings.seed_points,
             points=settings.points,
+            earlier=lambda: earlier_trials([Path(path) for path in settings.warm_start], settings),
             objective=settings.to_objective(),
             storage=find_study(directory, options.storage)[0],
             name=settings.name,
@@ -245,7 +251,7 @@ def _run(directory: Path, settings: Settings, dataset: PackedDataset, options: a
             console = Console(file=sys.stdout, highlight=False)
             with Progress(console, directory.name, settings.trials) as progress:
                 for row in to_rows(study.trials()):
-                    if row.state in STATE_STYLES:
+                    if row.state in STATE_STYLES and row.origin is None:
                         progress.earlier(row.number, row.state, row.val_accuracy, row.params)
                 callbacks = [] if options.log is None else [LOGS[options.log](directory)]
                 return search(study, dataset, resources, options.workers, progress, callbacks)
@@ -291,11 +297,11 @@ def carry_out(
 
     rows = read_rows(directory, options.storage)
     write_parquet(rows, directory / TRIALS_PARQUET)
-    show(rows, f"{shown}: {len(rows)} trials")
+    show(rows, title(shown, rows))
     if not is_complete:
         again = f"python -m search.run --resume --name {shlex.quote(directory.name)}"
         again += "" if shown.parent == DEFAULT_RESULTS else f" --results {shlex.quote(str(shown.parent))}"
-        ended = sum(row.state in STATE_STYLES for row in rows)
+        ended = sum(row.state in STATE_STYLES and row.origin is None for row in rows)
         cli.console.print(
             f"interrupted with {ended} of {settings.trials} trials ended; go on with:\n  {again}", soft_wrap=True
         )

@@ -8,7 +8,7 @@ that lost its worker or its driver stays RUNNING until it is handed out again.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, for_space
 from search.settings import STUDY_DB
 from search.space import Space, by_field, num_parameters
 from search.storage import StudyStorage, sqlite_url
+from search.warm import is_own
 from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result, RunDir
 
@@ -62,15 +63,18 @@ class SearchStudy:
         pruner: str = DEFAULT_PRUNER,
         seed_points: bool = True,
         points: Sequence[dict[str, Any]] = (),
+        earlier: Callable[[], Sequence[FrozenTrial]] = tuple,
         objective: Objective | None = None,
         storage: str | None = None,
         name: str | None = None,
     ) -> None:
         """Open the study, or create it.
 
-        ``points`` are the parameters of its first trials, ``storage`` is the URL of its database (default: study.db in
-        the directory), ``name`` its name there (default: the directory's). Every method that changes the study raises
-        UserError if the database cannot be written; the study must not be used after that, but opened again.
+        ``points`` are the parameters of its first trials, ``earlier`` gives trials of other studies that a new one
+        begins with (see search.warm) and may raise UserError, ``storage`` is the URL of its database (default:
+        study.db in the directory), ``name`` its name there (default: the directory's). Every method that changes the
+        study raises UserError if the database cannot be written; the study must not be used after that, but opened
+        again.
         """
         self.directory = directory
         self.space = space
@@ -89,8 +93,11 @@ class SearchStudy:
         self._worker_losses: Counter[int] = Counter()
         trials = self.trials()
         self._interrupted = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
-        self._num_handed_out = sum(trial.state != TrialState.WAITING for trial in trials)
-        self._num_ended = sum(trial.state.is_finished() for trial in trials)
+        own = [trial for trial in trials if is_own(trial)]
+        self._num_handed_out = sum(trial.state != TrialState.WAITING for trial in own)
+        self._num_ended = sum(trial.state.is_finished() for trial in own)
+        if not trials:
+            self._study.add_trials(earlier())
         if self._num_handed_out == 0:
             for point in [*points, *(space.seed_points() if seed_points else [])][:num_trials]:
                 self._study.enqueue_trial(point, skip_if_exists=True)

@@ -23,6 +23,7 @@ from search.progress import STATE_STYLES, describe
 from search.settings import STUDY_DB, find_study
 from search.space import by_field
 from search.storage import load_trials, sqlite_url
+from search.warm import ORIGIN
 from trainer import cli
 from trainer.files import atomic_path
 
@@ -48,6 +49,8 @@ class Row:
     """Estimated milliseconds a sequence, where the search looks for it"""
     on_front: bool = False
     """Whether a search for two values found no trial that beats this one"""
+    origin: str | None = None
+    """The study and number that a trial of --warm-start has there"""
 
     @property
     def bytes(self) -> int | None:
@@ -88,6 +91,7 @@ def to_rows(trials: list[FrozenTrial]) -> list[Row]:
             seconds=trial.user_attrs.get("seconds"),
             latency=trial.user_attrs.get("latency"),
             on_front=trial.number in best,
+            origin=trial.user_attrs.get(ORIGIN),
         )
         for trial in ordered
     ]
@@ -107,6 +111,7 @@ def write_parquet(rows: list[Row], path: Path) -> None:
         "number": pa.array([row.number for row in rows], pa.int64()),
         "state": pa.array([row.state for row in rows], pa.string()),
         "reason": pa.array([row.reason for row in rows], pa.string()),
+        "origin": pa.array([row.origin for row in rows], pa.string()),
         **{name: pa.array([row.params.get(name) for row in rows]) for name in param_names(rows)},
         "val_accuracy": pa.array([row.val_accuracy for row in rows], pa.float64()),
         "val_log_loss": pa.array([row.val_log_loss for row in rows], pa.float64()),
@@ -126,33 +131,37 @@ def param_names(rows: list[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row.params))
 
 
-def render(rows: list[Row], title: str, console: Console) -> Group:
+def render(rows: list[Row], heading: str, console: Console) -> Group:
     """The table as it fits the console, and the reasons of failures below it.
 
     Searched parameters have a column each, or where that is too wide share one, on several lines.
     """
-    table = _table(rows, title, param_names(rows))
+    table = _table(rows, heading, param_names(rows))
     if Measurement.get(console, console.options.update(width=PIPE_WIDTH), table).maximum > console.width:
-        table = _table(rows, title, None)
+        table = _table(rows, heading, None)
     failures = [Text(f"trial {row.number} failed: {row.reason}") for row in rows if row.reason]
     legend = [Text("* on the Pareto front: no trial is as good in both and better in one")]
     return Group(table, *(legend if any(row.on_front for row in rows) else ()), *failures)
 
 
-def _table(rows: list[Row], title: str, param_names: list[str] | None) -> Table:
+def _table(rows: list[Row], heading: str, param_names: list[str] | None) -> Table:
     """With a column for each of the named parameters, or one for all of them."""
-    table = Table(title=escape(title), title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold")
+    table = Table(title=escape(heading), title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold")
     names = ["parameters"] if param_names is None else param_names
     has_latency = any(row.latency is not None for row in rows)
+    has_origin = any(row.origin is not None for row in rows)
     costs = ("million\nweights", "MB", *(["about\nms"] if has_latency else []))
-    for name in ("trial", "state", *names, "accuracy", "log_loss", *costs, "epochs", "seconds"):
-        is_text = name in ("state", "parameters")
+    origin = ["from"] if has_origin else []
+    for name in ("trial", "state", *origin, *names, "accuracy", "log_loss", *costs, "epochs", "seconds"):
+        is_text = name in ("state", "parameters", "from")
         table.add_column(name.replace("_", "\n"), justify="left" if is_text else "right", no_wrap=name != "parameters")
     for row in rows:
         params = [describe(row.params)] if param_names is None else [cell(row.params.get(name)) for name in names]
         table.add_row(
             f"{row.number}{'*' if row.on_front else ''}",
-            *(f"[{STATE_STYLES.get(row.state, 'dim')}]{row.state}[/]", *params),
+            f"[{STATE_STYLES.get(row.state, 'dim')}]{row.state}[/]",
+            *([escape(row.origin or "")] if has_origin else []),
+            *params,
             *(cell(row.val_accuracy, ".4f"), cell(row.val_log_loss, ".4f")),
             *(
                 cell(row.num_parameters and row.num_parameters / 1e6, ".2f"),
@@ -171,10 +180,16 @@ def cell(value: Any, form: str = "") -> str:
     return format(value, form or (".3g" if isinstance(value, float) else ""))
 
 
-def show(rows: list[Row], title: str) -> None:
+def title(study: Path, rows: list[Row]) -> str:
+    """Which study it is, and how many trials are its own."""
+    others = sum(row.origin is not None for row in rows)
+    return f"{study}: {len(rows) - others} trials" + (f", and {others} of other studies" if others else "")
+
+
+def show(rows: list[Row], heading: str) -> None:
     """Print the table; where there is no terminal, as wide as it takes."""
     console = cli.console if cli.console.is_terminal else Console(width=PIPE_WIDTH, highlight=False)
-    console.print(render(rows, title, console))
+    console.print(render(rows, heading, console))
 
 
 def main() -> None:
@@ -185,7 +200,7 @@ def main() -> None:
     directory: Path = options.study
     rows = read_rows(directory, options.storage)
     write_parquet(rows, directory / TRIALS_PARQUET)
-    show(rows, f"{directory}: {len(rows)} trials")
+    show(rows, title(directory, rows))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,166 @@
+"""Beginning with what earlier studies found."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from optuna.trial import TrialState
+
+import search.run
+from search.objective import Objective
+from search.report import Report, render
+from search.samplers import SAMPLERS
+from search.settings import Settings
+from search.space import Space
+from search.study import SearchStudy
+from search.table import read_rows, show, title, write_parquet
+from search.warm import ORIGIN, earlier_trials
+from tests.search.conftest import TINY_SPACE
+from tests.search.test_study import _train
+from tests.trainer.conftest import write_dataset
+from trainer.cli import UserError
+from trainer.config import TrainConfig
+from trainer.dataset import PackedDataset
+
+EPOCHS = 9  # as tests.search.test_study plays them
+
+
+def _settings(packed: Path, text: str = TINY_SPACE, epochs: int = EPOCHS, **changes: Any) -> Settings:
+    dataset = PackedDataset.open(packed)
+    space = Space.parse(text, TrainConfig(epochs=epochs).replace(num_signs=dataset.num_signs))
+    options: dict[str, Any] = {"trials": 12, "seed": 0, "sampler": "tpe", "pruner": "median", "seed_points": False}
+    return Settings.make(space=space, dataset=dataset, **{**options, **changes})
+
+
+def _search(directory: Path, settings: Settings, trials: int | None = None, *, stop_after: int = 1000) -> SearchStudy:
+    directory.mkdir(parents=True, exist_ok=True)
+    settings.write(directory)
+    study = SearchStudy(
+        directory,
+        settings.to_space(),
+        num_trials=trials or settings.trials,
+        seed=settings.seed,
+        sampler=settings.sampler,
+        pruner=settings.pruner,
+        seed_points=settings.seed_points,
+        objective=settings.to_objective(),
+        earlier=lambda: earlier_trials([Path(path) for path in settings.warm_start], settings),
+    )
+    for _ in range(stop_after):
+        if (assignment := study.ask()) is None:
+            break
+        _train(study, assignment)
+    study.close()
+    return study
+
+
+def _warm(settings: Settings, *studies: Path, **changes: Any) -> Settings:
+    return dataclasses.replace(settings, warm_start=[str(path) for path in studies], **changes)
+
+
+@pytest.fixture
+def old(tmp_path: Path, packed: Path) -> Path:
+    _search(tmp_path / "old", _settings(packed))
+    return tmp_path / "old"
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_trials_come_first_and_count_for_nothing_but_learning(
+    tmp_path: Path, packed: Path, old: Path, sampler: str
+) -> None:
+    settings = _warm(_settings(packed, sampler=sampler, seed=7), old)
+    study = _search(tmp_path / "new", settings)
+    assert study.is_finished
+    trials = study.trials()
+    assert len(trials) == 24
+    assert [trial.user_attrs.get(ORIGIN) for trial in trials] == [f"old/{number}" for number in range(12)] + [None] * 12
+    before = SearchStudy(old, settings.to_space(), num_trials=12, seed=0).trials()
+    for was, now in zip(before, trials, strict=False):
+        assert (now.state, now.params, now.values) == (was.state, was.params, was.values)
+        assert now.intermediate_values == was.intermediate_values
+    alone = _search(tmp_path / "alone", _settings(packed, sampler=sampler, seed=7)).trials()
+    is_learning = sampler in ("tpe", "gp", "cmaes")
+    if is_learning:
+        assert trials[12].params["learning_rate"] != alone[0].params["learning_rate"]
+
+
+def test_what_is_interrupted_goes_on_as_if_it_had_not_been(tmp_path: Path, packed: Path, old: Path) -> None:
+    settings = _warm(_settings(packed, pruner="none"), old)
+    undisturbed = [trial.params for trial in _search(tmp_path / "a" / "new", settings).trials()]
+    for _ in range(5):
+        study = _search(tmp_path / "b" / "new", settings, stop_after=3)
+    assert study.is_finished
+    assert [trial.params for trial in study.trials()] == undisturbed
+
+
+def test_a_resumed_search_needs_the_earlier_study_no_more(tmp_path: Path, packed: Path, old: Path) -> None:
+    settings = _warm(_settings(packed), old)
+    _search(tmp_path / "new", settings, stop_after=3)
+    old.rename(tmp_path / "gone")
+    study = _search(tmp_path / "new", settings)
+    assert len(study.trials()) == 24
+    assert study.is_finished
+
+
+def test_chains_of_studies_bring_each_trial_once(tmp_path: Path, packed: Path, old: Path) -> None:
+    _search(tmp_path / "middle", _warm(_settings(packed, seed=1), old))
+    found = earlier_trials([old, tmp_path / "middle"], _settings(packed))
+    origins = [trial.user_attrs[ORIGIN] for trial in found]
+    assert origins == [f"old/{number}" for number in range(12)] + [f"middle/{number}" for number in range(12, 24)]
+
+
+def test_trials_are_scored_by_the_new_objective_and_kept_under_its_limit(packed: Path, old: Path) -> None:
+    asked = _settings(packed, objective=Objective("accuracy,params"))
+    found = earlier_trials([old], asked)
+    assert {trial.state for trial in found} == {TrialState.COMPLETE}
+    assert all(len(trial.values) == 2 for trial in found)
+    assert {trial.values[1] for trial in found} == {trial.user_attrs["num_parameters"] for trial in found}
+    small = dataclasses.replace(_settings(packed), max_params=100_000)
+    assert {trial.params["num_layers"] for trial in earlier_trials([old], small)} == {1}
+    with pytest.raises(UserError, match="no trial to begin with that this search could have tried"):
+        earlier_trials([old], dataclasses.replace(_settings(packed), max_params=1))
+
+
+def test_where_trials_come_from_is_shown(
+    tmp_path: Path, packed: Path, old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = tmp_path / "new"
+    _search(new, _warm(_settings(packed), old), trials=12, stop_after=2)
+    rows = read_rows(new)
+    show(rows, title(new, rows))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"{new}: 2 trials, and 12 of other studies" in shown
+    assert "old/11" in shown
+    write_parquet(rows, new / "trials.parquet")
+    assert pq.read_table(new / "trials.parquet")["origin"].to_pylist() == [f"old/{n}" for n in range(12)] + [None] * 2
+    page = render(Report.read(new))
+    assert "It began with 12 trials of other studies" in page
+    assert "old/11" in page
+    assert "2 of 12" in page
+
+
+def test_what_does_not_belong_together_is_refused(
+    tmp_path: Path, packed: Path, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(words: str, settings: Settings, *studies: Path) -> None:
+        with pytest.raises(UserError, match=words):
+            earlier_trials(studies, settings)
+
+    refuse("holds no study", _settings(packed), tmp_path)
+    refuse("epochs is 9 there, 5 here", _settings(packed, epochs=5), old)
+    wider = TINY_SPACE.replace("high = 2", "high = 3")
+    refuse("num_layers is 1 2 there, 1 3 here", _settings(packed, wider), old)
+    refuse("dropout is 0.1 there, 0.2 here", _settings(packed, TINY_SPACE + "dropout = 0.2\n"), old)
+    refuse("another dataset", _settings(write_dataset(tmp_path / "other", seed=1)), old)
+
+    monkeypatch.chdir(tmp_path)
+    space = tmp_path / "space.toml"
+    space.write_text(wider)
+    argv = ["search.run", "--trials", "1", "--name", "new", "--data", str(packed), "--space", str(space)]
+    monkeypatch.setattr(sys, "argv", [*argv, "--epochs", "9", "--warm-start", str(old)])
+    with pytest.raises(UserError, match=r"--warm-start .*old: searches another space: num_layers"):
+        search.run.main()
+    assert not (tmp_path / "results" / "new").exists()
