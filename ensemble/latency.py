@@ -1,10 +1,12 @@
-"""Milliseconds a sequence on LiteRT, one thread, warm, over lengths like the validation set's.
+"""Milliseconds a sequence on LiteRT, warm, over lengths like the validation set's.
 
 Timed as the contest counts it: a call is everything from raw landmarks to probabilities, and as sequences differ in
 length, resizing the input and planning memory anew is part of each. The contest's limit is on the mean, which is also
 what adds up over members; the median and the 95th percentile are there to be looked at.
 """
 
+import argparse
+import math
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from typing import Final
 import numpy as np
 
 from ensemble.runtime import Model
+from trainer.cli import positive
 from trainer.landmarks import NUM_ROWS
 
 LENGTHS: Final = 32  # lengths timed, spread evenly over the distribution
@@ -29,6 +32,47 @@ class Latency:
     median: float
     p95: float
 
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} ms a sequence on average ({self.median:.2f} median, {self.p95:.2f} 95th percentile)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What runs the file in the end, as seen from this machine."""
+
+    threads: int = 1
+    scale: float = 1.0
+    """How many times longer it takes than this machine does"""
+
+    def __str__(self) -> str:
+        threads = "one thread" if self.threads == 1 else f"{self.threads} threads"
+        slower = "" if self.scale == 1 else f", times {self.scale:g} for the target"
+        return f"LiteRT, {threads}, {machine()}{slower}"
+
+    def measure(self, content: bytes, lengths: Sequence[int]) -> Latency:
+        """Time a .tflite file here, and scale what it takes."""
+        here = measure(content, lengths, threads=self.threads)
+        return Latency(mean=self.scale * here.mean, median=self.scale * here.median, p95=self.scale * here.p95)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """--threads and --latency-scale: the fields of a Target."""
+    parser.add_argument("--threads", type=positive, default=1, help="that LiteRT may use (default: 1)")
+    parser.add_argument(
+        "--latency-scale",
+        type=_factor,
+        default=1.0,
+        metavar="X",
+        help="how many times longer the target takes than this machine, such as 2.5 (default: 1)",
+    )
+
+
+def _factor(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a positive number, not {text}")
+    return value
+
 
 def typical_lengths(lengths: np.ndarray) -> list[int]:
     """LENGTHS lengths that stand for the given ones: quantiles, evenly spaced, in a fixed random order."""
@@ -37,10 +81,10 @@ def typical_lengths(lengths: np.ndarray) -> list[int]:
     return [int(length) for length in np.random.default_rng(0).permutation(chosen)]
 
 
-def measure(content: bytes, lengths: Sequence[int], rounds: int = ROUNDS) -> Latency:
+def measure(content: bytes, lengths: Sequence[int], rounds: int = ROUNDS, threads: int = 1) -> Latency:
     """Time a .tflite file on random landmarks of each length; of a length's rounds the fastest counts,
     because what other processes add is not the model's."""
-    model = Model(content)
+    model = Model(content, threads)
     frames = np.random.default_rng(0).random((max(lengths), NUM_ROWS, 3), dtype=np.float32)
     for length in lengths:  # warm: caches, and the runtime's memory grown to its largest
         model(frames[:length])

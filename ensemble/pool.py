@@ -1,7 +1,8 @@
 """A study's directory -> the candidates that an ensemble is chosen from, each with its measured cost.
 
 A candidate is a trial's model at one precision. Costs are kept in STUDY/ensemble/costs.json under the SHA-256 of the
-very file that was timed, so nothing is timed twice on one machine, and nothing stale is ever used. float16 files
+very file that was timed, so nothing is timed twice in one setting (machine, runtime, threads, lengths), and nothing
+stale is ever used. float16 files
 predict what the trial did (ensemble.verify holds them to it); int8 files are run on the validation sequences, and their
 own probabilities, kept under the same hash, are what they are selected by.
 """
@@ -9,7 +10,9 @@ own probabilities, kept under the same hash, are what they are selected by.
 import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
@@ -22,6 +25,7 @@ import pyarrow.parquet as pq
 
 from ensemble import latency, tflite
 from ensemble.budget import Cost
+from ensemble.latency import Target
 from ensemble.runtime import Model
 from ensemble.submission import with_labels
 from trainer.cli import UserError, track
@@ -222,13 +226,13 @@ def to_member(candidate: Candidate, count: int) -> tflite.Member:
     return tflite.Member(candidate.model, weights, count, candidate.precision)
 
 
-def measure(pool: Pool, precisions: Sequence[str]) -> tuple[Pool, np.ndarray, np.ndarray]:
+def measure(pool: Pool, precisions: Sequence[str], target: Target) -> tuple[Pool, np.ndarray, np.ndarray]:
     """Build, weigh and time a .tflite file of each candidate at each precision; shows a progress bar.
 
     Gives the pool with a candidate a file, without those whose file cannot be built; what every ensemble takes before
     it has a member, float64 [4] in the order of Cost's fields; and what each candidate adds to that, float64 [K, 4].
     """
-    cache = _Cache(pool)
+    cache = _Cache(pool, target)
     base = cache.cost(tflite.build_shared(pool.max_frames), 0, 0).to_array()
     variants = [
         dataclasses.replace(candidate, precision=precision) for candidate in pool.candidates for precision in precisions
@@ -255,8 +259,7 @@ def _with_own_probs(variant: Candidate, pool: Pool, content: bytes) -> Candidate
     """The variant with the probabilities that its file gives the validation sequences, computed once."""
     path = pool.study / PROBS / f"{sha256(content).hexdigest()}.npy"
     if not path.exists():
-        model = Model(content)
-        probs = np.stack([model(raw) for raw in pool.raw_sequences(range(len(pool.labels)))])
+        probs = _predict(content, pool)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.save(file, probs.astype(np.float16), allow_pickle=False)
     own = dataclasses.replace(variant, probs=path)
@@ -266,25 +269,53 @@ def _with_own_probs(variant: Candidate, pool: Pool, content: bytes) -> Candidate
     )
 
 
-class _Cache:
-    """Latencies of files by the SHA-256 of their content, valid for one machine, runtime and choice of lengths."""
+def _predict(content: bytes, pool: Pool) -> np.ndarray:
+    """What a file gives the validation sequences, float32 [N, signs]; all cores share the work."""
+    threads = min(os.cpu_count() or 1, len(pool.labels))
 
-    def __init__(self, pool: Pool) -> None:
+    def share(first: int) -> list[np.ndarray]:
+        model = Model(content)
+        return [model(raw) for raw in pool.raw_sequences(range(first, len(pool.labels), threads))]
+
+    probs = np.empty((len(pool.labels), len(pool.label_names)), np.float32)
+    with ThreadPoolExecutor(threads) as executor:
+        for first, part in enumerate(executor.map(share, range(threads))):
+            probs[first::threads] = part
+    return probs
+
+
+class _Cache:
+    """Latencies of files by the SHA-256 of their content, in one setting; those of other settings are kept."""
+
+    def __init__(self, pool: Pool, target: Target) -> None:
         self._path = pool.study / COSTS
         self._pool = pool
+        self._target = target
         self._lengths = latency.typical_lengths(pool.lengths)
-        self._setting = {"machine": latency.machine(), "litert": version("ai-edge-litert"), "lengths": self._lengths}
-        self._milliseconds: dict[str, float] = {}
+        setting = {
+            "machine": latency.machine(),
+            "litert": version("ai-edge-litert"),
+            "threads": target.threads,
+            "lengths": self._lengths,
+        }
+        self._settings: list[dict[str, Any]] = []
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # no cache, or one to be made anew
-            content = json.loads(self._path.read_text())
-            if content["setting"] == self._setting:
-                self._milliseconds = dict(content["milliseconds"])
+            self._settings = [
+                {"setting": entry["setting"], "milliseconds": dict(entry["milliseconds"])}
+                for entry in json.loads(self._path.read_text())["settings"]
+            ]
+        of_this = [entry for entry in self._settings if entry["setting"] == setting]
+        if not of_this:
+            of_this = [{"setting": setting, "milliseconds": {}}]
+            self._settings += of_this
+        self._milliseconds: dict[str, float] = of_this[0]["milliseconds"]
 
     def cost(self, model: bytes, parameters: int, members: int) -> Cost:
         """Of a .tflite file, labels attached; timed only if it never was."""
         model = with_labels(model, self._pool.label_names)
         key = sha256(model).hexdigest()
         if key not in self._milliseconds:
-            self._milliseconds[key] = latency.measure(model, self._lengths).mean
-            write_json(self._path, {"setting": self._setting, "milliseconds": self._milliseconds})
-        return Cost(parameters=parameters, size=len(model), latency=self._milliseconds[key], members=members)
+            self._milliseconds[key] = latency.measure(model, self._lengths, threads=self._target.threads).mean
+            write_json(self._path, {"settings": self._settings})
+        milliseconds = self._target.scale * self._milliseconds[key]
+        return Cost(parameters=parameters, size=len(model), latency=milliseconds, members=members)

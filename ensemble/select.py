@@ -23,8 +23,9 @@ from rich.table import Table
 
 from ensemble import frontier, greedy, latency, submission, tflite
 from ensemble.budget import CONTEST, FORMATS, Budget, Cost, brief
+from ensemble.check import check
 from ensemble.honest import Accuracies, seen_accuracies, unseen_accuracies
-from ensemble.latency import Latency
+from ensemble.latency import Latency, Target
 from ensemble.pool import Candidate, Pool, measure, open_pool, to_member
 from ensemble.twins import Twins
 from ensemble.verify import Agreement, compare
@@ -61,6 +62,7 @@ def choose(
     budget: Budget,
     exact: bool,
     twins: Twins | None,
+    target: Target,
 ) -> Choice:
     """Select, build and measure; where the file breaks the budget, with less room again, until it fits.
 
@@ -75,15 +77,18 @@ def choose(
         shipped = [(twins.of(candidate) if twins else candidate, count) for candidate, count, _ in members]
         built = tflite.build([to_member(candidate, count) for candidate, count in shipped])
         model = submission.with_labels(built, pool.label_names)
-        timed = latency.measure(model, latency.typical_lengths(pool.lengths))
+        timed = target.measure(model, latency.typical_lengths(pool.lengths))
         parameters = sum(candidate.num_parameters for candidate, _, _ in members)
         cost = Cost(parameters=parameters, size=len(model), latency=timed.mean, members=len(members))
         if not (broken := budget.exceeded(cost)):
             return Choice(members, model, cost, timed, selection.counts, shipped)
-        console.print(
-            f"the merged file breaks the budget ({'; '.join(broken)}): selecting again with less room", soft_wrap=True
-        )
         measured, estimate = cost.to_array(), costs[chosen].sum(axis=0)
+        expected = brief(base + estimate)
+        console.print(
+            f"the merged file of {len(chosen)} members breaks the budget ({'; '.join(broken)}; estimated were "
+            f"{expected[1]} and {expected[2]}): selecting again with less room",
+            soft_wrap=True,
+        )
         over = measured > limits
         capacity[over] = np.minimum(capacity, estimate)[over] * (limits / measured)[over]
 
@@ -199,6 +204,8 @@ def to_json(
         "cost": dataclasses.asdict(chosen.cost),
         "latency": dataclasses.asdict(chosen.latency),
         "machine": latency.machine(),
+        "threads": arguments.threads,
+        "latency_scale": arguments.latency_scale,
         "versions": {"python": platform.python_version(), "ai-edge-litert": version("ai-edge-litert")},
         "accuracy": accuracies,
         "agreement_with_pytorch": dataclasses.asdict(agreement),
@@ -239,9 +246,10 @@ def _parse() -> argparse.Namespace:
         "--precision",
         nargs="+",
         choices=tflite.PRECISIONS,
-        default=["float16"],
-        help="of the weights; of several, the best for each member is taken (default: float16)",
+        default=list(tflite.PRECISIONS),
+        help="of the weights; of several, the best for each member is taken (default: all three)",
     )
+    latency.add_options(parser)
     return parser.parse_args()
 
 
@@ -255,14 +263,15 @@ def main() -> None:
     out: Path = arguments.out or pool.study / "ensemble"
     console.print(f"study {pool.study}: {len(pool.candidates)} candidates, {len(pool.labels):,} validation sequences")
     twins = None if arguments.ship is None else Twins(arguments.ship)
-    pool, base, costs = measure(pool, arguments.precision)
+    target = Target(threads=arguments.threads, scale=arguments.latency_scale)
+    pool, base, costs = measure(pool, arguments.precision, target)
     objective = greedy.OBJECTIVES[arguments.metric].of(pool.val_probs, pool.labels)
-    chosen = choose(pool, objective, base, costs, budget, arguments.exact, twins)
+    chosen = choose(pool, objective, base, costs, budget, arguments.exact, twins, target)
 
     agreement = compare(chosen.model, chosen.shipped, pool)
     agreement.require({candidate.precision for candidate, _, _ in chosen.members})
     submission.write(out / SUBMISSION, chosen.model)
-    checks = submission.check(out / SUBMISSION, len(pool.label_names))
+    checks = check(out / SUBMISSION, len(pool.label_names))
     if broken := [check for check in checks if not check.holds]:
         raise UserError(f"{out / SUBMISSION}: breaks the contract: {broken[0].clause} ({broken[0].found})")
 
@@ -282,12 +291,8 @@ def main() -> None:
     console.print(frontier.to_table(bought))
     print_members(chosen, base, budget)
     print_accuracies(seen, unseen)
-    timed = chosen.latency
-    console.print(
-        f"{timed.mean:.2f} ms a sequence on average ({timed.median:.2f} median, {timed.p95:.2f} 95th percentile), "
-        f"LiteRT, one thread, {latency.machine()}",
-        soft_wrap=True,
-    )
+    estimate = (base + costs[chosen.counts > 0].sum(axis=0))[2]
+    console.print(f"{chosen.latency}, {target}; estimated from the members: {estimate:.2f} ms", soft_wrap=True)
     if twins is not None:
         console.print(
             "the file holds the members' weights from training on all participants; the accuracies above are those of "

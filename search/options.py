@@ -8,7 +8,7 @@ from search.logs import LOGS
 from search.objective import DEFAULT_OBJECTIVE, OBJECTIVES
 from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
 from trainer import cli
-from trainer.cli import parse_amount
+from trainer.cli import parse_amount, positive
 
 DEFAULT_EPOCHS: Final = 30
 DEFAULT_RESULTS: Final = Path("results")
@@ -53,13 +53,6 @@ def add_ray_options(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=positive, help="trials at a time; default: as many as fit")
     add("--cpus-per-trial", type=positive, default=1, help="CPUs, and threads, of a trial (default: 1)")
     add("--gpus-per-trial", type=_share, default=0.0, help="GPUs of a trial, such as 0.25 (default: 0)")
-
-
-def positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
 
 
 def _parameters(text: str) -> int:

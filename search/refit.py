@@ -13,13 +13,13 @@ import shlex
 from pathlib import Path
 from typing import Any, Final
 
-from search.options import add_ray_options, positive
+from search.options import add_ray_options
 from search.run import carry_out, check_name
 from search.settings import STUDY_JSON, Settings, write_validation
 from search.space import Space
 from search.table import read_rows
 from trainer import cli
-from trainer.cli import UserError
+from trainer.cli import UserError, positive
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
 

@@ -82,6 +82,14 @@ def parse_amount(text: str, units: Mapping[str, float]) -> tuple[float, str]:
     return round(float(match[1]) * units[match[2]], 6), match[2]  # 32.767M is 32767000, not 4e-9 more
 
 
+def positive(text: str) -> int:
+    """Read an option's whole number of at least 1. Raises ArgumentTypeError."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
 def _escaped(message: str) -> str:
     return message.replace("[", r"\[")
 

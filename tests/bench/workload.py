@@ -10,11 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ensemble.check import LENGTH_QUANTILES
 from trainer.dataset import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, PackedDataset
 from trainer.landmarks import ROWS
-
-# Share of the contest's 94,477 sequences that have at most so many frames.
-LENGTH_QUANTILES = ((0, 2), (0.25, 11), (0.5, 21), (0.75, 43), (0.95, 139), (0.99, 224), (1, 537))
 
 
 def real_lengths(count: int, rng: np.random.Generator) -> np.ndarray:

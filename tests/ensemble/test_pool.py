@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ensemble import latency
+from ensemble.latency import Target
 from ensemble.pool import COSTS, measure, open_pool
 from tests.ensemble.conftest import NUM_FOLDS
 from tests.ensemble.test_tflite import predict
@@ -58,7 +59,7 @@ BREAKS = {
 @pytest.mark.parametrize("reason", list(BREAKS))
 def test_a_broken_trial_is_left_out_with_its_reason(copy: Path, reason: str):
     BREAKS[reason](RunDir(copy / "trials" / "0001"))
-    pool, _, costs = measure(open_pool(copy), ["float16"])
+    pool, _, costs = measure(open_pool(copy), ["float16"], Target())
     assert [candidate.name for candidate in pool.candidates] == ["0000", "0002", "0003"]
     assert len(costs) == 3
     assert reason in pool.left_out["0001"]
@@ -67,7 +68,7 @@ def test_a_broken_trial_is_left_out_with_its_reason(copy: Path, reason: str):
 
 def test_int8_candidates_are_selected_by_what_their_own_file_predicts(copy: Path):
     whole = open_pool(copy)
-    pool, _, costs = measure(whole, ["float16", "int8"])
+    pool, _, costs = measure(whole, ["float16", "int8"], Target())
     assert [candidate.precision for candidate in pool.candidates] == 4 * ["float16", "int8"]
     assert (costs[1::2, 1] < 0.8 * costs[::2, 1]).all()
     assert (costs[1::2, 0] == costs[::2, 0]).all()
@@ -87,7 +88,7 @@ def test_int8_candidates_are_selected_by_what_their_own_file_predicts(copy: Path
 def test_int8_needs_the_packed_dataset(copy: Path):
     about = json.loads((copy / "study.json").read_text())
     (copy / "study.json").write_text(json.dumps(about | {"data": str(copy / "gone")}))
-    pool, _, _ = measure(open_pool(copy), ["float16", "int8"])
+    pool, _, _ = measure(open_pool(copy), ["float16", "int8"], Target())
     assert {candidate.precision for candidate in pool.candidates} == {"float16"}
     assert "not a packed dataset" in pool.left_out["0000 int8"]
 
@@ -99,29 +100,49 @@ def test_raw_sequences_are_what_the_model_saw(study: Path, packed: PackedDataset
 
 
 def test_costs_are_measured_once(copy: Path, monkeypatch: pytest.MonkeyPatch):
-    _, base, costs = measure(open_pool(copy), ["float16"])
+    _, base, costs = measure(open_pool(copy), ["float16"], Target())
     assert costs.shape == (4, 4)
     assert (costs[:, :2] > 0).all()
     assert (costs[:, 2] >= 0).all()  # so small a model may take no longer than what all share, within noise
     assert base[2] > 0
     assert (costs[:, 3] == 1).all()
     assert base[3] == 0
-    monkeypatch.setattr(latency, "measure", lambda *_: pytest.fail("measured again"))
-    _, base_again, costs_again = measure(open_pool(copy), ["float16"])
+    monkeypatch.setattr(latency, "measure", lambda *_, **__: pytest.fail("measured again"))
+    _, base_again, costs_again = measure(open_pool(copy), ["float16"], Target())
     np.testing.assert_array_equal(costs_again, costs)
     np.testing.assert_array_equal(base_again, base)
 
 
-def test_costs_of_another_machine_or_broken_ones_are_not_used(copy: Path, monkeypatch: pytest.MonkeyPatch):
-    measure(open_pool(copy), ["float16"])
+def test_costs_are_kept_apart_by_threads_and_scaled_afterwards(copy: Path, monkeypatch: pytest.MonkeyPatch):
     timed = []
-    monkeypatch.setattr(latency, "measure", lambda *_: timed.append(1) or latency.Latency(mean=1, median=1, p95=1))
+
+    def measured(*_: object, threads: int, **__: object) -> latency.Latency:
+        timed.append(threads)
+        return latency.Latency(mean=len(timed), median=1, p95=1)
+
+    monkeypatch.setattr(latency, "measure", measured)
+    _, base, costs = measure(open_pool(copy), ["float16"], Target())
+    _, base_of_two, _ = measure(open_pool(copy), ["float16"], Target(threads=2))
+    assert timed == 5 * [1] + 5 * [2]  # four candidates, and what they share
+    _, base_scaled, costs_scaled = measure(open_pool(copy), ["float16"], Target(scale=2.5))
+    assert len(timed) == 10  # neither the scale nor another number of threads made the first ones be timed again
+    assert (base[2], base_of_two[2], base_scaled[2]) == (1, 6, 2.5)
+    np.testing.assert_allclose(costs_scaled[:, 2], 2.5 * costs[:, 2])
+    np.testing.assert_array_equal(costs_scaled[:, [0, 1, 3]], costs[:, [0, 1, 3]])
+
+
+def test_costs_of_another_machine_or_broken_ones_are_not_used(copy: Path, monkeypatch: pytest.MonkeyPatch):
+    measure(open_pool(copy), ["float16"], Target())
+    timed = []
+    monkeypatch.setattr(
+        latency, "measure", lambda *_, **__: timed.append(1) or latency.Latency(mean=1, median=1, p95=1)
+    )
     content = json.loads((copy / COSTS).read_text())
-    content["setting"]["machine"] = "another"
+    content["settings"][0]["setting"]["machine"] = "another"
     for text in (json.dumps(content), "{", "[]"):
         (copy / COSTS).write_text(text)
         timed.clear()
-        measure(open_pool(copy), ["float16"])
+        measure(open_pool(copy), ["float16"], Target())
         assert len(timed) == 5  # four candidates, and what they share
 
 

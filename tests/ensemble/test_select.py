@@ -87,19 +87,19 @@ def test_selects_again_where_the_merged_file_is_too_slow(
 ):
     """As if time grew faster than size: members together take longer than the sum of each alone."""
 
-    def slow(content: bytes, *_: object) -> latency.Latency:
+    def slow(content: bytes, *_: object, **__: object) -> latency.Latency:
         milliseconds = 10 * (len(content) / 1e6) ** 1.5
         return latency.Latency(mean=milliseconds, median=milliseconds, p95=milliseconds)
 
     monkeypatch.setattr(latency, "measure", slow)
     selection = copy / "ensemble" / "selection.json"
-    run(monkeypatch, "--results", copy)
+    run(monkeypatch, "--results", copy, "--precision", "float16")
     unlimited = json.loads(selection.read_text())
     assert len(unlimited["members"]) > 1
     limit = 0.9 * unlimited["cost"]["latency"]  # what the members take alone adds up to less
     assert sum(member["latency"] for member in unlimited["members"]) < limit
     capsys.readouterr()
-    run(monkeypatch, "--results", copy, "--budget", f"{limit:.6f}ms")
+    run(monkeypatch, "--results", copy, "--budget", f"{limit:.6f}ms", "--precision", "float16")
     assert "breaks the budget (latency" in capsys.readouterr().out
     assert 0 < json.loads(selection.read_text())["cost"]["latency"] <= limit
 

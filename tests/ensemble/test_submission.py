@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from ensemble import latency, submission, tflite
-from ensemble.flatgraph import Graph
 from ensemble.predict import read_landmarks
 from ensemble.runtime import Model
 from tests.ensemble.conftest import random_classifier
@@ -24,12 +23,9 @@ def model() -> bytes:
     return submission.with_labels(tflite.build([tflite.Member(classifier.config, weights)]), LABEL_NAMES)
 
 
-def test_keeps_the_contract(model: bytes, tmp_path: Path):
+def test_reads_what_it_wrote(model: bytes, tmp_path: Path):
     path = tmp_path / "submission.zip"
     submission.write(path, model)
-    checks = submission.check(path, NUM_SIGNS)
-    assert len(checks) > 10
-    assert [check for check in checks if not check.holds] == []
     assert submission.read(path) == model
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == ["model.tflite"]
@@ -47,30 +43,6 @@ def test_equal_ensembles_make_equal_files(model: bytes, tmp_path: Path):
     submission.write(tmp_path / "a.zip", model)
     submission.write(tmp_path / "b.zip", model)
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
-
-
-def logits_instead_of_probabilities() -> bytes:
-    graph = Graph()
-    inputs = graph.input("inputs", (-1, NUM_ROWS, 3))
-    sums = graph.reduce("SUM", graph.reduce("SUM", inputs, 0), 1)
-    outputs = graph.reshape(graph.concatenate([sums] * NUM_SIGNS, 2), 3 * NUM_SIGNS)
-    return graph.to_bytes({"inputs": inputs}, {"outputs": outputs}, "wrong")
-
-
-def test_finds_what_breaks_the_contract(tmp_path: Path):
-    path = tmp_path / "submission.zip"
-    submission.write(path, logits_instead_of_probabilities())
-    broken = [check for check in submission.check(path, NUM_SIGNS) if not check.holds]
-    assert {check.clause.split(" for ")[0] for check in broken} == {"probabilities"}
-    assert len(broken) > 10
-
-
-def test_a_crowded_zip_breaks_the_contract(model: bytes, tmp_path: Path):
-    path = tmp_path / "submission.zip"
-    submission.write(path, model)
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("notes.txt", "")
-    assert not submission.check(path, NUM_SIGNS)[0].holds
 
 
 def test_says_what_is_wrong_with_a_file(tmp_path: Path):
