@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from rich import box
 from rich.table import Table
 
-from ensemble import greedy
+from ensemble import greedy, recipe
 from ensemble.budget import FORMATS, Budget, brief
 from ensemble.honest import ensemble_probs, unseen_accuracies
 from ensemble.pool import Pool
@@ -31,8 +31,9 @@ _MARGIN: Final = (56, 44)
 def sweep(
     pool: Pool, objective: greedy.Objective, base: np.ndarray, costs: np.ndarray, asked: Budget
 ) -> list[dict[str, Any]]:
-    """A row a candidate alone; a row for the asked budget; and for each kind of limit rows from what the cheapest
-    candidate takes to what an ensemble without limits takes.
+    """A row a candidate alone; a row for the asked budget; for each kind of limit rows from what the cheapest
+    candidate takes to what an ensemble without limits takes; and one for what the recipe's author shipped, if the pool
+    has such models.
 
     Costs are estimates: the members' own plus what all share. ``val_accuracy`` is on the labels selected on,
     ``unseen_accuracy`` on participants that the selection did not see (None if there is one participant only).
@@ -51,6 +52,9 @@ def sweep(
         counts = greedy.select(objective, costs, capacity).counts
         unseen = unseen_accuracies(pool, objective, costs, capacity)
         rows.append(_row(pool, kind, str(budget), counts, base, costs, None if unseen is None else unseen.ensemble))
+    if (of_recipe := recipe.counts(pool, objective, costs)) is not None:
+        unseen_accuracy = recipe.unseen_accuracy(pool, objective, costs)
+        rows.append(_row(pool, "recipe", recipe.NAME, of_recipe, base, costs, unseen_accuracy))
     return rows
 
 
@@ -100,7 +104,9 @@ def to_table(rows: list[dict[str, Any]]) -> Table:
         if row["kind"] != "single" and not same:
             unseen = "-" if row["unseen_accuracy"] is None else f"{row['unseen_accuracy']:.4f}"
             costs = brief(np.array([row[name] for name in FORMATS]))
-            budget = ",".join(_three_digits(limit) for limit in row["budget"].split(",") if limit) or "none"
+            budget = row["budget"]
+            if row["kind"] != "recipe":
+                budget = ",".join(_three_digits(limit) for limit in budget.split(",") if limit) or "none"
             table.add_row(budget, str(len(row["trials"])), *costs, f"{row['val_accuracy']:.4f}", unseen)
         before = row
     return table
