@@ -1,13 +1,18 @@
 """What a submission makes of sequences: the five likeliest signs of each parquet file.
 
     python -m ensemble.predict results/STUDY/ensemble/submission.zip FILE.parquet...
+    python -m ensemble.predict results/STUDY/ensemble/submission.zip asl-signs --out predictions.csv
 
-Takes a submission.zip or a .tflite file, and landmark files in the contest's layout. Needs neither torch nor
-TensorFlow.
+Takes a submission.zip or a .tflite file, and landmark files in the contest's layout or folders of them. Of a folder
+with a train.csv the files are those it lists, and accuracy is printed. --out writes one line a file: path,
+sequence_id, sign, probability. Files that cannot be read are named at the end. Needs neither torch nor TensorFlow.
 """
 
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +23,31 @@ from rich.table import Table
 from ensemble import submission
 from ensemble.runtime import Model
 from trainer import cli
-from trainer.cli import UserError, console
+from trainer.cli import UserError, console, track
+from trainer.files import atomic_path
 from trainer.landmarks import NUM_ROWS
 
 LIKELIEST: Final = 5
+COLUMNS: Final = ("path", "sequence_id", "sign", "probability")
+TRAIN_CSV: Final = "train.csv"
 _COORDINATES: Final = ("x", "y", "z")
+
+
+class Source(NamedTuple):
+    """A landmark file, and what is known of it."""
+
+    path: Path
+    sequence_id: str
+    sign: str | None
+    """The true one, where a train.csv tells it"""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest signs of a file with their probabilities, likeliest first."""
+
+    source: Source
+    signs: list[tuple[str, float]]
 
 
 def read_landmarks(path: Path) -> np.ndarray:
@@ -41,7 +66,10 @@ def read_landmarks(path: Path) -> np.ndarray:
         raise UserError(f"{path}: the column {min(missing)!r} is missing; give landmark files of the contest")
     if len(table) == 0 or len(table) % NUM_ROWS:
         raise UserError(f"{path}: {len(table)} rows are not whole frames of {NUM_ROWS} landmarks")
-    points = np.stack([table[name].to_numpy().astype(np.float32) for name in _COORDINATES], axis=1)
+    try:
+        points = np.stack([table[name].to_numpy().astype(np.float32) for name in _COORDINATES], axis=1)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: coordinates that are not numbers ({_first_line(error)})") from error
     return points.reshape(-1, NUM_ROWS, 3)
 
 
@@ -49,13 +77,79 @@ def _first_line(error: Exception) -> str:
     return str(error).split("\n", 1)[0]
 
 
-def predict(model: Model, label_names: list[str] | None, path: Path) -> list[tuple[str, float]]:
-    """The likeliest signs of a file with their probabilities, likeliest first; without names, their indices."""
-    probs = model(read_landmarks(path))
-    return [
-        (label_names[i] if label_names else str(i), float(probs[i]))
-        for i in np.argsort(-probs, kind="stable")[:LIKELIEST]
-    ]
+def find_sources(paths: Sequence[Path]) -> list[Source]:
+    """Files as they are; of each folder those that its train.csv lists, or else all parquet files in it.
+
+    Raises UserError for a folder without any, or with a train.csv that cannot be read.
+    """
+    found: list[Source] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(Source(path, path.stem, None))
+            continue
+        of_folder = list(_listed(path)) if (path / TRAIN_CSV).exists() else _files_in(path)
+        if not of_folder:
+            raise UserError(f"{path}: holds no parquet files; give landmark files of the contest, or its folder")
+        found += of_folder
+    return found
+
+
+def _files_in(folder: Path) -> list[Source]:
+    return [Source(path, path.stem, None) for path in sorted(folder.rglob("*.parquet"))]
+
+
+def _listed(folder: Path) -> Iterator[Source]:
+    try:
+        with (folder / TRAIN_CSV).open(newline="") as file:
+            for line in csv.DictReader(file):
+                yield Source(folder / line["path"], line["sequence_id"], line["sign"])
+    except KeyError as error:
+        raise UserError(f"{folder / TRAIN_CSV}: no column {error}; it must be the contest's") from error
+    except (TypeError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{folder / TRAIN_CSV}: cannot be read ({_first_line(error)})") from error
+
+
+def predict(model: Model, label_names: list[str] | None, source: Source) -> Prediction:
+    """Of one file; without names, signs are called by their indices. Raises UserError if it cannot be read."""
+    probs = model(read_landmarks(source.path))
+    best = np.argsort(-probs, kind="stable")[:LIKELIEST]
+    return Prediction(source, [(label_names[i] if label_names else str(i), float(probs[i])) for i in best])
+
+
+def write_csv(path: Path, predictions: Sequence[Prediction]) -> None:
+    """One line a file, whole or not at all."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for prediction in predictions:
+            sign, probability = prediction.signs[0]
+            writer.writerow((prediction.source.path, prediction.source.sequence_id, sign, f"{probability:.6f}"))
+
+
+def to_line(prediction: Prediction) -> str:
+    """The file and its signs, between tabs."""
+    return "\t".join([str(prediction.source.path), *_texts(prediction)])
+
+
+def to_table(predictions: Sequence[Prediction]) -> Table:
+    table = Table("file", "likeliest signs", show_lines=True)
+    for prediction in predictions:
+        first, *others = (escape(text.replace(" ", "\N{NO-BREAK SPACE}")) for text in _texts(prediction))
+        table.add_row(escape(prediction.source.path.name), "   ".join([f"[bold]{first}[/]", *others]))
+    return table
+
+
+def _texts(prediction: Prediction) -> list[str]:
+    return [f"{name} {prob:.3f}" for name, prob in prediction.signs]
+
+
+def accuracy(predictions: Sequence[Prediction]) -> str:
+    """A line on those whose sign is known; empty if there are none."""
+    known = [prediction for prediction in predictions if prediction.source.sign is not None]
+    if not known:
+        return ""
+    right = sum(prediction.signs[0][0] == prediction.source.sign for prediction in known)
+    return f"accuracy {right / len(known):.4f}: {right:,} of {len(known):,} sequences whose sign {TRAIN_CSV} tells"
 
 
 def main() -> None:
@@ -63,7 +157,12 @@ def main() -> None:
         prog="python -m ensemble.predict", description="The five likeliest signs of each landmark file."
     )
     parser.add_argument("model", type=Path, metavar="submission.zip", help="or a .tflite file")
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE.parquet", help="landmarks in the contest's layout")
+    parser.add_argument(
+        "paths", type=Path, nargs="+", metavar="PATH", help="landmark files in the contest's layout, or its folder"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="CSV", help="write one line a file there, and print the accuracy alone"
+    )
     arguments = parser.parse_args()
     content = submission.read(arguments.model)
     try:
@@ -71,20 +170,28 @@ def main() -> None:
     except UserError as error:
         raise UserError(f"{arguments.model}: {error}") from error
     label_names = submission.read_labels(content)
-    predictions = ((path, predict(model, label_names, path)) for path in arguments.files)
-    if not console.is_terminal:
-        for path, signs in predictions:
-            print(path, *_texts(signs), sep="\t")
-        return
-    table = Table("file", "likeliest signs", show_lines=True)
-    for path, signs in predictions:
-        first, *others = (escape(text.replace(" ", "\N{NO-BREAK SPACE}")) for text in _texts(signs))
-        table.add_row(escape(path.name), "   ".join([f"[bold]{first}[/]", *others]))
-    console.print(table)
-
-
-def _texts(signs: list[tuple[str, float]]) -> list[str]:
-    return [f"{name} {prob:.3f}" for name, prob in signs]
+    sources = find_sources(arguments.paths)
+    streams = arguments.out is None and not console.is_terminal
+    predictions: list[Prediction] = []
+    faults: list[str] = []
+    for source in sources if streams else track(sources, len(sources), "predicting"):
+        try:
+            predictions.append(predict(model, label_names, source))
+        except UserError as error:
+            faults.append(str(error))
+        else:
+            if streams:
+                print(to_line(predictions[-1]))
+    if arguments.out is not None:
+        write_csv(arguments.out, predictions)
+        console.print(f"wrote {arguments.out}: {len(predictions):,} sequences", soft_wrap=True, markup=False)
+    elif not streams and predictions:
+        console.print(to_table(predictions))
+    if line := accuracy(predictions):
+        console.print(line, soft_wrap=True)
+    if faults:
+        summary = [f"{len(faults):,} of {len(sources):,} files could not be used:"] if len(sources) > 1 else []
+        raise UserError("\n  ".join(summary + faults))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,128 @@
+"""Predictions of files and of the contest's folder."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ensemble import submission, tflite
+from ensemble.predict import main, read_landmarks
+from ensemble.runtime import Model
+from tests.ensemble.conftest import random_classifier
+from trainer.cli import UserError
+from trainer.config import ModelConfig
+from trainer.synthesize import synthesize
+
+NUM_SIGNS = 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated dataset in the contest's layout: twelve sequences of three signs."""
+    path = tmp_path_factory.mktemp("contest") / "signs"
+    synthesize(path, num_signs=NUM_SIGNS, num_participants=2, repeats=2)
+    return path
+
+
+@pytest.fixture(scope="module")
+def zipped(folder: Path) -> Path:
+    names = sorted(json.loads((folder / "sign_to_prediction_index_map.json").read_text()))
+    classifier = random_classifier(ModelConfig(num_heads=1, num_layers=1, num_signs=NUM_SIGNS))
+    weights = {name: weight.numpy() for name, weight in classifier.state_dict().items()}
+    path = folder.parent / "submission.zip"
+    submission.write(path, submission.with_labels(tflite.build([tflite.Member(classifier.config, weights)]), names))
+    return path
+
+
+def lines_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "train.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
+    main()
+
+
+def test_a_whole_folder(
+    folder: Path, zipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    content = submission.read(zipped)
+    model, names = Model(content), submission.read_labels(content)
+    assert names is not None
+    lines = lines_of(folder)
+    expected, right = [], 0
+    for line in lines:
+        probs = model(read_landmarks(folder / line["path"]))
+        sign = names[int(probs.argmax())]
+        right += sign == line["sign"]
+        expected.append([str(folder / line["path"]), line["sequence_id"], sign, f"{probs.max():.6f}"])
+    assert 0 < right < len(lines)
+    run(monkeypatch, zipped, folder, "--out", tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["path", "sequence_id", "sign", "probability"], *expected]
+    printed = capsys.readouterr().out
+    assert f"accuracy {right / 12:.4f}: {right} of 12 sequences" in printed
+
+    run(monkeypatch, zipped, folder)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[0] for line in printed[:-1]] == [row[0] for row in expected]
+    assert printed[-1].startswith("accuracy")
+
+
+def test_a_folder_without_labels(
+    folder: Path, zipped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    run(monkeypatch, zipped, folder / "train_landmark_files")
+    printed = capsys.readouterr().out
+    assert len(printed.splitlines()) == 12
+    assert "accuracy" not in printed
+
+
+def test_bad_files_are_named_and_the_others_predicted(
+    folder: Path, zipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    good = folder / lines_of(folder)[0]["path"]
+    (tmp_path / "bad.parquet").write_bytes(b"nonsense")
+    with pytest.raises(UserError) as refused:
+        run(monkeypatch, zipped, tmp_path / "none.parquet", good, tmp_path / "bad.parquet")
+    message = str(refused.value)
+    assert message.startswith("2 of 3 files could not be used:\n")
+    assert f"{tmp_path}/none.parquet: there is no such file" in message
+    assert f"{tmp_path}/bad.parquet: cannot be read" in message
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == [str(good)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "holds no parquet files"),
+        (b"path,sign\na.parquet,hello\n", "train.csv: no column 'sequence_id'"),
+        (b"path,sequence_id,sign\n\xff\n", "train.csv: cannot be read"),
+        (b"path,sequence_id,sign\n", "holds no parquet files"),
+    ],
+)
+def test_says_what_is_wrong_with_a_folder(
+    zipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, message: str
+):
+    if content is not None:
+        (tmp_path / "train.csv").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        run(monkeypatch, zipped, tmp_path)
+
+
+def test_a_file_without_names_gives_indices(
+    folder: Path, zipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    content = submission.read(zipped)
+    names = submission.read_labels(content)
+    assert names is not None
+    bare = tmp_path / "model.tflite"
+    bare.write_bytes(content[: -len(submission.with_labels(b"", names))])
+    file = folder / lines_of(folder)[0]["path"]
+    run(monkeypatch, bare, file)
+    found = capsys.readouterr().out.strip().split("\t")[1:]
+    assert sorted(np.char.partition(found, " ")[:, 0].tolist()) == ["0", "1", "2"]
