@@ -222,7 +222,8 @@ def main() -> None:
     base = to_config(options, dataset)
     measured = measure(rows, base, seeds, dataset, out, device, workers)
     title = (
-        f"Ablation: {base.model.num_heads} heads x {base.model.num_layers} layers, {base.epochs} epochs, {seeds} seeds"
+        f"Ablation: num_heads {base.model.num_heads}, num_layers {base.model.num_layers}, {base.epochs} epochs, "
+        f"{seeds} seed{'s' if seeds > 1 else ''}"
     )
     show(measured, title)
     command = shlex.join(["python", "-m", "trainer.ablate", *sys.argv[1:]])
