@@ -14,31 +14,32 @@ import pyarrow.parquet as pq
 from rich import box
 from rich.table import Table
 
-from ensemble import greedy, recipe
+from ensemble import greedy, recipe, rules
 from ensemble.budget import FORMATS, Budget, brief
-from ensemble.honest import ensemble_probs, unseen_accuracies
+from ensemble.honest import ensemble_probs, rotated
+from ensemble.objectives import Objective
 from ensemble.pool import Pool
-from trainer.cli import track
 from trainer.files import atomic_path, write_bytes
 from trainer.metrics import accuracy, log_loss
 
 LEVELS: Final = 6  # budgets of each kind
+FOLDS: Final = 3  # at most, that participants are dealt into for ``unseen_accuracy``
+OURS: Final = "ours"
 LIMITS: Final = ("parameters", "size", "latency")
+COLOURS: Final = {OURS: "#1565c0", "top-k": "#ef6c00", "drop the weakest": "#2e7d32", "weighted": "#8e24aa"}
 _PANEL: Final = (300, 240)  # pixels of one plot's inside
 _MARGIN: Final = (56, 44)
 
 
-def sweep(
-    pool: Pool, objective: greedy.Objective, base: np.ndarray, costs: np.ndarray, asked: Budget
-) -> list[dict[str, Any]]:
-    """A row a candidate alone; a row for the asked budget; for each kind of limit rows from what the cheapest
-    candidate takes to what an ensemble without limits takes; and one for what the recipe's author shipped, if the pool
-    has such models.
+def sweep(pool: Pool, objective: Objective, base: np.ndarray, costs: np.ndarray, asked: Budget) -> list[dict[str, Any]]:
+    """A row a candidate alone; rows for the asked budget; for each kind of limit rows from what the cheapest candidate
+    takes to what an ensemble without limits takes, one of ours and one of each of ``rules.RIVALS``; and one for what
+    the recipe's author shipped, if the pool has such models.
 
     Costs are estimates: the members' own plus what all share. ``val_accuracy`` is on the labels selected on,
     ``unseen_accuracy`` on participants that the selection did not see (None if there is one participant only).
     """
-    rows = [_row(pool, "single", None, counts, base, costs, None) for counts in np.eye(len(costs), dtype=np.int64)]
+    rows = [_row(pool, "single", OURS, None, counts, base, costs) for counts in np.eye(len(costs), dtype=np.int64)]
     unlimited = base + costs[greedy.select(objective, costs, np.full(4, np.inf)).counts > 0].sum(axis=0)
     budgets = [("asked", asked)]
     for kind, least, most in zip(FORMATS, base + costs.min(axis=0), unlimited, strict=True):
@@ -47,37 +48,61 @@ def sweep(
                 (kind, replace(Budget(), **{kind: float(limit)}))
                 for limit in np.geomspace(least * 1.01, most * 1.01, LEVELS)
             ]
-    for kind, budget in track(budgets, len(budgets), "selecting for each budget"):
-        capacity = budget.to_array() - base
-        counts = greedy.select(objective, costs, capacity).counts
-        unseen = unseen_accuracies(pool, objective, costs, capacity)
-        rows.append(_row(pool, kind, str(budget), counts, base, costs, None if unseen is None else unseen.ensemble))
+    chosen_by = {OURS: rules.ours} | rules.RIVALS
+    capacities = [budget.to_array() - base for _, budget in budgets]
+    unseen = _unseen(pool, objective, list(chosen_by.values()), costs, capacities)
+    before: dict[tuple[str, str], np.ndarray] = {}
+    for (kind, budget), capacity, honest in zip(budgets, capacities, unseen, strict=True):
+        for (name, rule), accuracy_there in zip(chosen_by.items(), honest, strict=True):
+            counts = _at_least(objective, rule(objective, costs, capacity), before.get((kind, name)))
+            before[kind, name] = counts
+            rows.append(_row(pool, kind, name, str(budget), counts, base, costs) | {"unseen_accuracy": accuracy_there})
     if (of_recipe := recipe.counts(pool, objective, costs)) is not None:
-        unseen_accuracy = recipe.unseen_accuracy(pool, objective, costs)
-        rows.append(_row(pool, "recipe", recipe.NAME, of_recipe, base, costs, unseen_accuracy))
+        there = recipe.unseen_accuracy(pool, objective, costs)
+        row = _row(pool, "recipe", OURS, recipe.NAME, of_recipe, base, costs)
+        rows.append(row | {"unseen_accuracy": there})
     return rows
+
+
+def _at_least(objective: Objective, counts: np.ndarray, before: np.ndarray | None) -> np.ndarray:
+    """What was chosen, or what a smaller budget bought if that is better."""
+    if before is None:
+        return counts
+    return max(before, counts, key=lambda ensemble: objective.score(objective.state(ensemble)))
+
+
+def _unseen(
+    pool: Pool, objective: Objective, chosen_by: list[rules.Rule], costs: np.ndarray, capacities: list[np.ndarray]
+) -> list[list[float | None]]:
+    """Accuracy on unseen participants, for each capacity by each rule."""
+    if len(np.unique(pool.participants)) == 1:
+        return [[None] * len(chosen_by)] * len(capacities)
+    right = rotated(pool, objective, chosen_by, costs, capacities, FOLDS).sum(axis=2)
+    accuracies: list[list[float | None]] = (right / len(pool.labels)).T.tolist()
+    return accuracies
 
 
 def _row(
     pool: Pool,
     kind: str,
+    rule: str,
     budget: str | None,
     counts: np.ndarray,
     base: np.ndarray,
     costs: np.ndarray,
-    unseen_accuracy: float | None,
 ) -> dict[str, Any]:
     probs = ensemble_probs(pool.val_probs, counts, np.arange(len(pool.labels)))
     members = np.flatnonzero(counts)
     return {
         "kind": kind,
+        "rule": rule,
         "budget": budget,
         "trials": [pool.candidates[k].name for k in members],
         "precisions": [pool.candidates[k].precision for k in members],
         "counts": [int(counts[k]) for k in members],
         **dict(zip(FORMATS, (base + costs[members].sum(axis=0)).tolist(), strict=True)),
         "val_accuracy": accuracy(probs, pool.labels),
-        "unseen_accuracy": unseen_accuracy,
+        "unseen_accuracy": None,
         "val_log_loss": log_loss(probs, pool.labels),
     }
 
@@ -90,24 +115,35 @@ def write(directory: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def to_table(rows: list[dict[str, Any]]) -> Table:
-    """The ensembles, one line a budget; budgets that buy the same as the one before are skipped."""
+    """Our ensembles, one line a budget, beside the best rival on unseen people; budgets that buy the same as the one
+    before are skipped."""
     table = Table(
         title="accuracy by budget, on labels that the selection saw and on unseen people",
+        caption="others: on the same unseen people, the best of top-k, drop the weakest and weighted",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    for name in ("budget", "members", *LIMITS, "seen", "unseen"):
+    for name in ("budget", "members", *LIMITS, "seen", "unseen", "others"):
         table.add_column(name, justify="left" if name == "budget" else "right", no_wrap=True)
+    rivals: dict[tuple[str, str], float] = {}
+    for row in rows:
+        if row["rule"] != OURS and row["unseen_accuracy"] is not None:
+            at = (row["kind"], row["budget"])
+            rivals[at] = max(rivals.get(at, 0.0), row["unseen_accuracy"])
     before: dict[str, Any] = {}
     for row in rows:
         same = all(row[name] == before.get(name) for name in ("kind", "trials", "precisions", "counts"))
-        if row["kind"] != "single" and not same:
+        if row["kind"] == "single" or row["rule"] != OURS:
+            continue
+        if not same:
             unseen = "-" if row["unseen_accuracy"] is None else f"{row['unseen_accuracy']:.4f}"
+            rival = rivals.get((row["kind"], row["budget"]))
+            rival_text = "-" if rival is None else f"{rival:.4f}"
             costs = brief(np.array([row[name] for name in FORMATS]))
             budget = row["budget"]
             if row["kind"] != "recipe":
                 budget = ",".join(_three_digits(limit) for limit in budget.split(",") if limit) or "none"
-            table.add_row(budget, str(len(row["trials"])), *costs, f"{row['val_accuracy']:.4f}", unseen)
+            table.add_row(budget, str(len(row["trials"])), *costs, f"{row['val_accuracy']:.4f}", unseen, rival_text)
         before = row
     return table
 
@@ -119,17 +155,35 @@ def _three_digits(limit: str) -> str:
 
 
 def draw(rows: list[dict[str, Any]]) -> str:
-    """An SVG: accuracy against each kind of cost; grey dots are single models, blue the ensembles selected for it."""
-    accuracies = [row["val_accuracy"] for row in rows]
-    low, high = min(accuracies), max(accuracies)
-    panels = [_panel(i, kind, rows, low, max(high, low + 1e-3)) for i, kind in enumerate(LIMITS)]
+    """An SVG: accuracy against each kind of cost, on unseen participants where there are any.
+
+    Grey dots are single models (on all labels), lines the ensembles selected for each budget.
+    """
+    drawn = [row | {"height": _height(row)} for row in rows]
+    heights = [row["height"] for row in drawn]
+    low, high = min(heights), max(heights)
+    panels = [_panel(i, kind, drawn, low, max(high, low + 1e-3)) for i, kind in enumerate(LIMITS)]
     width = len(LIMITS) * (_PANEL[0] + _MARGIN[0]) + 16
     height = _PANEL[1] + 2 * _MARGIN[1]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         'font-family="sans-serif" font-size="11">'
-        f'<rect width="{width}" height="{height}" fill="white"/>{"".join(panels)}</svg>\n'
+        f'<rect width="{width}" height="{height}" fill="white"/>{"".join(panels)}{_legend(height)}</svg>\n'
     )
+
+
+def _height(row: dict[str, Any]) -> float:
+    accuracy_there = row["unseen_accuracy"]
+    return float(row["val_accuracy"] if accuracy_there is None else accuracy_there)
+
+
+def _legend(height: int) -> str:
+    parts = []
+    for i, (name, colour) in enumerate((("single models", "#aaa"), *COLOURS.items())):
+        x = _MARGIN[0] + 150 * i
+        parts.append(f'<circle cx="{x}" cy="{height - 12}" r="4" fill="{colour}"/>')
+        parts.append(f'<text x="{x + 9}" y="{height - 8}">{name}</text>')
+    return "".join(parts)
 
 
 def _panel(index: int, kind: str, rows: list[dict[str, Any]], low: float, high: float) -> str:
@@ -138,11 +192,15 @@ def _panel(index: int, kind: str, rows: list[dict[str, Any]], low: float, high: 
 
     def place(row: dict[str, Any]) -> tuple[float, float]:
         across = (math.log(row[kind]) - least) / max(most - least, 1e-9)
-        return left + across * _PANEL[0], top + (high - row["val_accuracy"]) / (high - low) * _PANEL[1]
+        return left + across * _PANEL[0], top + (high - row["height"]) / (high - low) * _PANEL[1]
 
     singles = [place(row) for row in rows if row["kind"] == "single"]
-    chosen = [place(row) for row in rows if row["kind"] == kind]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in chosen)
+    lines = []
+    for name, colour in reversed(COLOURS.items()):  # ours last, on top
+        chosen = [place(row) for row in rows if row["kind"] == kind and row["rule"] == name]
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in chosen)
+        lines.append(f'<polyline points="{points}" fill="none" stroke="{colour}"/>')
+        lines += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in chosen]
     right, bottom = left + _PANEL[0], top + _PANEL[1]
     least_text, most_text = (_three_digits(FORMATS[kind](math.exp(value))) for value in (least, most))
     texts = [
@@ -156,8 +214,7 @@ def _panel(index: int, kind: str, rows: list[dict[str, Any]], low: float, high: 
         [
             f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="#888"/>',
             *(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="#aaa"/>' for x, y in singles),
-            f'<polyline points="{line}" fill="none" stroke="#1565c0"/>',
-            *(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="#1565c0"/>' for x, y in chosen),
+            *lines,
             *(f'<text x="{x}" y="{y}" text-anchor="{anchor}">{text}</text>' for x, y, anchor, text in texts),
         ]
     )

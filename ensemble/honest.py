@@ -3,12 +3,23 @@ for each in turn. What was selected on the same labels that it is reported on lo
 """
 
 import functools
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
+from rich import box
+from rich.table import Table
 
-from ensemble import greedy
+from ensemble import rules
+from ensemble.objectives import Objective
 from ensemble.pool import Pool, ValProbs
+from trainer.cli import track
+
+RESAMPLES: Final = 10_000
+INTERVAL: Final = 0.95
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -20,39 +31,120 @@ class Accuracies:
     """The best single candidate that fits the budget"""
 
 
+@dataclass(frozen=True)
+class Unseen(Accuracies):
+    """Of participants that the selection did not see, with bootstrap intervals over participants."""
+
+    ensemble_interval: Interval
+    single_interval: Interval
+    gain_interval: Interval
+    """Of the ensemble's accuracy less the single candidate's"""
+
+    @property
+    def single_is_as_good(self) -> bool:
+        """Whether nothing says that the ensemble is better."""
+        return self.gain_interval[0] <= 0
+
+
 def seen_accuracies(
-    pool: Pool, objective: greedy.Objective, costs: np.ndarray, capacity: np.ndarray, counts: np.ndarray
+    pool: Pool, objective: Objective, costs: np.ndarray, capacity: np.ndarray, counts: np.ndarray
 ) -> Accuracies:
     """Accuracies on all labels, of the ensemble with these counts and of the best single candidate."""
     everyone = np.arange(len(pool.labels))
-    best = _best_single(objective, costs, capacity)
+    best = rules.single(objective, costs, capacity)
     return Accuracies(
         ensemble=float(_right(pool, counts, everyone).mean()), single=float(_right(pool, best, everyone).mean())
     )
 
 
-def unseen_accuracies(
-    pool: Pool, objective: greedy.Objective, costs: np.ndarray, capacity: np.ndarray
-) -> Accuracies | None:
+def unseen_accuracies(pool: Pool, objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> Unseen | None:
     """Accuracies of selections made without each participant on that participant; None if there is only one."""
-    participants = np.unique(pool.participants)
+    participants, sizes = np.unique(pool.participants, return_counts=True)
     if len(participants) == 1:
         return None
-    right = {"ensemble": 0, "single": 0}
-    for participant in participants:
-        unseen = pool.participants == participant
-        others = objective.on(np.flatnonzero(~unseen))
-        rows = np.flatnonzero(unseen)
-        right["ensemble"] += _right(pool, greedy.select(others, costs, capacity).counts, rows).sum()
-        right["single"] += _right(pool, _best_single(others, costs, capacity), rows).sum()
-    return Accuracies(**{name: int(count) / len(pool.labels) for name, count in right.items()})
+    right = rotated(pool, objective, (rules.ours, rules.single), costs, [capacity], len(participants))[:, 0]
+    ensemble, single = right.sum(axis=1) / sizes.sum()
+    drawn = resampled(right, sizes)
+    return Unseen(
+        ensemble=float(ensemble),
+        single=float(single),
+        ensemble_interval=_interval(drawn[0]),
+        single_interval=_interval(drawn[1]),
+        gain_interval=_interval(drawn[0] - drawn[1]),
+    )
 
 
-def _best_single(objective: greedy.Objective, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
-    counts = np.zeros(len(costs), np.int64)
-    scores = objective.additions(objective.state(counts))
-    counts[np.argmax(np.where((costs <= capacity).all(axis=1), scores, -np.inf))] = 1
-    return counts
+def rotated(
+    pool: Pool,
+    objective: Objective,
+    chosen_by: Sequence[rules.Rule],
+    costs: np.ndarray,
+    capacities: Sequence[np.ndarray],
+    folds: int,
+) -> np.ndarray:
+    """How many sequences of each participant are right if that one's fold is kept from the selection.
+
+    Participants are dealt into at most so many folds, of which there must be 2. Gives int64 [rules, capacities,
+    participants], participants in sorted order. The costliest step, hence a progress bar.
+    """
+    participants = np.unique(pool.participants)
+    folds = min(folds, len(participants))
+    right = np.zeros((len(chosen_by), len(capacities), len(participants)), np.int64)
+    for fold in track(range(folds), folds, "selecting without each participant"):
+        held_out = participants[fold::folds]
+        others = objective.on(np.flatnonzero(~np.isin(pool.participants, held_out)))
+        for (r, rule), (c, capacity) in itertools.product(enumerate(chosen_by), enumerate(capacities)):
+            counts = rule(others, costs, capacity)
+            for participant in held_out:
+                rows = np.flatnonzero(pool.participants == participant)
+                right[r, c, np.searchsorted(participants, participant)] = _right(pool, counts, rows).sum()
+    return right
+
+
+def resampled(right: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Accuracies over participants drawn with replacement, [methods, RESAMPLES].
+
+    ``right`` [methods, participants] and ``sizes`` [participants] count sequences.
+    """
+    drawn = np.random.default_rng(0).integers(0, len(sizes), (RESAMPLES, len(sizes)))
+    accuracies: np.ndarray = right[:, drawn].sum(axis=2) / sizes[drawn].sum(axis=1)
+    return accuracies
+
+
+def _interval(values: np.ndarray) -> Interval:
+    low, high = np.quantile(values, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2])
+    return float(low), float(high)
+
+
+def to_table(seen: Accuracies, unseen: Unseen | None) -> Table:
+    """Both numbers of both."""
+    table = Table(
+        title="accuracy",
+        caption="never saw: selected anew without each participant in turn, scored on that one; 95% intervals by "
+        "drawing participants",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("")
+    for name in ("labels it was selected on", "participants it never saw"):
+        table.add_column(name, justify="right")
+    for name, title in (("single", "best single model"), ("ensemble", "ensemble")):
+        honest = "-"
+        if unseen is not None:
+            low, high = getattr(unseen, f"{name}_interval")
+            honest = f"{getattr(unseen, name):.4f} ({low:.4f} to {high:.4f})"
+        table.add_row(title, f"{getattr(seen, name):.4f}", honest)
+    return table
+
+
+def verdict(unseen: Unseen | None) -> str:
+    """What the numbers on unseen participants say of the ensemble, in a sentence."""
+    if unseen is None:
+        return "validated on one participant only: nobody is left whom the selection never saw"
+    gain, (low, high) = unseen.ensemble - unseen.single, unseen.gain_interval
+    numbers = f"{gain:+.4f} ({low:+.4f} to {high:+.4f}) on participants that the selection never saw"
+    if unseen.single_is_as_good:
+        return f"a single model is as good, within what the choice of participants explains: the ensemble has {numbers}"
+    return f"the ensemble beats the best single model: {numbers}"
 
 
 def ensemble_probs(val_probs: ValProbs, counts: np.ndarray, rows: np.ndarray) -> np.ndarray:

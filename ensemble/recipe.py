@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from ensemble import greedy
 from ensemble.honest import ensemble_probs
+from ensemble.objectives import Objective
 from ensemble.pool import Pool
 
 NUM_HEADS: Final = 2
@@ -16,7 +16,7 @@ NUM_MODELS: Final = 3
 NAME: Final = f"{NUM_MODELS} of {NUM_HEADS} x {NUM_LAYERS}"
 
 
-def counts(pool: Pool, objective: greedy.Objective, costs: np.ndarray) -> np.ndarray | None:
+def counts(pool: Pool, objective: Objective, costs: np.ndarray) -> np.ndarray | None:
     """The three best trials of the shape, one candidate each: int64 [K]; None if the pool has fewer.
 
     Of a trial's precisions that score alike the smallest file is taken.
@@ -35,7 +35,7 @@ def counts(pool: Pool, objective: greedy.Objective, costs: np.ndarray) -> np.nda
     return result
 
 
-def unseen_accuracy(pool: Pool, objective: greedy.Objective, costs: np.ndarray) -> float | None:
+def unseen_accuracy(pool: Pool, objective: Objective, costs: np.ndarray) -> float | None:
     """Accuracy on each participant of the three that are best on the others; None if there is only one."""
     participants = np.unique(pool.participants)
     if len(participants) == 1:

@@ -21,11 +21,12 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from ensemble import frontier, greedy, latency, submission, tflite
+from ensemble import frontier, greedy, honest, latency, objectives, submission, tflite
 from ensemble.budget import CONTEST, FORMATS, Budget, Cost, brief
 from ensemble.check import check
-from ensemble.honest import Accuracies, seen_accuracies, unseen_accuracies
+from ensemble.honest import seen_accuracies, unseen_accuracies
 from ensemble.latency import Latency, Target
+from ensemble.objectives import Objective
 from ensemble.pool import Candidate, Pool, measure, open_pool, to_member
 from ensemble.twins import Twins
 from ensemble.verify import Agreement, compare
@@ -56,7 +57,7 @@ class Choice:
 
 def choose(
     pool: Pool,
-    objective: greedy.Objective,
+    objective: Objective,
     base: np.ndarray,
     costs: np.ndarray,
     budget: Budget,
@@ -95,7 +96,7 @@ def choose(
 
 def _select(
     pool: Pool,
-    objective: greedy.Objective,
+    objective: Objective,
     base: np.ndarray,
     costs: np.ndarray,
     capacity: np.ndarray,
@@ -142,23 +143,6 @@ def print_members(chosen: Choice, base: np.ndarray, budget: Budget) -> None:
     table.add_row("[bold]file", "", "", "", *brief(chosen.cost.to_array()), "")
     table.add_row("[dim]budget", "", "", "", *brief(budget.to_array()), "")
     console.print(table)
-
-
-def print_accuracies(seen: Accuracies, unseen: Accuracies | None) -> None:
-    table = Table(
-        title="accuracy",
-        caption="never saw: selected anew without each participant in turn, scored on that one",
-        box=box.SIMPLE_HEAD,
-    )
-    table.add_column("")
-    for name in ("labels it was selected on", "participants it never saw"):
-        table.add_column(name, justify="right")
-    for name in ("single", "ensemble"):
-        honest = "-" if unseen is None else f"{getattr(unseen, name):.4f}"
-        table.add_row("best single model" if name == "single" else "ensemble", f"{getattr(seen, name):.4f}", honest)
-    console.print(table)
-    if unseen is None:
-        console.print("validated on one participant only: nobody is left whom the selection never saw", soft_wrap=True)
 
 
 def print_left_out(reasons: dict[str, str]) -> None:
@@ -238,7 +222,12 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--ship", type=Path, metavar="STUDY", help="ship the same trainings on all participants, of search.refit"
     )
-    parser.add_argument("--metric", choices=list(greedy.OBJECTIVES), default="accuracy", help="what to select by")
+    parser.add_argument(
+        "--metric",
+        choices=list(objectives.OBJECTIVES),
+        default="blend",
+        help="what to select by (default: blend, of both)",
+    )
     parser.add_argument(
         "--exact", action="store_true", help=f"also try every set of candidates, where {greedy.EXACT_MOST} or fewer fit"
     )
@@ -265,7 +254,7 @@ def main() -> None:
     twins = None if arguments.ship is None else Twins(arguments.ship)
     target = Target(threads=arguments.threads, scale=arguments.latency_scale)
     pool, base, costs = measure(pool, arguments.precision, target)
-    objective = greedy.OBJECTIVES[arguments.metric].of(pool.val_probs, pool.labels)
+    objective = objectives.OBJECTIVES[arguments.metric].of(pool.val_probs, pool.labels)
     chosen = choose(pool, objective, base, costs, budget, arguments.exact, twins, target)
 
     agreement = compare(chosen.model, chosen.shipped, pool)
@@ -281,7 +270,7 @@ def main() -> None:
     reasons = reasons_left_out(pool, base, costs, budget, chosen)
     accuracies = {
         "seen_by_selection": dataclasses.asdict(seen),
-        "unseen_participants": unseen and dataclasses.asdict(unseen),
+        "unseen_participants": unseen and {**dataclasses.asdict(unseen), "single_is_as_good": unseen.single_is_as_good},
     }
     bought = frontier.sweep(pool, objective, base, costs, budget)
     frontier.write(out, bought)
@@ -290,7 +279,8 @@ def main() -> None:
     print_left_out(reasons)
     console.print(frontier.to_table(bought))
     print_members(chosen, base, budget)
-    print_accuracies(seen, unseen)
+    console.print(honest.to_table(seen, unseen))
+    console.print(honest.verdict(unseen), soft_wrap=True)
     estimate = (base + costs[chosen.counts > 0].sum(axis=0))[2]
     console.print(f"{chosen.latency}, {target}; estimated from the members: {estimate:.2f} ms", soft_wrap=True)
     if twins is not None:

@@ -196,18 +196,27 @@ def importances(study: optuna.Study) -> go.Figure:
 
 
 FRONTIER_UNITS: Final = {"parameters": ("million weights", 1e6), "size": ("MB", 1e6), "latency": ("ms a sequence", 1.0)}
+RIVAL_COLOURS: Final = {"top-k": "#7a4fa3", "drop the weakest": "#4f7f3a", "weighted": "#a35a4f"}
 
 
 def frontier(bought: list[dict[str, Any]]) -> go.Figure:
-    """What each budget buys: a panel a kind of cost; grey dots are single models, lines the ensembles."""
+    """What each budget buys: a panel a kind of cost; grey dots are single models, lines the ensembles, ours and those
+    that others' rules select."""
     figure = make_subplots(cols=len(FRONTIER_UNITS), shared_yaxes=True, horizontal_spacing=0.04)
     for column, (kind, (unit, scale)) in enumerate(FRONTIER_UNITS.items(), start=1):
         singles = [row for row in bought if row["kind"] == "single"]
-        ensembles = [row for row in bought if row["kind"] == kind]
+        ensembles = [row for row in bought if row["kind"] == kind and row["rule"] == "ours"]
+        rivals = {
+            rule: [row for row in bought if row["kind"] == kind and row["rule"] == rule] for rule in RIVAL_COLOURS
+        }
         for name, chosen, accuracy, mode, colour in (
             ("single models", singles, "val_accuracy", "markers", COLOURS["PRUNED"]),
             ("ensembles, labels seen", ensembles, "val_accuracy", "lines+markers", COLOURS["COMPLETE"]),
             ("ensembles, unseen people", ensembles, "unseen_accuracy", "lines+markers", BEST),
+            *(
+                (f"{rule}, unseen people", rivals[rule], "unseen_accuracy", "lines", colour)
+                for rule, colour in RIVAL_COLOURS.items()
+            ),
         ):
             known = [row for row in chosen if row[accuracy] is not None]
             costs, accuracies = [row[kind] / scale for row in known], [row[accuracy] for row in known]

@@ -134,6 +134,7 @@ def _write_ensemble(directory: Path) -> None:
     """As ensemble.select leaves it, of the study's first trial."""
     row = {
         "kind": "single",
+        "rule": "ours",
         "budget": None,
         "trials": ["0000"],
         "precisions": ["float16"],

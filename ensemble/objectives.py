@@ -1,0 +1,221 @@
+"""What ensembles are scored by during selection. Pure numpy; reads and writes nothing.
+
+Only what can change a decision is computed. Log loss needs the true sign's probability alone. Accuracy needs
+margins to each sequence's strongest rival signs, on the sequences that one more member can still flip; margins
+of float16 probabilities add up exactly in float64, so nothing depends on the order of the candidates.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, Self
+
+import numpy as np
+
+from trainer.metrics import SMALLEST_PROBABILITY
+
+RIVALS: Final = 16  # signs, beside the true one, that a sequence's accuracy is decided among during the search
+PRODUCT: Final = 4  # probabilities multiplied before one logarithm is taken; 1e-7 to the fourth is a normal float32
+WEIGHT: Final = 0.1  # of the log likelihood, in nats, beside accuracy
+BLOCK: Final = 1 << 18  # numbers worked on at a time, so that they stay in the cache
+
+
+@dataclass(frozen=True)
+class State:
+    """An ensemble as an objective sees it: the sum of its members' contributions, and the sum of their counts."""
+
+    total: np.ndarray
+    size: int
+
+
+class Objective(Protocol):
+    """Scores ensembles of a fixed pool of K candidates on fixed labels; higher is better."""
+
+    likelihoods: np.ndarray
+    """float64 [K]: something to tell candidates apart by that does not depend on their order"""
+
+    def on(self, rows: np.ndarray) -> Self:
+        """The same for some of the sequences only: their indices."""
+
+    def state(self, counts: np.ndarray) -> State:
+        """Of an ensemble's counts int64 [K]."""
+
+    def score(self, state: State) -> float: ...
+
+    def additions(self, state: State) -> np.ndarray:
+        """Scores float64 [K] after counting each candidate once more."""
+
+
+class Accuracy:
+    """Share of sequences whose true sign has the largest probability; a tie for the largest counts as an error."""
+
+    def __init__(self, margins: np.ndarray, likelihoods: np.ndarray) -> None:
+        """margins float32 [K, rivals, N]: how far each candidate puts a rival above the true sign."""
+        self.likelihoods = likelihoods
+        self._margins = margins
+        self._by_sequence = np.ascontiguousarray(margins.transpose(1, 2, 0))  # [rivals, N, K], for ``additions``
+        self._high, self._low = margins.max(axis=0), margins.min(axis=0)
+
+    @classmethod
+    def of(cls, probs: Sequence[np.ndarray], labels: np.ndarray) -> Self:
+        """From K matrices [N, signs] and labels int64 [N]."""
+        return cls.from_own(probs, labels, *_own_and_total(probs, labels))
+
+    @classmethod
+    def from_own(cls, probs: Sequence[np.ndarray], labels: np.ndarray, own: np.ndarray, total: np.ndarray) -> Self:
+        """The same, where ``_own_and_total`` is known."""
+        rivals = _strongest_rivals(total, labels)
+        margins = np.empty((len(own), *rivals.T.shape), np.float32)
+        for matrix, its_own, its_margins in zip(probs, own, margins, strict=True):
+            its_margins[:] = np.take_along_axis(matrix, rivals, axis=1).T - its_own
+        return cls(margins, own.sum(axis=1, dtype=np.float64))
+
+    def on(self, rows: np.ndarray) -> Self:
+        return type(self)(self._margins[:, :, rows], self.likelihoods)
+
+    def state(self, counts: np.ndarray) -> State:
+        total = np.zeros(self._margins.shape[1:])
+        for k in np.flatnonzero(counts):
+            total += np.multiply(self._margins[k], counts[k], dtype=np.float64)
+        return State(total, int(counts.sum()))
+
+    def score(self, state: State) -> float:
+        return float((state.total < 0).all(axis=0).mean()) if state.size else 0.0
+
+    def additions(self, state: State) -> np.ndarray:
+        contested = state.total + self._high >= 0  # [rivals, N]: some candidate lets this rival win or draw
+        stays_right = ~contested.any(axis=0)
+        stays_wrong = (state.total + self._low >= 0).any(axis=0)
+        rows = np.flatnonzero(~(stays_right | stays_wrong))
+        limits = _round_up(-state.total)
+        right = np.full(len(self._margins), stays_right.sum())
+        step = max(1, BLOCK // len(self._margins))
+        for begin in range(0, len(rows), step):
+            block = rows[begin : begin + step]
+            ahead = np.ones((len(block), len(self._margins)), np.bool_)
+            for rival, its_contested in enumerate(contested[:, block]):
+                places = np.flatnonzero(its_contested)
+                chosen = block[places]
+                ahead[places] &= self._by_sequence[rival, chosen] < limits[rival, chosen, None]
+            right += ahead.sum(axis=0)
+        scores: np.ndarray = right / state.total.shape[1]
+        return scores
+
+
+def _round_up(values: np.ndarray) -> np.ndarray:
+    """The smallest float32 not below each float64, so that comparing float32 with it is comparing exactly."""
+    rounded = values.astype(np.float32)
+    limits: np.ndarray = np.where(rounded < values, np.nextafter(rounded, np.float32(np.inf)), rounded)
+    return limits
+
+
+def _likelihoods(probs: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
+    """Probability of each true sign: float32 [K, N]."""
+    rows = np.arange(len(labels))
+    return np.stack([np.asarray(matrix[rows, labels], np.float32) for matrix in probs])
+
+
+def _own_and_total(probs: Sequence[np.ndarray], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``_likelihoods``, and the sum of all matrices, float64 [N, signs]: from reading each matrix once."""
+    own = np.empty((len(probs), len(labels)), np.float32)
+    total = np.zeros(probs[0].shape)
+    rows = np.arange(len(labels))
+    for matrix, its_own in zip(probs, own, strict=True):
+        its_own[:] = matrix[rows, labels]
+        total += matrix
+    return own, total
+
+
+def _strongest_rivals(total: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The signs likeliest on average over all candidates, the true one left out: int64 [N, at most RIVALS]."""
+    total = total.copy()
+    total[np.arange(len(labels)), labels] = -1
+    rivals = min(RIVALS, total.shape[1] - 1)
+    return np.argpartition(-total, rivals - 1, axis=1)[:, :rivals]
+
+
+class LogLoss:
+    """Mean log of the true sign's probability, in nats: the log loss with its sign changed."""
+
+    def __init__(self, own: np.ndarray) -> None:
+        """own float32 [K, N]: each candidate's probability of the true sign."""
+        self.likelihoods = own.sum(axis=1, dtype=np.float64)
+        self._own = own
+        self._by_sequence = np.ascontiguousarray(own.T)
+
+    @classmethod
+    def of(cls, probs: Sequence[np.ndarray], labels: np.ndarray) -> Self:
+        """From K matrices [N, signs] and labels int64 [N]."""
+        return cls(_likelihoods(probs, labels))
+
+    def on(self, rows: np.ndarray) -> Self:
+        return type(self)(self._own[:, rows])
+
+    def state(self, counts: np.ndarray) -> State:
+        total = np.zeros(self._own.shape[1])
+        for k in np.flatnonzero(counts):
+            total += np.multiply(self._own[k], counts[k], dtype=np.float64)
+        return State(total, int(counts.sum()))
+
+    def score(self, state: State) -> float:
+        average = np.maximum(state.total / max(state.size, 1), SMALLEST_PROBABILITY)
+        return float(np.log(average).mean())
+
+    def additions(self, state: State) -> np.ndarray:
+        total = np.zeros(len(self._own))
+        average = (state.total / (state.size + 1)).astype(np.float32)[:, None]
+        share = np.float32(1 / (state.size + 1))
+        step = PRODUCT * max(1, BLOCK // (PRODUCT * len(self._own)))
+        for begin in range(0, len(average), step):
+            block = self._by_sequence[begin : begin + step] * share
+            block += average[begin : begin + step]
+            np.maximum(block, np.float32(SMALLEST_PROBABILITY), out=block)
+            whole = len(block) // PRODUCT * PRODUCT
+            products = block[:whole].reshape(-1, PRODUCT, len(self._own)).prod(axis=1)
+            total += np.log(products).sum(axis=0, dtype=np.float64) + np.log(block[whole:]).sum(axis=0)
+        scores: np.ndarray = total / len(average)
+        return scores
+
+
+class Blend:
+    """Accuracy plus WEIGHT times the mean log likelihood: what generalises best to participants not selected on.
+
+    Accuracy alone moves in steps of a sequence, so that of many ensembles the luckiest wins; the likelihood, which
+    every sequence has a say in, tells those apart.
+    """
+
+    def __init__(self, accuracy: Accuracy, log_loss: LogLoss) -> None:
+        """The two of one pool, on the same labels."""
+        self.likelihoods = accuracy.likelihoods
+        self._accuracy, self._log_loss = accuracy, log_loss
+
+    @classmethod
+    def of(cls, probs: Sequence[np.ndarray], labels: np.ndarray) -> Self:
+        """From K matrices [N, signs] and labels int64 [N]."""
+        own, total = _own_and_total(probs, labels)
+        return cls(Accuracy.from_own(probs, labels, own, total), LogLoss(own))
+
+    def on(self, rows: np.ndarray) -> Self:
+        return type(self)(self._accuracy.on(rows), self._log_loss.on(rows))
+
+    def state(self, counts: np.ndarray) -> State:
+        margins, own = self._accuracy.state(counts), self._log_loss.state(counts)
+        return State(np.concatenate([margins.total, own.total[None]]), margins.size)
+
+    def score(self, state: State) -> float:
+        margins, own = self._parts(state)
+        return self._accuracy.score(margins) + WEIGHT * self._log_loss.score(own)
+
+    def additions(self, state: State) -> np.ndarray:
+        margins, own = self._parts(state)
+        return self._accuracy.additions(margins) + WEIGHT * self._log_loss.additions(own)
+
+    @staticmethod
+    def _parts(state: State) -> tuple[State, State]:
+        return State(state.total[:-1], state.size), State(state.total[-1], state.size)
+
+
+OBJECTIVES: Final[dict[str, type[Accuracy] | type[LogLoss] | type[Blend]]] = {
+    "blend": Blend,
+    "accuracy": Accuracy,
+    "log_loss": LogLoss,
+}

@@ -1,0 +1,121 @@
+"""How others choose an ensemble under a budget, for comparison: ``greedy.select`` must not lose to any of these.
+
+Each takes what ``greedy.select`` does, gives counts int64 [K] within the capacity, and raises UnaffordableError if no
+candidate fits. Of what a rule finds on its way, the best that fits is taken.
+"""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import numpy as np
+
+from ensemble import greedy
+from ensemble.greedy import require_affordable, shares_of
+from ensemble.objectives import Objective
+
+ROUNDS: Final = 25  # AutoGluon's
+WEIGHTS: Final = 20  # of cost against loss, from 0 to 1; MULTI_GES's
+STEPS: Final = 50  # MULTI_GES's
+
+
+def single(objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+    """The best candidate alone."""
+    counts = np.zeros(len(costs), np.int64)
+    scores = objective.additions(objective.state(counts))
+    counts[np.argmax(np.where(require_affordable(costs, capacity), scores, -np.inf))] = 1
+    return counts
+
+
+def top_k(objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+    """The best so many candidates that fit, each counted once; passes over those for which no room is left."""
+
+    def grown() -> Iterable[np.ndarray]:
+        counts = np.zeros(len(costs), np.int64)
+        for k in _ranking(objective, len(costs)):
+            if (costs[counts > 0].sum(axis=0) + costs[k] <= capacity).all():
+                counts = counts.copy()
+                counts[k] = 1
+                yield counts
+
+    require_affordable(costs, capacity)
+    return _best(objective, grown())
+
+
+def drop_weakest(objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+    """AutoGluon: drop the weakest candidates until all that are left fit together, then greedy selection among those.
+
+    autogluon.tabular 1.6, abstract_trainer.py, _filter_base_models_via_infer_limit, and autogluon.core's
+    ensemble_selection.py.
+    """
+    affordable = require_affordable(costs, capacity)
+    kept = [k for k in reversed(_ranking(objective, len(costs))) if affordable[k]]
+    while (costs[kept].sum(axis=0) > capacity).any():
+        kept.pop(0)
+
+    def grown() -> Iterable[np.ndarray]:
+        counts = np.zeros(len(costs), np.int64)
+        for _ in range(ROUNDS):
+            scores = objective.additions(objective.state(counts))[kept]
+            ties = [k for k, score in zip(kept, scores, strict=True) if score == scores.max()]
+            counts = counts.copy()
+            counts[next((k for k in ties if counts[k]), ties[0])] += 1
+            yield counts
+
+    return _best(objective, grown())
+
+
+def weighted(
+    objective: Objective, costs: np.ndarray, capacity: np.ndarray, weights: int = WEIGHTS, steps: int = STEPS
+) -> np.ndarray:
+    """MULTI_GES: greedy selection by a weighted sum of loss and cost, with each of several weights from 0 to 1.
+
+    Maier et al. 2024, "Hardware Aware Ensemble Selection"; both are scaled to 0 to 1 over the candidates. Of the
+    prefixes of all its runs, the best that fits. Cost is the largest part of any limit.
+    """
+    affordable = require_affordable(costs, capacity)
+    spent = shares_of(costs, capacity)
+
+    def grown() -> Iterable[np.ndarray]:
+        for weight in np.linspace(0, 1, weights):
+            counts = np.zeros(len(costs), np.int64)
+            for _ in range(steps):
+                loss = -objective.additions(objective.state(counts))
+                cost = spent[counts > 0].sum() + np.where(counts > 0, 0, spent)
+                worth = (1 - weight) * _scaled(loss, affordable) + weight * _scaled(cost, affordable)
+                counts = counts.copy()
+                counts[np.argmin(np.where(affordable, worth, np.inf))] += 1
+                if (costs[counts > 0].sum(axis=0) > capacity).any():
+                    break
+                yield counts
+
+    return _best(objective, grown())
+
+
+def ours(objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+    """``greedy.select``, for comparison."""
+    return greedy.select(objective, costs, capacity).counts
+
+
+Rule = Callable[[Objective, np.ndarray, np.ndarray], np.ndarray]
+RIVALS: Final[dict[str, Rule]] = {
+    "top-k": top_k,
+    "drop the weakest": drop_weakest,
+    "weighted": functools.partial(weighted, weights=5, steps=16),  # a quarter of its weights: it is slow
+}
+
+
+def _ranking(objective: Objective, count: int) -> list[int]:
+    """Candidates from the best to the worst alone."""
+    scores = objective.additions(objective.state(np.zeros(count, np.int64)))
+    return [int(k) for k in np.lexsort((objective.likelihoods, -scores))]
+
+
+def _best(objective: Objective, ensembles: Iterable[np.ndarray]) -> np.ndarray:
+    return max(ensembles, key=lambda counts: objective.score(objective.state(counts)))
+
+
+def _scaled(values: np.ndarray, among: np.ndarray) -> np.ndarray:
+    least, most = values[among].min(), values[among].max()
+    scaled: np.ndarray = (values - least) / max(most - least, 1e-12)
+    return scaled

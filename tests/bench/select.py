@@ -1,0 +1,209 @@
+"""Selection against its rivals, on the same prediction matrices and budgets.
+
+    python -m tests.bench.rivals_env                                    # once: AutoGluon and DeepHyper, apart
+    python -m tests.bench.select [--parts heldout exact accuracy log_loss large] [--study STUDY ...] [--pools 6]
+
+heldout: accuracy on participants that the selection did not see, in percent; budgets are multiples of what the median
+candidate takes. Generated pools of 64 candidates x 60 signs, 3 participants selected on and 10 reported on; and of each
+study its val_probs, half of the participants in turn, costs in parameters. A margin is ours less a rival's, in
+percentage points, with its standard error over the pools. exact: pools of 12, against every affordable ensemble with
+counts up to 2. accuracy, log_loss: 64 candidates x 10,000 sequences x 250 signs without a budget, from matrices to
+counts; ours the median of 3. large: 1,000 candidates of that size. The real rivals run in their own environment;
+MULTI_GES, which is no package, is ensemble.rules.weighted, written after its published description.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import numpy as np
+from rich.table import Table
+
+from ensemble import greedy, rules
+from ensemble.objectives import OBJECTIVES
+from tests.bench import rivals_env
+from tests.bench.exact import mean_gaps
+from tests.bench.pools import Problem, generated, large_pool, of_study
+from trainer import cli
+from trainer.cli import console, track
+
+MULTIPLES: Final = (1.0, 2.0, 4.0, 8.0, 16.0)  # of the median cost
+PARTS: Final = ("heldout", "exact", "accuracy", "log_loss", "large")
+METRICS: Final = ("accuracy", "log_loss")
+DEFAULT: Final = "blend"  # what ensemble.select selects by unless told otherwise
+
+
+def write(folder: Path, probs: Iterable[np.ndarray], labels: np.ndarray) -> Path:
+    """Matrices float16 [N, signs] and labels as the processes of both sides read them."""
+    folder.mkdir(parents=True)
+    for number, matrix in enumerate(probs):
+        np.save(folder / f"{number:04d}.npy", matrix)
+    np.save(folder / "labels.npy", labels)
+    return folder
+
+
+def ask_rivals(tasks: list[dict[str, Any]], scratch: Path) -> list[dict[str, Any]]:
+    """What tests/bench/rivals.py answers, in its own environment."""
+    path = scratch / "tasks.json"
+    path.write_text(json.dumps(tasks))
+    command = [rivals_env.make(), "-P", Path(__file__).with_name("rivals.py"), path]
+    answers: list[dict[str, Any]] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    return answers
+
+
+def accuracy(probs: Sequence[np.ndarray], labels: np.ndarray, weights: np.ndarray) -> float:
+    """Of an ensemble, in percent; NaN if it has no members."""
+    if not weights.any():
+        return float("nan")
+    total = sum(np.float32(weights[k]) * probs[k].astype(np.float32) for k in np.flatnonzero(weights))
+    return 100 * float((total.argmax(axis=1) == labels).mean())
+
+
+def local_rules(problem: Problem, limits: np.ndarray) -> dict[str, list[np.ndarray]]:
+    """Counts by rule for each limit, of ours and of those rivals that are no packages."""
+    found: dict[str, list[np.ndarray]] = {}
+    costs = problem.costs[:, None]
+    for metric, kind in OBJECTIVES.items():
+        objective = kind.of(list(problem.seen), problem.seen_labels)
+        for capacity in limits[:, None]:
+            ours = greedy.select(objective, costs, capacity).counts
+            found.setdefault("ours" if metric == DEFAULT else f"ours, by {metric} alone", []).append(ours)
+            if metric in METRICS:
+                for name, rule in (("MULTI_GES", rules.weighted), ("top-k", rules.top_k), ("single", rules.single)):
+                    found.setdefault(f"{name}, {metric}", []).append(rule(objective, costs, capacity))
+    return found
+
+
+def held_out(problems: list[Problem], scratch: Path) -> dict[str, np.ndarray]:
+    """Accuracy in percent on unseen participants by rule: [problems, MULTIPLES]; NaN where nothing is selected."""
+    limits = [np.median(problem.costs) * np.array(MULTIPLES) for problem in problems]
+    tasks = []
+    for number, problem in enumerate(problems):
+        folder = write(scratch / str(number), problem.seen, problem.seen_labels)
+        tasks += [
+            {"folder": str(folder), "rule": rule, "metric": metric}
+            | {"costs": problem.costs.tolist(), "limits": limits[number].tolist()}
+            for rule in ("autogluon", "deephyper")
+            for metric in METRICS
+        ]
+    answers = ask_rivals(tasks, scratch)
+    table: dict[str, list[list[float]]] = {}
+    for number, problem in track(enumerate(problems), len(problems), "pools"):
+        found = local_rules(problem, limits[number])
+        for task, answer in zip(tasks, answers, strict=True):
+            if task["folder"] == str(scratch / str(number)):
+                found[f"{task['rule']}, {task['metric']}"] = [np.array(weights) for weights in answer["weights"]]
+        for name, ensembles in found.items():
+            row = [accuracy(problem.unseen, problem.unseen_labels, weights) for weights in ensembles]
+            table.setdefault(name, []).append(row)
+    return {name: np.array(rows) for name, rows in table.items()}
+
+
+def print_held_out(title: str, found: dict[str, np.ndarray]) -> tuple[float, float, float]:
+    """The table of one kind of pools; gives the worst margin, its standard error, and the mean margin to all rivals."""
+    table = Table(title=f"accuracy on unseen participants, percent: {title}")
+    for heading in ("rule", *(f"x{multiple:g}" for multiple in MULTIPLES), "worst margin", "mean"):
+        table.add_column(heading, justify="left" if heading == "rule" else "right")
+    ours, worst, means = found["ours"], (np.inf, 0.0), []
+    for name, rows in found.items():
+        margins = ours - rows
+        each = np.nanmean(margins, axis=0)
+        errors = np.nanstd(margins, axis=0, ddof=1) / np.sqrt(np.isfinite(margins).sum(axis=0))
+        at = int(np.argmin(each))
+        cells = [f"{value:.2f}" for value in np.nanmean(rows, axis=0)]
+        text = "" if name == "ours" else f"{each[at]:+.2f} ± {errors[at]:.2f} at x{MULTIPLES[at]:g}"
+        table.add_row(name, *cells, text, "" if name == "ours" else f"{each.mean():+.2f}")
+        if not name.startswith("ours"):
+            worst = min(worst, (float(each[at]), float(errors[at])))
+            means.append(each.mean())
+    console.print(table)
+    return (*worst, float(np.mean(means)))
+
+
+def run_held_out(arguments: argparse.Namespace, scratch: Path) -> dict[str, float]:
+    report, worst = {}, (np.inf, 0.0, 0.0)
+    kinds = {"generated": [generated(seed) for seed in range(arguments.pools)]}
+    kinds |= {study.name: of_study(study) for study in arguments.study}
+    for name, problems in kinds.items():
+        found = print_held_out(f"{name}, {len(problems)} pools", held_out(problems, scratch / name))
+        worst = min(worst, found)
+        report[f"mean_margin_vs_rivals_pp {name}"] = round(found[2], 3)
+    return report | {
+        "worst_margin_vs_rivals_pp": round(worst[0], 3),
+        "worst_margin_standard_error_pp": round(worst[1], 3),
+    }
+
+
+def select_once(folder: Path, metric: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.bench.select_once", folder, metric]
+    answer: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    return answer
+
+
+def run_speed(metric: str, scratch: Path) -> dict[str, float]:
+    probs, labels = large_pool(64)
+    folder = write(scratch / metric, probs, labels)
+    runs = {by: [select_once(folder, by) for _ in range(3)] for by in (metric, DEFAULT)}
+    costs = {"costs": [1.0] * 64, "limits": [1e9]}
+    theirs = ask_rivals([{"folder": str(folder), "rule": "autogluon", "metric": metric, **costs}], scratch)[0]
+    matrices = [np.load(path) for path in sorted(folder.glob("[0-9]*.npy"))]
+    objective = OBJECTIVES[metric].of(matrices, labels)
+    rows = [("AutoGluon", theirs["seconds"][0], theirs["peak_gb"], np.array(theirs["weights"][0]))]
+    for by, answers in runs.items():
+        seconds = median(answer["seconds"] for answer in answers)
+        rows.append((f"ours, by {by}", seconds, answers[0]["peak_gb"], np.array(answers[0]["counts"])))
+    table = Table(title=f"64 candidates x 10,000 sequences x 250 signs, by {metric}")
+    for heading in ("", "seconds", "peak GB", f"{metric} on the labels selected on"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, seconds, peak, weights in rows:
+        counts = np.rint(weights / weights[weights > 0].min() * 1000).astype(np.int64)
+        score = objective.score(objective.state(counts))
+        table.add_row(name, f"{seconds:.2f}", f"{peak:.2f}", f"{score:.5f}")
+    console.print(table)
+    return {f"{metric}_speedup": round(rows[0][1] / rows[1][1], 1)}
+
+
+def run_large(scratch: Path) -> dict[str, float]:
+    folder = write(scratch / "large", *large_pool(1000))
+    answer = select_once(folder, DEFAULT)
+    members = sum(count > 0 for count in answer["counts"])
+    console.print(
+        f"1,000 candidates x 10,000 x 250: {answer['seconds']:.1f} s ({answer['reading_seconds']:.1f} s reading), "
+        f"peak {answer['peak_gb']:.2f} GB, {members} members"
+    )
+    return {
+        "seconds_1000_candidates": round(answer["seconds"], 1),
+        "peak_gb_1000_candidates": round(answer["peak_gb"], 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.select")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--study", nargs="+", type=Path, default=[], help="whose val_probs to take too")
+    parser.add_argument("--pools", type=int, default=6, help="generated ones")
+    arguments = parser.parse_args()
+    report: dict[str, Any] = {"bench": "select"}
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        for part in arguments.parts:
+            if part == "heldout":
+                report |= run_held_out(arguments, scratch)
+            elif part == "exact":
+                report["mean_gap_to_exact_pp"], table = mean_gaps()
+                console.print(table)
+            elif part == "large":
+                report |= run_large(scratch)
+            else:
+                report |= run_speed(part, scratch)
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    cli.run(main)

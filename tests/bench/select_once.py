@@ -1,0 +1,52 @@
+"""One selection without a budget, in a process of its own, so that its memory is its own: for tests.bench.select.
+
+    python -m tests.bench.select_once FOLDER METRIC
+
+FOLDER holds labels.npy and a memory-mapped matrix float16 [N, signs] for each candidate. Prints JSON: seconds from the
+matrices to the counts, the peak of memory in GB (pages of the files that are mapped at that time included), counts.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ensemble import greedy
+from ensemble.objectives import OBJECTIVES
+
+
+class Matrices(list[Path]):
+    """Opens a file when it is asked for, and lets it go after, as ensemble.pool's ValProbs does."""
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        return np.load(super().__getitem__(index), mmap_mode="r")
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return (self[index] for index in range(len(self)))
+
+
+def main() -> None:
+    folder, metric = Path(sys.argv[1]), sys.argv[2]
+    matrices, labels = Matrices(sorted(folder.glob("[0-9]*.npy"))), np.load(folder / "labels.npy")
+    began = time.perf_counter()
+    objective = OBJECTIVES[metric].of(matrices, labels)
+    ready = time.perf_counter()
+    selection = greedy.select(objective, np.ones((len(matrices), 1)), np.full(1, np.inf))
+    ended = time.perf_counter()
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    print(
+        json.dumps(
+            {
+                "seconds": ended - began,
+                "reading_seconds": ready - began,
+                "peak_gb": int(status["VmHWM"].split()[0]) * 1024 / 1e9,
+                "counts": selection.counts.tolist(),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

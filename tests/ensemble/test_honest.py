@@ -1,0 +1,33 @@
+"""Intervals over participants, and what is said of them."""
+
+import numpy as np
+import pytest
+
+from ensemble.honest import Unseen, resampled, verdict
+
+
+def test_intervals_come_from_participants_not_sequences():
+    """Two signers who differ: an interval as wide as they are apart, however many sequences each has."""
+    right, sizes = np.array([[900, 500]]), np.array([1000, 1000])
+    drawn = resampled(right, sizes)[0]
+    assert set(drawn.round(6)) == {0.5, 0.7, 0.9}
+    assert drawn.mean() == pytest.approx(0.7, abs=0.01)
+
+
+def test_participants_weigh_as_many_sequences_as_they_have():
+    drawn = resampled(np.array([[10, 0]]), np.array([10, 30]))[0]
+    assert set(drawn.round(6)) == {0.0, 0.25, 1.0}
+
+
+@pytest.mark.parametrize(("low", "as_good"), [(-0.01, True), (0.0, True), (0.001, False)])
+def test_says_where_a_single_model_is_as_good(low: float, as_good: bool):
+    unseen = Unseen(
+        ensemble=0.92,
+        single=0.9,
+        ensemble_interval=(0.9, 0.94),
+        single_interval=(0.88, 0.92),
+        gain_interval=(low, 0.04),
+    )
+    assert unseen.single_is_as_good is as_good
+    assert ("a single model is as good" in verdict(unseen)) is as_good
+    assert "+0.0200" in verdict(unseen)
