@@ -86,12 +86,14 @@ def test_a_larger_budget_buys_no_less(pool: tuple[int, int], metric: str, room: 
     assert larger >= smaller - 0.014
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_one_affordable_candidate_is_taken(metric: str):
-    probs, labels, costs = make_pool(0, 5)
-    costs[3] = 0.5
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 8), st.sampled_from(METRICS), st.data())
+def test_one_affordable_candidate_is_taken(seed: int, candidates: int, metric: str, data: st.DataObject):
+    probs, labels, costs = make_pool(seed, candidates, sequences=20)
+    affordable = data.draw(st.integers(0, candidates - 1))
+    costs[affordable, 0] = 0.5
     selection = select(metric, probs, labels, costs, np.array([0.6, np.inf]))
-    assert selection.counts.tolist() == [0, 0, 0, 1, 0]
+    assert np.flatnonzero(selection.counts).tolist() == [affordable]
 
 
 def test_never_worse_than_the_best_affordable_candidate():
