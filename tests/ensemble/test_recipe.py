@@ -8,7 +8,7 @@ import pytest
 
 from ensemble import frontier, recipe
 from ensemble.budget import Budget
-from ensemble.greedy import Accuracy
+from ensemble.objectives import Accuracy
 from ensemble.pool import Candidate, Pool, open_pool
 from trainer.config import ModelConfig
 from trainer.metrics import accuracy
