@@ -177,7 +177,7 @@ class LogLoss:
 
 
 class Blend:
-    """Accuracy plus WEIGHT times the mean log likelihood: what generalises best to participants not selected on.
+    """Accuracy plus WEIGHT times the mean log likelihood.
 
     Accuracy alone moves in steps of a sequence, so that of many ensembles the luckiest wins; the likelihood, which
     every sequence has a say in, tells those apart.
