@@ -1,0 +1,82 @@
+"""Learning curves of real trainings, tabulated: what tests.bench.search replays instead of training.
+
+Recorded by tests.bench.record_curves in results/reference/curves.parquet, a row a configuration.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from search.covering import sobol
+from search.shares import at
+from search.space import Space, num_parameters
+from trainer.cli import UserError
+from trainer.config import TrainConfig
+from trainer.files import atomic_path
+
+TABLE: Final = Path("results/reference/curves.parquet")
+EPOCHS: Final = 27
+NUM_SIGNS: Final = 15
+SPACE: Final = """\
+num_heads = 1
+num_layers = {type = "int", low = 1, high = 3}
+dropout = {type = "float", low = 0.0, high = 0.4}
+learning_rate = {type = "float", low = 1e-4, high = 3e-2, log = true}
+mixup_alpha = {type = "float", low = 0.0, high = 1.0}
+time_stretch = {type = "float", low = 0.0, high = 0.6}
+pooling = {type = "categorical", choices = ["cls", "mean"]}
+max_frames = 16
+batch_size = 64
+num_folds = 2
+precision = "float32"
+"""
+
+
+def space() -> Space:
+    """What the recorded configurations are drawn from."""
+    return Space.parse(SPACE, TrainConfig(epochs=EPOCHS).replace(num_signs=NUM_SIGNS), "tests.bench.curves")
+
+
+def configurations(count: int) -> list[dict[str, Any]]:
+    """Parameters that cover the space evenly: the first points of a Sobol sequence, the same every time."""
+    items = space().distributions.items()
+    points = sobol(len(items), 0)[:count].tolist()
+    return [{name: at(item, share) for (name, item), share in zip(items, point, strict=True)} for point in points]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """N configurations and how each learned."""
+
+    params: list[dict[str, Any]]
+    accuracies: np.ndarray
+    """float64 [N, EPOCHS] on held-out participants after each epoch; NaN from where a training diverged"""
+    parameters: np.ndarray
+    """int64 [N], of each model"""
+
+    @classmethod
+    def read(cls, path: Path = TABLE) -> Self:
+        """Raises UserError if the table is not there."""
+        if not path.exists():
+            raise UserError(f"{path}: not there; record it with: python -m tests.bench.record_curves")
+        table = pq.read_table(path)
+        names = [name for name in table.column_names if name not in ("val_accuracy", "num_parameters")]
+        rows = table.select(names).to_pylist()
+        accuracies = np.array(table["val_accuracy"].to_pylist(), np.float64)
+        return cls(rows, accuracies, table["num_parameters"].to_numpy())
+
+    def write(self, path: Path = TABLE) -> None:
+        columns: dict[str, Any] = {name: [row[name] for row in self.params] for name in self.params[0]}
+        columns["num_parameters"] = self.parameters
+        columns["val_accuracy"] = pa.array(list(self.accuracies.astype(np.float32)), pa.list_(pa.float32()))
+        with atomic_path(path) as temporary:
+            pq.write_table(pa.table(columns), temporary, compression="zstd")
+
+
+def size(params: dict[str, Any]) -> int:
+    """Parameters of a configuration's model."""
+    return num_parameters(space().config(params).model)

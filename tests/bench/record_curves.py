@@ -1,0 +1,88 @@
+"""Record the learning curves that tests.bench.search replays: real trainings on generated data.
+
+    python -m tests.bench.record_curves [--configurations 224] [--workers 2] [--out results/curves]
+
+About 3 s of one core each. Interrupted, the same command goes on where it was. At the end the table is written to
+results/reference/curves.parquet; the runs stay under --out, with their predictions of the held-out sequences.
+"""
+
+import argparse
+import concurrent.futures
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from search.settings import write_validation
+from tests.bench.curves import EPOCHS, NUM_SIGNS, TABLE, Curves, configurations, size, space
+from trainer import cli
+from trainer.config import TrainConfig
+from trainer.dataset import MANIFEST, PackedDataset
+from trainer.pack import pack
+from trainer.rundir import RunDir
+from trainer.synthesize import synthesize
+from trainer.train import TrainingDiverged, train
+
+DIVERGED = "diverged"  # marks the directory of such a run
+
+
+def dataset(out: Path) -> PackedDataset:
+    """The generated sequences, packed; made when first asked for."""
+    source, packed = out / "data" / "asl-signs", out / "data" / "packed"
+    if not (packed / MANIFEST).exists():
+        synthesize(source, num_signs=NUM_SIGNS, num_participants=12, repeats=3)
+        pack(source, packed)
+    return PackedDataset.open(packed)
+
+
+def record(path: Path, config: TrainConfig, data: Path) -> None:
+    """Train one configuration, on one thread, unless that has been done."""
+    torch.set_num_threads(1)
+    if (path / DIVERGED).exists():
+        return
+    try:
+        train(config, PackedDataset.open(data), RunDir(path))
+    except TrainingDiverged:
+        (path / DIVERGED).touch()
+
+
+def collect(runs: list[Path]) -> Curves:
+    """The curves of finished runs, which are those of ``configurations`` in their order."""
+    params = configurations(len(runs))
+    accuracies = np.full((len(runs), EPOCHS), np.nan)
+    for row, path in zip(accuracies, runs, strict=True):
+        for metrics in RunDir(path).read_metrics():
+            row[metrics.epoch - 1] = metrics.val_accuracy
+    return Curves(params, accuracies, np.array([size(item) for item in params]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.record_curves")
+    parser.add_argument("--configurations", type=int, default=224)
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="trainings at a time, a thread each")
+    parser.add_argument("--out", type=Path, default=Path("results/curves"))
+    options = parser.parse_args()
+    data = dataset(options.out)
+    write_validation(data, space().base, options.out)
+    params = configurations(options.configurations)
+    runs = [options.out / "runs" / f"{number:04d}" for number in range(len(params))]
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(options.workers, context, cli.follow_parent) as pool:
+        configs = [space().config(item).replace(seed=number) for number, item in enumerate(params)]
+        futures = [pool.submit(record, *item, data.path) for item in zip(runs, configs, strict=True)]
+        try:
+            for future in cli.track(concurrent.futures.as_completed(futures), len(futures), "training"):
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    curves = collect(runs)
+    curves.write()
+    final = np.nan_to_num(curves.accuracies[:, -1])
+    print(f"{TABLE}: {len(runs)} curves, final accuracies {final.min():.3f} to {final.max():.3f}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
