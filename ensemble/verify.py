@@ -46,6 +46,7 @@ class Agreement:
 
 def compare(model: bytes, members: list[tuple[Candidate, int]], pool: Pool) -> Agreement:
     """Run both on validation sequences, or on random ones where the packed dataset is gone."""
+    torch.set_num_threads(1)  # one sequence is little work: a second thread costs more than it brings
     file = Model(model)
     classifiers = [(_classifier(candidate), count) for candidate, count in members]
     total = sum(count for _, count in members)
