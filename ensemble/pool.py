@@ -30,10 +30,10 @@ from ensemble.runtime import Model
 from ensemble.submission import with_labels
 from trainer.cli import UserError, track
 from trainer.config import ModelConfig
-from trainer.dataset import PackedDataset
 from trainer.files import atomic_path, write_json
 from trainer.landmarks import NUM_ROWS, ROWS
 from trainer.metrics import accuracy, log_loss
+from trainer.remote import open_dataset
 from trainer.rundir import RunDir
 
 STUDY: Final = "study.json"
@@ -88,8 +88,8 @@ class Pool:
     """int64 [N], frames"""
     sequence_ids: np.ndarray
     """int64 [N]"""
-    data: Path
-    """The packed dataset, where it lay when the study was made"""
+    data: str
+    """The packed dataset: path or URI, where it lay when the study was made"""
 
     @property
     def max_frames(self) -> int:
@@ -102,7 +102,7 @@ class Pool:
         They come from the packed dataset: centred, with NaN for all that it does not keep. Raises UserError if that is
         gone or another.
         """
-        dataset = PackedDataset.open(self.data)
+        dataset = open_dataset(self.data)
         rows = {int(sequence): row for row, sequence in enumerate(dataset.sequence_ids)}
         for place in places:
             if (row := rows.get(int(self.sequence_ids[place]))) is None:
@@ -169,7 +169,7 @@ def open_pool(study: Path) -> Pool:
         participants=columns["participant_id"],
         lengths=columns["length"],
         sequence_ids=columns["sequence_id"],
-        data=Path(about["data"]),
+        data=str(about["data"]),
     )
 
 

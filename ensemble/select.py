@@ -33,6 +33,7 @@ from ensemble.verify import Agreement, compare
 from trainer import cli
 from trainer.cli import UserError, console
 from trainer.files import write_json
+from trainer.remote import Folder
 
 SELECTION, SUBMISSION = "selection.json", "submission.zip"
 FORMAT_VERSION: Final = 1
@@ -217,11 +218,11 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--budget", nargs="?", const=CONTEST, metavar="B", help=f"such as 5.1M,40MB,100ms,3models; alone: {CONTEST}"
     )
-    parser.add_argument("--results", type=Path, metavar="STUDY", help="the study (default: the newest under results/)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: STUDY/ensemble)")
     parser.add_argument(
-        "--ship", type=Path, metavar="STUDY", help="ship the same trainings on all participants, of search.refit"
+        "--results", metavar="STUDY", help="the study, or its URI, s3://... (default: the newest under results/)"
     )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: STUDY/ensemble)")
+    parser.add_argument("--ship", metavar="STUDY", help="ship the same trainings on all participants, of search.refit")
     parser.add_argument(
         "--metric",
         choices=list(objectives.OBJECTIVES),
@@ -248,10 +249,11 @@ def main() -> None:
         budget = Budget.parse(arguments.budget) if arguments.budget is not None else Budget()
     except ValueError as error:
         raise UserError(f"--budget: {error}") from error
-    pool = open_pool(arguments.results or newest_study(Path("results")))
+    folder = Folder.open(arguments.results or str(newest_study(Path("results"))))
+    pool = open_pool(folder.path)
     out: Path = arguments.out or pool.study / "ensemble"
-    console.print(f"study {pool.study}: {len(pool.candidates)} candidates, {len(pool.labels):,} validation sequences")
-    twins = None if arguments.ship is None else Twins(arguments.ship)
+    console.print(f"study {folder.shown}: {len(pool.candidates)} candidates, {len(pool.labels):,} validation sequences")
+    twins = None if arguments.ship is None else Twins(Folder.open(arguments.ship).path)
     target = Target(threads=arguments.threads, scale=arguments.latency_scale)
     pool, base, costs = measure(pool, arguments.precision, target)
     objective = objectives.OBJECTIVES[arguments.metric].of(pool.val_probs, pool.labels)
@@ -275,6 +277,7 @@ def main() -> None:
     bought = frontier.sweep(pool, objective, base, costs, budget)
     frontier.write(out, bought)
     write_json(out / SELECTION, to_json(pool, arguments, budget, chosen, reasons, agreement, accuracies))
+    folder.publish("ensemble")
 
     print_left_out(reasons)
     console.print(frontier.to_table(bought))
@@ -290,7 +293,7 @@ def main() -> None:
             soft_wrap=True,
         )
     console.print(f"same as PyTorch: {agreement}; contest's contract: {len(checks)} checks hold", soft_wrap=True)
-    console.print(f"wrote {out / SUBMISSION}", soft_wrap=True)
+    console.print(f"wrote {folder.show(out / SUBMISSION)}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import search
 import trainer
 from trainer.cli import UserError
 from trainer.dataset import PackedDataset
+from trainer.remote import Remote, cache_folder, is_uri, open_dataset
 
 OBJECT_STORE_BYTES: Final = 80 * 2**20  # Ray's least; nothing large travels through it
 CAPACITY_SECONDS: Final = 5.0  # between looks at a cluster that may grow
@@ -81,7 +82,7 @@ def connect(address: str | None, resources: Resources, workers: int | None = Non
             options["num_cpus"] = workers * resources.cpus
     else:
         packages = [str(Path(package.__path__[0])) for package in (search, trainer)]
-        options |= {"address": _find_cluster(address), "runtime_env": {"py_modules": packages}}
+        options |= {"address": find_cluster(address), "runtime_env": {"py_modules": packages}}
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -93,7 +94,7 @@ def connect(address: str | None, resources: Resources, workers: int | None = Non
         ray.shutdown()
 
 
-def _find_cluster(address: str) -> str:
+def find_cluster(address: str) -> str:
     """Host and port of a cluster, with whose demand for a token, or its lack, this process then complies.
 
     With a token shown to a cluster that asks for none, the driver would ask its workers for one that they do not have.
@@ -181,16 +182,19 @@ def check_writable(directory: Path) -> None:
         ) from error
 
 
-def check_nodes(directory: Path, dataset: PackedDataset) -> None:
-    """Raise UserError if some node of the cluster does not see the study's directory or the very same dataset."""
+def check_nodes(directory: Path, dataset: PackedDataset, uri: str | None = None) -> None:
+    """Raise UserError if some node of the cluster does not see the study's directory or the very same dataset.
+
+    Where the study lies behind a URI, every node must be able to write there. A dataset behind one is fetched.
+    """
     nodes = _nodes()
-    if len(nodes) == 1:
+    if len(nodes) == 1 and uri is None:
         return
     with tempfile.NamedTemporaryFile(dir=directory, prefix=".seen-by-all-") as probe:
         look = ray.remote(num_cpus=0)(_look)
         answers = [
             look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-                probe.name, str(dataset.path), dataset.fingerprint
+                uri or probe.name, dataset.source, dataset.fingerprint
             )
             for node in nodes
         ]
@@ -204,11 +208,20 @@ def check_nodes(directory: Path, dataset: PackedDataset) -> None:
 
 
 def _look(probe: str, data: str, fingerprint: str) -> str:
-    """Runs on every node: what is wrong there, or nothing."""
-    if not Path(probe).exists():
-        return f"does not see {Path(probe).parent}; on several nodes --results must be a folder that all of them share"
+    """Runs on every node: what is wrong there, or nothing. ``probe`` is a file to see, or the study's URI."""
+    if is_uri(probe):
+        try:
+            Remote.open(probe).check_writable(cache_folder("probes"))
+        except UserError as error:
+            return f"{error}; the node needs the same access as the driver"
+    elif not Path(probe).exists():
+        return (
+            f"does not see {Path(probe).parent}; on several nodes --results must be a folder that all of them share, "
+            "or a URI"
+        )
     try:
-        found = PackedDataset.open(data).fingerprint
+        found = open_dataset(data).fingerprint
     except UserError as error:
-        return f"{error}; on several nodes --data must be a path that holds the dataset on each of them"
+        where = "" if is_uri(data) else "; on several nodes --data must be a path that each of them has, or a URI"
+        return f"{error}{where}"
     return "" if found == fingerprint else f"{data} is another dataset there; copy the driver's to it"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from ray import cloudpickle
@@ -23,8 +24,11 @@ from trainer.rundir import EpochMetrics, Result
 class Brake(Stopper):
     """Ends the whole search when pulled: workers stop where they are, to go on from their last checkpoint."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float | None = None) -> None:
+        """With ``seconds`` it pulls itself when they have gone."""
         self.pulled = False
+        self.is_time_up = False
+        self._deadline = None if seconds is None else monotonic() + seconds
         self.fault: UserError | None = None
         """Why the search cannot go on, if that is why"""
 
@@ -36,6 +40,8 @@ class Brake(Stopper):
         return False  # single trials are the scheduler's business
 
     def stop_all(self) -> bool:
+        if not self.pulled and self._deadline is not None and monotonic() >= self._deadline:
+            self.pulled = self.is_time_up = True
         return self.pulled
 
 
@@ -111,9 +117,9 @@ class Dispatcher:
             case Result() as outcome:
                 self.study.complete(number, outcome)
                 self._progress.ended(number, "COMPLETE", outcome.val_accuracy)
-            case Failure(reason, is_disk_full=True):
+            case Failure(reason, concerns_all=True):
                 where = self.study.run_dir(number).path
-                raise UserError(f"{where}: {reason}; make room on that disk, then go on with --resume")
+                raise UserError(f"{where}: {reason}; make room or mend that, then go on with --resume")
             case Failure(reason):
                 self._fail(number, reason)
         return False

@@ -11,7 +11,7 @@ from trainer import cli
 from trainer.cli import parse_amount, positive
 
 DEFAULT_EPOCHS: Final = 30
-DEFAULT_RESULTS: Final = Path("results")
+DEFAULT_RESULTS: Final = "results"
 
 
 def parse() -> argparse.Namespace:
@@ -21,9 +21,9 @@ def parse() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--trials", type=positive, help="trials in the study when it is done; with --resume, default: as asked before")
-    add("--data", type=Path, help="packed dataset, made by trainer.pack; default: a small generated one")
+    add("--data", help="packed dataset, made by trainer.pack, or its URI; default: a small generated one")
     add("--name", help="of the study; default: date and time")
-    add("--results", type=Path, default=DEFAULT_RESULTS, help="folder of all studies (default: results)")
+    add("--results", default=DEFAULT_RESULTS, help="folder of all studies, or its URI, s3://... (default: results)")
     add("--epochs", type=positive, help=f"of every trial that is not stopped early (default: {DEFAULT_EPOCHS})")
     add("--seed", type=int, help="of the search and its trials (default: 0)")
     add("--space", type=Path, help="TOML file that says what to search; README has an example")
@@ -51,6 +51,7 @@ def add_ray_options(parser: argparse.ArgumentParser) -> None:
     add("--log", choices=LOGS, help="also write what trials report under STUDY/logs, for this tool")
     add("--address", help="of a Ray cluster, such as auto; default: start Ray on this machine")
     add("--workers", type=positive, help="trials at a time; default: as many as fit")
+    add("--time-budget", type=_seconds, help="stop after this time, such as 8h or 90m; --resume goes on")
     add("--cpus-per-trial", type=positive, default=1, help="CPUs, and threads, of a trial (default: 1)")
     add("--gpus-per-trial", type=_share, default=0.0, help="GPUs of a trial, such as 0.25 (default: 0)")
 
@@ -63,6 +64,13 @@ def _parameters(text: str) -> int:
     if amount < 1:
         raise argparse.ArgumentTypeError(f"{text!r} leaves room for nothing; write for example 2M")
     return int(amount)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_amount(text, {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0})[0]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write for example 8h or 90m") from error
 
 
 def _share(text: str) -> float:

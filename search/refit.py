@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from search.options import add_ray_options
-from search.run import carry_out, check_name
+from search.run import carry_out, check_name, is_study
 from search.settings import STUDY_JSON, Settings, write_validation
 from search.space import Space
 from search.table import read_rows
@@ -22,6 +22,7 @@ from trainer import cli
 from trainer.cli import UserError, positive
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
+from trainer.remote import Folder, base_name, is_uri, join, open_dataset, parent
 
 DEFAULT_TOP: Final = 8
 DEFAULT_SEEDS: Final = 3
@@ -45,15 +46,14 @@ def best_params(study: Path, top: int) -> list[dict[str, Any]]:
 
 def prepare(options: argparse.Namespace, directory: Path) -> tuple[Settings, PackedDataset]:
     """Write down what the new study in ``directory`` is asked for. Raises UserError at the first fault."""
-    asked = Settings.read(options.study)
+    study = Folder.open(options.study).path
+    asked = Settings.read(study)
     if TrainConfig.from_json(asked.base_config).all_participants:
         raise UserError(f"{options.study}: was trained on all participants; refit the study that it came from")
-    points = [
-        {**params, "seed": seed} for params in best_params(options.study, options.top) for seed in range(options.seeds)
-    ]
-    dataset = PackedDataset.open(options.data or asked.data)
+    points = [{**params, "seed": seed} for params in best_params(study, options.top) for seed in range(options.seeds)]
+    dataset = open_dataset(options.data or asked.data)
     if dataset.fingerprint != asked.data_fingerprint:
-        raise UserError(f"{dataset.path}: is not the dataset of {options.study}; give the right one with --data")
+        raise UserError(f"{dataset.source}: is not the dataset of {options.study}; give the right one with --data")
     seeds = {"type": "int", "low": 0, "high": options.seeds - 1}
     base = TrainConfig.from_json({**asked.base_config, "all_participants": options.all_participants})
     space = Space.from_source(asked.space | {"epochs": options.epochs, "seed": seeds}, base, where=STUDY_JSON)
@@ -77,13 +77,13 @@ def _parse() -> argparse.Namespace:
         prog="python -m search.refit", description="Train the best configurations of a study at full length."
     )
     add = parser.add_argument
-    add("study", type=Path, help="directory of the study, such as results/STUDY")
+    add("study", help="directory of the study, such as results/STUDY, or its URI")
     add("--top", type=positive, default=DEFAULT_TOP, help=f"configurations, best first (default: {DEFAULT_TOP})")
     add("--seeds", type=positive, default=DEFAULT_SEEDS, help=f"trainings of each (default: {DEFAULT_SEEDS})")
     add("--epochs", type=positive, default=DEFAULT_EPOCHS, help=f"of every training (default: {DEFAULT_EPOCHS})")
     add("--all-participants", action="store_true", help="hold nobody out: weights to ship, not to select by")
     add("--name", help="of the new study, beside the old one (default: STUDY-refit, or STUDY-refit-all)")
-    add("--data", type=Path, help="packed dataset (default: where it lay when the study was made)")
+    add("--data", help="packed dataset (default: where it lay when the study was made)")
     add_ray_options(parser)
     parser.set_defaults(storage=None)  # of the new study: study.db
     return parser.parse_args()
@@ -92,11 +92,12 @@ def _parse() -> argparse.Namespace:
 def main() -> None:
     options = _parse()
     suffix = "-refit-all" if options.all_participants else "-refit"
-    name = options.study.resolve().name + suffix if options.name is None else options.name
+    study = options.study if is_uri(options.study) else str(Path(options.study).resolve())
+    name = base_name(study) + suffix if options.name is None else options.name
     check_name(name)
-    shown: Path = options.study.parent / name
-    if (shown / STUDY_JSON).exists():
-        again = f"python -m search.run --resume --name {shlex.quote(name)} --results {shlex.quote(str(shown.parent))}"
+    shown = join(parent(options.study), name)
+    if is_study(shown):
+        again = f"python -m search.run --resume --name {shlex.quote(name)} --results {shlex.quote(parent(shown))}"
         raise UserError(f"{shown}: there is a study of this name; choose another --name, or go on with: {again}")
     carry_out(shown, prepare, options)
 

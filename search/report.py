@@ -28,6 +28,7 @@ from search.table import Row, cell, param_names, read_trials, to_rows
 from trainer import cli
 from trainer.cli import UserError
 from trainer.files import write_bytes
+from trainer.remote import Folder
 from trainer.rundir import RunDir
 
 REPORT: Final = "report.html"
@@ -284,15 +285,20 @@ def main() -> None:
     parser = cli.Parser(
         prog="python -m search.report", description="Write a study as one HTML file that needs no network."
     )
-    parser.add_argument("study", type=Path, help="directory of the study, such as results/STUDY")
+    parser.add_argument("study", help="directory of the study, such as results/STUDY, or its URI")
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"where to write (default: STUDY/{REPORT})")
     parser.add_argument("--storage", help="URL of the study's database, if that has a password")
     options = parser.parse_args()
-    out: Path = options.out or options.study / REPORT
-    report = Report.read(options.study, options.storage)
+    folder = Folder.open(options.study)
+    out: Path = options.out or folder.path / REPORT
+    report = Report.read(folder.path, options.storage)
     content = render(report).encode()
     write_bytes(out, content)
-    cli.console.print(f"wrote {out} ({len(content) / 1e6:.1f} MB, {len(report.rows)} trials)", soft_wrap=True)
+    if options.out is None:
+        folder.publish(REPORT)
+    cli.console.print(
+        f"wrote {folder.show(out)} ({len(content) / 1e6:.1f} MB, {len(report.rows)} trials)", soft_wrap=True
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python -m search.run --trials 64 --data PACKED            # this machine
     python -m search.run --trials 64 --data PACKED --address auto --gpus-per-trial 0.25
+    python -m search.run --trials 64 --data s3://... --results s3://... --address auto    # nodes that share no folder
     python -m search.run --resume --name STUDY                # goes on after any interruption
 
 With no --data, a small generated dataset is made and searched on.
@@ -27,12 +28,13 @@ from search import cluster
 from search.dispatch import Brake, Dispatcher, StudyScheduler, StudySearcher
 from search.logs import LOGS
 from search.memory import memory_kills_end_one_trial
+from search.mirror import StudyMirror
 from search.objective import DEFAULT_OBJECTIVE, LatencyScale, Objective
 from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, parse
 from search.progress import STATE_STYLES, Progress
 from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER
 from search.samplers import check as check_sampler
-from search.settings import STUDY_DB, STUDY_JSON, Settings, find_study, write_validation
+from search.settings import STUDY_DB, STUDY_JSON, VALIDATION, Settings, find_study, write_validation
 from search.space import DEFAULT_SPACE, Space
 from search.storage import has_study, without_password
 from search.study import Assignment, SearchStudy
@@ -44,6 +46,7 @@ from trainer.cli import LOCK
 from trainer.config import TrainConfig
 from trainer.dataset import MANIFEST, PackedDataset
 from trainer.pack import pack
+from trainer.remote import Remote, is_uri, join, open_dataset, parent
 from trainer.synthesize import synthesize
 
 INTERRUPTED: Final = 130  # exit status
@@ -73,8 +76,11 @@ def search(
     workers: int | None,
     progress: Progress,
     callbacks: Sequence[tune.Callback] = (),
+    time_budget: float | None = None,
 ) -> bool:
-    """Run the trials that the study hands out until all have ended. False if interrupted before that.
+    """Run the trials that the study hands out until all have ended. False if stopped before that.
+
+    They are stopped by SIGINT, or after ``time_budget`` seconds.
 
     Ray must be connected. Whatever happens, trials that ended are in the study and the others can go on.
     Raises UserError if something keeps all of them from going on, such as a full disk.
@@ -84,8 +90,8 @@ def search(
         order = Order(
             number=assignment.number,
             config=assignment.config.to_json(),
-            run=str(study.run_dir(assignment.number).path),
-            data=str(dataset.path),
+            run=study.run_place(assignment.number),
+            data=dataset.source,
             last_epoch=assignment.last_epoch,
             threads=resources.cpus,
             device="cuda" if resources.gpus > 0 else "cpu",
@@ -94,7 +100,7 @@ def search(
 
     capacity = cluster.capacity(resources, workers)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(capacity())  # so that all workers start at once
-    brake = Brake()
+    brake = Brake(time_budget)
     dispatcher = Dispatcher(study, progress, capacity, to_ray, brake)
     with (
         tempfile.TemporaryDirectory(prefix="ray-tune-") as scratch,
@@ -118,14 +124,17 @@ def search(
             raise_on_failed_trial=False,
             verbose=0,
         )
+    if brake.is_time_up:
+        progress.note("the time budget is used up")
     if brake.fault:
         raise brake.fault
     return study.is_finished
 
 
-def _generated_dataset(results: Path) -> Path:
+def _generated_dataset(results: str) -> Path:
     """Where a small generated dataset stands, packed; made when first asked for."""
-    source, packed = results / "data" / "generated" / "asl-signs", results / "data" / "generated" / "packed"
+    folder = Path(DEFAULT_RESULTS if is_uri(results) else results, "data", "generated")
+    source, packed = folder / "asl-signs", folder / "packed"
     if not (packed / MANIFEST).exists():
         synthesize(source)
         pack(source, packed)
@@ -152,7 +161,7 @@ def _make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings,
         raise cli.UserError("--trials: say how many, such as --trials 64")
     if options.seed is not None and options.seed < 0:
         raise cli.UserError(f"--seed: must be at least 0, not {options.seed}")
-    dataset = PackedDataset.open(options.data or _generated_dataset(options.results))
+    dataset = open_dataset(options.data or _generated_dataset(options.results))
     base = TrainConfig(epochs=options.epochs or DEFAULT_EPOCHS, seed=options.seed or 0)
     base = base.replace(num_signs=dataset.num_signs)
     space = Space.read(options.space, base) if options.space else Space.parse(DEFAULT_SPACE, base)
@@ -203,14 +212,14 @@ def _resume_study(options: argparse.Namespace, directory: Path) -> tuple[Setting
             )
     if options.storage is not None and without_password(options.storage) != settings.storage:
         raise cli.UserError(f"--storage: was settled when {directory} was made: {settings.storage or STUDY_DB}")
-    dataset = PackedDataset.open(options.data or settings.data)
+    dataset = open_dataset(options.data or settings.data)
     if dataset.fingerprint != settings.data_fingerprint:
-        raise cli.UserError(f"{dataset.path}: is not the dataset of {directory}; give the right one with --data")
+        raise cli.UserError(f"{dataset.source}: is not the dataset of {directory}; give the right one with --data")
     if options.trials is not None and options.trials < settings.trials:
         raise cli.UserError(
             f"--trials: {directory} was asked for {settings.trials} trials; that many or more can be done"
         )
-    settings = dataclasses.replace(settings, trials=options.trials or settings.trials, data=str(dataset.path))
+    settings = dataclasses.replace(settings, trials=options.trials or settings.trials, data=dataset.source)
     settings.write(directory)
     return settings, dataset
 
@@ -228,11 +237,17 @@ def _locked(directory: Path) -> Iterator[None]:
                     directory.rmdir()
 
 
-def _run(directory: Path, settings: Settings, dataset: PackedDataset, options: argparse.Namespace) -> bool:
+def _run(
+    directory: Path,
+    settings: Settings,
+    dataset: PackedDataset,
+    options: argparse.Namespace,
+    mirror: StudyMirror | None,
+) -> bool:
     """Search until the study is complete, and write trials.parquet; False if interrupted before."""
     resources = cluster.Resources(options.cpus_per_trial, options.gpus_per_trial)
     with cluster.connect(options.address, resources, options.workers):
-        cluster.check_nodes(directory, dataset)
+        cluster.check_nodes(directory, dataset, None if mirror is None else mirror.remote.uri)
         study = SearchStudy(
             directory,
             settings.to_space(),
@@ -246,6 +261,7 @@ def _run(directory: Path, settings: Settings, dataset: PackedDataset, options: a
             objective=settings.to_objective(),
             storage=find_study(directory, options.storage)[0],
             name=settings.name,
+            mirror=mirror,
         )
         try:
             console = Console(file=sys.stdout, highlight=False)
@@ -254,7 +270,7 @@ def _run(directory: Path, settings: Settings, dataset: PackedDataset, options: a
                     if row.state in STATE_STYLES and row.origin is None:
                         progress.earlier(row.number, row.state, row.val_accuracy, row.params)
                 callbacks = [] if options.log is None else [LOGS[options.log](directory)]
-                return search(study, dataset, resources, options.workers, progress, callbacks)
+                return search(study, dataset, resources, options.workers, progress, callbacks, options.time_budget)
         finally:
             study.close()
 
@@ -271,17 +287,21 @@ def main() -> None:
         raise cli.UserError("--resume: say which study with --name")
     if options.name is not None:
         check_name(options.name)
-    shown = options.results / (options.name or datetime.now().strftime("%Y-%m-%d-%H%M%S"))
-    directory = shown.absolute()
-    if options.resume and not (directory / STUDY_JSON).exists():
+    shown = join(options.results, options.name or datetime.now().strftime("%Y-%m-%d-%H%M%S"))
+    if options.resume and not is_study(shown):
         raise cli.UserError(f"{shown}: there is no study here to go on with")
-    if not options.resume and (directory / STUDY_JSON).exists():
+    if not options.resume and is_study(shown):
         raise cli.UserError(f"{shown}: there is a study of this name; choose another --name, or go on with --resume")
     carry_out(shown, _resume_study if options.resume else _make_study, options)
 
 
+def is_study(where: str) -> bool:
+    """Whether there is a study in a folder or behind a URI."""
+    return Remote.open(where).has(STUDY_JSON) if is_uri(where) else Path(where, STUDY_JSON).exists()
+
+
 def carry_out(
-    shown: Path,
+    shown: str,
     prepare: Callable[[argparse.Namespace, Path], tuple[Settings, PackedDataset]],
     options: argparse.Namespace,
 ) -> None:
@@ -289,18 +309,28 @@ def carry_out(
 
     Exits with status INTERRUPTED if it was. Raises UserError if the folder cannot be used.
     """
-    directory = shown.absolute()
+    if options.address is not None:
+        cluster.find_cluster(options.address)  # before there is a study
+    mirror = StudyMirror(Remote.open(shown)) if is_uri(shown) else None
+    directory = Path(shown).absolute() if mirror is None else mirror.directory
     cluster.check_writable(directory)
     with _locked(directory):
+        if mirror is not None:
+            mirror.remote.check_writable(directory)
+            mirror.fetch()
         settings, dataset = prepare(options, directory)
-        is_complete = _run(directory, settings, dataset, options)
+        if mirror is not None:
+            mirror.upload(STUDY_JSON, VALIDATION)
+        is_complete = _run(directory, settings, dataset, options, mirror)
 
     rows = read_rows(directory, options.storage)
     write_parquet(rows, directory / TRIALS_PARQUET)
+    if mirror is not None:
+        mirror.upload(TRIALS_PARQUET)
     show(rows, title(shown, rows))
     if not is_complete:
         again = f"python -m search.run --resume --name {shlex.quote(directory.name)}"
-        again += "" if shown.parent == DEFAULT_RESULTS else f" --results {shlex.quote(str(shown.parent))}"
+        again += "" if parent(shown) == DEFAULT_RESULTS else f" --results {shlex.quote(parent(shown))}"
         ended = sum(row.state in STATE_STYLES and row.origin is None for row in rows)
         cli.console.print(
             f"interrupted with {ended} of {settings.trials} trials ended; go on with:\n  {again}", soft_wrap=True
@@ -309,11 +339,11 @@ def carry_out(
     if TrainConfig.from_json(settings.base_config).all_participants:
         cli.console.print(
             "these accuracies are of people that were trained on: select from the held-out refits, and ship these with "
-            f"--ship {shlex.quote(str(shown))}",
+            f"--ship {shlex.quote(shown)}",
             soft_wrap=True,
         )
     else:
-        again = f"python -m ensemble.select --budget --results {shlex.quote(str(shown))}"
+        again = f"python -m ensemble.select --budget --results {shlex.quote(shown)}"
         cli.console.print(f"next: {again}", soft_wrap=True)
 
 

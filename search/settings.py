@@ -51,7 +51,7 @@ class Settings:
     base_config: dict[str, Any]
     """TrainConfig.to_json() of what the space leaves alone"""
     data: str
-    """Absolute path of the packed dataset"""
+    """Absolute path of the packed dataset, or its URI"""
     data_fingerprint: str
     label_names: list[str]
     """Signs; the index is the label"""
@@ -95,7 +95,7 @@ class Settings:
             latency=None if objective.latency is None else dataclasses.asdict(objective.latency),
             space=space.source,
             base_config=space.base.to_json(),
-            data=str(dataset.path),
+            data=dataset.source,
             data_fingerprint=dataset.fingerprint,
             label_names=list(dataset.sign_names),
             versions={"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},

@@ -16,6 +16,7 @@ from typing import Any, Final
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from search.mirror import StudyMirror, adopt
 from search.objective import Objective
 from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, for_space
 from search.settings import STUDY_DB
@@ -67,14 +68,15 @@ class SearchStudy:
         objective: Objective | None = None,
         storage: str | None = None,
         name: str | None = None,
+        mirror: StudyMirror | None = None,
     ) -> None:
         """Open the study, or create it.
 
         ``points`` are the parameters of its first trials, ``earlier`` gives trials of other studies that a new one
         begins with (see search.warm) and may raise UserError, ``storage`` is the URL of its database (default:
-        study.db in the directory), ``name`` its name there (default: the directory's). Every method that changes the
-        study raises UserError if the database cannot be written; the study must not be used after that, but opened
-        again.
+        study.db in the directory), ``name`` its name there (default: the directory's), ``mirror`` is where the study
+        lies if it is behind a URI. Every method that changes the study raises UserError if the database or that place
+        cannot be written; the study must not be used after that, but opened again.
         """
         self.directory = directory
         self.space = space
@@ -89,6 +91,9 @@ class SearchStudy:
             directions=self.objective.directions,
             load_if_exists=True,
         )
+        self._mirror = mirror
+        if mirror is not None:
+            adopt(self._study, self._storage, space, mirror.found())
         self._running: dict[int, _Running] = {}
         self._worker_losses: Counter[int] = Counter()
         trials = self.trials()
@@ -102,6 +107,8 @@ class SearchStudy:
             for point in [*points, *(space.seed_points() if seed_points else [])][:num_trials]:
                 self._study.enqueue_trial(point, skip_if_exists=True)
         self._storage.flush()
+        if mirror is not None:
+            mirror.save()
 
     def close(self) -> None:
         """Let go of the database; study.db then is one file that needs nothing beside it."""
@@ -154,16 +161,18 @@ class SearchStudy:
     def prune(self, number: int, metrics: EpochMetrics) -> None:
         """End a trial early, at the epoch that ``metrics`` is of."""
         run = self.run_dir(number)
+        if self._mirror is not None:
+            self._mirror.fetch_metrics(run)
         seconds = sum(item.seconds for item in run.read_metrics())
         self._describe(number, metrics.val_log_loss, seconds)
         self._end(number, TrialState.PRUNED)
-        run.remove_checkpoint()
+        self._remove_checkpoint(run)
 
     def fail(self, number: int, reason: str) -> None:
         """End a trial that cannot go on."""
         self._running[number].trial.set_user_attr("reason", reason)
         self._end(number, TrialState.FAIL)
-        self.run_dir(number).remove_checkpoint()
+        self._remove_checkpoint(self.run_dir(number))
 
     def lose_worker(self, number: int) -> bool:
         """Take note that a trial's worker died. True if it will be handed out again, False if it died too often."""
@@ -175,8 +184,13 @@ class SearchStudy:
         return True
 
     def run_dir(self, number: int) -> RunDir:
-        """Where a trial writes."""
+        """A trial's directory, or where this process keeps what it fetches of it."""
         return RunDir(self.directory / "trials" / f"{number:04d}")
+
+    def run_place(self, number: int) -> str:
+        """Where a trial writes: a path or a URI."""
+        path = self.run_dir(number).path
+        return str(path) if self._mirror is None else self._mirror.remote.child(f"trials/{path.name}").uri
 
     def _describe(self, number: int, val_log_loss: float, seconds: float) -> None:
         running = self._running[number]
@@ -192,3 +206,11 @@ class SearchStudy:
         self._study.tell(self._running.pop(number).trial, values, state)
         self._storage.flush()
         self._num_ended += 1
+        if self._mirror is not None:
+            self._mirror.save()
+
+    def _remove_checkpoint(self, run: RunDir) -> None:
+        if self._mirror is None:
+            run.remove_checkpoint()
+        else:
+            self._mirror.remove_checkpoint(run)

@@ -26,6 +26,7 @@ from search.storage import load_trials, sqlite_url
 from search.warm import ORIGIN
 from trainer import cli
 from trainer.files import atomic_path
+from trainer.remote import Folder
 
 TRIALS_PARQUET: Final = "trials.parquet"
 PIPE_WIDTH: Final = 4000  # nothing is cut or wrapped
@@ -180,7 +181,7 @@ def cell(value: Any, form: str = "") -> str:
     return format(value, form or (".3g" if isinstance(value, float) else ""))
 
 
-def title(study: Path, rows: list[Row]) -> str:
+def title(study: str, rows: list[Row]) -> str:
     """Which study it is, and how many trials are its own."""
     others = sum(row.origin is not None for row in rows)
     return f"{study}: {len(rows) - others} trials" + (f", and {others} of other studies" if others else "")
@@ -194,13 +195,14 @@ def show(rows: list[Row], heading: str) -> None:
 
 def main() -> None:
     parser = cli.Parser(prog="python -m search.table", description="Print the trials of a study, best first.")
-    parser.add_argument("study", type=Path, help="directory of the study, such as results/STUDY")
+    parser.add_argument("study", help="directory of the study, such as results/STUDY, or its URI")
     parser.add_argument("--storage", help="URL of the study's database, if that has a password")
     options = parser.parse_args()
-    directory: Path = options.study
-    rows = read_rows(directory, options.storage)
-    write_parquet(rows, directory / TRIALS_PARQUET)
-    show(rows, title(directory, rows))
+    folder = Folder.open(options.study)
+    rows = read_rows(folder.path, options.storage)
+    write_parquet(rows, folder.path / TRIALS_PARQUET)
+    folder.publish(TRIALS_PARQUET)
+    show(rows, title(folder.shown, rows))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import dataclasses
 import errno
 import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import torch
 from ray import tune
 from safetensors import SafetensorError
 
+from search.mirror import RemoteRun
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
+from trainer.remote import StorageError, is_uri, open_dataset
 from trainer.rundir import EpochMetrics, Result, RunDir
 from trainer.train import TrainingDiverged, train
 
@@ -26,8 +29,8 @@ class Failure:
     """Why a trial cannot go on."""
 
     reason: str
-    is_disk_full: bool = False
-    """Which is no fault of the trial's, and would end all others too"""
+    concerns_all: bool = False
+    """A full disk or storage that cannot be used: no fault of the trial's, and it would end all others too"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,9 +41,9 @@ class Order:
     config: dict[str, Any]
     """TrainConfig.to_json()"""
     run: str
-    """The trial's directory"""
+    """The trial's directory, or its URI"""
     data: str
-    """The packed dataset"""
+    """The packed dataset, or its URI"""
     last_epoch: int
     """Epochs that the driver knows already"""
     threads: int
@@ -61,10 +64,12 @@ def run_trial(order: dict[str, Any]) -> None:
     except TrainingDiverged as error:
         _send(Failure(str(error)))
     except Exception as error:
-        _send(Failure(f"{type(error).__name__}: {error}", _is_disk_full(error)))
+        _send(Failure(f"{type(error).__name__}: {error}", _concerns_all(error)))
 
 
-def _is_disk_full(error: Exception) -> bool:
+def _concerns_all(error: Exception) -> bool:
+    if isinstance(error, StorageError):
+        return True
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return isinstance(error, SafetensorError) and os.strerror(errno.ENOSPC) in str(error)
@@ -72,16 +77,29 @@ def _is_disk_full(error: Exception) -> bool:
 
 def _train(order: Order) -> Result:
     torch.set_num_threads(order.threads)
-    run = RunDir(Path(order.run))
+    if not is_uri(order.run):
+        return _train_in(RunDir(Path(order.run)), order, _send)
+    remote = RemoteRun(order.run)
+
+    def report(metrics: EpochMetrics) -> None:
+        remote.save_epoch()
+        _send(metrics)
+
+    result = _train_in(remote.run, order, report)
+    remote.save_result()
+    return result
+
+
+def _train_in(run: RunDir, order: Order, report: Callable[[EpochMetrics], None]) -> Result:
     for metrics in run.read_metrics():  # the driver may have died between an epoch and its decision on it
         if metrics.epoch >= order.last_epoch:
             _send(metrics)
-    return train(TrainConfig.from_json(order.config), _dataset(order.data), run, report=_send, device=order.device)
+    return train(TrainConfig.from_json(order.config), _dataset(order.data), run, report=report, device=order.device)
 
 
 @functools.cache
-def _dataset(path: str) -> PackedDataset:
-    return PackedDataset.open(path)
+def _dataset(where: str) -> PackedDataset:
+    return open_dataset(where)
 
 
 def _send(message: Message) -> None:

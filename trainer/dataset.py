@@ -45,6 +45,8 @@ class PackedDataset:
     sign_names: tuple[str, ...]
     fingerprint: str
     """SHA-256 of frames.npy and sequences.parquet, as the manifest states them"""
+    source: str = ""
+    """Where every machine finds it: the URI that it was fetched from (trainer.remote), else the path"""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -82,6 +84,7 @@ class PackedDataset:
             sequence_ids=columns["sequence_id"],
             sign_names=tuple(manifest["label_names"]),
             fingerprint=fingerprint(manifest),
+            source=str(path.resolve()),
         )
 
     def sequence(self, index: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+import ray
 
 import search.run
 from search import cluster
@@ -158,6 +159,48 @@ def test_a_full_disk_ends_the_search_and_no_trial(
     assert states[-1] in ("RUNNING", "COMPLETE")
 
 
+@pytest.mark.usefixtures("ray_with_two_workers")
+def test_a_time_budget_stops_a_search_that_can_go_on(
+    tmp_path: Path,
+    packed: Path,
+    base: TrainConfig,
+    progress: Progress,
+    resources: cluster.Resources,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(search.run, "run_trial", _run_scripted_trial)
+    space = Space.parse(TINY_SPACE, base.replace(seed=20))
+    study = SearchStudy(tmp_path, space, num_trials=10_000, seed=0, sampler="random", pruner="none")
+    assert not search.run.search(study, PackedDataset.open(packed), resources, 1, progress, time_budget=4.0)
+    study.close()
+    ended = sum(row.state == "COMPLETE" for row in read_rows(tmp_path))
+    assert ended < 10_000
+
+    study = SearchStudy(tmp_path, space, num_trials=ended + 2, seed=0, sampler="random", pruner="none")
+    assert search.run.search(study, PackedDataset.open(packed), resources, 1, progress)
+    study.close()
+    rows = [row for row in read_rows(tmp_path) if row.state != "WAITING"]
+    assert [row.state for row in rows] == ["COMPLETE"] * (ended + 2)
+    assert sorted(row.number for row in rows) == list(range(ended + 2))
+
+
+@pytest.mark.usefixtures("ray_with_two_workers")
+@pytest.mark.parametrize("shown", [{}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}], ids=["none", "wrong"])
+def test_no_process_joins_a_ray_started_here_without_its_token(shown: dict[str, str], tmp_path: Path) -> None:
+    address = ray.get_runtime_context().gcs_address
+    join = f"from ray._raylet import GcsClient; print(GcsClient(address={address!r}).cluster_id)"
+
+    def attempt(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        environment = {**without_ray(), "HOME": str(tmp_path), **environment}
+        return subprocess.run([sys.executable, "-c", join], env=environment, capture_output=True, text=True, timeout=60)
+
+    right = {name: os.environ[name] for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")}
+    assert "ClusterID" in attempt(right).stdout
+    refused = attempt(shown)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "AuthenticationError" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -184,6 +227,8 @@ def test_a_full_disk_ends_the_search_and_no_trial(
             "--storage: it has a study named taken",
         ),
         (("--resume", "--name", "old", "--storage", "sqlite:///its.db"), "--storage: was settled when .*: study.db"),
+        (("--trials", "2", "--name", "new", "--time-budget", "soon"), "--time-budget: 'soon' is no time"),
+        (("--trials", "2", "--name", "new", "--address", "127.0.0.1:1"), "no Ray cluster answers there"),
         (("--resume",), "--resume: say which study with --name"),
         (("--resume", "--name", "new"), "there is no study here to go on with"),
         (("--resume", "--name", "old", "--seed", "4"), "--seed: was settled when"),

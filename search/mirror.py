@@ -1,0 +1,132 @@
+"""A study behind a URI: the driver and each node work on local files, and the storage has what must outlive them.
+
+A trial's files go there after each of its epochs, done.json last, so that another node can go on with it. The driver
+works on a study.db of its own and copies a snapshot of it there whenever a trial ends. --resume starts from what the
+storage has: the snapshot, and the trials' folders, which may know more than it.
+"""
+
+import shutil
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
+
+from search.ranges import Range, field_value
+from search.settings import STUDY_DB, STUDY_JSON, VALIDATION
+from search.space import Space
+from trainer.config import TrainConfig
+from trainer.remote import Remote, copy_folder
+from trainer.rundir import CHECKPOINT, CONFIG, DONE, METRICS, VAL_PROBS, WEIGHTS, RunDir
+
+TRIALS: Final = "trials"
+
+
+class StudyMirror:
+    """The driver's side."""
+
+    def __init__(self, remote: Remote) -> None:
+        self.remote = remote
+        self.directory = copy_folder("driver", remote.uri)
+
+    def fetch(self) -> None:
+        """Make the local folder what the storage has of the study, without its trials' results."""
+        wanted = {STUDY_JSON, STUDY_DB, VALIDATION}
+        self.remote.copy_to(
+            self.directory, lambda name: name in wanted or (name.startswith(TRIALS) and name.endswith(CONFIG))
+        )
+
+    def found(self) -> dict[int, TrainConfig]:
+        """Configurations of the trials that have a folder, by number, as of the last ``fetch``."""
+        folders = sorted((self.directory / TRIALS).glob("*/"))
+        return {int(path.name): RunDir(path).read_config() for path in folders}
+
+    def upload(self, *names: str) -> None:
+        """Copy the study's files to the storage, where they are here."""
+        for name in names:
+            if (self.directory / name).exists():
+                self.remote.upload(self.directory / name, name)
+
+    def save(self) -> None:
+        """Copy a snapshot of study.db to the storage, whatever is being written to it."""
+        if not (self.directory / STUDY_DB).exists():  # the study is in another database
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            snapshot = Path(folder, STUDY_DB)
+            with (
+                closing(sqlite3.connect(self.directory / STUDY_DB)) as source,
+                closing(sqlite3.connect(snapshot)) as target,
+            ):
+                source.backup(target)
+                target.execute("PRAGMA journal_mode=DELETE")
+            self.remote.upload(snapshot, STUDY_DB)
+
+    def fetch_metrics(self, run: RunDir) -> None:
+        """Bring a trial's record of its epochs here."""
+        trial = self.remote.child(f"{TRIALS}/{run.path.name}")
+        if trial.has(METRICS):
+            trial.download(METRICS, run.path / METRICS)
+
+    def remove_checkpoint(self, run: RunDir) -> None:
+        """Of a trial that will not go on."""
+        self.remote.child(f"{TRIALS}/{run.path.name}").remove(CHECKPOINT)
+
+
+class RemoteRun:
+    """A node's side: the files of the trial that runs on it."""
+
+    def __init__(self, uri: str) -> None:
+        """Fetch what the storage has of the trial; what this node has of it counts for nothing."""
+        self._remote = Remote.open(uri)
+        self.run = RunDir(copy_folder("trials", uri))
+        shutil.rmtree(self.run.path, ignore_errors=True)
+        self._remote.copy_to(self.run.path)
+        self._was_done = self.run.is_done
+
+    def save_epoch(self) -> None:
+        """After an epoch. A checkpoint comes after its epoch's metrics: those ahead of it are dropped and made anew."""
+        self._upload(CONFIG, METRICS, CHECKPOINT)
+
+    def save_result(self) -> None:
+        """After the last, and let go of the local files."""
+        if not self._was_done:
+            self._upload(METRICS, WEIGHTS, VAL_PROBS, DONE)
+            self._remote.remove(CHECKPOINT)
+        shutil.rmtree(self.run.path)
+
+    def _upload(self, *names: str) -> None:
+        for name in names:
+            if (self.run.path / name).exists():
+                self._remote.upload(self.run.path / name, name)
+
+
+def adopt(study: optuna.Study, storage: BaseStorage, space: Space, found: dict[int, TrainConfig]) -> None:
+    """Have a study know of every trial that has a folder; those that it does not know to have ended are RUNNING.
+
+    Handed out again, such a trial goes on from its last epoch, or ends at once if it was done.
+    """
+    trials = study.get_trials(deepcopy=False)
+    for number in range(len(trials), max(found, default=-1) + 1):  # also those between that have no folder yet
+        storage.create_new_trial(study._study_id)
+        assert study.get_trials(deepcopy=False)[-1].number == number
+    for number, config in found.items():
+        trial = study.get_trials(deepcopy=False)[number]
+        if trial.state == TrialState.WAITING:
+            storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        if not trial.state.is_finished():
+            _give_params(storage, trial, space, config)
+
+
+def _give_params(storage: BaseStorage, trial: optuna.trial.FrozenTrial, space: Space, config: TrainConfig) -> None:
+    def take(item: Range) -> object:
+        value = field_value(config, item.field)
+        if item.param not in trial.params:
+            internal = item.distribution.to_internal_repr(value)
+            storage.set_trial_param(trial._trial_id, item.param, internal, item.distribution)
+        return value
+
+    space.draw(take)

@@ -1,0 +1,158 @@
+"""A study behind s3://, on a server of its own: searched by two nodes, lost with its driver's disk, selected from."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import optuna
+import pytest
+from moto.server import ThreadedMotoServer
+
+from search.mirror import StudyMirror, adopt
+from search.space import Space
+from search.storage import StudyStorage, sqlite_url
+from tests.nodes import ROOT, nodes, without_ray
+from tests.search.conftest import TINY_SPACE
+from trainer.cli import UserError
+from trainer.config import TrainConfig
+from trainer.remote import Remote, open_dataset
+
+BUCKET = "sign-studies"
+PATIENCE = 200.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What processes need in their environment to find the server."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    found = {
+        "AWS_ACCESS_KEY_ID": "anyone",
+        "AWS_SECRET_ACCESS_KEY": "anything",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in found.items():
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        yield found
+    server.stop()
+
+
+def _upload(folder: Path, uri: str) -> None:
+    for path in folder.iterdir():
+        Remote.open(uri).upload(path, path.name)
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_dataset_is_fetched_once_and_verified(packed: Path) -> None:
+    uri = f"s3://{BUCKET}/data/fetched"
+    with pytest.raises(UserError, match="not a packed dataset"):
+        open_dataset(uri)
+    _upload(packed, uri)
+    first = open_dataset(uri)
+    assert (first.source, len(first)) == (uri, len(open_dataset(packed)))
+    Remote.open(uri).remove("frames.npy")
+    assert open_dataset(uri).fingerprint == open_dataset(packed).fingerprint  # not fetched again
+    shutil.rmtree(first.path)
+    damaged = first.path.parent.parent / "damaged"
+    content = bytearray((packed / "frames.npy").read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    Remote.open(uri).upload(damaged, "frames.npy")
+    with pytest.raises(UserError, match=r"frames.npy is not what manifest.json says"):
+        open_dataset(uri)
+
+
+@pytest.mark.usefixtures("s3")
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        (f"s3://{BUCKET}-other/x", "NO_SUCH_BUCKET"),
+        (f"s3://{BUCKET}/x?endpoint_override=127.0.0.1:1&scheme=http", "NETWORK_CONNECTION"),
+        ("foo://x", "Unrecognized filesystem type"),
+    ],
+)
+def test_storage_that_cannot_be_used_is_refused_in_one_line(where: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=words) as refusal:
+        Remote.open(where).check_writable(tmp_path)
+    assert "\n" not in str(refusal.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_trials_that_the_snapshot_does_not_know_are_adopted(tmp_path: Path, base: TrainConfig) -> None:
+    space = Space.parse(TINY_SPACE, base)
+    storage = StudyStorage(sqlite_url(tmp_path / "study.db"), "study")
+    study = optuna.create_study(storage=storage, study_name="study")
+    study.enqueue_trial({"num_layers": 1})
+    config = base.replace(num_layers=2, num_heads=1, learning_rate=3e-3, mixup_alpha=0.25)
+    adopt(study, storage, space, {0: config, 2: config})
+    states = [(trial.state.name, trial.params) for trial in study.trials]
+    params = {"num_layers": 2, "learning_rate": 3e-3, "mixup_alpha": 0.25}
+    assert states == [("RUNNING", params), ("RUNNING", {}), ("RUNNING", params)]
+
+
+def _start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=without_ray() | environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def _finish(process: subprocess.Popen[str]) -> str:
+    stdout, stderr = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, stderr) == (0, ""), stdout + stderr
+    return stdout
+
+
+@pytest.mark.slow
+def test_a_study_survives_its_driver_and_that_ones_disk(s3: dict[str, str], tmp_path: Path, packed: Path) -> None:
+    results, data = f"s3://{BUCKET}/results", f"s3://{BUCKET}/data/packed"
+    _upload(packed, data)
+    (tmp_path / "space.toml").write_text(TINY_SPACE)
+    asked = ("--trials", "4", "--epochs", "12", "--pruner", "none", "--space", str(tmp_path / "space.toml"))
+    where = ("--results", results, "--name", "study")
+    trials = Remote.open(f"{results}/study/trials")
+    with nodes(2, RAY_AUTH_MODE="disabled") as cluster:
+        driver = _start(
+            *("search.run", *where, *asked, "--data", data, "--address", cluster.address), RAY_AUTH_TOKEN="0" * 32
+        )
+        deadline = time.monotonic() + PATIENCE
+        while sum(name.endswith("done.json") for name in trials.files()) < 1:
+            assert driver.poll() is None, driver.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.communicate()
+        done = {name for name in trials.files() if name.endswith("done.json")}
+        shutil.rmtree(Path(s3["XDG_CACHE_HOME"]))
+
+        _finish(_start("search.run", *where, "--resume", "--address", cluster.address))
+    assert done <= set(trials.files())
+    found = {name.split("/")[0] for name in trials.files() if name.endswith("done.json")}
+    assert found == {"0000", "0001", "0002", "0003"}
+    assert not [name for name in trials.files() if "checkpoint" in name]
+
+    table = _finish(_start("search.table", f"{results}/study"))
+    assert table.count("COMPLETE") == 4
+    mirror = StudyMirror(Remote.open(f"{results}/study"))
+    mirror.fetch()
+    kept = optuna.load_study(study_name="study", storage=sqlite_url(mirror.directory / "study.db")).trials
+    assert [(trial.number, trial.state.name) for trial in kept] == [(number, "COMPLETE") for number in range(4)]
+    assert [sorted(trial.intermediate_values) for trial in kept] == [list(range(1, 13))] * 4
+
+    printed = _finish(_start("ensemble.select", "--budget", "--results", f"{results}/study"))
+    assert f"wrote {results}/study/ensemble/submission.zip" in printed
+    ensemble = Remote.open(f"{results}/study/ensemble")
+    assert {"submission.zip", "selection.json", "frontier.parquet"} <= set(ensemble.files())
+    ensemble.download("selection.json", tmp_path / "selection.json")
+    assert json.loads((tmp_path / "selection.json").read_text())["study"] == "study"

@@ -1,0 +1,218 @@
+"""Folders on storage that every machine reaches by a URI (s3://..., through pyarrow.fs), and their local copies.
+
+Credentials and endpoints are found where that storage's own tools look for them: for s3://, AWS_ACCESS_KEY_ID and its
+kin, ~/.aws, the machine's role, AWS_ENDPOINT_URL; or in the URI, as in s3://bucket/folder?region=eu-west-1. Copies on
+this machine lie under ~/.cache/sign-ensemble-search, or $XDG_CACHE_HOME. Files appear whole or not at all.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256 as sha256_of
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+from pyarrow import fs
+
+from trainer.cli import LOCK, UserError
+from trainer.dataset import FRAMES, MANIFEST, SEQUENCES, PackedDataset, fingerprint
+from trainer.files import atomic_path, sha256
+
+
+class StorageError(UserError):
+    """Storage that cannot be reached, read or written."""
+
+
+def is_uri(where: str) -> bool:
+    return "://" in where
+
+
+def join(where: str, name: str) -> str:
+    """A folder's path or URI -> that of what is in it."""
+    base, question, query = where.partition("?") if is_uri(where) else (where, "", "")
+    return f"{base.rstrip('/') or '/'}/{name}{question}{query}"
+
+
+def base_name(where: str) -> str:
+    """The last part of a path or URI."""
+    return (where.partition("?")[0] if is_uri(where) else where).rstrip("/").rpartition("/")[2]
+
+
+def parent(where: str) -> str:
+    """The path or URI of the folder that one is in."""
+    base, question, query = where.partition("?") if is_uri(where) else (where, "", "")
+    return f"{base.rstrip('/').rpartition('/')[0] or '.'}{question}{query}"
+
+
+def cache_folder(*parts: str) -> Path:
+    """Where copies of one kind lie on this machine."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root, "sign-ensemble-search", *parts)
+
+
+def copy_folder(kind: str, where: str) -> Path:
+    """Where this machine's copy of a URI lies: its last two names are those of the URI's folder."""
+    return cache_folder(kind, sha256_of(where.encode()).hexdigest()[:16], base_name(where))
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A folder on storage. All methods raise StorageError, naming the URI, for what the storage refuses."""
+
+    uri: str
+    _filesystem: Any
+    _root: str
+
+    @classmethod
+    def open(cls, uri: str) -> Self:
+        """Raises StorageError if the URI is none that pyarrow knows; whether the storage answers is not asked."""
+        with _explained(uri, "used"):
+            filesystem, root = fs.FileSystem.from_uri(uri)
+            return cls(uri, filesystem, root.rstrip("/"))
+
+    def child(self, name: str) -> "Remote":
+        return Remote(join(self.uri, name), self._filesystem, f"{self._root}/{name}")
+
+    def files(self) -> dict[str, tuple[int, int]]:
+        """Size and time of change, in nanoseconds, of every file below, by its name from here; empty if none."""
+        with _explained(self.uri, "read"):
+            found = self._filesystem.get_file_info(fs.FileSelector(self._root, recursive=True, allow_not_found=True))
+            start = len(self._root.lstrip("/")) + 1
+            return {
+                info.path.lstrip("/")[start:]: (info.size, info.mtime_ns or 0)
+                for info in found
+                if info.type == fs.FileType.File
+            }
+
+    def has(self, name: str) -> bool:
+        with _explained(self.uri, "read"):
+            return bool(self._filesystem.get_file_info(f"{self._root}/{name}").type == fs.FileType.File)
+
+    def upload(self, local: Path, name: str) -> None:
+        """Replace a file by a local one."""
+        target = f"{self._root}/{name}"
+        with _explained(self.uri, "written"):
+            if self._filesystem.type_name in ("s3", "gcs", "abfs"):  # where a file shows when all of it is there
+                fs.copy_files(str(local), target, destination_filesystem=self._filesystem)
+                return
+            self._filesystem.create_dir(target.rpartition("/")[0])
+            fs.copy_files(str(local), f"{target}.part", destination_filesystem=self._filesystem)
+            self._filesystem.move(f"{target}.part", target)
+
+    def download(self, name: str, local: Path) -> None:
+        """Copy a file to here."""
+        with _explained(self.uri, "read"), atomic_path(local) as temporary:
+            fs.copy_files(f"{self._root}/{name}", str(temporary), source_filesystem=self._filesystem)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        with _explained(self.uri, "written"):
+            if self._filesystem.get_file_info(f"{self._root}/{name}").type == fs.FileType.File:
+                self._filesystem.delete_file(f"{self._root}/{name}")
+
+    def copy_to(self, folder: Path, wanted: Callable[[str], bool] = lambda _: True) -> None:
+        """Make a local folder hold exactly the wanted files of this one; those it has already are not read again."""
+        there = {name: about for name, about in self.files().items() if wanted(name)}
+        for path in [path for path in folder.rglob("*") if path.is_file()]:
+            if str(path.relative_to(folder)) not in there and path.name != LOCK:
+                path.unlink()
+        for name, (size, changed) in there.items():
+            path = folder / name
+            if not path.exists() or (path.stat().st_size, path.stat().st_mtime_ns) != (size, changed):
+                self.download(name, path)
+                os.utime(path, ns=(changed, changed))
+
+    def check_writable(self, folder: Path) -> None:
+        """Write a small file and remove it; ``folder`` is a local one for that file."""
+        probe = folder / f".probe-{os.getpid()}"
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"\0" * 2**10)
+        try:
+            self.upload(probe, probe.name)
+            self.remove(probe.name)
+        finally:
+            probe.unlink()
+
+
+@contextlib.contextmanager
+def _explained(uri: str, what: str) -> Iterator[None]:
+    """Turn what pyarrow says of a storage into a StorageError of one line."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, ImportError) as error:
+        if isinstance(error, OSError) and error.filename is not None:  # of a local file
+            raise
+        words = " ".join(str(error).split())
+        raise StorageError(f"{uri}: cannot be {what} ({words})") from error
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A study's folder to work on here, wherever it lies."""
+
+    shown: str
+    """As it was given"""
+    path: Path
+    """Itself, or this machine's copy"""
+    remote: Remote | None
+
+    @classmethod
+    def open(cls, where: str | Path) -> Self:
+        """Raises StorageError if it is a URI and cannot be read. Checkpoints are not copied."""
+        where = str(where)
+        if not is_uri(where):
+            return cls(where, Path(where), None)
+        remote, path = Remote.open(where), copy_folder("copies", where)
+        remote.copy_to(path, lambda name: "checkpoint" not in name)
+        return cls(where, path, remote)
+
+    def publish(self, *names: str) -> None:
+        """Bring files, or all that a folder holds, to where they belong."""
+        for name in names if self.remote is not None else ():
+            path = self.path / name
+            for file in [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]:
+                assert self.remote is not None
+                self.remote.upload(file, str(file.relative_to(self.path)))
+
+    def show(self, path: Path) -> str:
+        """A path below this folder as the user knows it."""
+        if self.remote is None or not path.is_relative_to(self.path):
+            return str(path)
+        return join(self.shown, str(path.relative_to(self.path)))
+
+
+def open_dataset(where: str | Path) -> PackedDataset:
+    """Open a packed dataset by its path or URI; one behind a URI is fetched once, for all processes of this machine.
+
+    Raises UserError as ``PackedDataset.open`` does, or if what was fetched is not what its manifest says.
+    """
+    if not is_uri(str(where)):
+        return PackedDataset.open(where)
+    remote, uri = Remote.open(str(where)), str(where)
+    about = copy_folder("manifests", uri) / MANIFEST
+    if not remote.has(MANIFEST):
+        raise UserError(f"{uri}: not a packed dataset (no {MANIFEST}); copy there what trainer.pack made")
+    remote.download(MANIFEST, about)
+    try:
+        manifest = json.loads(about.read_text())
+        wanted = {name: manifest["sha256"][name] for name in (FRAMES, SEQUENCES)}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{uri}: {MANIFEST} cannot be read ({error}); copy the packed dataset there again") from error
+    folder = cache_folder("data", fingerprint(manifest))
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / MANIFEST).exists():
+            for name, expected in wanted.items():
+                remote.download(name, folder / name)
+                if sha256(folder / name) != expected:
+                    (folder / name).unlink()
+                    raise UserError(f"{uri}: {name} is not what {MANIFEST} says; copy the packed dataset there again")
+            with atomic_path(folder / MANIFEST) as temporary:
+                shutil.copyfile(about, temporary)
+    return replace(PackedDataset.open(folder), source=uri)
