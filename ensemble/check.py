@@ -152,7 +152,7 @@ def main() -> None:
         target = Target(threads=arguments.threads, scale=arguments.latency_scale)
         checks += check_limits(content, target)
         console.print(f"timed on {target}", soft_wrap=True)
-    console.print(_to_table(checks))
+    cli.for_tables().print(_to_table(checks))
     if broken := sum(not item.holds for item in checks):
         raise UserError(f"{arguments.path}: breaks {broken} of {len(checks)} clauses of the contest's contract")
 

@@ -186,7 +186,7 @@ def main() -> None:
         write_csv(arguments.out, predictions)
         console.print(f"wrote {arguments.out}: {len(predictions):,} sequences", soft_wrap=True, markup=False)
     elif not streams and predictions:
-        console.print(to_table(predictions))
+        cli.for_tables().print(to_table(predictions))
     if line := accuracy(predictions):
         console.print(line, soft_wrap=True)
     if faults:

@@ -143,7 +143,7 @@ def print_members(chosen: Choice, base: np.ndarray, budget: Budget) -> None:
     table.add_section()
     table.add_row("[bold]file", "", "", "", *brief(chosen.cost.to_array()), "")
     table.add_row("[dim]budget", "", "", "", *brief(budget.to_array()), "")
-    console.print(table)
+    cli.for_tables().print(table)
 
 
 def print_left_out(reasons: dict[str, str]) -> None:
@@ -280,9 +280,9 @@ def main() -> None:
     folder.publish("ensemble")
 
     print_left_out(reasons)
-    console.print(frontier.to_table(bought))
+    cli.for_tables().print(frontier.to_table(bought))
     print_members(chosen, base, budget)
-    console.print(honest.to_table(seen, unseen))
+    cli.for_tables().print(honest.to_table(seen, unseen))
     console.print(honest.verdict(unseen), soft_wrap=True)
     estimate = (base + costs[chosen.counts > 0].sum(axis=0))[2]
     console.print(f"{chosen.latency}, {target}; estimated from the members: {estimate:.2f} ms", soft_wrap=True)

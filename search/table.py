@@ -29,7 +29,6 @@ from trainer.files import atomic_path
 from trainer.remote import Folder
 
 TRIALS_PARQUET: Final = "trials.parquet"
-PIPE_WIDTH: Final = 4000  # nothing is cut or wrapped
 _ORDER: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL)
 
 
@@ -138,7 +137,7 @@ def render(rows: list[Row], heading: str, console: Console) -> Group:
     Searched parameters have a column each, or where that is too wide share one, on several lines.
     """
     table = _table(rows, heading, param_names(rows))
-    if Measurement.get(console, console.options.update(width=PIPE_WIDTH), table).maximum > console.width:
+    if Measurement.get(console, console.options.update(width=cli.PIPE_WIDTH), table).maximum > console.width:
         table = _table(rows, heading, None)
     failures = [Text(f"trial {row.number} failed: {row.reason}") for row in rows if row.reason]
     legend = [Text("* on the Pareto front: no trial is as good in both and better in one")]
@@ -189,7 +188,7 @@ def title(study: str, rows: list[Row]) -> str:
 
 def show(rows: list[Row], heading: str) -> None:
     """Print the table; where there is no terminal, as wide as it takes."""
-    console = cli.console if cli.console.is_terminal else Console(width=PIPE_WIDTH, highlight=False)
+    console = cli.for_tables()
     console.print(render(rows, heading, console))
 
 

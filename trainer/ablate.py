@@ -174,7 +174,7 @@ def show(measured: list[Measured], title: str) -> None:
         table.add_column(heading, justify="right" if heading in ("accuracy", "spread", "difference") else "left")
     for cells in _cells(measured):
         table.add_row(*cells)
-    cli.console.print(table)
+    cli.for_tables().print(table)
 
 
 def to_markdown(measured: list[Measured], title: str, command: str) -> str:

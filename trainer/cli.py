@@ -29,6 +29,7 @@ from rich.text import Text
 Item = TypeVar("Item")
 LOCK = ".lock"
 PLAIN_SECONDS = 10.0  # between progress lines when the output is not a terminal
+PIPE_WIDTH: Final = 4000  # of tables there: nothing is cut or wrapped
 
 console = Console(highlight=False)
 _AMOUNT: Final = re.compile(r"(\d+\.?\d*|\.\d+)\s*([a-z]+)")
@@ -50,6 +51,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message.removeprefix('argument ')} ({self.prog} --help lists the options)")
+
+
+def for_tables() -> Console:
+    """What to print tables on: where there is no terminal, as wide as they take."""
+    return console if console.is_terminal else Console(width=PIPE_WIDTH, highlight=False)
 
 
 def run(main: Callable[[], None]) -> NoReturn:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from trainer import cli
 
@@ -136,3 +137,12 @@ def test_a_worker_ends_with_its_killed_parent(tmp_path: Path) -> None:
     while worker.exists() and "State:\tZ" not in (worker / "status").read_text() and time.monotonic() < give_up:
         time.sleep(0.1)
     assert not worker.exists() or "State:\tZ" in (worker / "status").read_text()
+
+
+def test_tables_are_never_cut_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [f"a column called number {index}" for index in range(12)]
+    table = Table(*words)
+    table.add_row(*words)
+    cli.for_tables().print(table)
+    counts = {line.count("number") for line in capsys.readouterr().out.splitlines()}
+    assert len(words) in counts <= {0, len(words)}
