@@ -72,8 +72,8 @@ def connect(address: str | None, resources: Resources, workers: int | None = Non
     default: as many as the CPUs have.
     Raises UserError if there is no cluster at the address, or if not one trial fits.
     """
-    os.environ.update(_SILENCE | _TUNE_SETTINGS)
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    _silence()
+    os.environ.update(_TUNE_SETTINGS)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -94,12 +94,19 @@ def connect(address: str | None, resources: Resources, workers: int | None = Non
         ray.shutdown()
 
 
+def _silence() -> None:
+    """Keep out of the output what Ray says of itself; what concerns the user is said here."""
+    os.environ.update(_SILENCE)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+
+
 def find_cluster(address: str) -> str:
     """Host and port of a cluster, with whose demand for a token, or its lack, this process then complies.
 
     With a token shown to a cluster that asks for none, the driver would ask its workers for one that they do not have.
     Raises UserError if there is no cluster, or no right token.
     """
+    _silence()
     try:
         found: str = services.canonicalize_bootstrap_address_or_die(address)
         host, _, port = found.rpartition(":")
