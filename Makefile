@@ -27,7 +27,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	@echo "== a generated dataset of 20 signs by 12 participants, searched with 8 trials"
 	rm -rf $(DEMO)
-	$(BIN)/python -m search.run --trials 8 --name demo --epochs 6
+	$(BIN)/python -m search.run --trials 8 --name demo --epochs 4
 	@echo "== the best ensemble under the contest's budget"
 	$(BIN)/python -m ensemble.select --budget --results $(DEMO)
 	@echo "== the submission on one sequence, run by LiteRT"
