@@ -84,9 +84,16 @@ def check_limits(content: bytes, target: Target) -> list[Check]:
 
 
 def contest_lengths() -> list[int]:
-    """Lengths in frames that stand for the contest's, log-linear between the quantiles that are known of them."""
-    shares, frames = np.array(LENGTH_QUANTILES).T
-    return latency.typical_lengths(np.exp(np.interp(np.linspace(0, 1, 10_001), shares, np.log(frames))).round())
+    """Lengths in frames that stand for the contest's."""
+    return latency.typical_lengths(lengths_at(np.linspace(0, 1, 10_001)))
+
+
+def lengths_at(shares: np.ndarray) -> np.ndarray:
+    """Frames that so large a share of the contest's sequences has at most, log-linear between the quantiles that are
+    known: float64 of the same shape, whole numbers."""
+    known, frames = np.array(LENGTH_QUANTILES).T
+    lengths: np.ndarray = np.exp(np.interp(shares, known, np.log(frames))).round()
+    return lengths
 
 
 def _check_outputs(model: Model, num_signs: int, lengths: Iterable[int]) -> Iterator[Check]:

@@ -73,10 +73,7 @@ class Accuracy:
         return type(self)(self._margins[:, :, rows], self.likelihoods)
 
     def state(self, counts: np.ndarray) -> State:
-        total = np.zeros(self._margins.shape[1:])
-        for k in np.flatnonzero(counts):
-            total += np.multiply(self._margins[k], counts[k], dtype=np.float64)
-        return State(total, int(counts.sum()))
+        return _summed(self._margins, counts)
 
     def score(self, state: State) -> float:
         return float((state.total < 0).all(axis=0).mean()) if state.size else 0.0
@@ -99,6 +96,14 @@ class Accuracy:
             right += ahead.sum(axis=0)
         scores: np.ndarray = right / state.total.shape[1]
         return scores
+
+
+def _summed(contributions: np.ndarray, counts: np.ndarray) -> State:
+    """Of the counts int64 [K] of an ensemble, from what each candidate contributes, float32 [K, ...]."""
+    total = np.zeros(contributions.shape[1:])
+    for k in np.flatnonzero(counts):
+        total += np.multiply(contributions[k], counts[k], dtype=np.float64)
+    return State(total, int(counts.sum()))
 
 
 def _round_up(values: np.ndarray) -> np.ndarray:
@@ -151,10 +156,7 @@ class LogLoss:
         return type(self)(self._own[:, rows])
 
     def state(self, counts: np.ndarray) -> State:
-        total = np.zeros(self._own.shape[1])
-        for k in np.flatnonzero(counts):
-            total += np.multiply(self._own[k], counts[k], dtype=np.float64)
-        return State(total, int(counts.sum()))
+        return _summed(self._own, counts)
 
     def score(self, state: State) -> float:
         average = np.maximum(state.total / max(state.size, 1), SMALLEST_PROBABILITY)

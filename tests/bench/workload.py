@@ -10,15 +10,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ensemble.check import LENGTH_QUANTILES
+from ensemble.check import lengths_at
 from trainer.dataset import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, PackedDataset
 from trainer.landmarks import ROWS
 
 
 def real_lengths(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Lengths distributed like the contest's, log-linear between its known quantiles: int64 [count]."""
-    shares, frames = np.array(LENGTH_QUANTILES).T
-    return np.exp(np.interp(rng.random(count), shares, np.log(frames))).round().astype(np.int64)
+    """Lengths distributed like the contest's: int64 [count]."""
+    return lengths_at(rng.random(count)).astype(np.int64)
 
 
 def packed_dataset(path: Path, count: int, num_signs: int = 250, num_participants: int = 21) -> PackedDataset:
