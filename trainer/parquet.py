@@ -1,9 +1,9 @@
 """The x and y of the contest's own parquet files, faster than a general reader has them.
 
 One program wrote all of the contest's files in one way: one row group, Snappy, and a column a dictionary page followed
-by a single data page of definition levels and bit-packed indices into the dictionary. Here those pages are decompressed
-and only the landmarks in use are looked up, by a compiled loop, where a general reader decodes all 543. A file that is
-laid out in any other way, or broken, is left to pyarrow: then ``read`` returns None. The format:
+by a single data page of definition levels and bit-packed indices into the dictionary. Here the footer says where those
+pages are, and trainer.pages decodes the landmarks in use, where a general reader decodes all 543. A file that is laid
+out in any other way, or broken, is left to pyarrow: then ``read`` returns None. The format:
 github.com/apache/parquet-format.
 """
 
@@ -15,18 +15,13 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import cramjam
 import numpy as np
 
-from trainer.compiled import compiled
 from trainer.landmarks import NUM_LANDMARKS, NUM_ROWS, ROWS
 
 FOOTER_BYTES: Final = 8192  # more than the contest's footers have
 MAX_FRAMES: Final = 1024
 MAX_BYTES: Final = 1 << 22  # of what is read of a file, and of a page
-RUN: Final = 504  # bit-packed indices come in runs of 63 groups of 8, each after a byte 0x7f; the last is shorter
-SLACK: Final = 3  # bytes after the last index, so that it too can be had from four bytes
-MAX_BITS: Final = 24  # of an index
 
 _USED: Final = np.array(ROWS, np.int64)  # ascending
 
@@ -39,18 +34,13 @@ _CHUNK: Final = re.compile(
     re.DOTALL,
 )
 _DOUBLE, _SNAPPY = b"\x0a", b"\x02"
-# PageHeader: kind of page, sizes uncompressed and compressed, then of its own header values, encoding, and the rest.
-_DICTIONARY_PAGE: Final = re.compile(
-    rb"\x15\x04\x15%b\x15%b\x4c\x15%b\x15[\x00\x04][\x11\x12]?\x00\x00" % ((_INT,) * 3)
-)
-_DATA_PAGE: Final = re.compile(rb"\x15\x00\x15%b\x15%b\x2c\x15%b\x15[\x04\x10]\x15\x06" % ((_INT,) * 3))
 
 
 class _OtherLayout(Exception):
     """The file is not laid out as the contest's are."""
 
 
-_NOT_LIKE_THE_CONTESTS: Final = (_OtherLayout, OSError, ValueError, IndexError, cramjam.DecompressionError)
+_NOT_LIKE_THE_CONTESTS: Final = (_OtherLayout, OSError, ValueError, IndexError)
 
 
 class _Scratch(threading.local):
@@ -58,8 +48,7 @@ class _Scratch(threading.local):
 
     def __init__(self) -> None:
         self.content = bytearray(MAX_BYTES)
-        self.dictionary = np.empty(MAX_FRAMES * NUM_ROWS)
-        self.page = np.empty(MAX_BYTES, np.uint8)
+        self.pages = np.empty((2, MAX_BYTES), np.uint8)
 
 
 _scratch = _Scratch()
@@ -101,7 +90,7 @@ def _load(path: Path, columns: list[bytes]) -> tuple[list[_Chunk], list[memoryvi
     """The chunks of the given columns, which must stand in this order, and their bytes in the scratch memory."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        size = os.fstat(descriptor).st_size
+        size = os.lseek(descriptor, 0, os.SEEK_END)
         tail = os.pread(descriptor, FOOTER_BYTES, max(size - FOOTER_BYTES, 0))
         footer_begin = len(tail) - 8 - int.from_bytes(tail[-8:-4], "little")
         _need(tail[-4:] == b"PAR1" and footer_begin >= 0)
@@ -135,117 +124,17 @@ def _order(chunks: list[_Chunk], encoded: list[memoryview]) -> bytes:
 
 
 def _read(chunks: list[_Chunk], encoded: list[memoryview]) -> np.ndarray:
+    from trainer.pages import read_column  # not at the top: it imports numba, and most commands read no such file
+
     num_rows = chunks[0].num_rows
     num_frames = num_rows // NUM_ROWS
     _need(1 <= num_frames <= MAX_FRAMES and num_rows == num_frames * NUM_ROWS)
     _need(all(chunk.physical_type == _DOUBLE and chunk.codec == _SNAPPY for chunk in chunks))
     points = np.empty((num_frames, NUM_LANDMARKS, 2), np.float32)
     for axis, content in enumerate(encoded):
-        dictionary, page = _decompress(content, num_rows)
-        begin = compiled(_find_indices)(page, len(page) - SLACK, num_rows)
-        _need(begin > 0)
-        _need(compiled(_look_up)(dictionary, page, begin, NUM_ROWS, _USED, points[..., axis]) == 1)
+        chunk = np.frombuffer(content, np.uint8)
+        _need(read_column(chunk, num_rows, NUM_ROWS, _USED, _scratch.pages, points[..., axis]))
     return points
-
-
-def _decompress(chunk: memoryview, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Dictionary float64 [k] and data page uint8 [size + SLACK] of a column, in the scratch memory."""
-    header = _match(_DICTIONARY_PAGE, chunk, 0)
-    size, compressed, count = map(_int, header.groups())
-    _need(size == 8 * count and 0 < count <= num_rows)
-    dictionary = _scratch.dictionary[:count]
-    page_end = header.end() + compressed
-    _need(cramjam.snappy.decompress_raw_into(chunk[header.end() : page_end], dictionary.view(np.uint8).data) == size)
-
-    header = _match(_DATA_PAGE, chunk, page_end)
-    size, compressed, count = map(_int, header.groups())
-    _need(header.end() + compressed < len(chunk) and count == num_rows and 4 < size <= MAX_BYTES - SLACK)
-    page = _scratch.page[: size + SLACK]
-    _need(cramjam.snappy.decompress_raw_into(chunk[-compressed:], page.data) == size)
-    return dictionary, page
-
-
-def _find_indices(page: np.ndarray, size: int, num_rows: int) -> int:
-    """Where the indices begin in the first ``size`` bytes of a data page of so many rows, or 0 if it is not as follows.
-
-    The size of the levels in four bytes; the levels, in runs, each a length as a varint shifted left by one and then a
-    byte, 1 for values or 0 for nulls; the bits of an index in a byte; the indices of the rows that hold a value, in
-    runs of RUN, each after a byte 0x7f, and a shorter last one. Compiled, as the next: plain loops.
-    """
-    levels_end: int = 4 + page[0] + (page[1] << 8) + (page[2] << 16) + (page[3] << 24)
-    if levels_end >= size:
-        return 0
-    at, rows, nulls = 4, 0, 0
-    while at < levels_end:
-        length = shift = 0
-        while page[at] >= 0x80 and shift < 28:
-            length |= (page[at] & 0x7F) << shift
-            shift += 7
-            at += 1
-        length |= page[at] << shift
-        if length & 1 or page[at + 1] > 1:  # not a run of equal levels
-            return 0
-        rows += length >> 1
-        nulls += 0 if page[at + 1] else length >> 1
-        at += 2
-    bits, begin, num_values = int(page[levels_end]), levels_end + 1, rows - nulls
-    last = begin + (num_values - 1) // RUN * (1 + RUN * bits // 8)
-    if at != levels_end or rows != num_rows or num_values < 1 or not 0 < bits <= MAX_BITS or last >= size:
-        return 0
-    for header in range(begin, last, 1 + RUN * bits // 8):
-        if page[header] != 0x7F:
-            return 0
-    groups = page[last] >> 1
-    if page[last] & 0x81 != 1 or 8 * groups <= (num_values - 1) % RUN or last + 1 + groups * bits > size:
-        return 0
-    return begin
-
-
-def _look_up(
-    dictionary: np.ndarray, page: np.ndarray, begin: int, num_rows: int, used: np.ndarray, values: np.ndarray
-) -> bool:
-    """Fill float32 values [n, u] from a page whose indices begin there: rows ``used`` of every ``num_rows``.
-
-    Nulls become NaN. False if an index is beyond the dictionary, or a value infinite.
-    """
-    bits = int(page[begin - 1])
-    mask = (1 << bits) - 1
-    at, run_end, nulls, is_value = 4, 0, 0, False  # rows up to the end of the run of levels, nulls among them
-    for frame in range(len(values)):
-        for column in range(len(used)):
-            row = frame * num_rows + used[column]
-            while row >= run_end:
-                length = shift = 0
-                while page[at] >= 0x80:
-                    length |= (page[at] & 0x7F) << shift
-                    shift += 7
-                    at += 1
-                length = (length | page[at] << shift) >> 1
-                is_value = page[at + 1] == 1
-                run_end += length
-                nulls += 0 if is_value else length
-                at += 2
-            if not is_value:
-                values[frame, column] = np.nan
-                continue
-            bit = (row - nulls) * bits + 8 * ((row - nulls) // RUN + 1)
-            byte = begin + (bit >> 3)
-            word = page[byte] | page[byte + 1] << 8 | page[byte + 2] << 16 | page[byte + 3] << 24
-            index = word >> (bit & 7) & mask
-            if index >= len(dictionary):
-                return False
-            value = np.float32(dictionary[index])
-            if np.isinf(value):
-                return False
-            values[frame, column] = value
-    return True
-
-
-def _match(pattern: re.Pattern[bytes], chunk: memoryview, at: int) -> re.Match[bytes]:
-    found = pattern.match(chunk, at)
-    if found is None:
-        raise _OtherLayout
-    return found
 
 
 def _int(varint: bytes) -> int:

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from trainer import contest, parquet
-from trainer.compiled import compiled
 from trainer.contest import read_landmarks
 from trainer.landmarks import ROWS
 
@@ -182,69 +181,3 @@ def test_no_harm_raises_anything_but_bad_file(layout: dict[str, str], tmp_path: 
         except contest.BadFile:
             refused += 1
     assert 20 < refused < 700
-
-
-# The two decoders alone, on bytes put together by hand: 2 frames, every index of a byte.
-
-LEVELS = bytes([0xFC, 0x10, 1])  # one run of 2 x 543 = 1086 values: 1086 << 1 as a varint, and the level 1
-INDICES = [0x7F, *[7] * 504, 0x7F, *[8] * 504, 0x15, *[9] * 80]  # runs of 63, 63 and 10 groups of 8 indices
-
-
-DICTIONARY = 100 + np.arange(256.0)
-
-
-def look_up(levels: bytes, indices: list[int], dictionary: np.ndarray = DICTIONARY) -> np.ndarray | None:
-    """Values [2, 85] of a page with such levels and indices of 8 bits; None if it is refused."""
-    content = len(levels).to_bytes(4, "little") + levels + bytes([8, *indices])
-    page = np.frombuffer(content + bytes(parquet.SLACK), np.uint8)
-    values = np.empty((2, len(ROWS)), np.float32)
-    begin = compiled(parquet._find_indices)(page, len(content), 1086)
-    if begin == 0 or not compiled(parquet._look_up)(dictionary, page, begin, 543, np.array(ROWS), values):
-        return None
-    return values
-
-
-def test_indices_are_looked_up_where_they_stand() -> None:
-    rows = np.arange(1086).reshape(2, 543)[:, ROWS]
-    expected = np.where(rows < 504, 107, np.where(rows < 1008, 108, 109))
-    np.testing.assert_array_equal(look_up(LEVELS, INDICES), expected)
-
-
-def test_nulls_take_no_index() -> None:
-    levels = bytes([0xF8, 0x0F, 1, 0x02, 0, 0x82, 0x01, 1])  # 1020 values, a null, 65 values
-    found = look_up(levels, INDICES)
-    rows = np.arange(1086).reshape(2, 543)[:, ROWS]
-    assert 1020 in rows
-    place = rows - (rows > 1020)
-    expected = np.where(place < 504, 107, np.where(place < 1008, 108, 109)).astype(float)
-    expected[rows == 1020] = np.nan
-    np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize("value", [np.inf, -np.inf, 1e39])
-def test_infinite_values_are_refused(value: float) -> None:
-    assert look_up(LEVELS, INDICES, np.full(256, value)) is None
-
-
-def test_indices_beyond_the_dictionary_are_refused() -> None:
-    assert look_up(LEVELS, INDICES, np.arange(9.0)) is None
-    assert look_up(LEVELS, INDICES, np.arange(10.0)) is not None
-
-
-@pytest.mark.parametrize(
-    ("levels", "indices"),
-    [
-        (LEVELS, [0x7F, *[7] * 504, 0x80, 0x10, *[8] * 503, 0x15, *[9] * 80]),  # a run of equal indices
-        (LEVELS, [0x7D, *[7] * 504, 0x7F, *[8] * 504, 0x15, *[9] * 80]),  # 62 groups
-        (LEVELS, [0x7F, *[7] * 504, 0x7F, *[8] * 504, 0x14, *[9] * 80]),  # a last run of equal indices
-        (LEVELS, [0x7F, *[7] * 504, 0x7F, *[8] * 504, 0x13, *[9] * 80]),  # a last run too short
-        (LEVELS, [*INDICES[:-1]]),  # the page ends too early
-        (bytes([0xFD, 0x10, 1]), INDICES),  # bit-packed levels
-        (bytes([0xFC, 0x10, 2]), INDICES),  # a level that is none
-        (bytes([0xFC, 0x10, 1, 1]), INDICES),  # half a run more
-        (bytes([0xFE, 0x10, 1]), INDICES),  # a value too many
-        (bytes([0xFC, 0x10, 0]), INDICES),  # no value at all
-    ],
-)
-def test_whatever_is_not_laid_out_so_is_refused(levels: bytes, indices: list[int]) -> None:
-    assert look_up(levels, indices) is None
