@@ -237,7 +237,7 @@ def _read_all(plan: Plan, workers: int) -> Generator[np.ndarray | str, None, Non
         yield from (_read(plan.source / entry.path) for entry in entries)
         return
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["trainer.dataset"])  # what takes long to import, once for all workers
+    context.set_forkserver_preload(["trainer.dataset", "trainer.pages"])  # what takes long to import, once for all
     pending: deque[Future[list[np.ndarray | str]]] = deque()
     with ProcessPoolExecutor(workers, context, cli.follow_parent) as pool:
         try:
