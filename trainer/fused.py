@@ -1,19 +1,30 @@
 """Operations of the model with hand-written gradients: autograd's own would pass over memory twice as often.
 
-Each is a torch.autograd.Function behind a plain function; tests compare value and gradient with the
-obvious formula.
+Each is a torch.autograd.Function behind a plain function; tests compare value and gradient with the obvious formula.
+Float32 on one CPU thread, which is how a search trains, goes through compiled loops (trainer.loops).
 """
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
 
+def _in_loops(*tensors: torch.Tensor) -> bool:
+    """Whether compiled loops are the fastest: on more threads, torch's own operations share their work."""
+    return torch.get_num_threads() == 1 and all(
+        item.device.type == "cpu" and item.dtype == torch.float32 and item.is_contiguous() for item in tensors
+    )
+
+
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:
     """x / sqrt(mean(x^2) + eps) * weight over the last dimension, as ``dtype``: [n, width] -> [n, width]."""
-    out: torch.Tensor = _RMSNorm.apply(x, weight, eps, dtype)
+    if dtype == torch.float32 and _in_loops(x, weight):
+        out: torch.Tensor = _RMSNormInLoops.apply(x, weight, eps)
+    else:
+        out = _RMSNorm.apply(x, weight, eps, dtype)
     return out
 
 
@@ -39,9 +50,31 @@ class _RMSNorm(torch.autograd.Function):
         return grad_x, grad_weight, None, None
 
 
+class _RMSNormInLoops(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        from trainer import loops  # numba, which takes half a second, where it is used
+
+        out, scale = torch.empty_like(x), x.new_empty(len(x))
+        loops.rms_norm(*_arrays(x, weight), eps, *_arrays(out, scale))
+        ctx.save_for_backward(x, weight, scale)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+        from trainer import loops
+
+        x, weight, scale = ctx.saved_tensors
+        grad_x, grad_weight = torch.empty_like(x), np.zeros(len(weight))
+        loops.rms_norm_backward(*_arrays(x, weight, scale, grad.contiguous(), grad_x), grad_weight)
+        return grad_x, torch.from_numpy(grad_weight).to(weight.dtype), None
+
+
 def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
     """silu(gate) * up of the two halves of the last dimension: [n, 2 * hidden] -> [n, hidden]."""
-    out: torch.Tensor = _SwiGLU.apply(gate_up)
+    function = _SwiGLUInLoops if _in_loops(gate_up) else _SwiGLU
+    out: torch.Tensor = function.apply(gate_up)
     return out
 
 
@@ -63,3 +96,29 @@ class _SwiGLU(torch.autograd.Function):
         torch.mul(grad, activated, out=grad_up)
         torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=grad_gate)
         return grad_gate_up
+
+
+class _SwiGLUInLoops(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up: torch.Tensor) -> torch.Tensor:
+        from trainer import loops
+
+        out = gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2)
+        loops.swiglu(*_arrays(gate_up, out))
+        ctx.save_for_backward(gate_up)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        from trainer import loops
+
+        (gate_up,) = ctx.saved_tensors
+        grad_gate_up = torch.empty_like(gate_up)
+        loops.swiglu_backward(*_arrays(gate_up, grad.contiguous(), grad_gate_up))
+        return grad_gate_up
+
+
+def _arrays(*tensors: torch.Tensor) -> tuple[np.ndarray, ...]:
+    """The tensors' memory as arrays."""
+    return tuple(item.detach().numpy() for item in tensors)

@@ -5,7 +5,6 @@ Used when packing, and as the reference that an exported model's own preprocessi
 
 import numpy as np
 
-from trainer.compiled import compiled
 from trainer.landmarks import HEAD, NUM_LANDMARKS, NUM_ROWS, ROWS
 
 _ROWS = np.array(ROWS)
@@ -27,26 +26,8 @@ def normalize(points: np.ndarray) -> np.ndarray:
     """
     if points.ndim != 3 or points.shape[1:] != (NUM_LANDMARKS, 2) or points.dtype != np.float32:
         raise ValueError(f"points must be float32 [n, {NUM_LANDMARKS}, 2], not {points.dtype} {list(points.shape)}")
+    from trainer.loops import centre  # not at the top: it imports numba, and not every command normalises
+
     centred = np.empty_like(points)
-    compiled(_centre)(points, HEAD, centred)
+    centre(points, HEAD, centred)
     return centred
-
-
-def _centre(points: np.ndarray, head: np.ndarray, centred: np.ndarray) -> None:
-    """Fill ``centred``, of the shape of ``points``; ``head`` int64 [k], positions of the head's points."""
-    x = y = 0.0
-    count = 0
-    for frame in points:
-        for landmark in head:
-            if not (np.isnan(frame[landmark, 0]) or np.isnan(frame[landmark, 1])):
-                x += frame[landmark, 0]
-                y += frame[landmark, 1]
-                count += 1
-    x_offset, y_offset = np.float32(x / max(count, 1)), np.float32(y / max(count, 1))
-    for i, frame in enumerate(points):
-        for j, (its_x, its_y) in enumerate(frame):
-            if np.isnan(its_x) or np.isnan(its_y):
-                centred[i, j, 0] = centred[i, j, 1] = 0
-            else:
-                centred[i, j, 0] = its_x - x_offset
-                centred[i, j, 1] = its_y - y_offset

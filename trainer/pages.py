@@ -11,21 +11,20 @@ believed: a column that is laid out otherwise, or broken, is refused, and no byt
 Importing this module takes half a second, numba's.
 """
 
-from collections.abc import Callable
 from typing import Any, Final
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+
+from trainer.loops import njit
 
 RUN: Final = 504  # bit-packed indices come in runs of 63 groups of 8, each after a byte 0x7f; the last is shorter
 MAX_BITS: Final = 24  # of an index
 MARGIN: Final = 8  # bytes after a page, so that its last index too can be had as a word
 _OTHERWISE: Final = -1  # where the layout is another
 
-njit: Callable[..., Any] = numba.njit(cache=True)
 U: Final[Any] = np.uint64  # of everything in Snappy's loops: numba makes floats of signed and unsigned mixed
 
 

@@ -1,6 +1,6 @@
 """Hand-written gradients against autograd's own, of the formulas as papers print them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -15,6 +15,15 @@ def plain_rms_norm(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 def plain_swiglu(gate_up: torch.Tensor) -> torch.Tensor:
     gate, up = gate_up.chunk(2, dim=-1)
     return gate / (1 + (-gate).exp()) * up
+
+
+@pytest.fixture(params=[1, 2], autouse=True)
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """On one thread float32 goes through compiled loops, on two through torch's operations."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
 
 
 def compare(
@@ -46,3 +55,21 @@ def test_swiglu(dtype: torch.dtype, share: float) -> None:
     gate_up = (4 * torch.randn(50, 256, generator=torch.Generator().manual_seed(0))).to(dtype)
     assert swiglu(gate_up).dtype == dtype
     compare(swiglu, plain_swiglu, [gate_up], share)
+
+
+def test_nothing_hides_a_nan() -> None:
+    """Training stops at one."""
+    gate_up = torch.tensor([[torch.nan, 1.0, torch.inf, 1.0]], requires_grad=True)
+    assert swiglu(gate_up).isnan().tolist() == [[True, False]]
+    x = torch.tensor([[1.0, torch.nan]], requires_grad=True)
+    out = rms_norm(x, torch.ones(2, requires_grad=True), 1e-5, torch.float32)
+    assert out.isnan().all()
+    out.sum().backward()
+    assert x.grad is not None
+    assert x.grad.isnan().all()
+
+
+@pytest.mark.parametrize("size", [0.0, 20.0, 80.0, 200.0])
+def test_swiglu_of_large_gates(size: float) -> None:
+    gate_up = torch.tensor([[size, -size, 1.0, 1.0]])
+    torch.testing.assert_close(swiglu(gate_up), torch.tensor([[size, 0.0]]), atol=1e-6, rtol=1e-6)

@@ -1,0 +1,115 @@
+"""Loops over arrays, compiled: where numpy and torch pass over memory again for every operation.
+
+They run on one thread, and give NaN for NaN. Importing this module takes half a second, numba's; what is compiled is
+kept on disk for the next process.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import numba
+import numpy as np
+
+njit: Callable[..., Any] = numba.njit(cache=True, error_model="numpy", fastmath={"contract"})
+njit_sums: Callable[..., Any] = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+"""for sums over a row, whose order may then be any"""
+
+_LOG2_E: Final = np.float32(1 / math.log(2))
+_MOST_BITS: Final = np.float32(126)  # beyond, a float32 power of two would be subnormal or infinite
+_ONE, _HALF = np.float32(1), np.float32(0.5)
+_T1, _T2, _T3, _T4, _T5, _T6 = (np.float32(math.log(2) ** k / math.factorial(k)) for k in range(1, 7))
+
+
+@njit
+def centre(points: np.ndarray, head: np.ndarray, centred: np.ndarray) -> None:
+    """Centre float32 points [n, k, 2], NaN where missing, on the mean of the points ``head`` int64 [h] of all frames.
+
+    Fills ``centred``, of the same shape, with 0 where one is missing. Without any head point nothing is moved.
+    """
+    x = y = 0.0
+    count = 0
+    for frame in points:
+        for landmark in head:
+            if not (np.isnan(frame[landmark, 0]) or np.isnan(frame[landmark, 1])):
+                x += frame[landmark, 0]
+                y += frame[landmark, 1]
+                count += 1
+    x_offset, y_offset = np.float32(x / max(count, 1)), np.float32(y / max(count, 1))
+    for i, frame in enumerate(points):
+        for j, (its_x, its_y) in enumerate(frame):
+            if np.isnan(its_x) or np.isnan(its_y):
+                centred[i, j, 0] = centred[i, j, 1] = 0
+            else:
+                centred[i, j, 0] = its_x - x_offset
+                centred[i, j, 1] = its_y - y_offset
+
+
+@njit
+def _sigmoid(x: Any) -> Any:
+    """1 / (1 + exp(-x)) of a float32, to a relative error of 2e-7, without a branch.
+
+    exp(-x) is 2^k * 2^r, k whole, written into the exponent's bits, and |r| <= 1/2, by Taylor's series.
+    """
+    exponent = x * -_LOG2_E
+    exponent = exponent if exponent > -_MOST_BITS else -_MOST_BITS
+    exponent = exponent if exponent < _MOST_BITS else _MOST_BITS
+    whole = np.floor(exponent + _HALF)
+    r = exponent - whole
+    power = _ONE + r * (_T1 + r * (_T2 + r * (_T3 + r * (_T4 + r * (_T5 + r * _T6)))))
+    scale = np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return _ONE / (_ONE + power * scale)
+
+
+@njit
+def swiglu(gate_up: np.ndarray, out: np.ndarray) -> None:
+    """Fill ``out`` [n, h] with silu(gate) * up of gate_up [n, 2h]; all float32."""
+    half = out.shape[1]
+    for i in range(len(out)):
+        for j in range(half):
+            gate, up = gate_up[i, j], gate_up[i, half + j]
+            out[i, j] = gate * _sigmoid(gate) * up
+
+
+@njit
+def swiglu_backward(gate_up: np.ndarray, grad: np.ndarray, grad_gate_up: np.ndarray) -> None:
+    """Fill ``grad_gate_up`` [n, 2h] from the gradient [n, h] of ``swiglu``'s output; all float32."""
+    half = grad.shape[1]
+    for i in range(len(grad)):
+        for j in range(half):
+            gate, up, along = gate_up[i, j], gate_up[i, half + j], grad[i, j]
+            sigmoid = _sigmoid(gate)
+            silu = gate * sigmoid
+            grad_gate_up[i, j] = along * up * (sigmoid + silu * (_ONE - sigmoid))
+            grad_gate_up[i, half + j] = along * silu
+
+
+@njit_sums
+def rms_norm(x: np.ndarray, weight: np.ndarray, eps: float, out: np.ndarray, scale: np.ndarray) -> None:
+    """Fill ``out`` [n, width] with x * scale * weight and ``scale`` [n] with 1 / sqrt(mean(x^2) + eps); all float32."""
+    width = x.shape[1]
+    for i in range(len(x)):
+        squares = np.float32(0)
+        for j in range(width):
+            squares += x[i, j] * x[i, j]
+        scale[i] = _ONE / np.sqrt(squares / np.float32(width) + np.float32(eps))
+        its_scale = scale[i]
+        for j in range(width):
+            out[i, j] = x[i, j] * its_scale * weight[j]
+
+
+@njit_sums
+def rms_norm_backward(
+    x: np.ndarray, weight: np.ndarray, scale: np.ndarray, grad: np.ndarray, grad_x: np.ndarray, grad_weight: np.ndarray
+) -> None:
+    """Fill ``grad_x`` [n, width] from the gradient of ``rms_norm``'s output; add to ``grad_weight`` float64 [width]."""
+    width = x.shape[1]
+    for i in range(len(x)):
+        its_scale = scale[i]
+        along = np.float32(0)
+        for j in range(width):
+            along += grad[i, j] * weight[j] * x[i, j]
+        along *= its_scale * its_scale / np.float32(width)
+        for j in range(width):
+            grad_weight[j] += grad[i, j] * x[i, j] * its_scale
+            grad_x[i, j] = (grad[i, j] * weight[j] - x[i, j] * along) * its_scale
