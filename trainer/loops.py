@@ -11,9 +11,24 @@ from typing import Any, Final
 import numba
 import numpy as np
 
-njit: Callable[..., Any] = numba.njit(cache=True, error_model="numpy", fastmath={"contract"})
-njit_sums: Callable[..., Any] = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
-"""for sums over a row, whose order may then be any"""
+
+def _compiler(*liberties: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator that compiles a function, LLVM being free to take these liberties with its arithmetic."""
+    options: dict[str, Any] = {"error_model": "numpy", "fastmath": set(liberties)}
+
+    def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
+        try:
+            compiled: Callable[..., Any] = numba.njit(cache=True, **options)(function)
+        except RuntimeError:  # no folder can be written that it could be kept in
+            compiled = numba.njit(**options)(function)
+        return compiled
+
+    return compile_
+
+
+njit = _compiler("contract")
+njit_sums = _compiler("contract", "reassoc")
+"""for sums over a row, in any order"""
 
 _LOG2_E: Final = np.float32(1 / math.log(2))
 _MOST_BITS: Final = np.float32(126)  # beyond, a float32 power of two would be subnormal or infinite
