@@ -14,9 +14,9 @@ import numpy as np
 from trainer.metrics import SMALLEST_PROBABILITY
 
 RIVALS: Final = 16  # signs, beside the true one, that a sequence's accuracy is decided among during the search
-PRODUCT: Final = 4  # probabilities multiplied before one logarithm is taken; 1e-7 to the fourth is a normal float32
+PRODUCT: Final = 32  # probabilities multiplied before one logarithm is taken; 1e-7 to that power is a normal float64
 WEIGHT: Final = 0.1  # of the log likelihood, in nats, beside accuracy
-BLOCK: Final = 1 << 18  # numbers worked on at a time, so that they stay in the cache
+BLOCK: Final = 1 << 19  # numbers worked on at a time, so that they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,6 @@ class LogLoss:
         """own float32 [K, N]: each candidate's probability of the true sign."""
         self.likelihoods = own.sum(axis=1, dtype=np.float64)
         self._own = own
-        self._by_sequence = np.ascontiguousarray(own.T)
 
     @classmethod
     def of(cls, probs: Sequence[np.ndarray], labels: np.ndarray) -> Self:
@@ -163,18 +162,20 @@ class LogLoss:
         return float(np.log(average).mean())
 
     def additions(self, state: State) -> np.ndarray:
-        total = np.zeros(len(self._own))
-        average = (state.total / (state.size + 1)).astype(np.float32)[:, None]
-        share = np.float32(1 / (state.size + 1))
-        step = PRODUCT * max(1, BLOCK // (PRODUCT * len(self._own)))
-        for begin in range(0, len(average), step):
-            block = self._by_sequence[begin : begin + step] * share
-            block += average[begin : begin + step]
-            np.maximum(block, np.float32(SMALLEST_PROBABILITY), out=block)
-            whole = len(block) // PRODUCT * PRODUCT
-            products = block[:whole].reshape(-1, PRODUCT, len(self._own)).prod(axis=1)
-            total += np.log(products).sum(axis=0, dtype=np.float64) + np.log(block[whole:]).sum(axis=0)
-        scores: np.ndarray = total / len(average)
+        least = np.float32((state.size + 1) * SMALLEST_PROBABILITY)
+        before = state.total.astype(np.float32)
+        clipped = bool((before < least).any())
+        whole = len(before) // PRODUCT * PRODUCT
+        total = np.empty(len(self._own))
+        step = max(1, BLOCK // len(before))
+        for begin in range(0, len(total), step):
+            grown = self._own[begin : begin + step] + before
+            if clipped:
+                np.maximum(grown, least, out=grown)
+            factors = grown[:, :whole].reshape(len(grown), PRODUCT, -1)
+            logs = np.log(np.multiply.reduce(factors, axis=1, dtype=np.float64)).sum(axis=1)
+            total[begin : begin + step] = logs + np.log(grown[:, whole:]).sum(axis=1, dtype=np.float64)
+        scores: np.ndarray = total / len(before) - np.log(state.size + 1)
         return scores
 
 

@@ -8,8 +8,9 @@ candidate takes. Generated pools of 64 candidates x 60 signs, 3 participants sel
 study its val_probs, half of the participants in turn, costs in parameters. A margin is ours less a rival's, in
 percentage points, with its standard error over the pools. exact: pools of 12, against every affordable ensemble with
 counts up to 2. accuracy, log_loss: 64 candidates x 10,000 sequences x 250 signs without a budget, from matrices to
-counts; ours the median of 3. large: 1,000 candidates of that size. The real rivals run in their own environment;
-MULTI_GES, which is no package, is ensemble.rules.weighted, written after its published description.
+counts; ours the median of 3; a round tries each candidate as one more member. large: 1,000 candidates of that size. The
+real rivals run in their own environment; MULTI_GES, which is no package, is ensemble.rules.weighted, written after its
+published description.
 """
 
 import argparse
@@ -154,17 +155,18 @@ def run_speed(metric: str, scratch: Path) -> dict[str, float]:
     theirs = ask_rivals([{"folder": str(folder), "rule": "autogluon", "metric": metric, **costs}], scratch)[0]
     matrices = [np.load(path) for path in sorted(folder.glob("[0-9]*.npy"))]
     objective = OBJECTIVES[metric].of(matrices, labels)
-    rows = [("AutoGluon", theirs["seconds"][0], theirs["peak_gb"], np.array(theirs["weights"][0]))]
+    rows = [("AutoGluon", theirs["seconds"][0], theirs["peak_gb"], theirs["rounds"], np.array(theirs["weights"][0]))]
     for by, answers in runs.items():
         seconds = median(answer["seconds"] for answer in answers)
-        rows.append((f"ours, by {by}", seconds, answers[0]["peak_gb"], np.array(answers[0]["counts"])))
+        first = answers[0]
+        rows.append((f"ours, by {by}", seconds, first["peak_gb"], first["rounds"], np.array(first["counts"])))
     table = Table(title=f"64 candidates x 10,000 sequences x 250 signs, by {metric}")
-    for heading in ("", "seconds", "peak GB", f"{metric} on the labels selected on"):
+    for heading in ("", "seconds", "peak GB", "rounds", f"{metric} on the labels selected on"):
         table.add_column(heading, justify="right" if heading else "left")
-    for name, seconds, peak, weights in rows:
+    for name, seconds, peak, rounds, weights in rows:
         counts = np.rint(weights / weights[weights > 0].min() * 1000).astype(np.int64)
         score = objective.score(objective.state(counts))
-        table.add_row(name, f"{seconds:.2f}", f"{peak:.2f}", f"{score:.5f}")
+        table.add_row(name, f"{seconds:.2f}", f"{peak:.2f}", str(rounds), f"{score:.5f}")
     console.print(table)
     return {f"{metric}_speedup": round(rows[0][1] / rows[1][1], 1)}
 

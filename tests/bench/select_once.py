@@ -3,7 +3,8 @@
     python -m tests.bench.select_once FOLDER METRIC
 
 FOLDER holds labels.npy and a memory-mapped matrix float16 [N, signs] for each candidate. Prints JSON: seconds from the
-matrices to the counts, the peak of memory in GB (pages of the files that are mapped at that time included), counts.
+matrices to the counts, the peak of memory in GB (pages of the files that are mapped at that time included), counts, and
+how often all candidates were tried as one more member: one round of AutoGluon's.
 """
 
 import json
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ensemble import greedy
-from ensemble.objectives import OBJECTIVES
+from ensemble.objectives import OBJECTIVES, State
 
 
 class Matrices(list[Path]):
@@ -30,8 +31,16 @@ class Matrices(list[Path]):
 def main() -> None:
     folder, metric = Path(sys.argv[1]), sys.argv[2]
     matrices, labels = Matrices(sorted(folder.glob("[0-9]*.npy"))), np.load(folder / "labels.npy")
+    rounds = 0
+
+    class Counting(OBJECTIVES[metric]):  # type: ignore[misc]
+        def additions(self, state: State) -> np.ndarray:
+            nonlocal rounds
+            rounds += 1
+            return super().additions(state)
+
     began = time.perf_counter()
-    objective = OBJECTIVES[metric].of(matrices, labels)
+    objective = Counting.of(matrices, labels)
     ready = time.perf_counter()
     selection = greedy.select(objective, np.ones((len(matrices), 1)), np.full(1, np.inf))
     ended = time.perf_counter()
@@ -43,6 +52,7 @@ def main() -> None:
                 "reading_seconds": ready - began,
                 "peak_gb": int(status["VmHWM"].split()[0]) * 1024 / 1e9,
                 "counts": selection.counts.tolist(),
+                "rounds": rounds,
             }
         )
     )
