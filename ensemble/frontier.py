@@ -3,6 +3,7 @@
 Written as frontier.parquet, drawn as frontier.svg, and printed as a table.
 """
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,12 @@ import pyarrow.parquet as pq
 from rich import box
 from rich.table import Table
 
-from ensemble import greedy, recipe, rules
+from ensemble import recipe, rules
 from ensemble.budget import FORMATS, Budget, brief
-from ensemble.honest import ensemble_probs, rotated
+from ensemble.honest import ensemble_probs, rotated, selected
 from ensemble.objectives import Objective
 from ensemble.pool import Pool
+from trainer.cli import track
 from trainer.files import atomic_path, write_bytes
 from trainer.metrics import accuracy, log_loss
 
@@ -31,7 +33,9 @@ _PANEL: Final = (300, 240)  # pixels of one plot's inside
 _MARGIN: Final = (56, 44)
 
 
-def sweep(pool: Pool, objective: Objective, base: np.ndarray, costs: np.ndarray, asked: Budget) -> list[dict[str, Any]]:
+def sweep(
+    pool: Pool, objective: Objective, ours: rules.Rule, base: np.ndarray, costs: np.ndarray, asked: Budget
+) -> list[dict[str, Any]]:
     """A row a candidate alone; rows for the asked budget; for each kind of limit rows from what the cheapest candidate
     takes to what an ensemble without limits takes, one of ours and one of each of ``rules.RIVALS``; and one for what
     the recipe's author shipped, if the pool has such models.
@@ -40,7 +44,7 @@ def sweep(pool: Pool, objective: Objective, base: np.ndarray, costs: np.ndarray,
     ``unseen_accuracy`` on participants that the selection did not see (None if there is one participant only).
     """
     rows = [_row(pool, "single", OURS, None, counts, base, costs) for counts in np.eye(len(costs), dtype=np.int64)]
-    unlimited = base + costs[greedy.select(objective, costs, np.full(4, np.inf)).counts > 0].sum(axis=0)
+    unlimited = base + costs[ours(objective, costs, np.full(4, np.inf)) > 0].sum(axis=0)
     budgets = [("asked", asked)]
     for kind, least, most in zip(FORMATS, base + costs.min(axis=0), unlimited, strict=True):
         if kind in LIMITS:
@@ -48,13 +52,16 @@ def sweep(pool: Pool, objective: Objective, base: np.ndarray, costs: np.ndarray,
                 (kind, replace(Budget(), **{kind: float(limit)}))
                 for limit in np.geomspace(least * 1.01, most * 1.01, LEVELS)
             ]
-    chosen_by = {OURS: rules.ours} | rules.RIVALS
+    chosen_by = {OURS: ours} | rules.RIVALS
     capacities = [budget.to_array() - base for _, budget in budgets]
     unseen = _unseen(pool, objective, list(chosen_by.values()), costs, capacities)
+    places = list(itertools.product(chosen_by, range(len(budgets))))
+    selections = selected(objective, list(chosen_by.values()), costs, capacities)
+    found = dict(zip(places, track(selections, len(places), "selecting for each budget"), strict=True))
     before: dict[tuple[str, str], np.ndarray] = {}
-    for (kind, budget), capacity, honest in zip(budgets, capacities, unseen, strict=True):
-        for (name, rule), accuracy_there in zip(chosen_by.items(), honest, strict=True):
-            counts = _at_least(objective, rule(objective, costs, capacity), before.get((kind, name)))
+    for place, ((kind, budget), honest) in enumerate(zip(budgets, unseen, strict=True)):
+        for name, accuracy_there in zip(chosen_by, honest, strict=True):
+            counts = _at_least(objective, found[name, place], before.get((kind, name)))
             before[kind, name] = counts
             rows.append(_row(pool, kind, name, str(budget), counts, base, costs) | {"unseen_accuracy": accuracy_there})
     if (of_recipe := recipe.counts(pool, objective, costs)) is not None:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from ensemble.objectives import Objective
+from ensemble.objectives import Objective, State
 
 PATIENCE: Final = 8  # greedy steps without a better prefix before a run ends
 MOST: Final = 64  # largest sum of counts
@@ -115,14 +115,14 @@ class _Search:
     def greedy(self, exponent: float) -> np.ndarray:
         """Counts of the best prefix of one greedy run that divides gains by (share of the budget) ** exponent."""
         counts = np.zeros(len(self.costs), np.int64)
+        state = self.objective.state(counts)
         best, best_rank, stale = counts, _Rank(-np.inf, 0.0), 0
-        while stale < PATIENCE and counts.sum() < MOST:
-            state = self.objective.state(counts)
+        while stale < PATIENCE and state.size < MOST:
             scores = self.objective.additions(state)
             gains = scores - self.objective.score(state)
             price = np.where(counts > 0, self.shares.min(), self.shares) ** exponent
             chosen = self._best(np.where(gains > 0, gains / price, gains), counts)
-            counts = counts.copy()
+            counts, state = counts.copy(), self.objective.grown(state, chosen)
             counts[chosen] += 1
             stale += 1
             if (rank := self._rank(scores[chosen], counts)).beats(best_rank):
@@ -149,8 +149,7 @@ class _Search:
         best_rank = self.rank(counts)
         while True:
             found = counts
-            for base in self._reductions(counts):
-                state = self.objective.state(base)
+            for base, state in self._reductions(counts):
                 scores = self.objective.additions(state)
                 grown = base.copy()
                 grown[added := self._best(scores, base)] += 1
@@ -166,11 +165,12 @@ class _Search:
         worth = np.where(self.fits(counts), worth, -np.inf)
         return int(np.lexsort((self.objective.likelihoods, self.shares, counts == 0, -worth))[0])
 
-    def _reductions(self, counts: np.ndarray) -> Iterator[np.ndarray]:
+    def _reductions(self, counts: np.ndarray) -> Iterator[tuple[np.ndarray, State]]:
         """The counts themselves, and with one or all of each member's counts taken away."""
-        yield counts
-        for k in np.flatnonzero(counts):
-            for left in {counts[k] - 1, 0}:
+        state = self.objective.state(counts)
+        yield counts, state
+        for k in np.flatnonzero(counts).tolist():
+            for fewer in {1, int(counts[k])}:
                 reduced = counts.copy()
-                reduced[k] = left
-                yield reduced
+                reduced[k] -= fewer
+                yield reduced, self.objective.grown(state, k, -fewer)

@@ -4,7 +4,9 @@ for each in turn. What was selected on the same labels that it is reported on lo
 
 import functools
 import itertools
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,12 +59,14 @@ def seen_accuracies(
     )
 
 
-def unseen_accuracies(pool: Pool, objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> Unseen | None:
-    """Accuracies of selections made without each participant on that participant; None if there is only one."""
+def unseen_accuracies(
+    pool: Pool, objective: Objective, rule: rules.Rule, costs: np.ndarray, capacity: np.ndarray
+) -> Unseen | None:
+    """Accuracies of a rule's selections without each participant on that participant; None if there is only one."""
     participants, sizes = np.unique(pool.participants, return_counts=True)
     if len(participants) == 1:
         return None
-    right = rotated(pool, objective, (rules.ours, rules.single), costs, [capacity], len(participants))[:, 0]
+    right = rotated(pool, objective, (rule, rules.single), costs, [capacity], len(participants))[:, 0]
     ensemble, single = right.sum(axis=1) / sizes.sum()
     drawn = resampled(right, sizes)
     return Unseen(
@@ -89,16 +93,33 @@ def rotated(
     """
     participants = np.unique(pool.participants)
     folds = min(folds, len(participants))
+    cases = [(r, c, fold) for fold in range(folds) for r, c in np.ndindex(len(chosen_by), len(capacities))]
+    selections = itertools.chain.from_iterable(
+        selected(
+            objective.on(np.flatnonzero(~np.isin(pool.participants, participants[fold::folds]))),
+            chosen_by,
+            costs,
+            capacities,
+        )
+        for fold in range(folds)
+    )
     right = np.zeros((len(chosen_by), len(capacities), len(participants)), np.int64)
-    for fold in track(range(folds), folds, "selecting without each participant"):
-        held_out = participants[fold::folds]
-        others = objective.on(np.flatnonzero(~np.isin(pool.participants, held_out)))
-        for (r, rule), (c, capacity) in itertools.product(enumerate(chosen_by), enumerate(capacities)):
-            counts = rule(others, costs, capacity)
-            for participant in held_out:
-                rows = np.flatnonzero(pool.participants == participant)
-                right[r, c, np.searchsorted(participants, participant)] = _right(pool, counts, rows).sum()
+    title = "selecting without each participant"
+    for (r, c, fold), counts in zip(cases, track(selections, len(cases), title), strict=True):
+        for place in range(fold, len(participants), folds):
+            rows = np.flatnonzero(pool.participants == participants[place])
+            right[r, c, place] = _right(pool, counts, rows).sum()
     return right
+
+
+def selected(
+    objective: Objective, chosen_by: Sequence[rules.Rule], costs: np.ndarray, capacities: Sequence[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """Counts int64 [K] by each rule, for each capacity; all cores share the work."""
+    with ThreadPoolExecutor(os.cpu_count()) as executor:
+        yield from executor.map(
+            lambda case: case[0](objective, costs, case[1]), itertools.product(chosen_by, capacities)
+        )
 
 
 def resampled(right: np.ndarray, sizes: np.ndarray) -> np.ndarray:

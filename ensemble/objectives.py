@@ -39,6 +39,9 @@ class Objective(Protocol):
     def state(self, counts: np.ndarray) -> State:
         """Of an ensemble's counts int64 [K]."""
 
+    def grown(self, state: State, k: int, times: int = 1) -> State:
+        """With a candidate counted so many times more, or less if negative: exactly what ``state`` gives."""
+
     def score(self, state: State) -> float: ...
 
     def additions(self, state: State) -> np.ndarray:
@@ -75,6 +78,9 @@ class Accuracy:
     def state(self, counts: np.ndarray) -> State:
         return _summed(self._margins, counts)
 
+    def grown(self, state: State, k: int, times: int = 1) -> State:
+        return State(state.total + np.multiply(self._margins[k], times, dtype=np.float64), state.size + times)
+
     def score(self, state: State) -> float:
         return float((state.total < 0).all(axis=0).mean()) if state.size else 0.0
 
@@ -83,16 +89,15 @@ class Accuracy:
         stays_right = ~contested.any(axis=0)
         stays_wrong = (state.total + self._low >= 0).any(axis=0)
         rows = np.flatnonzero(~(stays_right | stays_wrong))
-        limits = _round_up(-state.total)
         right = np.full(len(self._margins), stays_right.sum())
         step = max(1, BLOCK // len(self._margins))
         for begin in range(0, len(rows), step):
             block = rows[begin : begin + step]
+            limits = _round_up(-state.total[:, block])
             ahead = np.ones((len(block), len(self._margins)), np.bool_)
             for rival, its_contested in enumerate(contested[:, block]):
                 places = np.flatnonzero(its_contested)
-                chosen = block[places]
-                ahead[places] &= self._by_sequence[rival, chosen] < limits[rival, chosen, None]
+                ahead[places] &= self._by_sequence[rival, block[places]] < limits[rival, places, None]
             right += ahead.sum(axis=0)
         scores: np.ndarray = right / state.total.shape[1]
         return scores
@@ -157,6 +162,9 @@ class LogLoss:
     def state(self, counts: np.ndarray) -> State:
         return _summed(self._own, counts)
 
+    def grown(self, state: State, k: int, times: int = 1) -> State:
+        return State(state.total + np.multiply(self._own[k], times, dtype=np.float64), state.size + times)
+
     def score(self, state: State) -> float:
         average = np.maximum(state.total / max(state.size, 1), SMALLEST_PROBABILITY)
         return float(np.log(average).mean())
@@ -180,16 +188,16 @@ class LogLoss:
 
 
 class Blend:
-    """Accuracy plus WEIGHT times the mean log likelihood.
+    """Accuracy plus ``weight`` times the mean log likelihood.
 
     Accuracy alone moves in steps of a sequence, so that of many ensembles the luckiest wins; the likelihood, which
     every sequence has a say in, tells those apart.
     """
 
-    def __init__(self, accuracy: Accuracy, log_loss: LogLoss) -> None:
+    def __init__(self, accuracy: Accuracy, log_loss: LogLoss, weight: float = WEIGHT) -> None:
         """The two of one pool, on the same labels."""
         self.likelihoods = accuracy.likelihoods
-        self._accuracy, self._log_loss = accuracy, log_loss
+        self._accuracy, self._log_loss, self._weight = accuracy, log_loss, weight
 
     @classmethod
     def of(cls, probs: Sequence[np.ndarray], labels: np.ndarray) -> Self:
@@ -198,19 +206,24 @@ class Blend:
         return cls(Accuracy.from_own(probs, labels, own, total), LogLoss(own))
 
     def on(self, rows: np.ndarray) -> Self:
-        return type(self)(self._accuracy.on(rows), self._log_loss.on(rows))
+        return type(self)(self._accuracy.on(rows), self._log_loss.on(rows), self._weight)
 
     def state(self, counts: np.ndarray) -> State:
         margins, own = self._accuracy.state(counts), self._log_loss.state(counts)
         return State(np.concatenate([margins.total, own.total[None]]), margins.size)
 
+    def grown(self, state: State, k: int, times: int = 1) -> State:
+        margins, own = self._parts(state)
+        margins, own = self._accuracy.grown(margins, k, times), self._log_loss.grown(own, k, times)
+        return State(np.concatenate([margins.total, own.total[None]]), margins.size)
+
     def score(self, state: State) -> float:
         margins, own = self._parts(state)
-        return self._accuracy.score(margins) + WEIGHT * self._log_loss.score(own)
+        return self._accuracy.score(margins) + self._weight * self._log_loss.score(own)
 
     def additions(self, state: State) -> np.ndarray:
         margins, own = self._parts(state)
-        return self._accuracy.additions(margins) + WEIGHT * self._log_loss.additions(own)
+        return self._accuracy.additions(margins) + self._weight * self._log_loss.additions(own)
 
     @staticmethod
     def _parts(state: State) -> tuple[State, State]:

@@ -1,10 +1,9 @@
-"""A study's directory -> the candidates that an ensemble is chosen from, each with its measured cost.
+"""Studies' directories -> the candidates that an ensemble is chosen from, each with its measured cost.
 
-A candidate is a trial's model at one precision. Costs are kept in STUDY/ensemble/costs.json under the SHA-256 of the
-very file that was timed, so nothing is timed twice in one setting (machine, runtime, threads, lengths), and nothing
-stale is ever used. float16 files
-predict what the trial did (ensemble.verify holds them to it); int8 files are run on the validation sequences, and their
-own probabilities, kept under the same hash, are what they are selected by.
+A candidate is a trial's model at one precision. Costs are kept in its study, in ensemble/costs.json, under the SHA-256
+of the very file that was timed, so nothing is timed twice in one setting (machine, runtime, threads, lengths), and
+nothing stale is ever used. float16 files predict what the trial did (ensemble.verify holds them to it); int8 files are
+run on the validation sequences, and their own probabilities, kept under the same hash, are what they are selected by.
 """
 
 import contextlib
@@ -33,7 +32,7 @@ from trainer.config import ModelConfig
 from trainer.files import atomic_path, write_json
 from trainer.landmarks import NUM_ROWS, ROWS
 from trainer.metrics import accuracy, log_loss
-from trainer.remote import open_dataset
+from trainer.remote import base_name, open_dataset
 from trainer.rundir import RunDir
 
 STUDY: Final = "study.json"
@@ -48,6 +47,8 @@ ROUNDING: Final = 0.02  # a row of float16 probabilities may miss 1 by this much
 class Candidate:
     """A finished trial's model, at one precision."""
 
+    name: str
+    """The trial's number, as its directory has it: 0007; where there are several studies, asl/0007"""
     run: RunDir
     model: ModelConfig
     precision: str
@@ -59,9 +60,9 @@ class Candidate:
     val_log_loss: float
 
     @property
-    def name(self) -> str:
-        """The trial's number, as its directory has it: 0007."""
-        return self.run.path.name
+    def study(self) -> Path:
+        """Whose trial it is."""
+        return self.run.path.parents[1]
 
     def val_probs(self) -> np.ndarray:
         """float16 [N, signs], memory-mapped."""
@@ -73,12 +74,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Pool:
-    """Candidates of a study, and the validation sequences that all of them predicted, in one order."""
+    """Candidates of one or more studies, and the validation sequences that all of them predicted, in one order."""
 
-    study: Path
+    studies: tuple[Path, ...]
     candidates: list[Candidate]
     left_out: dict[str, str]
-    """Trials that are no candidates, by the name of their directory, with the reason"""
+    """Trials that are no candidates, by name, with the reason"""
     label_names: tuple[str, ...]
     labels: np.ndarray
     """int64 [N]"""
@@ -89,7 +90,9 @@ class Pool:
     sequence_ids: np.ndarray
     """int64 [N]"""
     data: str
-    """The packed dataset: path or URI, where it lay when the study was made"""
+    """The packed dataset: path or URI, where it lay when the (first) study was made"""
+    fingerprint: str | None
+    """Of the packed dataset"""
 
     @property
     def max_frames(self) -> int:
@@ -161,7 +164,7 @@ def open_pool(study: Path) -> Pool:
     if not candidates:
         raise UserError(f"{study}: no trial can be used{_listed(left_out)}")
     return Pool(
-        study=study,
+        studies=(study,),
         candidates=candidates,
         left_out=left_out,
         label_names=label_names,
@@ -170,7 +173,51 @@ def open_pool(study: Path) -> Pool:
         lengths=columns["length"],
         sequence_ids=columns["sequence_id"],
         data=str(about["data"]),
+        fingerprint=about.get("data_fingerprint"),
     )
+
+
+def open_pools(studies: Sequence[tuple[str, Path]]) -> Pool:
+    """Read studies, each with how the user calls it, as one pool; of several, trials are named asl/0007.
+
+    Raises UserError as ``open_pool`` does, or if two are the same, or were not validated on the same sequences.
+    """
+    if len(studies) == 1:
+        return open_pool(studies[0][1])
+    if len({path.resolve() for _, path in studies}) < len(studies):
+        raise UserError(f"--results: the same study twice ({', '.join(shown for shown, _ in studies)})")
+    names = [base_name(str(path.resolve())) for _, path in studies]
+    if len(set(names)) < len(names):
+        names = [shown for shown, _ in studies]
+    first, *others = pools = [open_pool(path) for _, path in studies]
+    for (shown, _), other in zip(studies[1:], others, strict=True):
+        if different := _difference(first, other):
+            raise UserError(
+                f"--results {shown}: {different} than {studies[0][0]}; only models validated on the same sequences can "
+                "be chosen among"
+            )
+    candidates, left_out = [], {}
+    for name, pool in zip(names, pools, strict=True):
+        left_out |= {f"{name}/{trial}": reason for trial, reason in pool.left_out.items()}
+        for candidate in pool.candidates:
+            if pool.max_frames == first.max_frames:
+                candidates.append(dataclasses.replace(candidate, name=f"{name}/{candidate.name}"))
+            else:
+                left_out[f"{name}/{candidate.name}"] = "config.json: another max_frames than the first candidate's"
+    paths = tuple(path for _, path in studies)
+    return dataclasses.replace(first, studies=paths, candidates=candidates, left_out=left_out)
+
+
+def _difference(first: Pool, other: Pool) -> str | None:
+    """What the studies do not have in common, if anything, though all candidates of one ensemble must."""
+    if other.label_names != first.label_names:
+        return "has other signs"
+    if other.fingerprint != first.fingerprint:
+        return "was searched on another packed dataset"
+    if not np.array_equal(other.sequence_ids, first.sequence_ids):
+        held_out = ", ".join(map(str, np.unique(other.participants)))
+        return f"holds out other participants ({held_out})"
+    return None
 
 
 def _reason(error: UserError, path: Path) -> str:
@@ -207,6 +254,7 @@ def _read_trial(run: RunDir, labels: np.ndarray, num_signs: int) -> Candidate:
     if not np.allclose(probs.sum(axis=1, dtype=np.float32), 1, atol=ROUNDING):  # a NaN fails too
         raise UserError("val_probs.npy: rows that are no probabilities")
     return Candidate(
+        name=run.path.name,
         run=run,
         model=config.model,
         precision="float32",
@@ -232,8 +280,8 @@ def measure(pool: Pool, precisions: Sequence[str], target: Target) -> tuple[Pool
     Gives the pool with a candidate a file, without those whose file cannot be built; what every ensemble takes before
     it has a member, float64 [4] in the order of Cost's fields; and what each candidate adds to that, float64 [K, 4].
     """
-    cache = _Cache(pool, target)
-    base = cache.cost(tflite.build_shared(pool.max_frames), 0, 0).to_array()
+    caches = {study: _Cache(study, pool, target) for study in pool.studies}
+    base = caches[pool.studies[0]].cost(tflite.build_shared(pool.max_frames), 0, 0).to_array()
     variants = [
         dataclasses.replace(candidate, precision=precision) for candidate in pool.candidates for precision in precisions
     ]
@@ -249,15 +297,17 @@ def measure(pool: Pool, precisions: Sequence[str], target: Target) -> tuple[Pool
             left_out[label] = _reason(error, variant.run.path)
         else:
             candidates.append(candidate)
-            costs.append(np.maximum(cache.cost(content, candidate.num_parameters, 1).to_array() - base, 0))
+            cost = caches[candidate.study].cost(content, candidate.num_parameters, 1)
+            costs.append(np.maximum(cost.to_array() - base, 0))
     if not candidates:
-        raise UserError(f"{pool.study}: no trial can be used{_listed(left_out)}")
+        shown = ", ".join(map(str, pool.studies))
+        raise UserError(f"{shown}: no trial can be used{_listed(left_out)}")
     return dataclasses.replace(pool, candidates=candidates, left_out=left_out), base, np.array(costs)
 
 
 def _with_own_probs(variant: Candidate, pool: Pool, content: bytes) -> Candidate:
     """The variant with the probabilities that its file gives the validation sequences, computed once."""
-    path = pool.study / PROBS / f"{sha256(content).hexdigest()}.npy"
+    path = variant.study / PROBS / f"{sha256(content).hexdigest()}.npy"
     if not path.exists():
         probs = _predict(content, pool)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -287,8 +337,8 @@ def _predict(content: bytes, pool: Pool) -> np.ndarray:
 class _Cache:
     """Latencies of files by the SHA-256 of their content, in one setting; those of other settings are kept."""
 
-    def __init__(self, pool: Pool, target: Target) -> None:
-        self._path = pool.study / COSTS
+    def __init__(self, study: Path, pool: Pool, target: Target) -> None:
+        self._path = study / COSTS
         self._pool = pool
         self._target = target
         self._lengths = latency.typical_lengths(pool.lengths)

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from ensemble.honest import ensemble_probs
+from ensemble.honest import rotated
 from ensemble.objectives import Objective
 from ensemble.pool import Pool
 
@@ -36,15 +36,15 @@ def counts(pool: Pool, objective: Objective, costs: np.ndarray) -> np.ndarray | 
 
 
 def unseen_accuracy(pool: Pool, objective: Objective, costs: np.ndarray) -> float | None:
-    """Accuracy on each participant of the three that are best on the others; None if there is only one."""
-    participants = np.unique(pool.participants)
-    if len(participants) == 1:
+    """Accuracy on each participant of the three that are best on the others; None if there is only one, or too few
+    trials of the shape."""
+    participants = len(np.unique(pool.participants))
+    if participants == 1 or counts(pool, objective, costs) is None:
         return None
-    right = 0
-    for participant in participants:
-        rows = np.flatnonzero(pool.participants == participant)
-        chosen = counts(pool, objective.on(np.flatnonzero(pool.participants != participant)), costs)
-        if chosen is None:
-            return None
-        right += int((ensemble_probs(pool.val_probs, chosen, rows).argmax(axis=1) == pool.labels[rows]).sum())
-    return right / len(pool.labels)
+
+    def rule(others: Objective, costs: np.ndarray, _: np.ndarray) -> np.ndarray:
+        chosen = counts(pool, others, costs)
+        assert chosen is not None  # it depends on the candidates alone
+        return chosen
+
+    return float(rotated(pool, objective, [rule], costs, [np.full(4, np.inf)], participants).sum() / len(pool.labels))

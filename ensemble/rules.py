@@ -6,17 +6,33 @@ candidate fits. Of what a rule finds on its way, the best that fits is taken.
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 
 from ensemble import greedy
 from ensemble.greedy import require_affordable, shares_of
-from ensemble.objectives import Objective
+from ensemble.objectives import Objective, State
 
 ROUNDS: Final = 25  # AutoGluon's
 WEIGHTS: Final = 20  # of cost against loss, from 0 to 1; MULTI_GES's
 STEPS: Final = 50  # MULTI_GES's
+
+
+class _Ensemble(NamedTuple):
+    counts: np.ndarray
+    state: State
+
+    @classmethod
+    def empty(cls, objective: Objective, candidates: int) -> Self:
+        counts = np.zeros(candidates, np.int64)
+        return cls(counts, objective.state(counts))
+
+    def grown(self, objective: Objective, k: int) -> "_Ensemble":
+        """With a candidate counted once more."""
+        counts = self.counts.copy()
+        counts[k] += 1
+        return _Ensemble(counts, objective.grown(self.state, k))
 
 
 def single(objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
@@ -30,13 +46,11 @@ def single(objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> np.
 def top_k(objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
     """The best so many candidates that fit, each counted once; passes over those for which no room is left."""
 
-    def grown() -> Iterable[np.ndarray]:
-        counts = np.zeros(len(costs), np.int64)
+    def grown() -> Iterable[_Ensemble]:
+        ensemble = _Ensemble.empty(objective, len(costs))
         for k in _ranking(objective, len(costs)):
-            if (costs[counts > 0].sum(axis=0) + costs[k] <= capacity).all():
-                counts = counts.copy()
-                counts[k] = 1
-                yield counts
+            if (costs[ensemble.counts > 0].sum(axis=0) + costs[k] <= capacity).all():
+                yield (ensemble := ensemble.grown(objective, k))
 
     require_affordable(costs, capacity)
     return _best(objective, grown())
@@ -53,14 +67,13 @@ def drop_weakest(objective: Objective, costs: np.ndarray, capacity: np.ndarray) 
     while (costs[kept].sum(axis=0) > capacity).any():
         kept.pop(0)
 
-    def grown() -> Iterable[np.ndarray]:
-        counts = np.zeros(len(costs), np.int64)
+    def grown() -> Iterable[_Ensemble]:
+        ensemble = _Ensemble.empty(objective, len(costs))
         for _ in range(ROUNDS):
-            scores = objective.additions(objective.state(counts))[kept]
+            scores = objective.additions(ensemble.state)[kept]
             ties = [k for k, score in zip(kept, scores, strict=True) if score == scores.max()]
-            counts = counts.copy()
-            counts[next((k for k in ties if counts[k]), ties[0])] += 1
-            yield counts
+            chosen = next((k for k in ties if ensemble.counts[k]), ties[0])
+            yield (ensemble := ensemble.grown(objective, chosen))
 
     return _best(objective, grown())
 
@@ -76,25 +89,24 @@ def weighted(
     affordable = require_affordable(costs, capacity)
     spent = shares_of(costs, capacity)
 
-    def grown() -> Iterable[np.ndarray]:
+    def grown() -> Iterable[_Ensemble]:
         for weight in np.linspace(0, 1, weights):
-            counts = np.zeros(len(costs), np.int64)
+            ensemble = _Ensemble.empty(objective, len(costs))
             for _ in range(steps):
-                loss = -objective.additions(objective.state(counts))
-                cost = spent[counts > 0].sum() + np.where(counts > 0, 0, spent)
+                loss, members = -objective.additions(ensemble.state), ensemble.counts > 0
+                cost = spent[members].sum() + np.where(members, 0, spent)
                 worth = (1 - weight) * _scaled(loss, affordable) + weight * _scaled(cost, affordable)
-                counts = counts.copy()
-                counts[np.argmin(np.where(affordable, worth, np.inf))] += 1
-                if (costs[counts > 0].sum(axis=0) > capacity).any():
+                ensemble = ensemble.grown(objective, int(np.argmin(np.where(affordable, worth, np.inf))))
+                if (costs[ensemble.counts > 0].sum(axis=0) > capacity).any():
                     break
-                yield counts
+                yield ensemble
 
     return _best(objective, grown())
 
 
-def ours(objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
-    """``greedy.select``, for comparison."""
-    return greedy.select(objective, costs, capacity).counts
+def ours(objective: Objective, costs: np.ndarray, capacity: np.ndarray, exact: bool = False) -> np.ndarray:
+    """What ``greedy.select`` finds."""
+    return greedy.select(objective, costs, capacity, exact).counts
 
 
 Rule = Callable[[Objective, np.ndarray, np.ndarray], np.ndarray]
@@ -111,8 +123,8 @@ def _ranking(objective: Objective, count: int) -> list[int]:
     return [int(k) for k in np.lexsort((objective.likelihoods, -scores))]
 
 
-def _best(objective: Objective, ensembles: Iterable[np.ndarray]) -> np.ndarray:
-    return max(ensembles, key=lambda counts: objective.score(objective.state(counts)))
+def _best(objective: Objective, ensembles: Iterable[_Ensemble]) -> np.ndarray:
+    return max(ensembles, key=lambda ensemble: objective.score(ensemble.state)).counts
 
 
 def _scaled(values: np.ndarray, among: np.ndarray) -> np.ndarray:

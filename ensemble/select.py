@@ -2,13 +2,14 @@
 
     python -m ensemble.select --budget 40MB,100ms --results results/STUDY
 
-Without --results the newest study under results/ is taken; --budget without a value is the contest's, 40MB,100ms; no
---budget is no limit. Writes submission.zip, selection.json, frontier.parquet and frontier.svg to STUDY/ensemble, or
-to --out.
+Without --results the newest study under results/ is taken; given several times, the candidates of all these studies
+are. --budget without a value is the contest's, 40MB,100ms; no --budget is no limit. Writes submission.zip,
+selection.json, frontier.parquet and frontier.svg to STUDY/ensemble, or to --out, which several studies need.
 """
 
 import argparse
 import dataclasses
+import functools
 import json
 import platform
 from dataclasses import dataclass
@@ -21,13 +22,15 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from ensemble import frontier, greedy, honest, latency, objectives, submission, tflite
+from ensemble import bagging, frontier, greedy, honest, latency, objectives, rules, submission, tflite
+from ensemble.bagging import ByParticipant
 from ensemble.budget import CONTEST, FORMATS, Budget, Cost, brief
 from ensemble.check import check
 from ensemble.honest import seen_accuracies, unseen_accuracies
 from ensemble.latency import Latency, Target
 from ensemble.objectives import Objective
-from ensemble.pool import Candidate, Pool, measure, open_pool, to_member
+from ensemble.pool import Candidate, Pool, measure, open_pools, to_member
+from ensemble.rules import Rule
 from ensemble.twins import Twins
 from ensemble.verify import Agreement, compare
 from trainer import cli
@@ -36,7 +39,7 @@ from trainer.files import write_json
 from trainer.remote import Folder
 
 SELECTION, SUBMISSION = "selection.json", "submission.zip"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 
 @dataclass(frozen=True)
@@ -62,20 +65,20 @@ def choose(
     base: np.ndarray,
     costs: np.ndarray,
     budget: Budget,
-    exact: bool,
+    rule: Rule,
     twins: Twins | None,
     target: Target,
 ) -> Choice:
     """Select, build and measure; where the file breaks the budget, with less room again, until it fits.
 
-    Raises UserError if not even one candidate fits, or too many do for ``exact``.
+    Raises UserError if not even one candidate fits, or too many do for --exact.
     """
     limits = budget.to_array()
     capacity = limits - base
     while True:
-        selection = _select(pool, objective, base, costs, capacity, budget, exact)
-        chosen = np.flatnonzero(selection.counts)
-        members = [(pool.candidates[k], int(selection.counts[k]), costs[k]) for k in chosen]
+        counts = _select(pool, objective, base, costs, capacity, budget, rule)
+        chosen = np.flatnonzero(counts)
+        members = [(pool.candidates[k], int(counts[k]), costs[k]) for k in chosen]
         shipped = [(twins.of(candidate) if twins else candidate, count) for candidate, count, _ in members]
         built = tflite.build([to_member(candidate, count) for candidate, count in shipped])
         model = submission.with_labels(built, pool.label_names)
@@ -83,7 +86,7 @@ def choose(
         parameters = sum(candidate.num_parameters for candidate, _, _ in members)
         cost = Cost(parameters=parameters, size=len(model), latency=timed.mean, members=len(members))
         if not (broken := budget.exceeded(cost)):
-            return Choice(members, model, cost, timed, selection.counts, shipped)
+            return Choice(members, model, cost, timed, counts, shipped)
         measured, estimate = cost.to_array(), costs[chosen].sum(axis=0)
         expected = brief(base + estimate)
         console.print(
@@ -102,10 +105,10 @@ def _select(
     costs: np.ndarray,
     capacity: np.ndarray,
     budget: Budget,
-    exact: bool,
-) -> greedy.Selection:
+    rule: Rule,
+) -> np.ndarray:
     try:
-        return greedy.select(objective, costs, capacity, exact)
+        return rule(objective, costs, capacity)
     except greedy.UnaffordableError as error:
         cheapest = pool.candidates[error.cheapest]
         alone = Cost.from_array(base + costs[error.cheapest])
@@ -167,10 +170,11 @@ def to_json(
     return {
         "format_version": FORMAT_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "study": pool.study.name,
+        "studies": [study.name for study in pool.studies],
         "budget": str(budget) or None,
         "metric": arguments.metric,
         "exact": arguments.exact,
+        "bags": arguments.bag,
         "shipped_weights": None if arguments.ship is None else str(arguments.ship),
         "precisions": arguments.precision,
         "members": [
@@ -219,9 +223,14 @@ def _parse() -> argparse.Namespace:
         "--budget", nargs="?", const=CONTEST, metavar="B", help=f"such as 5.1M,40MB,100ms,3models; alone: {CONTEST}"
     )
     parser.add_argument(
-        "--results", metavar="STUDY", help="the study, or its URI, s3://... (default: the newest under results/)"
+        "--results",
+        action="append",
+        metavar="STUDY",
+        help="a study, or its URI, s3://...; may be given again for more candidates (default: the newest in results/)",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: STUDY/ensemble)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where to write (default: STUDY/ensemble, if it is one)"
+    )
     parser.add_argument("--ship", metavar="STUDY", help="ship the same trainings on all participants, of search.refit")
     parser.add_argument(
         "--metric",
@@ -229,8 +238,15 @@ def _parse() -> argparse.Namespace:
         default="blend",
         help="what to select by (default: blend, of both)",
     )
-    parser.add_argument(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
         "--exact", action="store_true", help=f"also try every set of candidates, where {greedy.EXACT_MOST} or fewer fit"
+    )
+    how.add_argument(
+        "--bag",
+        type=cli.positive,
+        metavar="N",
+        help="average the selections on N drawings of the participants (default: one selection on all of them)",
     )
     parser.add_argument(
         "--precision",
@@ -243,41 +259,67 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def open_studies(arguments: argparse.Namespace) -> tuple[list[Folder], Pool]:
+    """The studies that were asked for, and their candidates. Raises UserError if they cannot be used together."""
+    where = arguments.results or [str(newest_study(Path("results")))]
+    if len(where) > 1 and arguments.out is None:
+        raise UserError(f"--results names {len(where)} studies: say with --out DIR where to write")
+    folders = [Folder.open(study) for study in where]
+    pool = open_pools([(folder.shown, folder.path) for folder in folders])
+    shown = ", ".join(folder.shown for folder in folders)
+    console.print(
+        f"stud{'y' if len(folders) == 1 else 'ies'} {shown}: {len(pool.candidates)} candidates, "
+        f"{len(pool.labels):,} validation sequences",
+        soft_wrap=True,
+    )
+    return folders, pool
+
+
+def ship(path: Path, chosen: Choice, num_signs: int) -> int:
+    """Write the submission and play the contest's evaluator: how many checks hold. Raises UserError if one fails."""
+    submission.write(path, chosen.model)
+    checks = check(path, num_signs)
+    if broken := [check for check in checks if not check.holds]:
+        raise UserError(f"{path}: breaks the contract: {broken[0].clause} ({broken[0].found})")
+    return len(checks)
+
+
 def main() -> None:
     arguments = _parse()
     try:
         budget = Budget.parse(arguments.budget) if arguments.budget is not None else Budget()
     except ValueError as error:
         raise UserError(f"--budget: {error}") from error
-    folder = Folder.open(arguments.results or str(newest_study(Path("results"))))
-    pool = open_pool(folder.path)
-    out: Path = arguments.out or pool.study / "ensemble"
-    console.print(f"study {folder.shown}: {len(pool.candidates)} candidates, {len(pool.labels):,} validation sequences")
+    folders, pool = open_studies(arguments)
+    out: Path = arguments.out or folders[0].path / "ensemble"
     twins = None if arguments.ship is None else Twins(Folder.open(arguments.ship).path)
     target = Target(threads=arguments.threads, scale=arguments.latency_scale)
     pool, base, costs = measure(pool, arguments.precision, target)
-    objective = objectives.OBJECTIVES[arguments.metric].of(pool.val_probs, pool.labels)
-    chosen = choose(pool, objective, base, costs, budget, arguments.exact, twins, target)
+    objective: Objective = objectives.OBJECTIVES[arguments.metric].of(pool.val_probs, pool.labels)
+    ours: Rule = rules.ours
+    if arguments.bag is not None:
+        objective = ByParticipant(objective, pool.participants)
+        ours = functools.partial(bagging.select, bags=arguments.bag)
+    rule = functools.partial(rules.ours, exact=True) if arguments.exact else ours
+    chosen = choose(pool, objective, base, costs, budget, rule, twins, target)
 
     agreement = compare(chosen.model, chosen.shipped, pool)
     agreement.require({candidate.precision for candidate, _, _ in chosen.members})
-    submission.write(out / SUBMISSION, chosen.model)
-    checks = check(out / SUBMISSION, len(pool.label_names))
-    if broken := [check for check in checks if not check.holds]:
-        raise UserError(f"{out / SUBMISSION}: breaks the contract: {broken[0].clause} ({broken[0].found})")
+    checks = ship(out / SUBMISSION, chosen, len(pool.label_names))
 
     capacity = budget.to_array() - base
     seen = seen_accuracies(pool, objective, costs, capacity, chosen.counts)
-    unseen = unseen_accuracies(pool, objective, costs, capacity)
+    unseen = unseen_accuracies(pool, objective, ours, costs, capacity)
     reasons = reasons_left_out(pool, base, costs, budget, chosen)
     accuracies = {
         "seen_by_selection": dataclasses.asdict(seen),
         "unseen_participants": unseen and {**dataclasses.asdict(unseen), "single_is_as_good": unseen.single_is_as_good},
     }
-    bought = frontier.sweep(pool, objective, base, costs, budget)
+    bought = frontier.sweep(pool, objective, ours, base, costs, budget)
     frontier.write(out, bought)
     write_json(out / SELECTION, to_json(pool, arguments, budget, chosen, reasons, agreement, accuracies))
-    folder.publish("ensemble")
+    for folder in folders:
+        folder.publish("ensemble")
 
     print_left_out(reasons)
     cli.for_tables().print(frontier.to_table(bought))
@@ -292,8 +334,8 @@ def main() -> None:
             "the same trainings with participants held out: what ships can be measured on nobody",
             soft_wrap=True,
         )
-    console.print(f"same as PyTorch: {agreement}; contest's contract: {len(checks)} checks hold", soft_wrap=True)
-    console.print(f"wrote {folder.show(out / SUBMISSION)}", soft_wrap=True)
+    console.print(f"same as PyTorch: {agreement}; contest's contract: {checks} checks hold", soft_wrap=True)
+    console.print(f"wrote {folders[0].show(out / SUBMISSION)}", soft_wrap=True)
 
 
 if __name__ == "__main__":

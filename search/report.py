@@ -45,8 +45,10 @@ class Ensemble:
 
     @property
     def latencies(self) -> dict[int, float]:
-        """Milliseconds a sequence of each trial's model alone, by the trial's number."""
-        return {int(row["trials"][0]): row["latency"] for row in self.bought if row["kind"] == "single"}
+        """Milliseconds a sequence of each trial's model alone, by the trial's number; none if trials are of several
+        studies."""
+        singles = [row for row in self.bought if row["kind"] == "single" and row["trials"][0].isdecimal()]
+        return {int(row["trials"][0]): row["latency"] for row in singles}
 
 
 @dataclass(frozen=True)

@@ -95,17 +95,34 @@ class Problem:
     seen: list[np.ndarray]
     """float16 [N, signs], of K candidates"""
     seen_labels: np.ndarray
+    seen_participants: np.ndarray
+    """int64 [N]"""
     unseen: list[np.ndarray]
     unseen_labels: np.ndarray
     costs: np.ndarray
     """float64 [K]"""
 
+    def unseen_accuracy(self, weights: np.ndarray) -> float:
+        """Of an ensemble's weights [K], in percent; NaN if it has no members."""
+        if not weights.any():
+            return float("nan")
+        total = sum(np.float32(weights[k]) * self.unseen[k].astype(np.float32) for k in np.flatnonzero(weights))
+        return 100 * float((total.argmax(axis=1) == self.unseen_labels).mean())
+
     @classmethod
-    def split(cls, probs: list[np.ndarray], labels: np.ndarray, is_seen: np.ndarray, costs: np.ndarray) -> Self:
+    def split(
+        cls,
+        probs: list[np.ndarray],
+        labels: np.ndarray,
+        participants: np.ndarray,
+        is_seen: np.ndarray,
+        costs: np.ndarray,
+    ) -> Self:
         """From matrices of all sequences; ``is_seen`` bool [N]."""
         return cls(
             seen=[matrix[is_seen] for matrix in probs],
             seen_labels=labels[is_seen],
+            seen_participants=participants[is_seen],
             unseen=[matrix[~is_seen] for matrix in probs],
             unseen_labels=labels[~is_seen],
             costs=costs,
@@ -118,7 +135,8 @@ def generated(seed: int, count: int = 64, signs: int = 60, per_participant: int 
     sequences = make_sequences(13 * per_participant, signs, 13, rng)
     candidates = make_candidates(count, rng)
     probs = list(predictions(sequences, candidates, rng))
-    return Problem.split(probs, sequences.labels, sequences.participants < 3, candidates.costs)
+    participants = sequences.participants
+    return Problem.split(probs, sequences.labels, participants, participants < 3, candidates.costs)
 
 
 def large_pool(count: int) -> tuple[Iterator[np.ndarray], np.ndarray]:
@@ -134,4 +152,4 @@ def of_study(study: Path) -> list[Problem]:
     first = np.isin(pool.participants, np.unique(pool.participants)[::2])
     probs = [np.array(matrix) for matrix in pool.val_probs]
     costs = np.array([float(candidate.num_parameters) for candidate in pool.candidates])
-    return [Problem.split(probs, pool.labels, is_seen, costs) for is_seen in (first, ~first)]
+    return [Problem.split(probs, pool.labels, pool.participants, is_seen, costs) for is_seen in (first, ~first)]

@@ -161,6 +161,21 @@ def test_additions_are_the_scores_of_grown_ensembles(metric: str):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_ensembles_grow_and_shrink_without_rounding(metric: str):
+    probs, labels, _ = make_pool(3, 7)
+    objective = objectives.OBJECTIVES[metric].of(list(probs), labels)
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 4, 7)
+    state = objective.state(counts)
+    for k, wanted in zip(rng.integers(0, 7, 50).tolist(), rng.integers(0, 30, 50).tolist(), strict=True):
+        state = objective.grown(state, k, wanted - int(counts[k]))
+        counts[k] = wanted
+        expected = objective.state(counts)
+        assert state.size == expected.size
+        np.testing.assert_array_equal(state.total, expected.total)
+
+
 def test_a_member_is_paid_for_once():
     """The budget has room for one: it may still count any number of times, and a second never comes in."""
     probs, labels, _ = make_pool(1, 4)

@@ -1,13 +1,17 @@
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from ensemble import latency
+from ensemble import pool as pool_module
 from ensemble.latency import Target
-from ensemble.pool import COSTS, measure, open_pool
+from ensemble.pool import COSTS, measure, open_pool, open_pools
 from tests.ensemble.conftest import NUM_FOLDS
 from tests.ensemble.test_tflite import predict
 from trainer.cli import UserError
@@ -159,3 +163,72 @@ def test_says_what_is_wrong_with_a_study(copy: Path, tmp_path: Path):
     (copy / "study.json").write_text('{"label_names": []}')
     with pytest.raises(UserError, match=r"study.json: the field 'data' is missing"):
         open_pool(copy)
+
+
+def twice(study: Path, folder: Path, change: Callable[[Path], object] = lambda _: None) -> list[tuple[str, Path]]:
+    """A study, and its changed copy."""
+    other = shutil.copytree(study, folder / "other")
+    change(other)
+    return [(str(study), study), (str(other), other)]
+
+
+def test_candidates_of_several_studies_are_one_pool(study: Path, tmp_path: Path):
+    studies = twice(study, tmp_path)
+    pool = open_pools(studies)
+    numbers = [f"{number:04d}" for number in range(4)]
+    assert [candidate.name for candidate in pool.candidates] == [
+        f"{of}/{n}" for of in ("small", "other") for n in numbers
+    ]
+    assert set(pool.left_out) == {"small/0004", "other/0004"}
+    assert {candidate.study for candidate in pool.candidates} == {study, tmp_path / "other"}
+    (tmp_path / "b").mkdir()
+    of_one_name = [("a/small", study), ("b/small", shutil.copytree(study, tmp_path / "b" / "small"))]
+    assert open_pools(of_one_name).candidates[4].name == "b/small/0000"
+
+
+def test_costs_of_several_studies_are_kept_in_each(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    studies = twice(copy, tmp_path)
+    measure(open_pools(studies), ["float16", "int8"], Target())
+    monkeypatch.setattr(latency, "measure", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(pool_module, "_predict", lambda *_: pytest.fail("predicted again"))
+    _, _, alone = measure(open_pool(copy), ["float16", "int8"], Target())
+    assert len(alone) == 8
+    assert len(list((tmp_path / "other" / "ensemble" / "val_probs").iterdir())) == 4
+
+
+def change_about(study: Path, **fields: object) -> None:
+    about = json.loads((study / "study.json").read_text())
+    (study / "study.json").write_text(json.dumps(about | fields))
+
+
+def other_data(study: Path) -> None:
+    change_about(study, data_fingerprint="another")
+
+
+def other_signs(study: Path) -> None:
+    change_about(study, label_names=open_pool(study).label_names[::-1])
+
+
+def other_fold(study: Path) -> None:
+    table = pq.read_table(study / "validation.parquet")
+    for name in ("sequence_id", "participant_id"):
+        table = table.set_column(table.column_names.index(name), name, pc.add(table[name], 1000))
+    pq.write_table(table, study / "validation.parquet")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_data, "other: was searched on another packed dataset than .*small; only"),
+        (other_signs, r"other: has other signs than .*small"),
+        (other_fold, r"other: holds out other participants \(\d+, .*\) than .*small"),
+    ],
+)
+def test_studies_must_be_validated_alike(study: Path, tmp_path: Path, change: Callable[[Path], object], message: str):
+    with pytest.raises(UserError, match=message):
+        open_pools(twice(study, tmp_path, change))
+
+
+def test_a_study_is_not_taken_twice(study: Path):
+    with pytest.raises(UserError, match="--results: the same study twice"):
+        open_pools([("a", study), ("a/", study)])

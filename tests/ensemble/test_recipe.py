@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble import frontier, recipe
+from ensemble import frontier, recipe, rules
 from ensemble.budget import Budget
 from ensemble.objectives import Accuracy
 from ensemble.pool import Candidate, Pool, open_pool
@@ -32,6 +32,7 @@ def pool(study: Path, tmp_path: Path) -> Pool:
         path = tmp_path / f"{trial:04d}.npy"
         np.save(path, probs.astype(np.float16))
         one = Candidate(
+            name=f"{trial:04d}",
             run=RunDir(tmp_path / f"{trial:04d}"),
             model=ModelConfig(num_heads=2, num_layers=6 if trial in OF_ITS_SHAPE else 5),
             precision="",
@@ -59,13 +60,13 @@ def test_takes_the_three_best_trials_of_the_shape_once_each(pool: Pool):
 def test_needs_three_of_the_shape(pool: Pool):
     few = dataclasses.replace(pool, candidates=pool.candidates[:6])
     assert recipe.counts(few, Accuracy.of(few.val_probs, few.labels), COSTS[:6]) is None
-    rows = frontier.sweep(few, Accuracy.of(few.val_probs, few.labels), np.zeros(4), COSTS[:6], Budget())
+    rows = frontier.sweep(few, Accuracy.of(few.val_probs, few.labels), rules.ours, np.zeros(4), COSTS[:6], Budget())
     assert "recipe" not in {row["kind"] for row in rows}
 
 
 def test_is_a_row_of_the_frontier(pool: Pool):
     objective = Accuracy.of(pool.val_probs, pool.labels)
-    rows = frontier.sweep(pool, objective, np.zeros(4), COSTS, Budget(members=1))
+    rows = frontier.sweep(pool, objective, rules.ours, np.zeros(4), COSTS, Budget(members=1))
     row = rows[-1]
     assert row["kind"] == "recipe"
     assert row["parameters"] == 3e6

@@ -83,6 +83,28 @@ def test_from_study_to_predictions(copy: Path, monkeypatch: pytest.MonkeyPatch, 
         assert len(others) == 4
 
 
+def test_selects_from_several_studies(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    other = shutil.copytree(copy, tmp_path / "results" / "other")
+    for number in ("0000", "0001"):
+        shutil.rmtree(copy / "trials" / number)
+    for number in ("0002", "0003"):
+        shutil.rmtree(other / "trials" / number)
+    results = ("--results", copy, "--results", other, "--precision", "float16")
+    with pytest.raises(UserError, match="--results names 2 studies: say with --out DIR where to write"):
+        run(monkeypatch, *results)
+    out = tmp_path / "both"
+    run(monkeypatch, *results, "--out", out, "--bag", "3")
+    about = json.loads((out / "selection.json").read_text())
+    assert about["studies"] == ["small", "other"]
+    assert about["bags"] == 3
+    names = {"small/0002", "small/0003", "small/0004", "other/0000", "other/0001", "other/0004"}
+    assert set(about["left_out"]) | {member["trial"] for member in about["members"]} == names
+    singles = [row for row in pq.read_table(out / "frontier.parquet").to_pylist() if row["kind"] == "single"]
+    assert [row["trials"] for row in singles] == [["small/0002"], ["small/0003"], ["other/0000"], ["other/0001"]]
+    for study in (copy, other):
+        assert not (study / "ensemble" / "submission.zip").exists()
+
+
 def test_selects_again_where_the_merged_file_is_too_slow(
     copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

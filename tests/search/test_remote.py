@@ -155,4 +155,4 @@ def test_a_study_survives_its_driver_and_that_ones_disk(s3: dict[str, str], tmp_
     ensemble = Remote.open(f"{results}/study/ensemble")
     assert {"submission.zip", "selection.json", "frontier.parquet"} <= set(ensemble.files())
     ensemble.download("selection.json", tmp_path / "selection.json")
-    assert json.loads((tmp_path / "selection.json").read_text())["study"] == "study"
+    assert json.loads((tmp_path / "selection.json").read_text())["studies"] == ["study"]

@@ -253,6 +253,11 @@ def test_without_an_ensemble_nothing_is_said_of_latency(tmp_path: Path, packed: 
     assert len(Page(text).figures) == 5
 
 
+def test_of_an_ensemble_of_several_studies_no_latency_is_taken_for_a_trials() -> None:
+    bought = [{"kind": "single", "trials": [name], "latency": 2.0} for name in ("other/0001", "0003")]
+    assert report.Ensemble({}, bought).latencies == {3: 2.0}
+
+
 @pytest.mark.parametrize(
     ("outcomes", "sentences"),
     [

@@ -1,0 +1,54 @@
+"""Which way of ours to select does best on unseen participants: for tests.bench.select, on pools of its own.
+
+Blends of accuracy and likelihood with several weights, and the default blend bagged over participants.
+"""
+
+import functools
+from typing import Final
+
+import numpy as np
+from rich.table import Table
+
+from ensemble import bagging, rules
+from ensemble.bagging import ByParticipant
+from ensemble.objectives import WEIGHT, Accuracy, Blend, LogLoss, Objective
+from tests.bench.pools import Problem, generated
+from trainer.cli import track
+
+SEEDS: Final = 1000  # the first; pools that rivals are met on have smaller ones
+WEIGHTS: Final = (0.03, 0.1, 0.3, 1.0)  # of the likelihood in the blend
+BAGS: Final = 8
+DEFAULT: Final = f"blend, {WEIGHT:g}"
+
+
+def ways(problem: Problem) -> dict[str, tuple[Objective, rules.Rule]]:
+    accuracy = Accuracy.of(problem.seen, problem.seen_labels)
+    log_loss = LogLoss.of(problem.seen, problem.seen_labels)
+    blends = {f"blend, {weight:g}": Blend(accuracy, log_loss, weight) for weight in WEIGHTS}
+    found: dict[str, tuple[Objective, rules.Rule]] = {"accuracy": (accuracy, rules.ours)}
+    found |= {name: (blend, rules.ours) for name, blend in blends.items()} | {"log_loss": (log_loss, rules.ours)}
+    by_participant = ByParticipant(blends[DEFAULT], problem.seen_participants)
+    return found | {f"{DEFAULT}, {BAGS} bags": (by_participant, functools.partial(bagging.select, bags=BAGS))}
+
+
+def compare(pools: int, multiples: tuple[float, ...]) -> tuple[dict[str, tuple[float, float]], Table]:
+    """For each way its accuracy less the default's, averaged over budgets, in percentage points, with its standard
+    error over the pools; and a table of each budget."""
+    accuracies: dict[str, list[list[float]]] = {}
+    for seed in track(range(SEEDS, SEEDS + pools), pools, "pools"):
+        problem = generated(seed)
+        for name, (objective, rule) in ways(problem).items():
+            limits = np.median(problem.costs) * np.array(multiples)[:, None]
+            chosen = [rule(objective, problem.costs[:, None], limit) for limit in limits]
+            accuracies.setdefault(name, []).append([problem.unseen_accuracy(counts) for counts in chosen])
+    table = Table(title=f"accuracy on unseen participants less the default's, percentage points: {pools} other pools")
+    for heading in ("selected by", *(f"x{multiple:g}" for multiple in multiples), "mean"):
+        table.add_column(heading, justify="left" if heading == "selected by" else "right")
+    means = {}
+    for name, rows in accuracies.items():
+        margins = np.array(rows) - np.array(accuracies[DEFAULT])
+        columns = [*margins.T, margins.mean(axis=1)]
+        found = [(column.mean(), column.std(ddof=1) / pools**0.5) for column in columns]
+        table.add_row(name, *(f"{mean:+.2f} ± {error:.2f}" for mean, error in found))
+        means[name] = (round(float(found[-1][0]), 3), round(float(found[-1][1]), 3))
+    return means, table
