@@ -30,8 +30,9 @@ class State:
 class Objective(Protocol):
     """Scores ensembles of a fixed pool of K candidates on fixed labels; higher is better."""
 
-    likelihoods: np.ndarray
-    """float64 [K]: something to tell candidates apart by that does not depend on their order"""
+    @property
+    def likelihoods(self) -> np.ndarray:
+        """float64 [K]: something to tell candidates apart by that does not depend on their order"""
 
     def on(self, rows: np.ndarray) -> Self:
         """The same for some of the sequences only: their indices."""

@@ -196,7 +196,8 @@ def open_pools(studies: Sequence[tuple[str, Path]]) -> Pool:
                 f"--results {shown}: {different} than {studies[0][0]}; only models validated on the same sequences can "
                 "be chosen among"
             )
-    candidates, left_out = [], {}
+    candidates: list[Candidate] = []
+    left_out: dict[str, str] = {}
     for name, pool in zip(names, pools, strict=True):
         left_out |= {f"{name}/{trial}": reason for trial, reason in pool.left_out.items()}
         for candidate in pool.candidates:
