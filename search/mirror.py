@@ -95,7 +95,7 @@ class RemoteRun:
         """After the last, and let go of the local files."""
         if not self._was_done:
             self._upload(METRICS, WEIGHTS, VAL_PROBS, DONE)
-            self._remote.remove(CHECKPOINT)
+        self._remote.remove(CHECKPOINT)  # also where it was done, but whoever did it was killed before this
         shutil.rmtree(self.run.path)
 
     def _upload(self, *names: str) -> None:
