@@ -27,7 +27,7 @@ _Make = Callable[[Space, int, int], BaseSampler]  # of a space, the study's seed
 
 # TPE and CMA-ES learn from the trials stopped early too; GP, as Optuna has it, from finished ones alone.
 SAMPLERS: Final[dict[str, _Make]] = {
-    "tpe": lambda space, _, seed: _grouped_tpe(seed) if space.is_conditional else _tpe(seed),
+    "tpe": lambda space, _, seed: _grouped_tpe(seed) if space.is_conditional else WholeTpe(space, seed),
     "gp": lambda _space, _, seed: GPSampler(seed=seed, warn_independent_sampling=False),
     "cmaes": lambda space, _, seed: CmaEsSampler(space, seed),
     "qmc": lambda space, study_seed, seed: QmcSampler(space, study_seed, seed),
@@ -60,15 +60,25 @@ def for_space(name: str, space: Space, seed: int) -> BaseSampler:
     return SeededSampler(lambda its_seed: WholeSampler(SAMPLERS[name](space, seed, its_seed), space, its_seed), seed)
 
 
-def _tpe(seed: int) -> BaseSampler:
-    return TPESampler(seed=seed, multivariate=True, constant_liar=True)
-
-
 def _grouped_tpe(seed: int) -> BaseSampler:
     """Models each group of fields that trials have together; only with conditions, for it looks at every trial."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return TPESampler(seed=seed, multivariate=True, constant_liar=True, group=True)
+
+
+class WholeTpe(TPESampler):
+    """Models all fields of a space without conditions together.
+
+    Draws what Optuna's own draws, which looks through all trials for the fields that every one of them has.
+    """
+
+    def __init__(self, space: Space, seed: int) -> None:
+        super().__init__(seed=seed, multivariate=True, constant_liar=True)
+        self._fields = {name: item for name, item in sorted(space.distributions.items()) if not item.single()}
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
+        return self._fields
 
 
 class WholeSampler(BaseSampler):

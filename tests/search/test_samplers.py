@@ -6,9 +6,10 @@ import numpy as np
 import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, TPESampler
 
 from search.evolution import GENERATION
-from search.samplers import SAMPLERS, check, for_space
+from search.samplers import SAMPLERS, SeededSampler, WholeSampler, check, for_space
 from search.shares import at, share_of
 from search.space import DEFAULT_SPACE, Space
 from trainer.config import TrainConfig
@@ -74,6 +75,17 @@ def test_what_scored_well_is_tried_more(sampler: str) -> None:
     configs = _search(study, space, 24 if sampler == "gp" else 40)
     early, late = (np.mean([config.model.dropout for config in part]) for part in (configs[:10], configs[-10:]))
     assert late < 0.7 * early
+
+
+def test_tpe_draws_what_optunas_own_draws() -> None:
+    space = _space(DEFAULT_SPACE + 'norm = {type = "categorical", choices = ["rmsnorm", "layernorm"]}')
+
+    def whole(seed: int) -> BaseSampler:
+        return WholeSampler(TPESampler(seed=seed, multivariate=True, constant_liar=True), space, seed)
+
+    optunas = optuna.create_study(sampler=SeededSampler(whole, 3), direction="maximize")
+    drawn = _search(_study("tpe", space, seed=3), space, 24, pending=2)
+    assert drawn == _search(optunas, space, 24, pending=2)
 
 
 def test_qmc_covers_the_space_evenly_whatever_came_of_the_trials() -> None:
