@@ -5,7 +5,6 @@ works on a study.db of its own and copies a snapshot of it there whenever a tria
 storage has: the snapshot, and the trials' folders, which may know more than it.
 """
 
-import shutil
 import sqlite3
 import tempfile
 from contextlib import closing
@@ -21,13 +20,13 @@ from search.settings import STUDY_DB, STUDY_JSON, VALIDATION
 from search.space import Space
 from trainer.config import TrainConfig
 from trainer.remote import Remote, copy_folder
-from trainer.rundir import CHECKPOINT, CONFIG, DONE, METRICS, VAL_PROBS, WEIGHTS, RunDir
+from trainer.rundir import CHECKPOINT, CONFIG, METRICS, RunDir
 
 TRIALS: Final = "trials"
 
 
 class StudyMirror:
-    """The driver's side."""
+    """The driver's side; a node's is search.trial.RemoteRun."""
 
     def __init__(self, remote: Remote) -> None:
         self.remote = remote
@@ -74,34 +73,6 @@ class StudyMirror:
     def remove_checkpoint(self, run: RunDir) -> None:
         """Of a trial that will not go on."""
         self.remote.child(f"{TRIALS}/{run.path.name}").remove(CHECKPOINT)
-
-
-class RemoteRun:
-    """A node's side: the files of the trial that runs on it."""
-
-    def __init__(self, uri: str) -> None:
-        """Fetch what the storage has of the trial; what this node has of it counts for nothing."""
-        self._remote = Remote.open(uri)
-        self.run = RunDir(copy_folder("trials", uri))
-        shutil.rmtree(self.run.path, ignore_errors=True)
-        self._remote.copy_to(self.run.path)
-        self._was_done = self.run.is_done
-
-    def save_epoch(self) -> None:
-        """After an epoch. A checkpoint comes after its epoch's metrics: those ahead of it are dropped and made anew."""
-        self._upload(CONFIG, METRICS, CHECKPOINT)
-
-    def save_result(self) -> None:
-        """After the last, and let go of the local files."""
-        if not self._was_done:
-            self._upload(METRICS, WEIGHTS, VAL_PROBS, DONE)
-        self._remote.remove(CHECKPOINT)  # also where it was done, but whoever did it was killed before this
-        shutil.rmtree(self.run.path)
-
-    def _upload(self, *names: str) -> None:
-        for name in names:
-            if (self.run.path / name).exists():
-                self._remote.upload(self.run.path / name, name)
 
 
 def adopt(study: optuna.Study, storage: BaseStorage, space: Space, found: dict[int, TrainConfig]) -> None:

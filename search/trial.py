@@ -1,13 +1,14 @@
 """What one Ray trial does: train one configuration, telling the driver every epoch and the end.
 
-Runs in a worker that is used again for trial after trial. A worker and the driver understand each other by
-three messages: EpochMetrics, Result, Failure.
+Runs in a worker that is used again for trial after trial, and imports no more than that takes: no Optuna. A worker and
+the driver understand each other by three messages: EpochMetrics, Result, Failure.
 """
 
 import dataclasses
 import errno
 import functools
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,10 @@ import torch
 from ray import tune
 from safetensors import SafetensorError
 
-from search.mirror import RemoteRun
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
-from trainer.remote import StorageError, is_uri, open_dataset
-from trainer.rundir import EpochMetrics, Result, RunDir
+from trainer.remote import Remote, StorageError, copy_folder, is_uri, open_dataset
+from trainer.rundir import CHECKPOINT, CONFIG, DONE, METRICS, VAL_PROBS, WEIGHTS, EpochMetrics, Result, RunDir
 from trainer.train import TrainingDiverged, train
 
 
@@ -52,6 +52,34 @@ class Order:
 
 Message = EpochMetrics | Result | Failure
 _MESSAGES = {kind.__name__: kind for kind in (EpochMetrics, Result, Failure)}
+
+
+class RemoteRun:
+    """The files of a trial whose study lies behind a URI, on the node that it runs on (see search.mirror)."""
+
+    def __init__(self, uri: str) -> None:
+        """Fetch what the storage has of the trial; what this node has of it counts for nothing."""
+        self._remote = Remote.open(uri)
+        self.run = RunDir(copy_folder("trials", uri))
+        shutil.rmtree(self.run.path, ignore_errors=True)
+        self._remote.copy_to(self.run.path)
+        self._was_done = self.run.is_done
+
+    def save_epoch(self) -> None:
+        """After an epoch. A checkpoint comes after its epoch's metrics: those ahead of it are dropped and made anew."""
+        self._upload(CONFIG, METRICS, CHECKPOINT)
+
+    def save_result(self) -> None:
+        """After the last, and let go of the local files."""
+        if not self._was_done:
+            self._upload(METRICS, WEIGHTS, VAL_PROBS, DONE)
+        self._remote.remove(CHECKPOINT)  # also where it was done, but whoever did it was killed before this
+        shutil.rmtree(self.run.path)
+
+    def _upload(self, *names: str) -> None:
+        for name in names:
+            if (self.run.path / name).exists():
+                self._remote.upload(self.run.path / name, name)
 
 
 def run_trial(order: dict[str, Any]) -> None:
