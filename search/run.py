@@ -26,7 +26,7 @@ from rich.console import Console
 
 from search import cluster
 from search.dispatch import Brake, Dispatcher, StudyScheduler, StudySearcher
-from search.logs import LOGS
+from search.logs import LOGS, check_installed
 from search.memory import memory_kills_end_one_trial
 from search.mirror import StudyMirror
 from search.objective import DEFAULT_OBJECTIVE, LatencyScale, Objective
@@ -309,6 +309,8 @@ def carry_out(
 
     Exits with status INTERRUPTED if it was. Raises UserError if the folder cannot be used.
     """
+    if options.log is not None:
+        check_installed(options.log)
     if options.address is not None:
         cluster.find_cluster(options.address)  # before there is a study
     mirror = StudyMirror(Remote.open(shown)) if is_uri(shown) else None
