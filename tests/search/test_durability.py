@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import search
-from tests.nodes import nodes, without_ray, worker_below
+from tests.nodes import nodes, processes, without_ray, worker_below
 from tests.search.conftest import TINY_SPACE
 from trainer.dataset import PackedDataset
 from trainer.rundir import RunDir
@@ -134,6 +134,33 @@ def test_a_search_that_loses_worker_and_driver_comes_out_as_a_calm_one(
     status, stdout, _ = _finish(driver)
     assert status == 130
     assert f"python -m search.run --resume --name study --results {tmp_path}" in stdout
+
+    status, _, stderr = _finish(_start(tmp_path, "study", "--resume"))
+    assert (status, stderr) == (0, "")
+    assert _outcome(study) == _outcome(calm)
+
+
+@pytest.mark.slow
+def test_a_second_interrupt_ends_a_search_at_once_and_it_comes_out_as_a_calm_one(
+    calm: Path, tmp_path: Path, packed: Path
+) -> None:
+    study = tmp_path / "study"
+    driver = _start(tmp_path, "study", *_new(tmp_path, packed, NUM_TRIALS))
+    _wait_for_epoch(study, 0, 3, driver)
+    worker = worker_below(driver.pid)
+    os.kill(worker, signal.SIGSTOP)  # so that the first interrupt has something to wait for
+    driver.send_signal(signal.SIGINT)
+    assert driver.stdout is not None
+    assert any("press Ctrl-C again to stop at once" in line for line in driver.stdout)
+    with pytest.raises(subprocess.TimeoutExpired):
+        driver.wait(timeout=3)
+    driver.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    status, _, stderr = _finish(driver)
+    assert (status, stderr) == (130, "interrupted\n")
+    assert time.monotonic() - began < 30  # a search that waits for its worker does so for a minute
+    assert worker not in processes()[0]
+    assert [outcome[1] for outcome in _outcome(study)] == ["RUNNING"]
 
     status, _, stderr = _finish(_start(tmp_path, "study", "--resume"))
     assert (status, stderr) == (0, "")
