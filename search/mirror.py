@@ -71,6 +71,11 @@ class StudyMirror:
         if trial.has(METRICS):
             trial.download(METRICS, run.path / METRICS)
 
+    def fetch_val_probs(self, run: RunDir) -> None:
+        """Bring a finished trial's predictions here."""
+        if not (run.path / VAL_PROBS).exists():
+            self.remote.child(f"{TRIALS}/{run.path.name}").download(VAL_PROBS, run.path / VAL_PROBS)
+
     def remove_checkpoint(self, run: RunDir) -> None:
         """Of a trial that will not go on."""
         self.remote.child(f"{TRIALS}/{run.path.name}").remove(CHECKPOINT)
