@@ -2,7 +2,7 @@
 
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from rich.console import Console
 import search.run
 from search import cluster
 from search.members import BYTES_PER_PARAMETER, WEIGHT, MemberBudget, Members
+from search.mirror import StudyMirror
 from search.objective import ENSEMBLE, Objective
 from search.progress import Progress
 from search.settings import VALIDATION, write_validation
@@ -27,6 +28,8 @@ from trainer.cli import UserError
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
 from trainer.metrics import accuracy, log_loss
+from trainer.remote import Remote
+from trainer.rundir import RunDir
 
 SEQUENCES, SIGNS = 12, 4
 NUM_TRIALS = 13  # of which TPE draws the last three from a model of the first ten
@@ -103,12 +106,13 @@ def test_bad_budgets_are_refused_with_an_example(text: str, words: str) -> None:
         MemberBudget.parse(text)
 
 
-def _open(directory: Path) -> SearchStudy:
+def _open(directory: Path, mirror: StudyMirror | None = None) -> SearchStudy:
     directory.mkdir(exist_ok=True)
     pq.write_table(pa.table({"label": LABELS}), directory / VALIDATION)
     space = Space.parse(DEFAULT_SPACE, TrainConfig(epochs=EPOCHS))
     objective = Objective(ENSEMBLE, budget="30M,3models")
-    return SearchStudy(directory, space, num_trials=NUM_TRIALS, seed=0, pruner="median", objective=objective)
+    options: dict[str, Any] = {"pruner": "median", "objective": objective, "mirror": mirror}
+    return SearchStudy(directory, space, num_trials=NUM_TRIALS, seed=0, **options)
 
 
 def _train(study: SearchStudy, assignment: Assignment, epochs: int = EPOCHS) -> bool:
@@ -120,19 +124,21 @@ def _train(study: SearchStudy, assignment: Assignment, epochs: int = EPOCHS) -> 
         if study.report(assignment.number, metrics):
             study.prune(assignment.number, metrics)
             return True
-    study.run_dir(assignment.number).write_val_probs(_probs(np.random.default_rng(assignment.number)))
+    run = RunDir(study.run_place(assignment.number).removeprefix("file://"))
+    run.write_val_probs(_probs(np.random.default_rng(assignment.number)))
     study.complete(assignment.number, _result(_metrics(assignment.config, EPOCHS)))
     return True
 
 
-def test_a_search_for_members_resumes_exactly_and_keeps_accuracies(tmp_path: Path) -> None:
-    def outcome(study: SearchStudy) -> list[tuple[Any, ...]]:
-        return [(trial.state, trial.params, trial.value, trial.user_attrs) for trial in study.trials()]
+def _outcome(study: SearchStudy) -> list[tuple[Any, ...]]:
+    return [(trial.state, trial.params, trial.value, trial.user_attrs) for trial in study.trials()]
 
+
+def test_a_search_for_members_resumes_exactly_and_keeps_accuracies(tmp_path: Path) -> None:
     study = _open(tmp_path / "calm")
     while (assignment := study.ask()) is not None:
         assert _train(study, assignment)
-    expected = outcome(study)
+    expected = _outcome(study)
     study.close()
     study = _open(tmp_path / "study")
     for turn in itertools.count():
@@ -140,7 +146,7 @@ def test_a_search_for_members_resumes_exactly_and_keeps_accuracies(tmp_path: Pat
             break
         if not _train(study, assignment, epochs=assignment.last_epoch + turn % 7):
             study = _open(tmp_path / "study")  # as after a SIGKILL
-    assert outcome(study) == expected
+    assert _outcome(study) == expected
     study.close()
 
     members = Members(LABELS, MemberBudget.parse("30M,3models"))
@@ -156,6 +162,28 @@ def test_a_search_for_members_resumes_exactly_and_keeps_accuracies(tmp_path: Pat
     console = Console(width=200, record=True)
     console.print(render(rows, "study", console))
     assert f"{scored[0].as_member:.4f}" in console.export_text()
+
+
+def test_predictions_behind_a_uri_are_fetched_also_by_another_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = _open(tmp_path / "study")
+    for _ in range(5):
+        _train(local, cast(Assignment, local.ask()))
+    expected = _outcome(local)[:5]
+    assert [bool(attributes.get("beside")) for *_, attributes in expected][:3] == [False, True, True]
+    local.close()
+
+    remote = Remote.open((tmp_path / "storage" / "study").as_uri())
+    for driver, count in (("one", 3), ("another", 2)):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / driver))
+        mirror = StudyMirror(remote)
+        mirror.fetch()
+        study = _open(mirror.directory, mirror)
+        for _ in range(count):
+            _train(study, cast(Assignment, study.ask()))
+    assert _outcome(study)[:5] == expected
+    study.close()
 
 
 def test_predictions_that_are_gone_are_named(tmp_path: Path) -> None:
