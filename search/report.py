@@ -249,12 +249,15 @@ def _trials(rows: list[Row]) -> Iterator[str]:
     params = param_names(rows)
     has_origin = any(row.origin is not None for row in rows)
     origin = ["from"] if has_origin else []
-    names = ["trial", "state", *origin, *params, "accuracy", "log loss", "million weights", "MB", "epochs", "seconds"]
+    has_members = any(row.as_member is not None for row in rows)
+    scores = [*(["as member"] if has_members else []), "accuracy", "log loss"]
+    names = ["trial", "state", *origin, *params, *scores, "million weights", "MB", "epochs", "seconds"]
     lines = [
         Line(
             cells=(
                 *(str(row.number), row.state, *([row.origin or ""] if has_origin else [])),
                 *(cell(row.params.get(name)) for name in params),
+                *([cell(row.as_member, ".4f")] if has_members else []),
                 *(cell(row.val_accuracy, ".4f"), cell(row.val_log_loss, ".4f")),
                 cell(row.num_parameters and row.num_parameters / 1e6, ".2f"),
                 cell(row.bytes and row.bytes / 1e6, ".1f"),

@@ -11,6 +11,7 @@ With no --data, a small generated dataset is made and searched on.
 import argparse
 import contextlib
 import dataclasses
+import math
 import os
 import shlex
 import signal
@@ -27,9 +28,10 @@ from rich.console import Console
 from search import cluster
 from search.dispatch import Brake, Dispatcher, StudyScheduler, StudySearcher
 from search.logs import LOGS, check_installed
+from search.members import EXAMPLE, MemberBudget
 from search.memory import memory_kills_end_one_trial
 from search.mirror import StudyMirror
-from search.objective import DEFAULT_OBJECTIVE, LatencyScale, Objective
+from search.objective import DEFAULT_OBJECTIVE, ENSEMBLE, LatencyScale, Objective
 from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, parse
 from search.progress import STATE_STYLES, Progress
 from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER
@@ -142,8 +144,12 @@ def _generated_dataset(results: str) -> Path:
 
 
 def _objective(options: argparse.Namespace, dataset: PackedDataset, base: TrainConfig) -> Objective:
-    """What trials are to be scored by. Raises UserError for what Optuna cannot do with two values a trial."""
+    """What trials are to be scored by. Raises UserError for what cannot be done with it."""
     objective = Objective(options.objective or DEFAULT_OBJECTIVE)
+    if objective.name == ENSEMBLE:
+        return _ensemble_objective(options)
+    if options.budget is not None:
+        raise cli.UserError(f"--budget: limits what --objective {ENSEMBLE} looks for; leave it out, or ask for that")
     if objective.has_front and options.pruner not in (None, "none"):
         raise cli.UserError(
             f"--pruner {options.pruner}: with --objective {objective.name} no trial can be stopped early, "
@@ -153,6 +159,38 @@ def _objective(options: argparse.Namespace, dataset: PackedDataset, base: TrainC
         return objective
     _, indices = dataset.split(base.num_folds, base.fold)
     return dataclasses.replace(objective, latency=LatencyScale.measure(dataset.lengths[indices]))
+
+
+def _ensemble_objective(options: argparse.Namespace) -> Objective:
+    if options.budget is None:
+        raise cli.UserError(
+            f"--objective {ENSEMBLE}: say with --budget what the ensemble may take, for example {EXAMPLE}"
+        )
+    if options.warm_start:
+        raise cli.UserError(
+            f"--warm-start: with --objective {ENSEMBLE} trials are scored by predictions, which a study has of its "
+            "own trials only; leave one of them out"
+        )
+    try:
+        MemberBudget.parse(options.budget)
+    except ValueError as error:
+        raise cli.UserError(f"--budget: {error}") from error
+    return Objective(ENSEMBLE, budget=options.budget)
+
+
+def _limited(space: Space, objective: Objective, max_params: int | None) -> Space:
+    """The space without models that are too large. Raises UserError if none is left."""
+    if max_params is not None:
+        try:
+            space = space.limited(max_params)
+        except ValueError as error:
+            raise cli.UserError(f"--max-params: {error}; raise the limit, or make the space smaller") from error
+    if objective.members is None or objective.members.largest >= (max_params or math.inf):
+        return space
+    try:
+        return space.limited(int(objective.members.largest))
+    except ValueError as error:
+        raise cli.UserError(f"--budget: {error}; raise the limit, or make the space smaller") from error
 
 
 def _make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, PackedDataset]:
@@ -168,11 +206,7 @@ def _make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings,
     if options.epochs and "epochs" in space.source:
         raise cli.UserError(f"--epochs: {options.space} says something on epochs too; leave one of them out")
     objective = _objective(options, dataset, base)
-    if options.max_params is not None:
-        try:
-            space = space.limited(options.max_params)
-        except ValueError as error:
-            raise cli.UserError(f"--max-params: {error}; raise the limit, or make the space smaller") from error
+    space = _limited(space, objective, options.max_params)
     try:
         check_sampler(options.sampler or DEFAULT_SAMPLER, space, objective.has_front)
     except ValueError as error:
@@ -205,7 +239,7 @@ def _make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings,
 def _resume_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, PackedDataset]:
     """Read what a study was asked for; only the number of trials and the dataset's place may change."""
     settings = Settings.read(directory)
-    for name in ("epochs", "seed", "space", "sampler", "pruner", "max_params", "objective", "warm_start"):
+    for name in ("epochs", "seed", "space", "sampler", "pruner", "max_params", "objective", "budget", "warm_start"):
         if getattr(options, name) is not None:
             raise cli.UserError(
                 f"--{name.replace('_', '-')}: was settled when {directory} was made; leave it out with --resume"

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from search.members import Members
 from search.mirror import StudyMirror, adopt
 from search.objective import Objective
 from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, for_space
-from search.settings import STUDY_DB
+from search.settings import STUDY_DB, read_labels
 from search.space import Space, by_field, num_parameters
 from search.storage import StudyStorage, sqlite_url
 from search.warm import is_own
@@ -94,6 +96,8 @@ class SearchStudy:
         self._mirror = mirror
         if mirror is not None:
             adopt(self._study, self._storage, space, mirror.found())
+        budget = self.objective.members
+        self._members = None if budget is None else Members(read_labels(directory), budget)
         self._running: dict[int, _Running] = {}
         self._worker_losses: Counter[int] = Counter()
         trials = self.trials()
@@ -156,7 +160,10 @@ class SearchStudy:
         model = self._running[number].config.model
         if self.objective.latency is not None:
             self._running[number].trial.set_user_attr("latency", self.objective.latency.milliseconds(model))
-        self._end(number, TrialState.COMPLETE, self.objective.values(model, result.val_accuracy))
+        values = self.objective.values(model, result.val_accuracy)
+        if self._members is not None:
+            values = [self._score_member(self._members, number, result.val_accuracy)]
+        self._end(number, TrialState.COMPLETE, values)
 
     def prune(self, number: int, metrics: EpochMetrics) -> None:
         """End a trial early, at the epoch that ``metrics`` is of."""
@@ -197,6 +204,23 @@ class SearchStudy:
         running.trial.set_user_attr("val_log_loss", val_log_loss)
         running.trial.set_user_attr("seconds", seconds)
         running.trial.set_user_attr("num_parameters", num_parameters(running.config.model))
+
+    def _score_member(self, members: Members, number: int, val_accuracy: float) -> float:
+        """What a trial comes to beside those that have ended."""
+        for trial in self.trials():
+            if trial.state == TrialState.COMPLETE and trial.number not in members:
+                members.add(trial.number, self._val_probs(trial.number), trial.user_attrs["num_parameters"])
+        running = self._running[number]
+        found = members.contribution(self._val_probs(number), num_parameters(running.config.model))
+        running.trial.set_user_attr("val_accuracy", val_accuracy)
+        running.trial.set_user_attr("beside", found.beside)
+        return found.score
+
+    def _val_probs(self, number: int) -> np.ndarray:
+        run = self.run_dir(number)
+        if self._mirror is not None:
+            self._mirror.fetch_val_probs(run)
+        return run.read_val_probs()
 
     def _should_prune(self, number: int) -> bool:
         # not Trial.should_prune, which knows only the values that went through Trial.report

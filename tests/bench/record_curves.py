@@ -1,9 +1,10 @@
 """Record the learning curves that tests.bench.search replays: real trainings on generated data.
 
-    python -m tests.bench.record_curves [--configurations 224] [--workers 2] [--out results/curves]
+    python -m tests.bench.record_curves [--configurations 512] [--again] [--workers 2] [--out results/curves]
 
-About 3 s of one core each. Interrupted, the same command goes on where it was. At the end the table is written to
-results/reference/curves.parquet; the runs stay under --out, with their predictions of the held-out sequences.
+About 4 s of one core each. Those that results/reference/curves.parquet has are not trained again, unless by --again.
+Interrupted, the same command goes on where it was. At the end the table is written; the runs stay under --out, with
+their predictions of the held-out sequences, which tests.bench.members replays.
 """
 
 import argparse
@@ -48,11 +49,12 @@ def record(path: Path, config: TrainConfig, data: Path) -> None:
         (path / DIVERGED).touch()
 
 
-def collect(runs: list[Path]) -> Curves:
-    """The curves of finished runs, which are those of ``configurations`` in their order."""
-    params = configurations(len(runs))
-    accuracies = np.full((len(runs), EPOCHS), np.nan)
-    for row, path in zip(accuracies, runs, strict=True):
+def collect(known: np.ndarray, runs: list[Path]) -> Curves:
+    """The known curves [N, EPOCHS], then those of finished runs: of ``configurations``, in their order."""
+    params = configurations(len(known) + len(runs))
+    accuracies = np.full((len(params), EPOCHS), np.nan)
+    accuracies[: len(known)] = known
+    for row, path in zip(accuracies[len(known) :], runs, strict=True):
         for metrics in RunDir(path).read_metrics():
             row[metrics.epoch - 1] = metrics.val_accuracy
     return Curves(params, accuracies, np.array([size(item) for item in params]))
@@ -60,17 +62,20 @@ def collect(runs: list[Path]) -> Curves:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.record_curves")
-    parser.add_argument("--configurations", type=int, default=224)
+    parser.add_argument("--configurations", type=int, default=512)
+    parser.add_argument("--again", action="store_true", help="train those in the table too, for their predictions")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="trainings at a time, a thread each")
     parser.add_argument("--out", type=Path, default=Path("results/curves"))
     options = parser.parse_args()
     data = dataset(options.out)
     write_validation(data, space().base, options.out)
-    params = configurations(options.configurations)
-    runs = [options.out / "runs" / f"{number:04d}" for number in range(len(params))]
+    known = Curves.read().accuracies if TABLE.exists() and not options.again else np.empty((0, EPOCHS))
+    numbers = range(len(known), max(len(known), options.configurations))
+    runs = [options.out / "runs" / f"{number:04d}" for number in numbers]
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(options.workers, context, cli.follow_parent) as pool:
-        configs = [space().config(item).replace(seed=number) for number, item in enumerate(params)]
+        params = configurations(numbers.stop)
+        configs = [space().config(params[number]).replace(seed=number) for number in numbers]
         futures = [pool.submit(record, *item, data.path) for item in zip(runs, configs, strict=True)]
         try:
             for future in cli.track(concurrent.futures.as_completed(futures), len(futures), "training"):
@@ -78,10 +83,10 @@ def main() -> None:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    curves = collect(runs)
+    curves = collect(known, runs)
     curves.write()
     final = np.nan_to_num(curves.accuracies[:, -1])
-    print(f"{TABLE}: {len(runs)} curves, final accuracies {final.min():.3f} to {final.max():.3f}")
+    print(f"{TABLE}: {len(final)} curves, final accuracies {final.min():.3f} to {final.max():.3f}")
 
 
 if __name__ == "__main__":

@@ -2,19 +2,21 @@
 
     python -m tests.bench.search [--seeds 30] [--pair-seeds 30] [--workers 2] [--pairs tpe/median,...]
 
-Nothing is trained. A configuration's accuracies are those of the nearest one in results/reference/curves.parquet (see
-tests.bench.record_curves), the distance being taken in the unit cube of the space, with another choice at distance 1.
-Four trials are trained at a time, an epoch of each in turns, and an epoch costs the same whatever the model.
+Nothing is trained. A trial's accuracies are what a surrogate, fitted to results/reference/curves.parquet (see
+tests.bench.record_curves and tests.bench.surrogate), expects of its configuration, plus what it takes for chance in
+one of the recorded trainings nearby, its whole curve. So trials scatter and curves cross as real ones do. Four trials
+are trained at a time, an epoch of each in turns, and an epoch costs the same whatever the model.
 
 Ours are the samplers and pruners as the study has them, in an Optuna study in memory. Rivals are Ray's own OptunaSearch
 and AsyncHyperBandScheduler with the defaults that they come with, called in the order in which Ray Tune's controller
-calls them; and random search, which trains everything to the end. The accuracy that a rival has at the end of its 64
-trials is the final one of the configuration that it would return: for Ray Tune, the one with the best last result.
-A ratio is the epochs that ours needs until a trial that ran to its end is as accurate, over all epochs of the rival;
-the figure is the median over seeds, in which a search that never gets there counts as infinite.
+calls them, for 64 trials; and random search, which trains 64 to the end. A search would return the complete trial of
+the best last accuracy, Ray Tune the trial of the best last accuracy whether complete or not. What that is worth is its
+configuration's expected final accuracy, without the luck that it was chosen for; the same is told of the final
+accuracies as observed, luck included. A ratio is the epochs that ours needs until what it would return is worth as
+much as what the rival returns at its end, over all epochs of the rival; the figure is the median over seeds, in which
+a search that never gets there counts as infinite.
 
-The curves come in two halves, every other configuration: defaults are chosen by the first, in a table of all pairs,
-and the ratios in the JSON line are of the second, which had no part in the choice.
+Defaults are chosen by the table of all pairs, whose seeds are not those of the comparison that the JSON line tells of.
 """
 
 import argparse
@@ -25,6 +27,7 @@ import math
 import multiprocessing
 import os
 import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from types import SimpleNamespace
@@ -32,7 +35,6 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 import optuna
-from optuna.distributions import CategoricalDistribution
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 from rich.table import Table
@@ -40,37 +42,50 @@ from rich.table import Table
 from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS, for_space
 from search.shares import share_of
 from tests.bench.curves import EPOCHS, Curves, space
+from tests.bench.surrogate import Surrogate
 from trainer import cli
 
 NUM_TRIALS: Final = 64
 CONCURRENT: Final = 4
 BUDGET: Final = NUM_TRIALS * EPOCHS  # epochs of a search that trains everything to the end
 MOST_TRIALS: Final = 128
+NEAR: Final = 16  # recorded trainings, one of which lends its luck
+FIRST_PAIR_SEED: Final = 1000  # seeds from here on for choosing, those from 0 on for the figures
+OURS, RANDOM = 200_000, 100_000  # added to a seed, so that no two searches have the same luck
+RIVALS: Final = ("ray", "random")
 MARKS: Final = (100, 200, 300, 450, 700, 1000, BUDGET)  # epochs at which the best so far is shown
 
 
+@dataclass(frozen=True)
+class Training:
+    """One trial's, to its end."""
+
+    accuracies: np.ndarray
+    """float64 [EPOCHS], as they would be observed"""
+    worth: float
+    """The final accuracy that its configuration has on average"""
+
+
 class Replay:
-    """The recorded configurations, or half of them, in place of training."""
+    """Stands in for training: what the recorded configurations tell of any other."""
 
-    def __init__(self, half: int | None = None) -> None:
-        curves, every = Curves.read(), slice(half, None, None if half is None else 2)
-        self._distributions = space().distributions
-        self.accuracies = np.nan_to_num(curves.accuracies[every])
-        self._points = np.array([self._place(params) for params in curves.params[every]])
+    def __init__(self) -> None:
+        curves = Curves.read()
+        points = np.array([self._place(params) for params in curves.params])
+        self.surrogate = Surrogate.fit(points, np.nan_to_num(curves.accuracies))
+        self._chances = self.surrogate.curves - self.surrogate.predict(points)
 
-    def _place(self, params: dict[str, Any]) -> np.ndarray:
-        """In a space where the squared distance of two choices is 1."""
-        parts = []
-        for name, item in self._distributions.items():
-            if isinstance(item, CategoricalDistribution):
-                parts += [math.sqrt(0.5) * (params[name] == choice) for choice in item.choices]
-            else:
-                parts.append(share_of(item, params[name]))
-        return np.array(parts)
+    @staticmethod
+    def _place(params: dict[str, Any]) -> np.ndarray:
+        return np.array([share_of(item, params[name]) for name, item in space().distributions.items()])
 
-    def nearest(self, params: dict[str, Any]) -> int:
-        """Row of the recorded configuration that stands for this one."""
-        return int(np.square(self._points - self._place(params)).sum(axis=1).argmin())
+    def train(self, params: dict[str, Any], seed: int, number: int) -> Training:
+        """How the trial of this number goes in a search of this seed."""
+        point = self._place(params)
+        expected = self.surrogate.predict(point[None])[0]
+        near = self.surrogate.nearest(point, NEAR)
+        luck = self._chances[np.random.default_rng((seed, number)).choice(near)]
+        return Training(np.clip(expected + luck, 0.0, 1.0), float(expected[-1]))
 
 
 class Search(Protocol):
@@ -153,119 +168,147 @@ class Log:
     """What a search came to."""
 
     epochs: int = 0
-    complete: list[tuple[int, float]] = field(default_factory=list)
-    """Epochs spent when a trial had done all of its own, and its accuracy"""
-    last: dict[int, tuple[int, float]] = field(default_factory=dict)
-    """Of each trial: the recorded configuration that it was, and its last accuracy"""
+    complete: list[tuple[int, Training]] = field(default_factory=list)
+    """Epochs spent when a trial had done all of its own, and that trial"""
+    last: dict[int, tuple[float, Training]] = field(default_factory=dict)
+    """Of each trial: its last accuracy"""
 
-    def needed(self, accuracy: float) -> float:
-        """Epochs until a complete trial was as accurate; infinite if none was."""
-        return min((epochs for epochs, its in self.complete if its >= accuracy), default=math.inf)
+    def incumbents(self) -> list[tuple[int, Training]]:
+        """The complete trials that were the best until then, and the epochs spent."""
+        best: list[tuple[int, Training]] = []
+        for epochs, training in self.complete:
+            if not best or training.accuracies[-1] > best[-1][1].accuracies[-1]:
+                best.append((epochs, training))
+        return best
+
+    def needed(self, goal: Training) -> tuple[float, float]:
+        """Epochs until a search would return something worth as much, and until it has observed as much."""
+        steps = self.incumbents()
+        worth = min((epochs for epochs, its in steps if its.worth >= goal.worth), default=math.inf)
+        seen = min((epochs for epochs, its in steps if its.accuracies[-1] >= goal.accuracies[-1]), default=math.inf)
+        return worth, seen
 
     def best(self, epochs: int) -> float:
-        """Accuracy of the best complete trial after so many epochs; 0 if there is none."""
-        return max((its for spent, its in self.complete if spent <= epochs), default=0.0)
+        """Worth of what would be returned after so many epochs; 0 if there is nothing."""
+        return next((its.worth for spent, its in reversed(self.incumbents()) if spent <= epochs), 0.0)
 
-    def returned(self, replay: Replay) -> float:
-        """Final accuracy of the configuration with the best last result."""
-        row, _ = max(self.last.values(), key=lambda item: item[1])
-        return float(replay.accuracies[row, -1])
+    def returned(self) -> Training:
+        """The trial with the best last accuracy, complete or not."""
+        return max(self.last.values(), key=lambda item: item[0])[1]
 
 
-def play(search: Search, replay: Replay, trials: int, goal: float = math.inf) -> Log:
-    """Search until so many trials, or the budget, or the goal is met."""
+def play(search: Search, replay: Replay, seed: int, trials: int, budget: float = BUDGET) -> Log:
+    """Search until so many trials have ended, or so many epochs are spent."""
     log = Log()
-    running: dict[int, int] = {}  # epochs done
-    started = 0
-    while log.epochs < BUDGET and log.best(BUDGET) < goal and (running or started < trials):
-        while len(running) < CONCURRENT and started < trials:
-            log.last[started] = replay.nearest(search.start(started)), 0.0
-            running[started] = 0
-            started += 1
-        for number in list(running):
-            running[number] = epoch = running[number] + 1
-            row = log.last[number][0]
-            accuracy = float(replay.accuracies[row, epoch - 1])
-            log.last[number] = row, accuracy
+    running: dict[int, Training] = {}
+    done: dict[int, int] = {}  # epochs
+    while log.epochs < budget and (running or len(done) < trials):
+        while len(running) < CONCURRENT and len(done) < trials:
+            number = len(done)
+            running[number] = replay.train(search.start(number), seed, number)
+            done[number] = 0
+        for number, training in list(running.items()):
+            done[number] = epoch = done[number] + 1
+            accuracy = float(training.accuracies[epoch - 1])
+            log.last[number] = accuracy, training
             log.epochs += 1
             if search.report(number, epoch, accuracy) or epoch == EPOCHS:
                 search.end(number, epoch, accuracy)
                 del running[number]
                 if epoch == EPOCHS:
-                    log.complete.append((log.epochs, accuracy))
+                    log.complete.append((log.epochs, training))
     return log
 
 
 @functools.cache
-def _replay(half: int | None) -> Replay:
+def _replay() -> Replay:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", "Define-by-run function", UserWarning)  # a busy machine makes Ray say so
-    return Replay(half)
+    return Replay()
 
 
 @functools.cache
-def rivals(half: int | None, seed: int) -> tuple[Log, Log]:
-    """Plain Ray Tune, and random search, of 64 trials each."""
-    replay = _replay(half)
-    ray = play(RayTune(seed), replay, NUM_TRIALS)
-    return ray, play(Ours("random", "none", seed + 1000), replay, NUM_TRIALS)  # not the very trials of ours
+def ray_tune(seed: int) -> Log:
+    return play(RayTune(seed), _replay(), seed, NUM_TRIALS)
 
 
-def compare(pair: tuple[str, str], half: int | None, seed: int, until: str) -> dict[str, Any]:
-    """One search of ours beside its rivals: ratios, and the best so far at each mark.
-
-    ``until`` says how long ours goes on: to the "goals", which are the rivals' accuracies, or to the "end".
-    """
-    replay = _replay(half)
-    ray, random = rivals(half, seed)
-    goals = {"ray": ray.returned(replay), "random": random.best(BUDGET)}
-    ours = play(Ours(*pair, seed), replay, MOST_TRIALS, max(goals.values()) if until == "goals" else math.inf)
-    return {
-        "ray": ours.needed(goals["ray"]) / ray.epochs,
-        "random": ours.needed(goals["random"]) / random.epochs,
-        "ray_accuracy": goals["ray"],
-        "ray_epochs": ray.epochs,
-        "random_accuracy": goals["random"],
-        "best": [ours.best(mark) for mark in MARKS],
-        "random_best": [random.best(mark) for mark in MARKS],
-    }
+@functools.cache
+def random_search(seed: int) -> Log:
+    return play(Ours("random", "none", seed + RANDOM), _replay(), seed + RANDOM, NUM_TRIALS)  # other trials
 
 
-def table_of_pairs(pairs: list[tuple[str, str]], results: dict[tuple[str, str], list[dict[str, Any]]]) -> Table:
-    table = Table(title="first half of the curves: epochs needed, over those of the rival; median (quartiles)")
-    for heading in ("sampler", "pruner", "to Ray's accuracy", "to random search's"):
+def try_pair(pair: tuple[str, str], seed: int) -> tuple[float, float, int]:
+    """One search of ours until twice the epochs of Ray Tune's: the two ratios, and its complete trials at once."""
+    ray = ray_tune(seed)
+    ours = play(Ours(*pair, seed), _replay(), seed + OURS, MOST_TRIALS, 2 * ray.epochs)
+    worth, seen = ours.needed(ray.returned())
+    return worth / ray.epochs, seen / ray.epochs, sum(epochs <= ray.epochs for epochs, _ in ours.complete)
+
+
+def compare(seed: int) -> dict[str, Any]:
+    """One search by the defaults beside its rivals: ratios, and the best so far at each mark."""
+    rivals = dict(zip(RIVALS, (ray_tune(seed), random_search(seed)), strict=True))
+    ours = play(Ours(DEFAULT_SAMPLER, DEFAULT_PRUNER, seed), _replay(), seed + OURS, MOST_TRIALS)
+    found: dict[str, Any] = {}
+    for name, log in rivals.items():
+        goal = log.returned()
+        found[f"{name}_goal"], found[f"{name}_epochs"] = goal.worth, log.epochs
+        found[name], found[f"{name}_observed"] = (epochs / log.epochs for epochs in ours.needed(goal))
+    return found | {"best": [[log.best(mark) for log in (ours, *rivals.values())] for mark in MARKS]}
+
+
+def table_of_pairs(results: dict[tuple[str, str], list[tuple[float, float, int]]]) -> Table:
+    table = Table(title="epochs until as good as Ray Tune at its end, over its epochs; median (quartiles)")
+    for heading in ("sampler", "pruner", "worth as much", "observed as much", "complete by then"):
         table.add_column(heading, justify="left" if heading in ("sampler", "pruner") else "right")
-    for pair in sorted(pairs, key=lambda pair: _quantile([item["ray"] for item in results[pair]], 0.5)):
-        cells = [_quartiles([item[rival] for item in results[pair]]) for rival in ("ray", "random")]
-        table.add_row(*pair, *cells)
+    for pair in sorted(results, key=lambda pair: _quantile([item[0] for item in results[pair]], 0.5)):
+        worth, seen, complete = zip(*results[pair], strict=True)
+        table.add_row(*pair, _quartiles(worth), _quartiles(seen), f"{median(complete):.0f}")
     return table
 
 
-def _median(results: list[dict[str, Any]], rival: str) -> float | None:
-    """Of the ratio; None, as JSON has no infinity, if half of the searches did not get there."""
-    middle = _quantile([item[rival] for item in results], 0.5)
+def _median(values: Iterable[float]) -> float | None:
+    """Of ratios; None, as JSON has no infinity, if half of the searches did not get there."""
+    middle = _quantile(list(values), 0.5)
     return round(middle, 3) if math.isfinite(middle) else None
 
 
-def _quantile(values: list[float], share: float) -> float:
+def _quantile(values: Sequence[float], share: float) -> float:
     """A value that there is: between infinity and another there is no mean."""
     return float(np.quantile(values, share, method="higher"))
 
 
-def _quartiles(values: list[float]) -> str:
+def _quartiles(values: Sequence[float]) -> str:
     low, middle, high = (_quantile(values, share) for share in (0.25, 0.5, 0.75))
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def table_of_marks(results: list[dict[str, Any]]) -> Table:
-    table = Table(title="second half: best accuracy of a trial that ran to its end, median over seeds")
-    for heading in ("epochs spent", "ours", "random search"):
+    table = Table(title="worth of the best complete trial, mean over seeds")
+    for heading in ("epochs spent", "ours", "Ray Tune", "random search"):
         table.add_column(heading, justify="right")
     for index, mark in enumerate(MARKS):
-        table.add_row(
-            str(mark), *(f"{median(item[of][index] for item in results):.3f}" for of in ("best", "random_best"))
-        )
+        means = np.mean([item["best"][index] for item in results], axis=0)
+        table.add_row(str(mark), *(f"{mean:.3f}" for mean in means))
     return table
+
+
+def told(results: list[dict[str, Any]]) -> str:
+    """What the comparison came to, and how far the surrogate can be believed."""
+    surrogate = _replay().surrogate
+    final = surrogate.curves[:, -1]
+    error = np.square(final - surrogate.left_out()[:, -1]).mean()
+    parts = [
+        f"{rival} returns {median(item[f'{rival}_goal'] for item in results):.3f} after "
+        f"{median(item[f'{rival}_epochs'] for item in results):.0f} epochs; the default is there in "
+        f"{_quartiles([item[rival] for item in results])} of them, and has observed as much in "
+        f"{_quartiles([item[f'{rival}_observed'] for item in results])}"
+        for rival in RIVALS
+    ]
+    fit = (
+        f"left-out final accuracies within {math.sqrt(error):.3f} (root mean square), {1 - error / final.var():.0%} of "
+    )
+    return f"{len(final)} curves, {fit}their variance explained. {'. '.join(parts)}"
 
 
 def main() -> None:
@@ -275,39 +318,32 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="searches at a time")
     parser.add_argument("--pairs", help="sampler/pruner, separated by commas (default: all)")
     options = parser.parse_args()
-    default = DEFAULT_SAMPLER, DEFAULT_PRUNER
     pairs = [(sampler, pruner) for sampler in SAMPLERS for pruner in PRUNERS]
     if options.pairs is not None:
         pairs = [tuple(pair.split("/")) for pair in options.pairs.split(",")]
-    tasks = [(pair, 0, seed, "goals") for seed in range(options.pair_seeds or options.seeds) for pair in pairs]
-    tasks += [(default, half, seed, "end") for half in (1, None) for seed in range(options.seeds)]
+    pair_seeds = range(FIRST_PAIR_SEED, FIRST_PAIR_SEED + (options.pair_seeds or options.seeds))
+    tries = [(pair, seed) for seed in pair_seeds for pair in pairs]
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(options.workers, context, cli.follow_parent) as pool:
-        done = pool.map(compare, *zip(*tasks, strict=True))
-        results = list(cli.track(done, len(tasks), "searches"))
-    of_pairs = {pair: [r for task, r in zip(tasks, results, strict=True) if task[:2] == (pair, 0)] for pair in pairs}
-    second, whole = ([r for t, r in zip(tasks, results, strict=True) if t[1] == half] for half in (1, None))
-    cli.console.print(table_of_pairs(pairs, of_pairs))
-    cli.console.print(table_of_marks(second))
-    for name, part in (("second half", second), ("all curves", whole)):
-        cli.console.print(
-            f"{name}: Ray Tune returns {median(item['ray_accuracy'] for item in part):.3f} after "
-            f"{median(item['ray_epochs'] for item in part):.0f} epochs, random search "
-            f"{median(item['random_accuracy'] for item in part):.3f} after {BUDGET}; {'/'.join(default)} is there in "
-            f"{_quartiles([item['ray'] for item in part])} and {_quartiles([item['random'] for item in part])} of them",
-            soft_wrap=True,
-        )
+        tried = list(cli.track(pool.map(try_pair, *zip(*tries, strict=True)), len(tries), "pairs"))
+        compared = list(cli.track(pool.map(compare, range(options.seeds)), options.seeds, "comparisons"))
+    of_pairs = {
+        pair: [result for (its_pair, _), result in zip(tries, tried, strict=True) if its_pair == pair] for pair in pairs
+    }
+    cli.console.print(table_of_pairs(of_pairs), table_of_marks(compared))
+    cli.console.print(told(compared), soft_wrap=True)
     report = {
         "bench": "search",
         "seeds": options.seeds,
-        "pair_seeds": options.pair_seeds or options.seeds,
-        "curves": len(_replay(None).accuracies),
-        "default": "/".join(default),
-        "epochs_ratio_to_ray_optuna_asha": _median(second, "ray"),
-        "epochs_ratio_to_random": _median(second, "random"),
-        "on_all_curves": [_median(whole, "ray"), _median(whole, "random")],
-        "pairs_on_first_half": {
-            "/".join(pair): [_median(of_pairs[pair], "ray"), _median(of_pairs[pair], "random")] for pair in pairs
+        "pair_seeds": len(pair_seeds),
+        "curves": len(Curves.read().params),
+        "default": f"{DEFAULT_SAMPLER}/{DEFAULT_PRUNER}",
+        "epochs_ratio_to_ray_optuna_asha": _median(item["ray"] for item in compared),
+        "epochs_ratio_to_random": _median(item["random"] for item in compared),
+        "observed_ratio_to_ray_optuna_asha": _median(item["ray_observed"] for item in compared),
+        "observed_ratio_to_random": _median(item["random_observed"] for item in compared),
+        "pairs": {
+            "/".join(pair): [_median(item[place] for item in of_pairs[pair]) for place in (0, 1)] for pair in pairs
         },
     }
     print(json.dumps(report))

@@ -1,0 +1,169 @@
+"""What --objective ensemble is worth: ensembles of its trials, against those of searches for single accuracy.
+
+    python -m tests.bench.members [--seeds 100] [--trials 32] [--budget 8models] [--runs results/curves]
+
+Replays the runs that tests.bench.record_curves left, with their predictions (all of them, if it was given --again).
+Searches of as many trials each choose among these: of what the sampler proposes it is the nearest run that was not
+tried yet that is tried, and that one's own parameters that are learned from. Nothing is stopped early. A search sees
+half of the held-out participants, and so does the selection from its trials, which is ensemble.greedy's, by accuracy
+and likelihood, under the same budget; what is told is the accuracy of that ensemble on the other half. Every seed takes
+another half, in turns, and differences are between searches of the same seed.
+"""
+
+import argparse
+import concurrent.futures
+import functools
+import itertools
+import json
+import math
+import multiprocessing
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import optuna
+import pyarrow.parquet as pq
+from optuna.trial import create_trial
+from rich.table import Table
+
+from ensemble.greedy import select
+from ensemble.objectives import Blend
+from search.members import MemberBudget, Members, costs_of
+from search.samplers import DEFAULT_SAMPLER, for_space
+from search.settings import VALIDATION
+from search.shares import share_of
+from tests.bench.curves import configurations, size, space
+from trainer import cli
+from trainer.cli import UserError
+from trainer.metrics import accuracy
+from trainer.rundir import RunDir
+
+OBJECTIVES: Final = ("accuracy", "ensemble", "random")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The runs, and who the held-out people are."""
+
+    params: list[dict[str, Any]]
+    points: np.ndarray
+    """float64 [K, D]: the same in the unit cube"""
+    probs: np.ndarray
+    """float16 [K, N, signs]"""
+    sizes: list[int]
+    """Parameters of each model"""
+    labels: np.ndarray
+    participants: np.ndarray
+
+    @classmethod
+    @functools.cache
+    def read(cls, folder: Path) -> "Recorded":
+        """Raises UserError if there is nothing."""
+        runs = {int(path.parent.name): RunDir(path.parent) for path in sorted(folder.glob("runs/*/done.json"))}
+        if not runs:
+            raise UserError(f"{folder}: holds no runs; make them with: python -m tests.bench.record_curves --again")
+        every = configurations(max(runs) + 1)
+        params = [every[number] for number in runs]
+        items = space().distributions.items()
+        points = [[share_of(item, its[name]) for name, item in items] for its in params]
+        validation = pq.read_table(folder / VALIDATION)
+        return cls(
+            params,
+            np.array(points),
+            np.array([run.read_val_probs() for run in runs.values()]),
+            [size(its) for its in params],
+            validation["label"].to_numpy(),
+            validation["participant_id"].to_numpy(),
+        )
+
+
+def search(
+    objective: str, recorded: Recorded, rows: np.ndarray, budget: MemberBudget, seed: int, trials: int
+) -> list[int]:
+    """Which runs a search tries, by their places; it sees the sequences ``rows``."""
+    if objective == "random":
+        return [int(k) for k in np.random.default_rng(seed).permutation(len(recorded.params))[:trials]]
+    members = Members(recorded.labels[rows], budget)
+    tried: list[int] = []
+    scores: list[float] = []
+    for _ in range(trials):
+        study = optuna.create_study(direction="maximize", sampler=for_space(DEFAULT_SAMPLER, space(), seed))
+        for k, score in zip(tried, scores, strict=True):
+            study.add_trial(create_trial(params=recorded.params[k], distributions=space().distributions, value=score))
+        trial = study.ask()
+        space().suggest(trial)
+        point = [share_of(item, trial.params[name]) for name, item in space().distributions.items()]
+        distances = np.square(recorded.points - point).sum(axis=1)
+        distances[tried] = math.inf
+        k = int(distances.argmin())
+        probs = recorded.probs[k][rows]
+        if objective == "accuracy":
+            scores.append(accuracy(probs, recorded.labels[rows]))
+        else:
+            scores.append(members.contribution(probs, recorded.sizes[k]).score)
+            members.add(len(tried), probs, recorded.sizes[k])
+        tried.append(k)
+    return tried
+
+
+def compare(folder: Path, budget_text: str, trials: int, seed: int) -> list[tuple[float, float]]:
+    """For each objective: accuracy of the ensemble on people seen and unseen by the search."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    recorded, budget = Recorded.read(folder), MemberBudget.parse(budget_text)
+    people = np.unique(recorded.participants)
+    halves = list(itertools.combinations(people.tolist(), len(people) // 2))
+    is_seen = np.isin(recorded.participants, halves[seed % len(halves)])
+    seen, unseen = np.flatnonzero(is_seen), np.flatnonzero(~is_seen)
+    found = []
+    for objective in OBJECTIVES:
+        tried = search(objective, recorded, seen, budget, seed, trials)
+        costs = np.array([costs_of(recorded.sizes[k]) for k in tried])
+        pool = Blend.of([recorded.probs[k][seen] for k in tried], recorded.labels[seen])
+        counts = select(pool, costs, budget.to_array()).counts
+        ensemble = np.tensordot(counts, recorded.probs[tried].astype(np.float32), axes=1)
+        found.append(tuple(accuracy(ensemble[rows], recorded.labels[rows]) for rows in (seen, unseen)))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.members")
+    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--trials", type=int, default=32)
+    parser.add_argument("--budget", default="8models")
+    parser.add_argument("--runs", type=Path, default=Path("results/curves"))
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="seeds at a time")
+    options = parser.parse_args()
+    recorded = Recorded.read(options.runs)
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(options.workers, context, cli.follow_parent) as pool:
+        one = functools.partial(compare, options.runs, options.budget, options.trials)
+        results = np.array(list(cli.track(pool.map(one, range(options.seeds)), options.seeds, "seeds")))
+    differences = 100 * (results - results[:, :1])[:, :, 1]  # [seeds, objectives], points on people unseen
+    errors = differences.std(axis=0, ddof=1) / math.sqrt(options.seeds)
+    table = Table(title=f"{options.trials} of {len(recorded.params)} runs, {options.budget}, {options.seeds} seeds")
+    for heading in ("--objective", "seen people", "unseen people", "against accuracy, points"):
+        table.add_column(heading, justify="left" if heading == "--objective" else "right")
+    for place, name in enumerate(OBJECTIVES):
+        seen, unseen = results[:, place].mean(axis=0)
+        against = "" if place == 0 else f"{differences[:, place].mean():+.2f} +- {errors[place]:.2f}"
+        table.add_row(name, f"{seen:.4f}", f"{unseen:.4f}", against)
+    cli.console.print(table)
+    report = {
+        "bench": "members",
+        "seeds": options.seeds,
+        "trials": options.trials,
+        "runs": len(recorded.params),
+        "budget": options.budget,
+        "unseen_accuracy": dict(zip(OBJECTIVES, results[:, :, 1].mean(axis=0).round(4).tolist(), strict=True)),
+        "points_over_accuracy": {
+            name: [round(float(differences[:, place].mean()), 2), round(float(errors[place]), 2)]
+            for place, name in enumerate(OBJECTIVES[1:], start=1)
+        },
+    }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    cli.run(main)
