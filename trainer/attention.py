@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
+from trainer.bridge import arrays, in_loops
 from trainer.config import HEAD_DIM, ROTARY_THETA
 from trainer.dropout import Dropout
 
@@ -233,9 +234,7 @@ class _AttendInGroups(torch.autograd.Function):
             grad_q, grad_k, grad_v = group.queries_keys_values(padded_grad, heads, mode)
             grad_out = group.outputs(padded_grad_out, heads, mode)
             torch.bmm(dropped.transpose(1, 2), grad_out, out=grad_v)
-            # through dropout and softmax at once: dropped is weight * mask, and 0 where weight is
-            grad_scores = torch.bmm(grad_out, v.transpose(1, 2)).mul_(dropped)
-            grad_scores.addcmul_(weight, grad_scores.sum(-1, keepdim=True), value=-1)
+            grad_scores = _through_softmax_(torch.bmm(grad_out, v.transpose(1, 2)), dropped, weight)
             grad_q.copy_(torch.baddbmm(q, grad_scores, k, beta=0, alpha=SCALE))
             torch.baddbmm(k, grad_scores.transpose(1, 2), q, beta=0, alpha=SCALE, out=grad_k)
             if mode.rotary:
@@ -243,6 +242,20 @@ class _AttendInGroups(torch.autograd.Function):
                 group.rotate_(padded_grad, heads, cos, -sin)
         vectors = padded_grad.to(ctx.dtype).index_select(0, packing.places(3 * heads))
         return vectors.view(packing.num_tokens, -1), None, None, None
+
+
+def _through_softmax_(grad: torch.Tensor, dropped: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The gradient of attention weights after dropout -> that of the scores, in place: three [.., queries, length].
+
+    Through dropout and softmax at once: ``dropped`` is weight * mask, and 0 where weight is.
+    """
+    if in_loops(grad, dropped, weight):
+        from trainer import loops
+
+        loops.softmax_backward(*arrays(*(item.flatten(0, 1) for item in (grad, dropped, weight))))
+        return grad
+    grad.mul_(dropped)
+    return grad.addcmul_(weight, grad.sum(-1, keepdim=True), value=-1)
 
 
 def _scores(q: torch.Tensor, k: torch.Tensor, group: Group, mode: AttentionMode) -> torch.Tensor:

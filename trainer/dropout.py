@@ -6,9 +6,14 @@ probability is rounded to a multiple of 1/65,536 and the scale follows the round
 On CUDA torch's own dropout is used, which draws from the device's global generator.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
+
+from trainer.bridge import arrays, in_loops
 
 
 class Dropout:
@@ -21,20 +26,36 @@ class Dropout:
         self._rng = rng
         self._scale = 65536 / (65536 - int(self._threshold))
 
-    def mask(self, like: torch.Tensor) -> torch.Tensor | None:
-        """0 where an element is dropped and 1 / (1 - probability) elsewhere, or None if nothing is dropped."""
-        if self._rng is None or self._threshold == 0:
-            return None
-        if like.is_cuda:
-            return F.dropout(torch.ones_like(like), self.probability)
-        count = like.numel()
-        bits = self._rng.bit_generator.random_raw(-(-count // 4)).view(np.uint16)[:count]
-        mask = np.multiply(bits >= self._threshold, np.float32(self._scale), dtype=np.float32)
-        return torch.from_numpy(mask).to(like.device, like.dtype).view(like.shape)
-
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """A copy of ``x`` with elements dropped; ``x`` itself if nothing is dropped."""
         if x.is_cuda:
             return F.dropout(x, self.probability, training=self.probability > 0)
-        mask = self.mask(x)
-        return x if mask is None else x * mask
+        if self._rng is None or self._threshold == 0:
+            return x
+        count = x.numel()
+        bits = self._rng.bit_generator.random_raw(-(-count // 4)).view(np.uint16)[:count]
+        if in_loops(x):
+            out: torch.Tensor = _DropoutInLoops.apply(x, bits, self._threshold, self._scale)
+            return out
+        mask = np.multiply(bits >= self._threshold, np.float32(self._scale), dtype=np.float32)
+        return x * torch.from_numpy(mask).to(x.device, x.dtype).view(x.shape)
+
+
+class _DropoutInLoops(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, bits: np.ndarray, threshold: int, scale: float) -> torch.Tensor:
+        ctx.drop = bits, threshold, scale
+        return _drop(x, bits, threshold, scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        return _drop(grad.contiguous(), *ctx.drop), None, None, None
+
+
+def _drop(x: torch.Tensor, bits: np.ndarray, threshold: int, scale: float) -> torch.Tensor:
+    from trainer import loops
+
+    out = torch.empty_like(x)
+    loops.dropout(*arrays(x.view(-1)), bits, threshold, scale, *arrays(out.view(-1)))
+    return out

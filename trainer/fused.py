@@ -11,17 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-
-def _in_loops(*tensors: torch.Tensor) -> bool:
-    """Whether compiled loops are the fastest: on more threads, torch's own operations share their work."""
-    return torch.get_num_threads() == 1 and all(
-        item.device.type == "cpu" and item.dtype == torch.float32 and item.is_contiguous() for item in tensors
-    )
+from trainer.bridge import arrays, in_loops
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:
     """x / sqrt(mean(x^2) + eps) * weight over the last dimension, as ``dtype``: [n, width] -> [n, width]."""
-    if dtype == torch.float32 and _in_loops(x, weight):
+    if dtype == torch.float32 and in_loops(x, weight):
         out: torch.Tensor = _RMSNormInLoops.apply(x, weight, eps)
     else:
         out = _RMSNorm.apply(x, weight, eps, dtype)
@@ -56,7 +51,7 @@ class _RMSNormInLoops(torch.autograd.Function):
         from trainer import loops  # numba, which takes half a second, where it is used
 
         out, scale = torch.empty_like(x), x.new_empty(len(x))
-        loops.rms_norm(*_arrays(x, weight), eps, *_arrays(out, scale))
+        loops.rms_norm(*arrays(x, weight), eps, *arrays(out, scale))
         ctx.save_for_backward(x, weight, scale)
         return out
 
@@ -67,13 +62,13 @@ class _RMSNormInLoops(torch.autograd.Function):
 
         x, weight, scale = ctx.saved_tensors
         grad_x, grad_weight = torch.empty_like(x), np.zeros(len(weight))
-        loops.rms_norm_backward(*_arrays(x, weight, scale, grad.contiguous(), grad_x), grad_weight)
+        loops.rms_norm_backward(*arrays(x, weight, scale, grad.contiguous(), grad_x), grad_weight)
         return grad_x, torch.from_numpy(grad_weight).to(weight.dtype), None
 
 
 def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
     """silu(gate) * up of the two halves of the last dimension: [n, 2 * hidden] -> [n, hidden]."""
-    function = _SwiGLUInLoops if _in_loops(gate_up) else _SwiGLU
+    function = _SwiGLUInLoops if in_loops(gate_up) else _SwiGLU
     out: torch.Tensor = function.apply(gate_up)
     return out
 
@@ -104,7 +99,7 @@ class _SwiGLUInLoops(torch.autograd.Function):
         from trainer import loops
 
         out = gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2)
-        loops.swiglu(*_arrays(gate_up, out))
+        loops.swiglu(*arrays(gate_up, out))
         ctx.save_for_backward(gate_up)
         return out
 
@@ -115,10 +110,5 @@ class _SwiGLUInLoops(torch.autograd.Function):
 
         (gate_up,) = ctx.saved_tensors
         grad_gate_up = torch.empty_like(gate_up)
-        loops.swiglu_backward(*_arrays(gate_up, grad.contiguous(), grad_gate_up))
+        loops.swiglu_backward(*arrays(gate_up, grad.contiguous(), grad_gate_up))
         return grad_gate_up
-
-
-def _arrays(*tensors: torch.Tensor) -> tuple[np.ndarray, ...]:
-    """The tensors' memory as arrays."""
-    return tuple(item.detach().numpy() for item in tensors)

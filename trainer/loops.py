@@ -128,3 +128,26 @@ def rms_norm_backward(
         for j in range(width):
             grad_weight[j] += grad[i, j] * x[i, j] * its_scale
             grad_x[i, j] = (grad[i, j] * weight[j] - x[i, j] * along) * its_scale
+
+
+@njit
+def dropout(x: np.ndarray, bits: np.ndarray, threshold: int, scale: float, out: np.ndarray) -> None:
+    """Fill float32 ``out`` [n] with x * scale where ``bits`` uint16 [n] reach the threshold, with 0 elsewhere."""
+    for i in range(len(x)):
+        out[i] = x[i] * np.float32(scale) if bits[i] >= threshold else np.float32(0)
+
+
+@njit_sums
+def softmax_backward(grad: np.ndarray, dropped: np.ndarray, weight: np.ndarray) -> None:
+    """Turn the gradient of attention weights after dropout, in place, into that of the scores; all float32 [n, k].
+
+    ``dropped`` is weight * mask, and 0 where weight is: with g = grad * dropped, a row becomes g - weight * sum(g).
+    """
+    for i in range(len(grad)):
+        total = np.float32(0)
+        for j in range(grad.shape[1]):
+            through = grad[i, j] * dropped[i, j]
+            grad[i, j] = through
+            total += through
+        for j in range(grad.shape[1]):
+            grad[i, j] -= weight[i, j] * total

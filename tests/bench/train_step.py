@@ -104,10 +104,10 @@ def compare(shape: tuple[int, int], dataset: PackedDataset, device: torch.device
     for side in sides.values():
         side.measure()
     rates: dict[str, list[Rate]] = {name: [] for name in ("padded", *sides)}
-    matmul = []
+    matmul: list[float] = []  # the machine's own rate, just before ours, whatever else the machine is doing
     for _ in cli.track(range(rounds), rounds, f"{shape[0]}x{shape[1]}"):
         rates["padded"].append(padded.measure())  # one step of it takes as long as all the rest
-        for _ in range(3):
+        for _ in range(5):
             matmul.append(matmul_rate(device, torch.bfloat16 if device.type == "cuda" else torch.float32))
             for name, side in sides.items():
                 rates[name].append(side.measure())
@@ -118,7 +118,8 @@ def compare(shape: tuple[int, int], dataset: PackedDataset, device: torch.device
         suffix = name.removeprefix("ours")
         figures[f"speedup{suffix}"] = round(sequences[name] / sequences["padded"], 2)
         figures[f"gflops{suffix}"] = round(gflops[name], 1)
-        figures[f"sgemm_share{suffix}"] = round(gflops[name] / median(matmul), 3)
+        shares = (rate.gflops / own for rate, own in zip(rates[name], matmul, strict=True))
+        figures[f"sgemm_share{suffix}"] = round(median(shares), 3)
     figures["sgemm_gflops"] = round(median(matmul), 1)
     figures["data_share"] = round(median(ours.data_share() for _ in range(3)), 3)
     return figures

@@ -82,3 +82,12 @@ def config() -> TrainConfig:
     """A run of a second. Some sequences are longer than max_frames, and the gradient is clipped."""
     model = ModelConfig(num_heads=1, num_layers=1, num_signs=NUM_SIGNS, max_frames=MAX_FRAMES)
     return TrainConfig(model=model, epochs=3, batch_size=16, learning_rate=1e-3, precision="float32")
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """On one thread float32 goes through compiled loops, on two through torch's operations."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)

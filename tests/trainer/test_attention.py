@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from trainer.attention import AttentionMode, Packing, attend
 from trainer.dropout import Dropout
 
+pytestmark = pytest.mark.usefixtures("threads")
+
 CPU = torch.device("cpu")
 KEEP_ALL = Dropout(0.0, None)
 

@@ -4,6 +4,8 @@ import torch
 
 from trainer.dropout import Dropout
 
+pytestmark = pytest.mark.usefixtures("threads")
+
 SHAPE = (1000, 401)  # odd, so that the count is no multiple of what one draw serves
 
 

@@ -1,11 +1,13 @@
 """Hand-written gradients against autograd's own, of the formulas as papers print them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from trainer.fused import rms_norm, swiglu
+
+pytestmark = pytest.mark.usefixtures("threads")
 
 
 def plain_rms_norm(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -15,15 +17,6 @@ def plain_rms_norm(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 def plain_swiglu(gate_up: torch.Tensor) -> torch.Tensor:
     gate, up = gate_up.chunk(2, dim=-1)
     return gate / (1 + (-gate).exp()) * up
-
-
-@pytest.fixture(params=[1, 2], autouse=True)
-def threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    """On one thread float32 goes through compiled loops, on two through torch's operations."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
 
 
 def compare(
