@@ -3,12 +3,16 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from trainer.dataset import PackedDataset
 from trainer.pack import pack
 from trainer.synthesize import synthesize
 
 REAL_SAMPLE = Path(__file__).parents[1] / ".." / "shared" / "asl-signs-sample"
+
+settings.register_profile("unhurried", deadline=None)  # a first call compiles, and machines are busy
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

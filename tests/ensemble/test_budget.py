@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ensemble.budget import CONTEST, Budget, Cost
@@ -25,7 +25,6 @@ def test_refuses_with_an_example(text: str):
         Budget.parse(text)
 
 
-@settings(deadline=None)
 @given(st.fixed_dictionaries({}, optional={"K": AMOUNTS, "KB": AMOUNTS, "ms": AMOUNTS, "models": AMOUNTS}).filter(bool))
 def test_reads_back_what_it_writes(limits: dict[str, int]):
     text = ",".join(f"{amount}{unit}" for unit, amount in limits.items())

@@ -107,7 +107,7 @@ def test_bad_budgets_are_refused_with_an_example(text: str, words: str) -> None:
 
 
 def _open(directory: Path, mirror: StudyMirror | None = None) -> SearchStudy:
-    directory.mkdir(exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table({"label": LABELS}), directory / VALIDATION)
     space = Space.parse(DEFAULT_SPACE, TrainConfig(epochs=EPOCHS))
     objective = Objective(ENSEMBLE, budget="30M,3models")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.landmarks import HEAD, NUM_ROWS, ROWS
@@ -26,7 +26,6 @@ sequences = st.builds(
 
 
 @given(sequences)
-@settings(deadline=None)
 def test_one_offset_the_mean_of_the_present_head_points(points: np.ndarray) -> None:
     total, count = np.zeros(2), 0
     for frame in points:
@@ -43,7 +42,6 @@ def test_one_offset_the_mean_of_the_present_head_points(points: np.ndarray) -> N
 
 
 @given(sequences, st.floats(-2, 2), st.floats(-2, 2))
-@settings(deadline=None)
 def test_where_the_camera_stands_does_not_matter(points: np.ndarray, x: float, y: float) -> None:
     if np.isnan(points[:, HEAD]).all():
         return

@@ -42,7 +42,7 @@ doubles = st.builds(
 repeats = st.builds(lambda parts, times: b"".join(parts) * times, st.lists(st.binary(max_size=90)), st.integers(1, 40))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.one_of(doubles, repeats, st.binary(max_size=300)).filter(len))
 def test_snappy_is_decompressed(content: bytes) -> None:
     compressed = bytes(cramjam.snappy.compress_raw(content))
@@ -51,7 +51,7 @@ def test_snappy_is_decompressed(content: bytes) -> None:
     assert decompressed(compressed[:-1], len(content)) is None
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(st.one_of(doubles, repeats).filter(len), st.integers(0, 2**32))
 def test_harmed_snappy_is_what_cramjam_makes_of_it_or_refused(content: bytes, seed: int) -> None:
     rng = np.random.default_rng(seed)
