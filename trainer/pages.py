@@ -81,7 +81,7 @@ def read_column(
     dictionary = scratch[0, :size].view(np.float64)
 
     size, compressed, count, at = _page_header(chunk, page_end, 0, 0x2C)
-    if at == _OTHERWISE or at + compressed >= len(chunk) or count != num_rows or size <= 4:
+    if at == _OTHERWISE or at + max(compressed, 3) >= len(chunk) or count != num_rows or size <= 4:
         return False
     if (chunk[at] != 4 and chunk[at] != 16) or chunk[at + 1] != 0x15 or chunk[at + 2] != 6:  # encodings
         return False
