@@ -12,7 +12,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from trainer.cli import parse_amount
+from trainer.cli import parse_limits
 
 EXAMPLE: Final = "5.1M,40MB,100ms"
 CONTEST: Final = "40MB,100ms"
@@ -61,19 +61,7 @@ class Budget:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read a budget such as "5.1M,40MB,100ms". Raises ValueError with an example."""
-        limits: dict[str, float] = {}
-        for part in text.split(","):
-            try:
-                amount, unit = parse_amount(part, {unit: factor for unit, (_, factor) in _UNITS.items()})
-            except ValueError as error:
-                raise ValueError(f"{error}; write for example {EXAMPLE}") from error
-            name, _ = _UNITS[unit]
-            if name in limits:
-                raise ValueError(f"{text!r} limits {name} twice; write for example {EXAMPLE}")
-            limits[name] = amount
-            if limits[name] == 0:
-                raise ValueError(f"{part.strip()!r} leaves room for nothing; write for example {EXAMPLE}")
-        return cls(**limits)
+        return cls(**parse_limits(text, _UNITS, EXAMPLE))
 
     def to_array(self) -> np.ndarray:
         """float64 [4]: parameters, size, latency, members"""

@@ -80,7 +80,7 @@ class Accuracy:
         return _summed(self._margins, counts)
 
     def grown(self, state: State, k: int, times: int = 1) -> State:
-        return State(state.total + np.multiply(self._margins[k], times, dtype=np.float64), state.size + times)
+        return _grown(self._margins, state, k, times)
 
     def score(self, state: State) -> float:
         return float((state.total < 0).all(axis=0).mean()) if state.size else 0.0
@@ -110,6 +110,11 @@ def _summed(contributions: np.ndarray, counts: np.ndarray) -> State:
     for k in np.flatnonzero(counts):
         total += np.multiply(contributions[k], counts[k], dtype=np.float64)
     return State(total, int(counts.sum()))
+
+
+def _grown(contributions: np.ndarray, state: State, k: int, times: int) -> State:
+    """``state`` with what candidate k contributes, float32 [K, ...], added so many times: what ``_summed`` gives."""
+    return State(state.total + np.multiply(contributions[k], times, dtype=np.float64), state.size + times)
 
 
 def _round_up(values: np.ndarray) -> np.ndarray:
@@ -164,7 +169,7 @@ class LogLoss:
         return _summed(self._own, counts)
 
     def grown(self, state: State, k: int, times: int = 1) -> State:
-        return State(state.total + np.multiply(self._own[k], times, dtype=np.float64), state.size + times)
+        return _grown(self._own, state, k, times)
 
     def score(self, state: State) -> float:
         average = np.maximum(state.total / max(state.size, 1), SMALLEST_PROBABILITY)

@@ -8,7 +8,8 @@ loses. It is decided once and never changed, so a resumed search has the scores 
 part is what makes scores comparable, while ensembles get better as the search goes on and are gained less by.
 
 Scores are accuracy plus a tenth of the mean log likelihood, in nats, as ensemble.select does by default.
-Only what can decide is kept of a trial: its true signs' probabilities and how far the strongest others are above them.
+Trials' predictions stay on disk, memory-mapped; ensembles are weighed on what can decide alone, the true signs'
+probabilities and how far the strongest others are above them.
 A member costs its parameters, and on disk two bytes for each of them, as in a float16 file; ensemble.select measures.
 Pure numpy; reads and writes nothing.
 """
@@ -19,7 +20,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from trainer.cli import parse_amount
+from trainer.cli import parse_limits
 from trainer.metrics import SMALLEST_PROBABILITY
 
 EXAMPLE: Final = "5.1M,40MB,3models"
@@ -50,24 +51,13 @@ class MemberBudget:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read a budget such as "5.1M,40MB,3models". Raises ValueError with an example."""
-        limits: dict[str, float] = {}
         for part in text.split(","):
             if part.strip().lower().endswith("ms"):
                 raise ValueError(
                     f"{part.strip()!r}: milliseconds are measured by ensemble.select; limit parameters or size here, "
                     f"for example {EXAMPLE}"
                 )
-            try:
-                amount, unit = parse_amount(part, {unit: factor for unit, (_, factor) in _UNITS.items()})
-            except ValueError as error:
-                raise ValueError(f"{error}; write for example {EXAMPLE}") from error
-            name, _ = _UNITS[unit]
-            if name in limits:
-                raise ValueError(f"{text!r} limits {name} twice; write for example {EXAMPLE}")
-            if amount == 0:
-                raise ValueError(f"{part.strip()!r} leaves room for nothing; write for example {EXAMPLE}")
-            limits[name] = amount
-        return cls(**limits)
+        return cls(**parse_limits(text, _UNITS, EXAMPLE))
 
     def to_array(self) -> np.ndarray:
         """float64 [3]: parameters, bytes, members"""

@@ -46,9 +46,7 @@ class StudyMirror:
 
     def upload(self, *names: str) -> None:
         """Copy the study's files to the storage, where they are here."""
-        for name in names:
-            if (self.directory / name).exists():
-                self.remote.upload(self.directory / name, name)
+        self.remote.upload_present(self.directory, *names)
 
     def save(self) -> None:
         """Copy a snapshot of study.db to the storage, whatever is being written to it."""

@@ -67,19 +67,14 @@ class RemoteRun:
 
     def save_epoch(self) -> None:
         """After an epoch. A checkpoint comes after its epoch's metrics: those ahead of it are dropped and made anew."""
-        self._upload(CONFIG, METRICS, CHECKPOINT)
+        self._remote.upload_present(self.run.path, CONFIG, METRICS, CHECKPOINT)
 
     def save_result(self) -> None:
         """After the last, and let go of the local files."""
         if not self._was_done:
-            self._upload(METRICS, WEIGHTS, VAL_PROBS, DONE)
+            self._remote.upload_present(self.run.path, METRICS, WEIGHTS, VAL_PROBS, DONE)
         self._remote.remove(CHECKPOINT)  # also where it was done, but whoever did it was killed before this
         shutil.rmtree(self.run.path)
-
-    def _upload(self, *names: str) -> None:
-        for name in names:
-            if (self.run.path / name).exists():
-                self._remote.upload(self.run.path / name, name)
 
 
 def run_trial(order: dict[str, Any]) -> None:

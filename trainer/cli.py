@@ -88,6 +88,27 @@ def parse_amount(text: str, units: Mapping[str, float]) -> tuple[float, str]:
     return round(float(match[1]) * units[match[2]], 6), match[2]  # 32.767M is 32767000, not 4e-9 more
 
 
+def parse_limits(text: str, units: Mapping[str, tuple[str, float]], example: str) -> dict[str, float]:
+    """Read a budget such as "5.1M,40MB": the limits by their names; ``units`` says what each limits, and times what.
+
+    Raises ValueError, with the example, for what is no limit, one given twice, or none left.
+    """
+    factors = {unit: factor for unit, (_, factor) in units.items()}
+    limits: dict[str, float] = {}
+    for part in text.split(","):
+        try:
+            amount, unit = parse_amount(part, factors)
+        except ValueError as error:
+            raise ValueError(f"{error}; write for example {example}") from error
+        name, _ = units[unit]
+        if name in limits:
+            raise ValueError(f"{text!r} limits {name} twice; write for example {example}")
+        if amount == 0:
+            raise ValueError(f"{part.strip()!r} leaves room for nothing; write for example {example}")
+        limits[name] = amount
+    return limits
+
+
 def positive(text: str) -> int:
     """Read an option's whole number of at least 1. Raises ArgumentTypeError."""
     value = int(text)

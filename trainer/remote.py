@@ -109,6 +109,12 @@ class Remote:
         with _explained(self.uri, "read"), atomic_path(local) as temporary:
             fs.copy_files(f"{self._root}/{name}", str(temporary), source_filesystem=self._filesystem)
 
+    def upload_present(self, folder: Path, *names: str) -> None:
+        """Copy files of a local folder here, in this order, those that it has."""
+        for name in names:
+            if (folder / name).exists():
+                self.upload(folder / name, name)
+
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
         with _explained(self.uri, "written"):

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from search.covering import sobol
-from search.shares import at
+from search.shares import at, share_of
 from search.space import Space, num_parameters
 from trainer.cli import UserError
 from trainer.config import TrainConfig
@@ -80,3 +80,8 @@ class Curves:
 def size(params: dict[str, Any]) -> int:
     """Parameters of a configuration's model."""
     return num_parameters(space().config(params).model)
+
+
+def point(params: dict[str, Any]) -> np.ndarray:
+    """Where a configuration stands in the unit cube: float64 [D]."""
+    return np.array([share_of(item, params[name]) for name, item in space().distributions.items()])

@@ -33,8 +33,7 @@ from ensemble.objectives import Blend
 from search.members import MemberBudget, Members, costs_of
 from search.samplers import DEFAULT_SAMPLER, for_space
 from search.settings import VALIDATION
-from search.shares import share_of
-from tests.bench.curves import configurations, size, space
+from tests.bench.curves import configurations, point, size, space
 from trainer import cli
 from trainer.cli import UserError
 from trainer.metrics import accuracy
@@ -66,12 +65,10 @@ class Recorded:
             raise UserError(f"{folder}: holds no runs; make them with: python -m tests.bench.record_curves --again")
         every = configurations(max(runs) + 1)
         params = [every[number] for number in runs]
-        items = space().distributions.items()
-        points = [[share_of(item, its[name]) for name, item in items] for its in params]
         validation = pq.read_table(folder / VALIDATION)
         return cls(
             params,
-            np.array(points),
+            np.array([point(its) for its in params]),
             np.array([run.read_val_probs() for run in runs.values()]),
             [size(its) for its in params],
             validation["label"].to_numpy(),
@@ -94,8 +91,7 @@ def search(
             study.add_trial(create_trial(params=recorded.params[k], distributions=space().distributions, value=score))
         trial = study.ask()
         space().suggest(trial)
-        point = [share_of(item, trial.params[name]) for name, item in space().distributions.items()]
-        distances = np.square(recorded.points - point).sum(axis=1)
+        distances = np.square(recorded.points - point(trial.params)).sum(axis=1)
         distances[tried] = math.inf
         k = int(distances.argmin())
         probs = recorded.probs[k][rows]

@@ -40,8 +40,7 @@ from ray.tune.search.optuna import OptunaSearch
 from rich.table import Table
 
 from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS, for_space
-from search.shares import share_of
-from tests.bench.curves import EPOCHS, Curves, space
+from tests.bench.curves import EPOCHS, Curves, point, space
 from tests.bench.surrogate import Surrogate
 from trainer import cli
 
@@ -71,19 +70,15 @@ class Replay:
 
     def __init__(self) -> None:
         curves = Curves.read()
-        points = np.array([self._place(params) for params in curves.params])
+        points = np.array([point(params) for params in curves.params])
         self.surrogate = Surrogate.fit(points, np.nan_to_num(curves.accuracies))
         self._chances = self.surrogate.curves - self.surrogate.predict(points)
 
-    @staticmethod
-    def _place(params: dict[str, Any]) -> np.ndarray:
-        return np.array([share_of(item, params[name]) for name, item in space().distributions.items()])
-
     def train(self, params: dict[str, Any], seed: int, number: int) -> Training:
         """How the trial of this number goes in a search of this seed."""
-        point = self._place(params)
-        expected = self.surrogate.predict(point[None])[0]
-        near = self.surrogate.nearest(point, NEAR)
+        place = point(params)
+        expected = self.surrogate.predict(place[None])[0]
+        near = self.surrogate.nearest(place, NEAR)
         luck = self._chances[np.random.default_rng((seed, number)).choice(near)]
         return Training(np.clip(expected + luck, 0.0, 1.0), float(expected[-1]))
 

@@ -201,42 +201,42 @@ def test_no_process_joins_a_ray_started_here_without_its_token(shown: dict[str, 
     assert "AuthenticationError" in refused.stderr
 
 
+NEW = ("--trials", "2", "--name", "new")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("--trials", "2", "--name", "old"), "there is a study of this name"),
         (("--name", "new"), "--trials: say how many"),
-        (("--trials", "2", "--name", "new", "--seed", "-1"), "--seed: must be at least 0"),
-        (("--trials", "2", "--name", "new", "--data", "nowhere"), "nowhere: not a packed dataset"),
-        (("--trials", "2", "--name", "new", "--space", "nowhere.toml"), "--space nowhere.toml: cannot be read"),
-        (("--trials", "2", "--name", "new", "--max-params", "9K"), "--max-params: even the smallest .* layers, has 0"),
+        ((*NEW, "--seed", "-1"), "--seed: must be at least 0"),
+        ((*NEW, "--data", "nowhere"), "nowhere: not a packed dataset"),
+        ((*NEW, "--space", "nowhere.toml"), "--space nowhere.toml: cannot be read"),
+        ((*NEW, "--max-params", "9K"), "--max-params: even the smallest .* layers, has 0"),
         (("--resume", "--name", "old", "--max-params", "2M"), "--max-params: was settled when"),
         (
-            ("--trials", "2", "--name", "new", "--objective", "accuracy,params", "--pruner", "median"),
+            (*NEW, "--objective", "accuracy,params", "--pruner", "median"),
             "--pruner median: with --objective accuracy,params no trial can be stopped early",
         ),
         (
-            ("--trials", "2", "--name", "new", "--objective", "accuracy,params", "--sampler", "cmaes"),
+            (*NEW, "--objective", "accuracy,params", "--sampler", "cmaes"),
             "--sampler cmaes: it follows one value, and --objective asks for two; choose another sampler",
         ),
         (("--resume", "--name", "old", "--objective", "accuracy"), "--objective: was settled when"),
-        (("--trials", "2", "--name", "new", "--objective", "ensemble"), "--objective ensemble: say with --budget what"),
-        (("--trials", "2", "--name", "new", "--budget", "1M"), "--budget: limits what --objective ensemble looks for"),
+        ((*NEW, "--objective", "ensemble"), "--objective ensemble: say with --budget what"),
+        ((*NEW, "--budget", "1M"), "--budget: limits what --objective ensemble looks for"),
         (("--resume", "--name", "old", "--budget", "1M"), "--budget: was settled when"),
         (
-            ("--trials", "2", "--name", "new", "--objective", "ensemble", "--budget", "1M,50ms"),
+            (*NEW, "--objective", "ensemble", "--budget", "1M,50ms"),
             "--budget: '50ms': milliseconds are measured by ensemble.select",
         ),
         (
-            ("--trials", "2", "--name", "new", "--objective", "ensemble", "--budget", "9KB"),
+            (*NEW, "--objective", "ensemble", "--budget", "9KB"),
             "--budget: even the smallest model of the space, 1 heads x 2 layers",
         ),
         (
             (
-                "--trials",
-                "2",
-                "--name",
-                "new",
+                *NEW,
                 "--objective",
                 "ensemble",
                 "--budget",
@@ -246,15 +246,15 @@ def test_no_process_joins_a_ray_started_here_without_its_token(shown: dict[str, 
             ),
             "--warm-start: with --objective ensemble trials are scored by predictions",
         ),
-        (("--trials", "2", "--name", "new", "--storage", "what"), "--storage: not a database URL"),
-        (("--trials", "2", "--name", "new", "--storage", "sqlite:////no/such.db"), "/no/such.db: cannot be used as a"),
+        ((*NEW, "--storage", "what"), "--storage: not a database URL"),
+        ((*NEW, "--storage", "sqlite:////no/such.db"), "/no/such.db: cannot be used as a"),
         (
             ("--trials", "2", "--name", "taken", "--storage", "sqlite:///its.db"),
             "--storage: it has a study named taken",
         ),
         (("--resume", "--name", "old", "--storage", "sqlite:///its.db"), "--storage: was settled when .*: study.db"),
-        (("--trials", "2", "--name", "new", "--time-budget", "soon"), "--time-budget: 'soon' is no time"),
-        (("--trials", "2", "--name", "new", "--address", "127.0.0.1:1"), "no Ray cluster answers there"),
+        ((*NEW, "--time-budget", "soon"), "--time-budget: 'soon' is no time"),
+        ((*NEW, "--address", "127.0.0.1:1"), "no Ray cluster answers there"),
         (("--resume",), "--resume: say which study with --name"),
         (("--resume", "--name", "new"), "there is no study here to go on with"),
         (("--resume", "--name", "old", "--seed", "4"), "--seed: was settled when"),
