@@ -15,7 +15,7 @@ from ray.tune.stopper import Stopper
 
 from search.memory import WorkerOutOfMemory
 from search.progress import Progress
-from search.study import MAX_WORKER_LOSSES, Assignment, SearchStudy
+from search.study import MAX_WORKER_LOSSES, Assignment, SearchStudy, Verdict
 from search.trial import Failure, read
 from trainer.cli import UserError
 from trainer.rundir import EpochMetrics, Result
@@ -76,6 +76,8 @@ class Dispatcher:
             return None
         try:
             self._take_in_errors()
+            for trial in self.study.give_up():
+                self._progress.waited_in_vain(trial.number, trial.value, trial.last_step)
             assignment = self.study.ask() if len(self._assignments) < self._capacity() else None
         except UserError as fault:
             self._brake.fail(fault)
@@ -110,10 +112,14 @@ class Dispatcher:
                 self._fail(number, f"val_accuracy became {metrics.val_accuracy} in epoch {metrics.epoch}")
             case EpochMetrics() as metrics:
                 self._progress.epoch(number, metrics)
-                if not self.study.report(number, metrics):
-                    return True
-                self.study.prune(number, metrics)
-                self._progress.ended(number, "PRUNED", metrics.val_accuracy)
+                match self.study.report(number, metrics):
+                    case Verdict.GOES_ON:
+                        return True
+                    case Verdict.WAITS:
+                        self._progress.waits(number)
+                    case Verdict.STOPS:
+                        self.study.prune(number, metrics)
+                        self._progress.ended(number, "PRUNED", metrics.val_accuracy)
             case Result() as outcome:
                 self.study.complete(number, outcome)
                 self._progress.ended(number, "COMPLETE", outcome.val_accuracy)

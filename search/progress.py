@@ -1,6 +1,7 @@
 """What a running search looks like: a live view on a terminal, plain lines anywhere else."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
@@ -25,6 +26,10 @@ def describe(params: dict[str, Any]) -> str:
     return ", ".join(
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in params.items()
     )
+
+
+def _outcome(val_accuracy: float | None, epoch: int | None) -> str:
+    return f"accuracy {val_accuracy or 0:.4f} after {epoch or 0} epochs"
 
 
 @dataclass
@@ -52,6 +57,7 @@ class Progress:
         self._counts: Counter[str] = Counter()
         self._num_earlier = 0
         self._running: dict[int, _Running] = {}
+        self._waiting: set[int] = set()
         self._best: _Best | None = None
         self._began = monotonic()
         self._live = Live(self, console=console, refresh_per_second=4, transient=True, redirect_stdout=False)
@@ -75,6 +81,7 @@ class Progress:
 
     def started(self, number: int, params: dict[str, Any], epochs: int, last_epoch: int) -> None:
         """A trial was handed out; ``last_epoch`` of its ``epochs`` were done before."""
+        self._waiting.discard(number)
         self._running[number] = _Running(params, epochs, last_epoch)
         if not self._console.is_terminal:
             self.note(f"trial {number} {'goes on' if last_epoch else 'starts'}: {escape(describe(params))}")
@@ -88,12 +95,28 @@ class Progress:
         """A trial ended: COMPLETE, PRUNED or FAIL."""
         running = self._running.pop(number)
         self._count(number, state, val_accuracy, running.params)
-        if self._console.is_terminal and state != "FAIL":
-            return
-        outcome = (
-            escape(reason) if state == "FAIL" else f"accuracy {val_accuracy or 0:.4f} after {running.epoch} epochs"
-        )
-        self.note(f"trial {number} [{STATE_STYLES[state]}]{state}[/]: {outcome} ({self._standing()})")
+        self._tell_end(number, state, escape(reason) if state == "FAIL" else _outcome(val_accuracy, running.epoch))
+
+    def waits(self, number: int) -> None:
+        """A trial lets others go first."""
+        self._waiting.add(number)
+        running = self._running.pop(number)
+        if not self._console.is_terminal:
+            self.note(f"trial {number} waits: {_outcome(running.val_accuracy, running.epoch)}")
+
+    def waited(self, numbers: Iterable[int]) -> None:
+        """Trials that wait since before this process began."""
+        self._waiting.update(numbers)
+
+    def waited_in_vain(self, number: int, val_accuracy: float | None, epoch: int | None) -> None:
+        """A trial that waited ended: PRUNED."""
+        self._waiting.discard(number)
+        self._count(number, "PRUNED", val_accuracy, {})
+        self._tell_end(number, "PRUNED", _outcome(val_accuracy, epoch))
+
+    def _tell_end(self, number: int, state: str, outcome: str) -> None:
+        if state == "FAIL" or not self._console.is_terminal:
+            self.note(f"trial {number} [{STATE_STYLES[state]}]{state}[/]: {outcome} ({self._standing()})")
 
     def lost(self, number: int, reason: str) -> None:
         """A trial's worker died; it will be started again."""
@@ -112,8 +135,11 @@ class Progress:
         return f"{self._counts.total()}/{self._num_trials} ended{time_left}"
 
     def _seconds_left(self) -> float | None:
-        """At the pace so far, counting running trials by their share of epochs; None before there is a pace."""
-        shares = sum(running.epoch / running.epochs for running in list(self._running.values()))
+        """At the pace so far; running trials count by their share of epochs, those that wait as if they had ended.
+
+        None before there is a pace.
+        """
+        shares = sum(running.epoch / running.epochs for running in list(self._running.values())) + len(self._waiting)
         done = self._counts.total() - self._num_earlier + shares
         left = self._num_trials - self._counts.total() - shares
         return (monotonic() - self._began) / done * left if done > 0 else None
@@ -124,6 +150,8 @@ class Progress:
             f"[{style}]{self._counts[state]} {word}[/]"
             for (state, style), word in zip(STATE_STYLES.items(), ("complete", "pruned", "failed"), strict=True)
         )
+        if self._waiting:
+            counts += f", {len(self._waiting)} waiting"
         is_narrow = options.max_width < NARROW
         name = "" if is_narrow else f"{self._study_name}: "
         yield Text(f"{name}{self._standing()}, {elapsed} gone", no_wrap=True, overflow="ellipsis")

@@ -303,6 +303,7 @@ def _run(
                 for row in to_rows(study.trials()):
                     if row.state in STATE_STYLES and row.origin is None:
                         progress.earlier(row.number, row.state, row.val_accuracy, row.params)
+                progress.waited(study.waiting)
                 callbacks = [] if options.log is None else [LOGS[options.log](directory)]
                 return search(study, dataset, resources, options.workers, progress, callbacks, options.time_budget)
         finally:

@@ -9,7 +9,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -19,7 +19,8 @@ from search.ranges import Range
 from search.space import Space
 
 DEFAULT_SAMPLER: Final = "tpe"
-DEFAULT_PRUNER: Final = "median"
+HALVING: Final = "successive-halving"
+DEFAULT_PRUNER: Final = HALVING
 ATTEMPTS: Final = 16  # of a sampler to propose a model within the limit
 RANDOM_ATTEMPTS: Final = 1000
 
@@ -33,12 +34,9 @@ SAMPLERS: Final[dict[str, _Make]] = {
     "qmc": lambda space, study_seed, seed: QmcSampler(space, study_seed, seed),
     "random": lambda _space, _, seed: RandomSampler(seed=seed),
 }
-# Rungs never come in the last epochs, where stopping saves little. Successive halving has them at a quarter and at half
-# of the epochs and keeps half of the trials each time: the moving average of a model that learns fast starts behind.
+# Optuna's, but for the one that lets trials wait, which search.study asks search.halving for.
 PRUNERS: Final[dict[str, Callable[[int], BasePruner]]] = {
-    "successive-halving": lambda epochs: SuccessiveHalvingPruner(
-        min_resource=math.ceil(epochs / 4), reduction_factor=2
-    ),
+    HALVING: lambda _: NopPruner(),
     "hyperband": lambda epochs: HyperbandPruner(
         min_resource=math.ceil(epochs / 9), max_resource=epochs, reduction_factor=3
     ),

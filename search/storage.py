@@ -8,9 +8,10 @@ value by itself, eleven transactions a trial.
 """
 
 import contextlib
+import copy
 import json
 import sqlite3
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Container, Hashable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -71,6 +72,7 @@ class StudyStorage(InMemoryStorage):
         self._changed_trials: dict[int, None] = {}  # ids in memory, in order
         self._changes: dict[Table, dict[_Key, dict[str, Any]]] = {table: {} for table in _NAMES}
         self._known: dict[Table, set[_Key]] = {table: set() for table in _NAMES}  # rows that the database has
+        self._stand_ins: dict[int, FrozenTrial] = {}  # by number
         with _explained(self._name, "read"):
             if study_name in optuna.get_all_study_names(self._rdb):
                 self._study_id = self._rdb.get_study_id_from_name(study_name)
@@ -101,6 +103,25 @@ class StudyStorage(InMemoryStorage):
         for table, written in self._changes.items():
             self._known[table].update(written)
             written.clear()
+
+    @contextlib.contextmanager
+    def showing(self, stand_ins: dict[int, FrozenTrial]) -> Iterator[None]:
+        """While this lasts, whoever asks for all trials gets others in place of those of these numbers."""
+        self._stand_ins = stand_ins
+        try:
+            yield
+        finally:
+            self._stand_ins = {}
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        if not self._stand_ins or states == (TrialState.WAITING,):
+            return super().get_all_trials(study_id, deepcopy, states)
+        trials = super().get_all_trials(study_id, deepcopy=False)
+        shown = [self._stand_ins.get(trial.number, trial) for trial in trials]
+        chosen = [trial for trial in shown if states is None or trial.state in states]
+        return copy.deepcopy(chosen) if deepcopy else chosen
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         study_id = super().create_new_study(directions, study_name)

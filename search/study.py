@@ -4,12 +4,15 @@ Parameters, intermediate values, states and reasons live in study.db and nowhere
 what to stop early is decided from it alone, so a resumed search decides as an undisturbed one. Whatever a worker is
 told is in the database before: a new trial before it is handed out, an epoch before it is answered. States:
 finished -> COMPLETE, stopped early -> PRUNED, NaN, exception or dead worker -> FAIL with a reason. A trial
-that lost its worker or its driver stays RUNNING until it is handed out again.
+that lost its worker or its driver stays RUNNING until it is handed out again, as does one that waits (search.halving).
 """
 
+import copy
+import enum
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,10 +20,11 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from search.halving import SuccessiveHalving
 from search.members import Members
 from search.mirror import StudyMirror, adopt
 from search.objective import Objective
-from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, for_space
+from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, HALVING, PRUNERS, for_space
 from search.settings import STUDY_DB, read_labels
 from search.space import Space, by_field, num_parameters
 from search.storage import StudyStorage, sqlite_url
@@ -29,6 +33,15 @@ from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result, RunDir
 
 MAX_WORKER_LOSSES: Final = 3  # a trial whose worker died this often is the likely cause
+WAITS: Final = "halving:waits"  # system attribute of a trial that waits: after which epoch, since when
+
+
+class Verdict(enum.Enum):
+    """What becomes of a trial that did an epoch."""
+
+    GOES_ON = enum.auto()
+    STOPS = enum.auto()
+    WAITS = enum.auto()
 
 
 @dataclass(frozen=True)
@@ -98,11 +111,20 @@ class SearchStudy:
             adopt(self._study, self._storage, space, mirror.found())
         budget = self.objective.members
         self._members = None if budget is None else Members(read_labels(directory), budget)
+        self._halving = SuccessiveHalving(space.base.epochs, num_trials) if pruner == HALVING else None
         self._running: dict[int, _Running] = {}
         self._worker_losses: Counter[int] = Counter()
         trials = self.trials()
-        self._interrupted = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
         own = [trial for trial in trials if is_own(trial)]
+        running = [trial for trial in own if trial.state == TrialState.RUNNING]
+        self.waiting = {trial.number for trial in running if trial.system_attrs.get(WAITS)}
+        """Numbers of the trials that wait to go on, or to be given up"""
+        self._interrupted = [trial.number for trial in running if trial.number not in self.waiting]
+        if self._halving is not None:
+            for trial in own:
+                if trial.state != TrialState.FAIL:
+                    waits = trial.system_attrs.get(WAITS) if trial.number in self.waiting else None
+                    self._halving.restore(trial.number, trial.intermediate_values, waits and waits["epoch"])
         self._num_handed_out = sum(trial.state != TrialState.WAITING for trial in own)
         self._num_ended = sum(trial.state.is_finished() for trial in own)
         if not trials:
@@ -128,31 +150,56 @@ class SearchStudy:
         return self._study.get_trials(deepcopy=False)
 
     def ask(self) -> Assignment | None:
-        """The next trial to run: an interrupted one if there is one, else a new one; None if all are handed out."""
+        """The next trial to run: an interrupted one, one that waited, a new one; None if there is none at present."""
+        all_started = self._num_handed_out >= self.num_trials
         if self._interrupted:
-            trial = Trial(self._study, self._interrupted.pop(0))
-        elif self._num_handed_out < self.num_trials:
-            trial = self._study.ask()
-            self._num_handed_out += 1
-        else:
+            number = self._interrupted.pop(0)
+        elif (promoted := self._promote(all_started)) is not None:
+            number = promoted
+        elif all_started:
             return None
-        config = self.space.suggest(trial)  # an interrupted one keeps what it has and draws what it lacks
+        else:
+            number = None
+            self._num_handed_out += 1
+        with self._storage.showing(self._waiting_as_pruned()):
+            trial = self._study.ask() if number is None else Trial(self._study, number)
+            config = self.space.suggest(trial)  # one that was handed out before keeps what it has, draws what it lacks
         self._storage.flush()
         last_epoch = self._storage.get_trial(trial.number).last_step or 0
         self._running[trial.number] = _Running(trial, config, last_epoch)
         return Assignment(trial.number, config, by_field(trial.params), last_epoch)
 
-    def report(self, number: int, metrics: EpochMetrics) -> bool:
-        """Record an epoch, unless it is known already; True if the trial should stop early, never at its last."""
+    def report(self, number: int, metrics: EpochMetrics) -> Verdict:
+        """Record an epoch, unless it is known already, and say what becomes of the trial; after its last it goes on.
+
+        One that stops must be ended by ``prune``; one that waits must not be heard of until it is handed out again.
+        """
         running = self._running[number]
-        if metrics.epoch > running.last_epoch:
+        is_new = metrics.epoch > running.last_epoch
+        if is_new:
             # not Trial.report, which refuses trials of two values
             self._storage.set_trial_intermediate_value(number, metrics.epoch, metrics.val_accuracy)
             running.last_epoch = metrics.epoch
-        is_latest = metrics.epoch == running.last_epoch
-        should_stop = is_latest and metrics.epoch < running.config.epochs and self._should_prune(number)
+        verdict = Verdict.GOES_ON
+        if metrics.epoch == running.last_epoch < running.config.epochs:
+            if self._halving is None:
+                verdict = Verdict.STOPS if self._should_prune(number) else Verdict.GOES_ON
+            elif is_new and self._halving.arrive(number, metrics.epoch, metrics.val_accuracy):
+                verdict = Verdict.WAITS
+                self._wait(number, metrics)
         self._storage.flush()
-        return should_stop
+        if verdict is Verdict.WAITS and self._mirror is not None:
+            self._mirror.save()
+        return verdict
+
+    def give_up(self) -> list[FrozenTrial]:
+        """End the trials that waited in vain, and return them."""
+        given_up = [] if self._halving is None else self._halving.give_up()
+        for number in given_up:
+            self.waiting.remove(number)
+            self._tell(number, TrialState.PRUNED)
+            self._remove_checkpoint(self.run_dir(number))
+        return [self._storage.get_trial(number) for number in given_up]
 
     def complete(self, number: int, result: Result) -> None:
         """End a trial that ran to its end."""
@@ -167,17 +214,15 @@ class SearchStudy:
 
     def prune(self, number: int, metrics: EpochMetrics) -> None:
         """End a trial early, at the epoch that ``metrics`` is of."""
-        run = self.run_dir(number)
-        if self._mirror is not None:
-            self._mirror.fetch_metrics(run)
-        seconds = sum(item.seconds for item in run.read_metrics())
-        self._describe(number, metrics.val_log_loss, seconds)
+        self._describe_so_far(number, metrics)
         self._end(number, TrialState.PRUNED)
-        self._remove_checkpoint(run)
+        self._remove_checkpoint(self.run_dir(number))
 
     def fail(self, number: int, reason: str) -> None:
         """End a trial that cannot go on."""
         self._running[number].trial.set_user_attr("reason", reason)
+        if self._halving is not None:
+            self._halving.forget(number)
         self._end(number, TrialState.FAIL)
         self._remove_checkpoint(self.run_dir(number))
 
@@ -198,6 +243,38 @@ class SearchStudy:
         """Where a trial writes: a path or a URI."""
         path = self.run_dir(number).path
         return str(path) if self._mirror is None else self._mirror.remote.child(f"trials/{path.name}").uri
+
+    def _promote(self, all_started: bool) -> int | None:
+        """A trial that has waited long enough."""
+        number = None if self._halving is None else self._halving.promote(all_started=all_started)
+        if number is not None:
+            self.waiting.remove(number)
+            self._storage.set_trial_system_attr(number, WAITS, None)
+        return number
+
+    def _wait(self, number: int, metrics: EpochMetrics) -> None:
+        self._describe_so_far(number, metrics)
+        since = datetime.now().astimezone().isoformat()
+        self._storage.set_trial_system_attr(number, WAITS, {"epoch": metrics.epoch, "since": since})
+        self.waiting.add(number)
+        del self._running[number]
+
+    def _waiting_as_pruned(self) -> dict[int, FrozenTrial]:
+        """Trials that wait, as samplers should see them: they have a value, unlike those that run."""
+        shown = {}
+        for number in self.waiting:
+            trial = shown[number] = copy.copy(self._storage.get_trial(number))
+            since = datetime.fromisoformat(trial.system_attrs[WAITS]["since"])
+            trial.state = TrialState.PRUNED
+            trial.value = trial.intermediate_values[max(trial.intermediate_values)]
+            trial.datetime_complete = since.astimezone().replace(tzinfo=None)
+        return shown
+
+    def _describe_so_far(self, number: int, metrics: EpochMetrics) -> None:
+        run = self.run_dir(number)
+        if self._mirror is not None:
+            self._mirror.fetch_metrics(run)
+        self._describe(number, metrics.val_log_loss, sum(item.seconds for item in run.read_metrics()))
 
     def _describe(self, number: int, val_log_loss: float, seconds: float) -> None:
         running = self._running[number]
@@ -227,7 +304,11 @@ class SearchStudy:
         return not self.objective.has_front and self._study.pruner.prune(self._study, self._storage.get_trial(number))
 
     def _end(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
-        self._study.tell(self._running.pop(number).trial, values, state)
+        del self._running[number]
+        self._tell(number, state, values)
+
+    def _tell(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
+        self._study.tell(number, values, state)
         self._storage.flush()
         self._num_ended += 1
         if self._mirror is not None:

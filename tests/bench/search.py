@@ -7,7 +7,7 @@ tests.bench.record_curves and tests.bench.surrogate), expects of its configurati
 one of the recorded trainings nearby, its whole curve. So trials scatter and curves cross as real ones do. Four trials
 are trained at a time, an epoch of each in turns, and an epoch costs the same whatever the model.
 
-Ours are the samplers and pruners as the study has them, in an Optuna study in memory. Rivals are Ray's own OptunaSearch
+Ours is the study that search.run uses, asked and told as its workers would. Rivals are Ray's own OptunaSearch
 and AsyncHyperBandScheduler with the defaults that they come with, called in the order in which Ray Tune's controller
 calls them, for 64 trials; and random search, which trains 64 to the end. A search would return the complete trial of
 the best last accuracy, Ray Tune the trial of the best last accuracy whether complete or not. What that is worth is its
@@ -26,9 +26,11 @@ import json
 import math
 import multiprocessing
 import os
+import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
 from typing import Any, Final, Protocol
@@ -39,10 +41,12 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 from rich.table import Table
 
-from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS, for_space
+from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
+from search.study import SearchStudy, Verdict
 from tests.bench.curves import EPOCHS, Curves, point, space
 from tests.bench.surrogate import Surrogate
 from trainer import cli
+from trainer.rundir import EpochMetrics, Result
 
 NUM_TRIALS: Final = 64
 CONCURRENT: Final = 4
@@ -86,49 +90,65 @@ class Replay:
 class Search(Protocol):
     """Decides what to try and what to stop. Trials are named by their numbers."""
 
-    def start(self, number: int) -> dict[str, Any]:
-        """Parameters of the next trial."""
+    def next(self) -> tuple[int, dict[str, Any]] | None:
+        """A trial to start, or one that waited to go on with, and its parameters; None if there is none at present."""
 
     def report(self, number: int, epoch: int, accuracy: float) -> bool:
-        """Whether the trial should stop after this epoch."""
-
-    def end(self, number: int, epoch: int, accuracy: float) -> None:
-        """The trial has stopped, or done all epochs."""
+        """Whether the trial goes on; after its last epoch it has ended."""
 
 
 class Ours:
-    """A sampler and a pruner, as search.study uses them."""
+    """The study of search.study, in a database in memory."""
 
-    def __init__(self, sampler: str, pruner: str, seed: int) -> None:
-        self._space = space()
-        self._study = optuna.create_study(
-            study_name=str(seed),
-            sampler=for_space(sampler, self._space, seed),
-            pruner=PRUNERS[pruner](EPOCHS),
-            direction="maximize",
+    def __init__(self, sampler: str, pruner: str, seed: int, trials: int) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._study = SearchStudy(
+            Path(self._folder.name),
+            space(),
+            num_trials=trials,
+            seed=seed,
+            sampler=sampler,
+            pruner=pruner,
+            name=str(seed),
         )
-        self._trials: dict[int, optuna.Trial] = {}
 
-    def start(self, number: int) -> dict[str, Any]:
-        trial = self._trials[number] = self._study.ask()
-        self._space.suggest(trial)
-        return trial.params
+    def next(self) -> tuple[int, dict[str, Any]] | None:
+        self._study.give_up()
+        assignment = self._study.ask()
+        return None if assignment is None else (assignment.number, assignment.params)
 
     def report(self, number: int, epoch: int, accuracy: float) -> bool:
-        trial = self._trials[number]
-        trial.report(accuracy, epoch)
-        return epoch < EPOCHS and trial.should_prune()
-
-    def end(self, number: int, epoch: int, accuracy: float) -> None:
-        is_complete = epoch == EPOCHS
-        state = optuna.trial.TrialState.COMPLETE if is_complete else optuna.trial.TrialState.PRUNED
-        self._study.tell(self._trials.pop(number), accuracy if is_complete else None, state=state)
+        metrics = EpochMetrics(
+            epoch=epoch,
+            train_loss=math.nan,
+            val_accuracy=accuracy,
+            val_log_loss=math.nan,
+            learning_rate=math.nan,
+            seconds=0.0,
+            sequences_per_second=0.0,
+        )
+        verdict = self._study.report(number, metrics)
+        if epoch == EPOCHS:
+            result = Result(
+                val_accuracy=accuracy,
+                val_log_loss=math.nan,
+                epochs=EPOCHS,
+                num_parameters=0,
+                seconds=0.0,
+                precision="float32",
+                device="cpu",
+                data_fingerprint="",
+            )
+            self._study.complete(number, result)
+        elif verdict is Verdict.STOPS:
+            self._study.prune(number, metrics)
+        return verdict is Verdict.GOES_ON
 
 
 class RayTune:
     """Ray's OptunaSearch and ASHA with their defaults."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, trials: int) -> None:
         its_space = space()
 
         def define(trial: optuna.Trial) -> None:
@@ -137,25 +157,27 @@ class RayTune:
         self._searcher = OptunaSearch(define, metric="val_accuracy", mode="max", seed=seed)
         self._asha = AsyncHyperBandScheduler("training_iteration", "val_accuracy", "max", max_t=EPOCHS)
         self._trials: dict[int, Any] = {}
+        self._started, self._num_trials = 0, trials
 
-    def start(self, number: int) -> dict[str, Any]:
+    def next(self) -> tuple[int, dict[str, Any]] | None:
+        if self._started == self._num_trials:
+            return None
+        number, self._started = self._started, self._started + 1
         params = self._searcher.suggest(str(number))
         assert params is not None
         self._trials[number] = SimpleNamespace(trial_id=str(number))
         self._asha.on_trial_add(None, self._trials[number])
-        return params
+        return number, params
 
     def report(self, number: int, epoch: int, accuracy: float) -> bool:
         result = {"training_iteration": epoch, "val_accuracy": accuracy}
-        if self._asha.on_trial_result(None, self._trials[number], result) == TrialScheduler.STOP:
-            return True
-        self._searcher.on_trial_result(str(number), result)
-        return False
-
-    def end(self, number: int, epoch: int, accuracy: float) -> None:
-        result = {"training_iteration": epoch, "val_accuracy": accuracy}
-        self._asha.on_trial_complete(None, self._trials.pop(number), result)
-        self._searcher.on_trial_complete(str(number), result)
+        stops = self._asha.on_trial_result(None, self._trials[number], result) == TrialScheduler.STOP
+        if not stops:
+            self._searcher.on_trial_result(str(number), result)
+        if stops or epoch == EPOCHS:
+            self._asha.on_trial_complete(None, self._trials.pop(number), result)
+            self._searcher.on_trial_complete(str(number), result)
+        return not stops
 
 
 @dataclass
@@ -192,26 +214,30 @@ class Log:
         return max(self.last.values(), key=lambda item: item[0])[1]
 
 
-def play(search: Search, replay: Replay, seed: int, trials: int, budget: float = BUDGET) -> Log:
-    """Search until so many trials have ended, or so many epochs are spent."""
+def play(search: Search, replay: Replay, seed: int, budget: float = BUDGET) -> Log:
+    """Search until no trial is left, or so many epochs are spent."""
     log = Log()
-    running: dict[int, Training] = {}
+    known: dict[int, Training] = {}
     done: dict[int, int] = {}  # epochs
-    while log.epochs < budget and (running or len(done) < trials):
-        while len(running) < CONCURRENT and len(done) < trials:
-            number = len(done)
-            running[number] = replay.train(search.start(number), seed, number)
-            done[number] = 0
-        for number, training in list(running.items()):
-            done[number] = epoch = done[number] + 1
+    running: list[int] = []
+    while log.epochs < budget:
+        while len(running) < CONCURRENT and (found := search.next()) is not None:
+            number, params = found
+            if number not in known:
+                known[number], done[number] = replay.train(params, seed, number), 0
+            running.append(number)
+        if not running:
+            break
+        for number in running.copy():
+            done[number] += 1
+            training, epoch = known[number], done[number]
             accuracy = float(training.accuracies[epoch - 1])
             log.last[number] = accuracy, training
             log.epochs += 1
-            if search.report(number, epoch, accuracy) or epoch == EPOCHS:
-                search.end(number, epoch, accuracy)
-                del running[number]
-                if epoch == EPOCHS:
-                    log.complete.append((log.epochs, training))
+            if not search.report(number, epoch, accuracy) or epoch == EPOCHS:
+                running.remove(number)
+            if epoch == EPOCHS:
+                log.complete.append((log.epochs, training))
     return log
 
 
@@ -224,18 +250,19 @@ def _replay() -> Replay:
 
 @functools.cache
 def ray_tune(seed: int) -> Log:
-    return play(RayTune(seed), _replay(), seed, NUM_TRIALS)
+    replay = _replay()  # which also silences Optuna
+    return play(RayTune(seed, NUM_TRIALS), replay, seed)
 
 
 @functools.cache
 def random_search(seed: int) -> Log:
-    return play(Ours("random", "none", seed + RANDOM), _replay(), seed + RANDOM, NUM_TRIALS)  # other trials
+    return play(Ours("random", "none", seed + RANDOM, NUM_TRIALS), _replay(), seed + RANDOM)  # other trials
 
 
 def try_pair(pair: tuple[str, str], seed: int) -> tuple[float, float, int]:
     """One search of ours until twice the epochs of Ray Tune's: the two ratios, and its complete trials at once."""
     ray = ray_tune(seed)
-    ours = play(Ours(*pair, seed), _replay(), seed + OURS, MOST_TRIALS, 2 * ray.epochs)
+    ours = play(Ours(*pair, seed, MOST_TRIALS), _replay(), seed + OURS, 2 * ray.epochs)
     worth, seen = ours.needed(ray.returned())
     return worth / ray.epochs, seen / ray.epochs, sum(epochs <= ray.epochs for epochs, _ in ours.complete)
 
@@ -243,7 +270,7 @@ def try_pair(pair: tuple[str, str], seed: int) -> tuple[float, float, int]:
 def compare(seed: int) -> dict[str, Any]:
     """One search by the defaults beside its rivals: ratios, and the best so far at each mark."""
     rivals = dict(zip(RIVALS, (ray_tune(seed), random_search(seed)), strict=True))
-    ours = play(Ours(DEFAULT_SAMPLER, DEFAULT_PRUNER, seed), _replay(), seed + OURS, MOST_TRIALS)
+    ours = play(Ours(DEFAULT_SAMPLER, DEFAULT_PRUNER, seed, MOST_TRIALS), _replay(), seed + OURS)
     found: dict[str, Any] = {}
     for name, log in rivals.items():
         goal = log.returned()
@@ -325,7 +352,7 @@ def main() -> None:
     of_pairs = {
         pair: [result for (its_pair, _), result in zip(tries, tried, strict=True) if its_pair == pair] for pair in pairs
     }
-    cli.console.print(table_of_pairs(of_pairs), table_of_marks(compared))
+    cli.for_tables().print(table_of_pairs(of_pairs), table_of_marks(compared))
     cli.console.print(told(compared), soft_wrap=True)
     report = {
         "bench": "search",

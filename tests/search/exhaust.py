@@ -61,8 +61,8 @@ def main() -> None:
     os.environ |= {"RAY_memory_usage_threshold": str(round((used + SPARE_BYTES) / total, 4))}
     directory, resources = Path(sys.argv[1]), cluster.Resources(cpus=1)
     space = Space.parse(TINY_SPACE, TrainConfig(epochs=4).replace(num_signs=NUM_SIGNS))
-    study = SearchStudy(directory, space, num_trials=5, seed=0, pruner="successive-halving", seed_points=False)
-    progress = Progress(Console(file=io.StringIO()), "study", 5)
+    study = SearchStudy(directory, space, num_trials=6, seed=0, pruner="successive-halving", seed_points=False)
+    progress = Progress(Console(file=io.StringIO()), "study", 6)
     with cluster.connect(None, resources, workers=1), mock.patch("search.run.run_trial", run_scripted_trial):
         search.run.search(study, PackedDataset.open(sys.argv[2]), resources, 1, progress)
     study.close()

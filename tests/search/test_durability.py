@@ -41,10 +41,10 @@ def _finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, stdout, stderr
 
 
-def _new(folder: Path, packed: Path, num_trials: int) -> tuple[str, ...]:
+def _new(folder: Path, packed: Path, num_trials: int, pruner: str = "median") -> tuple[str, ...]:
     space = folder / "space.toml"
     space.write_text(TINY_SPACE)
-    what = ("--data", str(packed), "--space", str(space), "--epochs", str(EPOCHS), "--pruner", "median")
+    what = ("--data", str(packed), "--space", str(space), "--epochs", str(EPOCHS), "--pruner", pruner)
     return ("--trials", str(num_trials), "--seed", "1", *what)
 
 
@@ -138,6 +138,29 @@ def test_a_search_that_loses_worker_and_driver_comes_out_as_a_calm_one(
     status, _, stderr = _finish(_start(tmp_path, "study", "--resume"))
     assert (status, stderr) == (0, "")
     assert _outcome(study) == _outcome(calm)
+
+
+@pytest.mark.slow
+def test_trials_that_wait_survive_their_driver(tmp_path: Path, packed: Path) -> None:
+    asked = _new(tmp_path, packed, 8, "successive-halving")
+    (tmp_path / "calm").mkdir()
+    assert _finish(_start(tmp_path / "calm", "study", *asked))[::2] == (0, "")
+    study = tmp_path / "study"
+    driver = _start(tmp_path, "study", *asked)
+    _wait_for_epoch(study, 5, 1, driver)
+    os.kill(driver.pid, signal.SIGKILL)
+    _finish(driver)
+    states = [outcome[1] for outcome in _outcome(study)]
+    assert states.count("RUNNING") > 1  # with one worker: the others wait
+
+    status, stdout, stderr = _finish(_start(tmp_path, "study", "--resume"))
+    assert (status, stderr) == (0, "")
+    assert " waits: " in stdout
+    outcome = _outcome(study)
+    assert outcome == _outcome(tmp_path / "calm" / "study")
+    assert sorted({len(trial[4]) for trial in outcome}) == [1, EPOCHS]
+    assert sum(trial[1] == "COMPLETE" for trial in outcome) >= 4
+    assert not list(study.glob("trials/*/checkpoint*"))
 
 
 @pytest.mark.slow

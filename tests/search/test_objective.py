@@ -16,7 +16,7 @@ from rich.console import Console
 from search.objective import LatencyScale, Objective, front, multiply_adds
 from search.settings import Settings
 from search.space import DEFAULT_SPACE, Space, num_parameters
-from search.study import Assignment, SearchStudy
+from search.study import Assignment, SearchStudy, Verdict
 from search.table import read_rows, render, to_rows
 from tests.search.conftest import TINY_SPACE
 from tests.search.test_study import _metrics, _result
@@ -39,7 +39,7 @@ def _open(directory: Path, objective: Objective) -> SearchStudy:
 def _train(study: SearchStudy, assignment: Assignment, epochs: int = EPOCHS) -> None:
     for epoch in range(assignment.last_epoch + 1, epochs + 1):
         metrics = _metrics(assignment.config, epoch)
-        assert not study.report(assignment.number, metrics)
+        assert study.report(assignment.number, metrics) is Verdict.GOES_ON
     if epochs == EPOCHS:
         study.complete(assignment.number, _result(_metrics(assignment.config, EPOCHS)))
 

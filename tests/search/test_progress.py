@@ -70,3 +70,27 @@ def test_before_anything_happened_there_is_something_to_see() -> None:
     out = io.StringIO()
     Console(file=out, width=80, force_terminal=True, color_system=None).print(Progress(Console(), "s", 3))
     assert "s: 0/3 ended, 0:00:00 gone" in out.getvalue()
+
+
+def test_trials_that_wait_are_counted_and_told_of() -> None:
+    lines = io.StringIO()
+    progress = Progress(Console(file=lines, width=200), "study", 8)
+    progress.waited([7])
+    progress.started(0, {}, 9, 0)
+    progress.epoch(0, _metrics(1))
+    progress.waits(0)
+    progress.waited_in_vain(7, 0.125, 1)
+    progress.started(0, {}, 9, 1)
+    progress.epoch(0, _metrics(2))
+    progress.waits(0)
+    told = lines.getvalue().splitlines()
+    assert [line.split(" (")[0].rstrip() for line in told] == [
+        "trial 0 starts:",
+        "trial 0 waits: accuracy 0.1000 after 1 epochs",
+        "trial 7 PRUNED: accuracy 0.1250 after 1 epochs",
+        "trial 0 goes on:",
+        "trial 0 waits: accuracy 0.2000 after 2 epochs",
+    ]
+    view = io.StringIO()
+    Console(file=view, width=100).print(progress)
+    assert "0 complete, 1 pruned, 0 failed, 1 waiting" in view.getvalue()

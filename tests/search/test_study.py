@@ -10,11 +10,11 @@ from optuna.trial import TrialState
 
 from search.samplers import PRUNERS
 from search.space import DEFAULT_SPACE, SEED_POINTS, Space
-from search.study import MAX_WORKER_LOSSES, Assignment, SearchStudy
+from search.study import MAX_WORKER_LOSSES, Assignment, SearchStudy, Verdict
 from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result
 
-EPOCHS = 9
+EPOCHS = 12
 NUM_TRIALS = 14  # of which TPE and GP draw the last four from a model of the first ten, CMA-ES the last four too
 OTHERS = [("gp", "none"), ("cmaes", "median"), ("qmc", "none"), ("random", "none")]
 
@@ -60,9 +60,12 @@ def _train(study: SearchStudy, assignment: Assignment, epochs: int = EPOCHS) -> 
         if epoch - first == epochs:
             return False
         metrics = _metrics(assignment.config, epoch)
-        if study.report(assignment.number, metrics):
-            study.prune(assignment.number, metrics)
-            return True
+        match study.report(assignment.number, metrics):
+            case Verdict.STOPS:
+                study.prune(assignment.number, metrics)
+                return True
+            case Verdict.WAITS:
+                return True
     study.complete(assignment.number, _result(metrics))
     return True
 
@@ -73,9 +76,14 @@ def _outcome(study: SearchStudy) -> list[tuple[Any, ...]]:
     ]
 
 
+def _ask(study: SearchStudy) -> Assignment | None:
+    study.give_up()
+    return study.ask()
+
+
 def _run_undisturbed(directory: Path, **options: Any) -> list[tuple[Any, ...]]:
     study = _open(directory, **options)
-    while (assignment := study.ask()) is not None:
+    while (assignment := _ask(study)) is not None:
         assert _train(study, assignment)
     assert study.is_finished
     outcome = _outcome(study)
@@ -94,7 +102,7 @@ def test_a_search_interrupted_everywhere_decides_as_an_undisturbed_one(
 
     study = _open(tmp_path / "study", **options)
     for turn in itertools.count():
-        assignment = study.ask()
+        assignment = _ask(study)
         if assignment is None:
             break
         if not _train(study, assignment, epochs=turn % 8):

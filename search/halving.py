@@ -1,0 +1,85 @@
+"""Asynchronous successive halving in which trials wait (Li et al. 2020, "A System for Massively Parallel Hyperparameter
+Tuning", algorithm 2).
+
+Optuna's pruner of that name and Ray's scheduler stop a trial or let it go on when it comes to a rung, before most of
+those that it should be compared with have come: the first trials all go on. Here it waits there, its place taken by
+another, and goes on from its checkpoint once it is among the best of all that came.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+RUNGS: Final = ((27, 4), (9, 3))  # after one part in how many of the epochs; one trial in how many goes on
+FEWEST: Final = 4  # trials that go on from a rung, if so many come: a small search should end with a choice too
+
+
+@dataclass
+class _Rung:
+    reduction: int
+    most: int
+    """Trials that go on in the whole search"""
+    values: dict[int, float] = field(default_factory=dict)
+    """Of all trials that came and have not failed, by number"""
+    waiting: set[int] = field(default_factory=set)
+
+    def best(self, count: int) -> list[int]:
+        """Trials that came, best first, the earlier one where two are equal."""
+        return sorted(self.values, key=lambda number: (-self.values[number], number))[:count]
+
+
+class SuccessiveHalving:
+    """Which trials wait, which of them go on, and which will never. Its state follows from the study's trials."""
+
+    def __init__(self, epochs: int, num_trials: int) -> None:
+        """Of a search of so many trials, of so many epochs."""
+        self._rungs: dict[int, _Rung] = {}
+        coming = num_trials
+        for part, reduction in RUNGS:
+            epoch, most = math.ceil(epochs / part), max(coming // reduction, FEWEST)
+            if epoch < epochs and epoch not in self._rungs and most < coming:
+                self._rungs[epoch] = _Rung(reduction, most)
+                coming = most
+
+    def arrive(self, number: int, epoch: int, value: float) -> bool:
+        """A trial did an epoch, not its last, and has this accuracy; whether it waits now."""
+        rung = self._rungs.get(epoch)
+        if rung is None:
+            return False
+        rung.values[number] = value
+        rung.waiting.add(number)
+        return True
+
+    def restore(self, number: int, values: Mapping[int, float], waits_after: int | None) -> None:
+        """What a study that is opened again knows of a trial: accuracies by epoch, and after which epoch it waits."""
+        for epoch in self._rungs.keys() & values.keys():
+            self._rungs[epoch].values[number] = values[epoch]
+        if waits_after in self._rungs:
+            self._rungs[waits_after].waiting.add(number)
+
+    def forget(self, number: int) -> None:
+        """A trial failed: the next best takes its place."""
+        for rung in self._rungs.values():
+            rung.values.pop(number, None)
+
+    def promote(self, *, all_started: bool) -> int | None:
+        """The trial that should go on next, which then waits no more; None if a new one should be started instead.
+
+        With no new one left to start, the best go on until there are as many as the rung lets through.
+        """
+        for rung in reversed(self._rungs.values()):
+            for number in rung.best(rung.most if all_started else len(rung.values) // rung.reduction):
+                if number in rung.waiting:
+                    rung.waiting.remove(number)
+                    return number
+        return None
+
+    def give_up(self) -> list[int]:
+        """Trials that waited and wait no more, as too many better ones have come."""
+        given_up: list[int] = []
+        for rung in self._rungs.values():
+            hopeless = rung.waiting.difference(rung.best(rung.most))
+            rung.waiting -= hopeless
+            given_up += sorted(hopeless)
+        return given_up

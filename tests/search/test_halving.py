@@ -1,0 +1,111 @@
+"""Successive halving in which trials wait."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.halving import FEWEST, SuccessiveHalving
+
+
+def _search(epochs: int, values: list[list[float]], concurrent: int, seed: int = 0) -> dict[int, int]:
+    """Play a search in which trial n has ``values[n]``; the epochs that each did."""
+    halving = SuccessiveHalving(epochs, len(values))
+    order = random.Random(seed)
+    done = dict.fromkeys(range(len(values)), 0)
+    running: list[int] = []
+    started = 0
+    while True:
+        halving.give_up()
+        while len(running) < concurrent:
+            number = halving.promote(all_started=started == len(values))
+            if number is None and started < len(values):
+                number, started = started, started + 1
+            if number is None:
+                break
+            running.append(number)
+        if not running:
+            return done
+        number = order.choice(running)
+        done[number] += 1
+        epoch = done[number]
+        if epoch == epochs or halving.arrive(number, epoch, values[number][epoch - 1]):
+            running.remove(number)
+
+
+def test_the_best_of_each_rung_go_on() -> None:
+    values = [[number / 100.0] * 27 for number in range(64)]
+    random.Random(1).shuffle(values)
+    done = _search(27, values, concurrent=2)
+    ranks = sorted(done, key=lambda number: -values[number][0])
+    assert all(done[number] == 27 for number in ranks[:4])
+    assert {done[number] for number in ranks} == {1, 3, 27}
+    at_second = sum(epochs >= 3 for epochs in done.values())
+    assert 16 <= at_second <= 16 + 8  # those that went on early, before better ones had come
+    assert sum(epochs == 27 for epochs in done.values()) < 12
+
+
+def test_nobody_goes_on_before_enough_have_come_and_the_best_of_those_does() -> None:
+    halving = SuccessiveHalving(27, 64)
+    for number, value in enumerate([0.3, 0.5, 0.4]):
+        assert halving.arrive(number, 1, value)
+        assert halving.promote(all_started=False) is None
+    assert halving.arrive(3, 1, 0.2)
+    assert halving.promote(all_started=False) == 1
+    assert not halving.arrive(1, 2, 0.1)  # no rung
+    assert halving.promote(all_started=False) is None
+    assert halving.give_up() == []
+
+
+def test_who_cannot_be_among_the_best_any_more_is_given_up_and_a_failure_makes_room() -> None:
+    halving = SuccessiveHalving(4, 8)
+    for number in range(FEWEST):
+        halving.arrive(number, 1, 0.5)
+    halving.arrive(4, 1, 0.5)  # the later of two equals
+    assert halving.give_up() == [4]
+    halving.arrive(5, 1, 0.6)
+    assert halving.give_up() == [3]
+    assert halving.promote(all_started=True) == 5
+    halving.forget(5)
+    halving.arrive(6, 1, 0.4)
+    assert halving.give_up() == [6]  # 0, 1, 2, and 3, which is gone, are before it
+
+
+@pytest.mark.parametrize("num_trials", [1, 3, FEWEST])
+def test_a_search_of_few_trials_stops_none(num_trials: int) -> None:
+    assert set(_search(9, [[0.1 * n] * 9 for n in range(num_trials)], 2).values()) == {9}
+
+
+@given(st.integers(1, 40), st.integers(1, 30), st.integers(1, 5), st.integers(0, 1000))
+def test_every_trial_ends_and_enough_of_them_at_the_last_epoch(
+    num_trials: int, epochs: int, concurrent: int, seed: int
+) -> None:
+    source = random.Random(seed)
+    values = [[source.random() for _ in range(epochs)] for _ in range(num_trials)]
+    done = _search(epochs, values, concurrent, seed)
+    assert min(done.values()) >= 1
+    assert sum(value == epochs for value in done.values()) >= min(num_trials, FEWEST)
+
+
+def test_restored_it_decides_as_before() -> None:
+    source = random.Random(2)
+    first = SuccessiveHalving(27, 20)
+    known: dict[int, dict[int, float]] = {}
+    waits: dict[int, int | None] = {}
+    for number in range(20):
+        value = source.random()
+        first.arrive(number, 1, value)
+        known[number], waits[number] = {1: value}, 1
+        if (promoted := first.promote(all_started=False)) is not None:
+            later = source.random()
+            known[promoted] |= {2: 0.0, 3: later}
+            waits[promoted] = 3 if first.arrive(promoted, 3, later) else None
+    second = SuccessiveHalving(27, 20)
+    for number, values in known.items():
+        second.restore(number, values, waits[number])
+    assert first.give_up() == second.give_up()
+    for _ in range(12):
+        promoted = first.promote(all_started=True)
+        assert promoted == second.promote(all_started=True)
+    assert promoted is None
