@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-RUNGS: Final = ((27, 4), (9, 3))  # after one part in how many of the epochs; one trial in how many goes on
+# After one part in how many of the epochs, if there are so many; one trial in how many goes on.
+RUNGS: Final = ((27, 4), (9, 3))
 FEWEST: Final = 4  # trials that go on from a rung, if so many come: a small search should end with a choice too
 
 
@@ -38,7 +39,7 @@ class SuccessiveHalving:
         coming = num_trials
         for part, reduction in RUNGS:
             epoch, most = math.ceil(epochs / part), max(coming // reduction, FEWEST)
-            if epoch < epochs and epoch not in self._rungs and most < coming:
+            if part <= epochs and most < coming:
                 self._rungs[epoch] = _Rung(reduction, most)
                 coming = most
 

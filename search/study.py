@@ -114,20 +114,10 @@ class SearchStudy:
         self._halving = SuccessiveHalving(space.base.epochs, num_trials) if pruner == HALVING else None
         self._running: dict[int, _Running] = {}
         self._worker_losses: Counter[int] = Counter()
-        trials = self.trials()
-        own = [trial for trial in trials if is_own(trial)]
-        running = [trial for trial in own if trial.state == TrialState.RUNNING]
-        self.waiting = {trial.number for trial in running if trial.system_attrs.get(WAITS)}
+        self.waiting: set[int] = set()
         """Numbers of the trials that wait to go on, or to be given up"""
-        self._interrupted = [trial.number for trial in running if trial.number not in self.waiting]
-        if self._halving is not None:
-            for trial in own:
-                if trial.state != TrialState.FAIL:
-                    waits = trial.system_attrs.get(WAITS) if trial.number in self.waiting else None
-                    self._halving.restore(trial.number, trial.intermediate_values, waits and waits["epoch"])
-        self._num_handed_out = sum(trial.state != TrialState.WAITING for trial in own)
-        self._num_ended = sum(trial.state.is_finished() for trial in own)
-        if not trials:
+        self._take_stock()
+        if not self.trials():
             self._study.add_trials(earlier())
         if self._num_handed_out == 0:
             for point in [*points, *(space.seed_points() if seed_points else [])][:num_trials]:
@@ -135,6 +125,20 @@ class SearchStudy:
         self._storage.flush()
         if mirror is not None:
             mirror.save()
+
+    def _take_stock(self) -> None:
+        """See where the study stands by its own trials."""
+        own = [trial for trial in self.trials() if is_own(trial)]
+        running = [trial for trial in own if trial.state == TrialState.RUNNING]
+        self.waiting.update(trial.number for trial in running if trial.system_attrs.get(WAITS))
+        self._interrupted = [trial.number for trial in running if trial.number not in self.waiting]
+        self._num_handed_out = sum(trial.state != TrialState.WAITING for trial in own)
+        self._num_ended = sum(trial.state.is_finished() for trial in own)
+        if self._halving is not None:
+            for trial in own:
+                if trial.state != TrialState.FAIL:
+                    waits_after = trial.system_attrs[WAITS]["epoch"] if trial.number in self.waiting else None
+                    self._halving.restore(trial.number, trial.intermediate_values, waits_after)
 
     def close(self) -> None:
         """Let go of the database; study.db then is one file that needs nothing beside it."""

@@ -60,7 +60,7 @@ def main() -> None:
     used, total = ray._private.utils.get_used_memory(), ray._private.utils.get_system_memory()
     os.environ |= {"RAY_memory_usage_threshold": str(round((used + SPARE_BYTES) / total, 4))}
     directory, resources = Path(sys.argv[1]), cluster.Resources(cpus=1)
-    space = Space.parse(TINY_SPACE, TrainConfig(epochs=4).replace(num_signs=NUM_SIGNS))
+    space = Space.parse(TINY_SPACE, TrainConfig(epochs=9).replace(num_signs=NUM_SIGNS))
     study = SearchStudy(directory, space, num_trials=6, seed=0, pruner="successive-halving", seed_points=False)
     progress = Progress(Console(file=io.StringIO()), "study", 6)
     with cluster.connect(None, resources, workers=1), mock.patch("search.run.run_trial", run_scripted_trial):

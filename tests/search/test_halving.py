@@ -59,7 +59,7 @@ def test_nobody_goes_on_before_enough_have_come_and_the_best_of_those_does() -> 
 
 
 def test_who_cannot_be_among_the_best_any_more_is_given_up_and_a_failure_makes_room() -> None:
-    halving = SuccessiveHalving(4, 8)
+    halving = SuccessiveHalving(9, 8)
     for number in range(FEWEST):
         halving.arrive(number, 1, 0.5)
     halving.arrive(4, 1, 0.5)  # the later of two equals

@@ -40,7 +40,7 @@ def scripted_train(
     """Stands in for trainer.train.train: what happens depends on the trial's number, which is its seed."""
     run.write_config(config)
     for epoch in range(len(run.read_metrics()) + 1, config.epochs + 1):
-        accuracy = 0.1 * epoch + (0.0 if config.seed == 2 else 0.3)
+        accuracy = 0.05 * epoch + (0.0 if config.seed == 2 else 0.3)
         if (config.seed, epoch) == (3, 2):
             raise TrainingDiverged("the loss became nan in epoch 2")
         if (config.seed, epoch) == (4, 1):
@@ -92,7 +92,7 @@ def test_every_way_a_trial_can_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(search.run, "run_trial", _run_scripted_trial)
-    space = Space.parse(TINY_SPACE, base)
+    space = Space.parse(TINY_SPACE, base.replace(epochs=9))
     study = SearchStudy(tmp_path, space, num_trials=9, seed=0, pruner="successive-halving", seed_points=False)
     assert search.run.search(study, PackedDataset.open(packed), resources, 1, progress)
     study.close()
@@ -100,7 +100,7 @@ def test_every_way_a_trial_can_end(
     rows = sorted(read_rows(tmp_path), key=lambda row: row.number)
     states = [row.state for row in rows]
     assert states == ["COMPLETE", "COMPLETE", "PRUNED", "FAIL", "FAIL", "COMPLETE", "FAIL", "FAIL", "PRUNED"]
-    assert [row.epochs for row in rows] == [4, 4, 1, 1, 0, 4, 0, 0, 1]  # four go on, and the last is the fifth
+    assert [row.epochs for row in rows] == [9, 9, 1, 1, 0, 9, 0, 0, 1]  # four go on, and the last is the fifth
     assert rows[3].reason == "the loss became nan in epoch 2"
     assert rows[4].reason == "RuntimeError: no such kernel"
     assert (rows[6].reason or "").startswith("its worker died 3 times: ")
@@ -109,7 +109,7 @@ def test_every_way_a_trial_can_end(
     table = pd.read_parquet(tmp_path / TRIALS_PARQUET)
     assert table["state"].tolist() == states
     assert table["learning_rate"].notna().all()
-    np.testing.assert_allclose(table.loc[[0, 2], "val_accuracy"], [0.7, 0.1])
+    np.testing.assert_allclose(table.loc[[0, 2], "val_accuracy"], [0.75, 0.05])
 
 
 @pytest.mark.slow
@@ -122,8 +122,8 @@ def test_a_trial_that_exceeds_memory_fails_alone(tmp_path: Path, packed: Path) -
     assert "memory" in (rows[1].reason or "")
     assert [row.reason for row in rows[3:5]] == ["the loss became nan in epoch 2", "RuntimeError: no such kernel"]
     found = [trial.intermediate_values for trial in read_trials(tmp_path)]
-    good = {1: 0.4, 2: 0.5, 3: 0.6, 4: 0.7}
-    expected = [good, {1: 0.4, 2: 0.5}, {1: 0.1}, {1: 0.4}, {}, good]
+    good = {epoch: 0.3 + 0.05 * epoch for epoch in range(1, 10)}
+    expected = [good, {1: 0.35, 2: 0.4}, {1: 0.05}, {1: 0.35}, {}, good]
     assert found == [pytest.approx(values) for values in expected]
 
 

@@ -14,7 +14,7 @@ from search.study import MAX_WORKER_LOSSES, Assignment, SearchStudy, Verdict
 from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result
 
-EPOCHS = 12
+EPOCHS = 27
 NUM_TRIALS = 14  # of which TPE and GP draw the last four from a model of the first ten, CMA-ES the last four too
 OTHERS = [("gp", "none"), ("cmaes", "median"), ("qmc", "none"), ("random", "none")]
 
