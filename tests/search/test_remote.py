@@ -1,4 +1,4 @@
-"""A study behind s3://, on a server of its own: searched by two nodes, lost with its driver's disk, selected from."""
+"""A study behind s3://, on a server of its own: searched by two nodes, lost with its driver's disk, used in place."""
 
 import json
 import os
@@ -115,7 +115,9 @@ def _finish(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.slow
-def test_a_study_survives_its_driver_and_that_ones_disk(s3: dict[str, str], tmp_path: Path, packed: Path) -> None:
+def test_a_study_survives_its_driver_and_that_ones_disk_and_is_used_where_it_lies(
+    s3: dict[str, str], tmp_path: Path, packed: Path
+) -> None:
     results, data = f"s3://{BUCKET}/results", f"s3://{BUCKET}/data/packed"
     _upload(packed, data)
     (tmp_path / "space.toml").write_text(TINY_SPACE)
@@ -159,3 +161,15 @@ def test_a_study_survives_its_driver_and_that_ones_disk(s3: dict[str, str], tmp_
     assert {"submission.zip", "selection.json", "frontier.parquet"} <= set(ensemble.files())
     ensemble.download("selection.json", tmp_path / "selection.json")
     assert json.loads((tmp_path / "selection.json").read_text())["studies"] == ["study"]
+
+    printed = _finish(_start("search.report", f"{results}/study"))
+    assert f"wrote {results}/study/report.html" in printed
+    Remote.open(f"{results}/study").download("report.html", tmp_path / "report.html")
+    assert "plotly" in (tmp_path / "report.html").read_text()
+
+    _finish(_start("search.refit", f"{results}/study", "--top", "1", "--seeds", "2", "--epochs", "2", "--workers", "1"))
+    refit = Remote.open(f"{results}/study-refit")
+    found = {f"trials/{number:04d}/{name}" for number in range(2) for name in ("done.json", "val_probs.npy")}
+    assert {"study.json", "study.db", "trials.parquet"} | found <= set(refit.files())
+    printed = _finish(_start("search.table", f"{results}/study-refit"))
+    assert printed.count("COMPLETE") == 2
