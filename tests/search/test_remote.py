@@ -15,11 +15,15 @@ import optuna
 import pytest
 from moto.server import ThreadedMotoServer
 
+import search.options
+import search.run
 from search.mirror import StudyMirror, adopt
 from search.space import Space
 from search.storage import StudyStorage, sqlite_url
+from search.warm import earlier_trials
 from tests.nodes import ROOT, nodes, without_ray
 from tests.search.conftest import TINY_SPACE
+from tests.search.test_warm import search_all, settings_of
 from trainer.cli import UserError
 from trainer.config import TrainConfig
 from trainer.remote import Remote, open_dataset
@@ -100,6 +104,34 @@ def test_trials_that_the_snapshot_does_not_know_are_adopted(tmp_path: Path, base
     states = [(trial.state.name, trial.params) for trial in study.trials]
     params = {"num_layers": 2, "learning_rate": 3e-3, "mixup_alpha": 0.25}
     assert states == [("RUNNING", params), ("RUNNING", {}), ("RUNNING", params)]
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_search_begins_with_what_a_study_behind_a_uri_found(
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = f"s3://{BUCKET}/earlier/old"
+    asked = settings_of(packed)
+    search_all(tmp_path / "old", asked)
+    with pytest.raises(UserError, match=rf"--warm-start {uri}: holds no study"):
+        earlier_trials([uri], asked)
+    _upload(tmp_path / "old", uri)
+    here, there = earlier_trials([tmp_path / "old"], asked), earlier_trials([uri], asked)
+    assert len(there) == 12
+    for one, other in zip(here, there, strict=True):
+        assert (one.params, one.values, one.user_attrs) == (other.params, other.values, other.user_attrs)
+    wider = settings_of(packed, TINY_SPACE.replace("high = 2", "high = 3"))
+    with pytest.raises(UserError, match=rf"--warm-start {uri}: searches another space"):
+        earlier_trials([uri], wider)
+
+    space = tmp_path / "space.toml"
+    space.write_text(TINY_SPACE)
+    argv = ["search.run", "--trials", "1", "--data", str(packed), "--space", str(space), "--epochs", "9"]
+    monkeypatch.setattr(sys, "argv", [*argv, "--warm-start", uri])
+    (tmp_path / "new").mkdir()
+    made, _ = search.run._make_study(search.options.parse(), tmp_path / "new")
+    assert made.warm_start == [uri]
+    assert f"begins with 12 trials of {uri}" in " ".join(capsys.readouterr().out.split())
 
 
 def _start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
