@@ -25,7 +25,7 @@ from typing import Any, Final
 from ray import tune
 from rich.console import Console
 
-from search import cluster
+from search import cluster, lease
 from search.dispatch import Brake, Dispatcher, StudyScheduler, StudySearcher
 from search.logs import LOGS, check_installed
 from search.members import EXAMPLE, MemberBudget
@@ -352,9 +352,10 @@ def carry_out(
     mirror = StudyMirror(Remote.open(shown)) if is_uri(shown) else None
     directory = Path(shown).absolute() if mirror is None else mirror.directory
     cluster.check_writable(directory)
-    with _locked(directory):
+    with _locked(directory), contextlib.ExitStack() as stack:
         if mirror is not None:
             mirror.remote.check_writable(directory)
+            stack.enter_context(lease.held(mirror.remote, directory))
             mirror.fetch()
         settings, dataset = prepare(options, directory)
         if mirror is not None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from moto.server import ThreadedMotoServer
 
 import search.options
 import search.run
+from search import lease
 from search.mirror import StudyMirror, adopt
 from search.space import Space
 from search.storage import StudyStorage, sqlite_url
@@ -24,9 +26,9 @@ from search.warm import earlier_trials
 from tests.nodes import ROOT, nodes, without_ray
 from tests.search.conftest import TINY_SPACE
 from tests.search.test_warm import search_all, settings_of
-from trainer.cli import UserError
+from trainer.cli import LOCK, UserError
 from trainer.config import TrainConfig
-from trainer.remote import Remote, open_dataset
+from trainer.remote import Folder, Remote, open_dataset
 
 BUCKET = "sign-studies"
 PATIENCE = 200.0  # seconds
@@ -132,6 +134,94 @@ def test_a_search_begins_with_what_a_study_behind_a_uri_found(
     made, _ = search.run._make_study(search.options.parse(), tmp_path / "new")
     assert made.warm_start == [uri]
     assert f"begins with 12 trials of {uri}" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.fixture
+def place(s3: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
+    """Where a study may lie, with nothing there, before and after."""
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.5)
+    monkeypatch.setattr(lease, "STALE_SECONDS", 4.0)  # this server tells whole seconds
+    (tmp_path / LOCK).touch()
+    assert s3
+    remote = Remote.open(f"s3://{BUCKET}/places/{tmp_path.name}")
+    yield remote
+    assert not remote.files()
+
+
+def test_a_study_that_is_searched_is_refused_until_that_ends(place: Remote, tmp_path: Path) -> None:
+    with lease.held(place, tmp_path):
+        assert not list(Folder.open(place.uri).path.rglob("*"))
+        for _ in range(2):
+            with (
+                pytest.raises(UserError, match=rf"{place.uri}: another search is at work"),
+                lease.held(place, tmp_path),
+            ):
+                pytest.fail("two searches have it")
+        assert len(place.files()) == 1
+    before = time.monotonic()
+    with lease.held(place, tmp_path):
+        assert time.monotonic() - before < lease.STALE_SECONDS
+
+
+def test_the_command_is_refused_before_it_touches_the_study(
+    place: Remote, tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results, _, name = place.uri.rpartition("/")
+    argv = ["search.run", "--trials", "1", "--data", str(packed), "--results", results, "--name", name]
+    monkeypatch.setattr(sys, "argv", argv)
+    with lease.held(place, tmp_path):
+        before = set(place.files())
+        with pytest.raises(UserError, match=rf"{place.uri}: another search is at work"):
+            search.run.main()
+        assert set(place.files()) == before
+
+
+def test_what_a_killed_search_left_is_removed(
+    place: Remote, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.upload(tmp_path / LOCK, f"{LOCK}/killed")
+    before = time.monotonic()
+    with lease.held(place, tmp_path):
+        assert time.monotonic() - before >= lease.STALE_SECONDS
+        assert f"{LOCK}/killed" not in place.files()
+    assert "a search has this study, or was killed" in capsys.readouterr().out
+
+
+def test_of_those_that_come_at_once_one_at_most_has_it(place: Remote, tmp_path: Path) -> None:
+    at_once, having, most = threading.Barrier(4), [], []
+
+    def come() -> None:
+        at_once.wait()
+        try:
+            with lease.held(place, tmp_path):
+                having.append(1)
+                most.append(len(having))
+                time.sleep(1)
+                having.pop()
+        except UserError as error:
+            assert "another search is at work" in str(error)  # noqa: PT017
+
+    comers = [threading.Thread(target=come) for _ in range(4)]
+    for comer in comers:
+        comer.start()
+    for comer in comers:
+        comer.join()
+    assert max(most, default=0) <= 1
+
+
+def test_a_search_that_was_taken_over_stops(place: Remote, tmp_path: Path) -> None:
+    stopped = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: stopped.set())
+    try:
+        held = lease.held(place, tmp_path)
+        held.__enter__()
+        (name,) = place.files()
+        place.remove(name)
+        assert stopped.wait(10)
+        with pytest.raises(UserError, match="another search took this study over"):
+            held.__exit__(None, None, None)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
