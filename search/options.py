@@ -32,10 +32,9 @@ def parse() -> argparse.Namespace:
     add("--no-seed-points", action="store_true", help="do not try the two configurations of the seed first")
     add(
         "--warm-start",
-        type=Path,
         nargs="+",
         metavar="STUDY",
-        help="begin with what these studies of the same space found",
+        help="begin with what these studies of the same space found; directories or URIs",
     )
     add("--objective", choices=OBJECTIVES, help=f"what trials are scored by (default: {DEFAULT_OBJECTIVE})")
     add(

@@ -25,7 +25,7 @@ from typing import Any, Final
 from ray import tune
 from rich.console import Console
 
-from search import cluster
+from search import cluster, lease
 from search.dispatch import Brake, Dispatcher, StudyScheduler, StudySearcher
 from search.logs import LOGS, check_installed
 from search.members import EXAMPLE, MemberBudget
@@ -226,9 +226,10 @@ def _make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings,
         storage=options.storage and without_password(options.storage),
     )
     if options.warm_start:
-        settings = dataclasses.replace(settings, warm_start=[str(path.absolute()) for path in options.warm_start])
+        studies = [where if is_uri(where) else str(Path(where).absolute()) for where in options.warm_start]
+        settings = dataclasses.replace(settings, warm_start=studies)
         count = len(earlier_trials(options.warm_start, settings))
-        cli.console.print(f"begins with {count} trials of {' '.join(map(str, options.warm_start))}", soft_wrap=True)
+        cli.console.print(f"begins with {count} trials of {' '.join(options.warm_start)}", soft_wrap=True)
     if options.storage and has_study(options.storage, directory.name):
         raise cli.UserError(f"--storage: it has a study named {directory.name} already; choose another --name")
     write_validation(dataset, space.base, directory)
@@ -291,7 +292,7 @@ def _run(
             pruner=settings.pruner,
             seed_points=settings.seed_points,
             points=settings.points,
-            earlier=lambda: earlier_trials([Path(path) for path in settings.warm_start], settings),
+            earlier=lambda: earlier_trials(settings.warm_start, settings),
             objective=settings.to_objective(),
             storage=find_study(directory, options.storage)[0],
             name=settings.name,
@@ -351,9 +352,10 @@ def carry_out(
     mirror = StudyMirror(Remote.open(shown)) if is_uri(shown) else None
     directory = Path(shown).absolute() if mirror is None else mirror.directory
     cluster.check_writable(directory)
-    with _locked(directory):
+    with _locked(directory), contextlib.ExitStack() as stack:
         if mirror is not None:
             mirror.remote.check_writable(directory)
+            stack.enter_context(lease.held(mirror.remote, directory))
             mirror.fetch()
         settings, dataset = prepare(options, directory)
         if mirror is not None:

@@ -63,7 +63,7 @@ class Settings:
     points: list[dict[str, Any]] = field(default_factory=list)
     """Parameters of the first trials, in their order, where these were given (search.refit)"""
     warm_start: list[str] = field(default_factory=list)
-    """Absolute paths of the studies whose trials it began with"""
+    """Absolute paths or URIs of the studies whose trials it began with"""
     name: str | None = None
     """Of the study in its database, if not the directory's, which may be renamed"""
     storage: str | None = None

@@ -16,6 +16,7 @@ from search.space import Space
 from search.storage import load_trials, sqlite_url
 from trainer.cli import UserError
 from trainer.config import TrainConfig
+from trainer.remote import Remote, copy_folder, is_uri
 
 ORIGIN: Final = "warm_start"  # user attribute: the study and the number that a trial had there
 _APART: Final = {"seed", "model"}  # fields that trials of one space may differ in, or that are named one by one
@@ -26,43 +27,54 @@ def is_own(trial: FrozenTrial) -> bool:
     return ORIGIN not in trial.user_attrs
 
 
-def earlier_trials(studies: Sequence[Path], asked: Settings) -> list[FrozenTrial]:
+def earlier_trials(studies: Sequence[str | Path], asked: Settings) -> list[FrozenTrial]:
     """Trials of earlier studies as they enter the study that ``asked`` describes, scored by its objective.
 
-    Raises UserError if a study is not there, has another space or dataset, or no trial to offer.
+    ``studies`` are paths or URIs. Raises UserError if one is not there, has another space or dataset, or no trial to
+    offer.
     """
     space, objective = asked.to_space(), asked.to_objective()
     found: dict[tuple[str, str], FrozenTrial] = {}
-    for path in studies:
-        settings, trials = _read(path)
-        _check(path, settings, asked)
+    for where in studies:
+        path = _fetch(str(where))
+        settings, trials = _read(path, where)
+        _check(where, settings, asked)
         taken = [_adopt(trial, settings.name or path.name, space, objective) for trial in trials]
         if not any(taken):
-            raise UserError(f"--warm-start {path}: has no trial to begin with that this search could have tried")
+            raise UserError(f"--warm-start {where}: has no trial to begin with that this search could have tried")
         for trial in filter(None, taken):  # one that came by two ways enters once
             found.setdefault((trial.user_attrs[ORIGIN], repr(sorted(trial.params.items()))), trial)
     return list(found.values())
 
 
-def _read(path: Path) -> tuple[Settings, list[FrozenTrial]]:
+def _fetch(where: str) -> Path:
+    """A study's folder, or this machine's copy of what is read of one behind a URI."""
+    if not is_uri(where):
+        return Path(where)
+    copy = copy_folder("earlier", where)
+    Remote.open(where).copy_to(copy, lambda name: name in (STUDY_JSON, STUDY_DB))
+    return copy
+
+
+def _read(path: Path, where: str | Path) -> tuple[Settings, list[FrozenTrial]]:
     if not (path / STUDY_JSON).is_file():
-        raise UserError(f"--warm-start {path}: holds no study (no {STUDY_JSON})")
+        raise UserError(f"--warm-start {where}: holds no study (no {STUDY_JSON})")
     settings = Settings.read(path)
     url, name = find_study(path)
     if url == sqlite_url(path / STUDY_DB) and not (path / STUDY_DB).is_file():
-        raise UserError(f"--warm-start {path}: holds no trials (no {STUDY_DB})")
+        raise UserError(f"--warm-start {where}: holds no trials (no {STUDY_DB})")
     return settings, load_trials(url, name)
 
 
-def _check(path: Path, settings: Settings, asked: Settings) -> None:
+def _check(where: str | Path, settings: Settings, asked: Settings) -> None:
     """Raise UserError if trials of another study mean nothing in the one that is asked for."""
     if settings.data_fingerprint != asked.data_fingerprint:
-        raise UserError(f"--warm-start {path}: was searched on another dataset, {settings.data}")
+        raise UserError(f"--warm-start {where}: was searched on another dataset, {settings.data}")
     before, now = (_fields(item) for item in (settings, asked))
     for name in [*now, *before]:
         if before.get(name) != now.get(name):
             raise UserError(
-                f"--warm-start {path}: searches another space: {name} is {_shown(before.get(name))} there, "
+                f"--warm-start {where}: searches another space: {name} is {_shown(before.get(name))} there, "
                 f"{_shown(now.get(name))} here"
             )
 

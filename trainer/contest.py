@@ -50,11 +50,11 @@ class BadFile(Exception):
 
 def read_sign_map(source: Path) -> tuple[str, ...]:
     """Names of the signs, in the order of their indices. Raises UserError if the map is absent or broken."""
-    path = source / SIGN_MAP
+    path = _find(source, SIGN_MAP)
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({_brief(error)}); SOURCE must be the contest's folder") from error
+        raise UserError(f"{path}: cannot be read ({_brief(error)})") from error
     indices = list(content.values()) if isinstance(content, dict) else []
     if not indices or any(type(index) is not int for index in indices) or sorted(indices) != list(range(len(indices))):
         raise UserError(f"{path}: must map each sign to an index of its own, counting from 0")
@@ -63,7 +63,7 @@ def read_sign_map(source: Path) -> tuple[str, ...]:
 
 def read_train_csv(source: Path) -> list[Entry]:
     """Lines of train.csv, in order. Raises UserError if it is absent, broken or lacks a column."""
-    path = source / TRAIN_CSV
+    path = _find(source, TRAIN_CSV)
     options = pyarrow.csv.ConvertOptions(column_types=_CSV_TYPES)
     try:
         table = pyarrow.csv.read_csv(path, convert_options=options)
@@ -76,6 +76,16 @@ def read_train_csv(source: Path) -> list[Entry]:
             raise UserError(f"{path}: column {name!r} has an empty field")
     columns = (table[name].to_pylist() for name in _CSV_TYPES)
     return [Entry(*line) for line in zip(*columns, strict=True)]
+
+
+def _find(source: Path, name: str) -> Path:
+    """One of the two files that say what the others are. Raises UserError if the folder lacks it."""
+    if not source.is_dir():
+        raise UserError(f"{source}: no such folder; give the contest's, with {TRAIN_CSV} and {SIGN_MAP}")
+    missing = [name for name in (TRAIN_CSV, SIGN_MAP) if not (source / name).is_file()]
+    if name in missing:
+        raise UserError(f"{source}: not the contest's folder (no {', no '.join(missing)}); give the one that has them")
+    return source / name
 
 
 def read_landmarks(path: Path) -> np.ndarray:

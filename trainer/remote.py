@@ -169,12 +169,12 @@ class Folder:
 
     @classmethod
     def open(cls, where: str | Path) -> Self:
-        """Raises StorageError if it is a URI and cannot be read. Checkpoints are not copied."""
+        """Raises StorageError if it is a URI and cannot be read. Checkpoints and locks are not copied."""
         where = str(where)
         if not is_uri(where):
             return cls(where, Path(where), None)
         remote, path = Remote.open(where), copy_folder("copies", where)
-        remote.copy_to(path, lambda name: "checkpoint" not in name)
+        remote.copy_to(path, lambda name: "checkpoint" not in name and not name.startswith(LOCK))
         return cls(where, path, remote)
 
     def publish(self, *names: str) -> None:

@@ -1,4 +1,4 @@
-"""A study behind s3://, on a server of its own: searched by two nodes, lost with its driver's disk, selected from."""
+"""A study behind s3://, on a server of its own: searched by two nodes, lost with its driver's disk, used in place."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +16,19 @@ import optuna
 import pytest
 from moto.server import ThreadedMotoServer
 
+import search.options
+import search.run
+from search import lease
 from search.mirror import StudyMirror, adopt
 from search.space import Space
 from search.storage import StudyStorage, sqlite_url
+from search.warm import earlier_trials
 from tests.nodes import ROOT, nodes, without_ray
 from tests.search.conftest import TINY_SPACE
-from trainer.cli import UserError
+from tests.search.test_warm import search_all, settings_of
+from trainer.cli import LOCK, UserError
 from trainer.config import TrainConfig
-from trainer.remote import Remote, open_dataset
+from trainer.remote import Folder, Remote, open_dataset
 
 BUCKET = "sign-studies"
 PATIENCE = 200.0  # seconds
@@ -102,6 +108,122 @@ def test_trials_that_the_snapshot_does_not_know_are_adopted(tmp_path: Path, base
     assert states == [("RUNNING", params), ("RUNNING", {}), ("RUNNING", params)]
 
 
+@pytest.mark.usefixtures("s3")
+def test_a_search_begins_with_what_a_study_behind_a_uri_found(
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = f"s3://{BUCKET}/earlier/old"
+    asked = settings_of(packed)
+    search_all(tmp_path / "old", asked)
+    with pytest.raises(UserError, match=rf"--warm-start {uri}: holds no study"):
+        earlier_trials([uri], asked)
+    _upload(tmp_path / "old", uri)
+    here, there = earlier_trials([tmp_path / "old"], asked), earlier_trials([uri], asked)
+    assert len(there) == 12
+    for one, other in zip(here, there, strict=True):
+        assert (one.params, one.values, one.user_attrs) == (other.params, other.values, other.user_attrs)
+    wider = settings_of(packed, TINY_SPACE.replace("high = 2", "high = 3"))
+    with pytest.raises(UserError, match=rf"--warm-start {uri}: searches another space"):
+        earlier_trials([uri], wider)
+
+    space = tmp_path / "space.toml"
+    space.write_text(TINY_SPACE)
+    argv = ["search.run", "--trials", "1", "--data", str(packed), "--space", str(space), "--epochs", "9"]
+    monkeypatch.setattr(sys, "argv", [*argv, "--warm-start", uri])
+    (tmp_path / "new").mkdir()
+    made, _ = search.run._make_study(search.options.parse(), tmp_path / "new")
+    assert made.warm_start == [uri]
+    assert f"begins with 12 trials of {uri}" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.fixture
+def place(s3: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
+    """Where a study may lie, with nothing there, before and after."""
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.5)
+    monkeypatch.setattr(lease, "STALE_SECONDS", 4.0)  # this server tells whole seconds
+    (tmp_path / LOCK).touch()
+    assert s3
+    remote = Remote.open(f"s3://{BUCKET}/places/{tmp_path.name}")
+    yield remote
+    assert not remote.files()
+
+
+def test_a_study_that_is_searched_is_refused_until_that_ends(place: Remote, tmp_path: Path) -> None:
+    with lease.held(place, tmp_path):
+        assert not list(Folder.open(place.uri).path.rglob("*"))
+        for _ in range(2):
+            with (
+                pytest.raises(UserError, match=rf"{place.uri}: another search is at work"),
+                lease.held(place, tmp_path),
+            ):
+                pytest.fail("two searches have it")
+        assert len(place.files()) == 1
+    before = time.monotonic()
+    with lease.held(place, tmp_path):
+        assert time.monotonic() - before < lease.STALE_SECONDS
+
+
+def test_the_command_is_refused_before_it_touches_the_study(
+    place: Remote, tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results, _, name = place.uri.rpartition("/")
+    argv = ["search.run", "--trials", "1", "--data", str(packed), "--results", results, "--name", name]
+    monkeypatch.setattr(sys, "argv", argv)
+    with lease.held(place, tmp_path):
+        before = set(place.files())
+        with pytest.raises(UserError, match=rf"{place.uri}: another search is at work"):
+            search.run.main()
+        assert set(place.files()) == before
+
+
+def test_what_a_killed_search_left_is_removed(
+    place: Remote, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.upload(tmp_path / LOCK, f"{LOCK}/killed")
+    before = time.monotonic()
+    with lease.held(place, tmp_path):
+        assert time.monotonic() - before >= lease.STALE_SECONDS
+        assert f"{LOCK}/killed" not in place.files()
+    assert "a search has this study, or was killed" in capsys.readouterr().out
+
+
+def test_of_those_that_come_at_once_one_at_most_has_it(place: Remote, tmp_path: Path) -> None:
+    at_once, having, most = threading.Barrier(4), [], []
+
+    def come() -> None:
+        at_once.wait()
+        try:
+            with lease.held(place, tmp_path):
+                having.append(1)
+                most.append(len(having))
+                time.sleep(1)
+                having.pop()
+        except UserError as error:
+            assert "another search is at work" in str(error)  # noqa: PT017
+
+    comers = [threading.Thread(target=come) for _ in range(4)]
+    for comer in comers:
+        comer.start()
+    for comer in comers:
+        comer.join()
+    assert max(most, default=0) <= 1
+
+
+def test_a_search_that_was_taken_over_stops(place: Remote, tmp_path: Path) -> None:
+    stopped = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: stopped.set())
+    try:
+        held = lease.held(place, tmp_path)
+        held.__enter__()
+        (name,) = place.files()
+        place.remove(name)
+        assert stopped.wait(10)
+        with pytest.raises(UserError, match="another search took this study over"):
+            held.__exit__(None, None, None)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", *arguments]
     pipe = subprocess.PIPE
@@ -115,7 +237,9 @@ def _finish(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.slow
-def test_a_study_survives_its_driver_and_that_ones_disk(s3: dict[str, str], tmp_path: Path, packed: Path) -> None:
+def test_a_study_survives_its_driver_and_that_ones_disk_and_is_used_where_it_lies(
+    s3: dict[str, str], tmp_path: Path, packed: Path
+) -> None:
     results, data = f"s3://{BUCKET}/results", f"s3://{BUCKET}/data/packed"
     _upload(packed, data)
     (tmp_path / "space.toml").write_text(TINY_SPACE)
@@ -159,3 +283,15 @@ def test_a_study_survives_its_driver_and_that_ones_disk(s3: dict[str, str], tmp_
     assert {"submission.zip", "selection.json", "frontier.parquet"} <= set(ensemble.files())
     ensemble.download("selection.json", tmp_path / "selection.json")
     assert json.loads((tmp_path / "selection.json").read_text())["studies"] == ["study"]
+
+    printed = _finish(_start("search.report", f"{results}/study"))
+    assert f"wrote {results}/study/report.html" in printed
+    Remote.open(f"{results}/study").download("report.html", tmp_path / "report.html")
+    assert "plotly" in (tmp_path / "report.html").read_text()
+
+    _finish(_start("search.refit", f"{results}/study", "--top", "1", "--seeds", "2", "--epochs", "2", "--workers", "1"))
+    refit = Remote.open(f"{results}/study-refit")
+    found = {f"trials/{number:04d}/{name}" for number in range(2) for name in ("done.json", "val_probs.npy")}
+    assert {"study.json", "study.db", "trials.parquet"} | found <= set(refit.files())
+    printed = _finish(_start("search.table", f"{results}/study-refit"))
+    assert printed.count("COMPLETE") == 2

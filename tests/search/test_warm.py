@@ -28,14 +28,16 @@ from trainer.dataset import PackedDataset
 EPOCHS = 9  # as tests.search.test_study plays them
 
 
-def _settings(packed: Path, text: str = TINY_SPACE, epochs: int = EPOCHS, **changes: Any) -> Settings:
+def settings_of(packed: Path, text: str = TINY_SPACE, epochs: int = EPOCHS, **changes: Any) -> Settings:
     dataset = PackedDataset.open(packed)
     space = Space.parse(text, TrainConfig(epochs=epochs).replace(num_signs=dataset.num_signs))
     options: dict[str, Any] = {"trials": 12, "seed": 0, "sampler": "tpe", "pruner": "median", "seed_points": False}
     return Settings.make(space=space, dataset=dataset, **{**options, **changes})
 
 
-def _search(directory: Path, settings: Settings, trials: int | None = None, *, stop_after: int = 1000) -> SearchStudy:
+def search_all(
+    directory: Path, settings: Settings, trials: int | None = None, *, stop_after: int = 1000
+) -> SearchStudy:
     directory.mkdir(parents=True, exist_ok=True)
     settings.write(directory)
     study = SearchStudy(
@@ -47,7 +49,7 @@ def _search(directory: Path, settings: Settings, trials: int | None = None, *, s
         pruner=settings.pruner,
         seed_points=settings.seed_points,
         objective=settings.to_objective(),
-        earlier=lambda: earlier_trials([Path(path) for path in settings.warm_start], settings),
+        earlier=lambda: earlier_trials(settings.warm_start, settings),
     )
     for _ in range(stop_after):
         if (assignment := study.ask()) is None:
@@ -63,7 +65,7 @@ def _warm(settings: Settings, *studies: Path, **changes: Any) -> Settings:
 
 @pytest.fixture
 def old(tmp_path: Path, packed: Path) -> Path:
-    _search(tmp_path / "old", _settings(packed))
+    search_all(tmp_path / "old", settings_of(packed))
     return tmp_path / "old"
 
 
@@ -71,8 +73,8 @@ def old(tmp_path: Path, packed: Path) -> Path:
 def test_trials_come_first_and_count_for_nothing_but_learning(
     tmp_path: Path, packed: Path, old: Path, sampler: str
 ) -> None:
-    settings = _warm(_settings(packed, sampler=sampler, seed=7), old)
-    study = _search(tmp_path / "new", settings)
+    settings = _warm(settings_of(packed, sampler=sampler, seed=7), old)
+    study = search_all(tmp_path / "new", settings)
     assert study.is_finished
     trials = study.trials()
     assert len(trials) == 24
@@ -81,54 +83,54 @@ def test_trials_come_first_and_count_for_nothing_but_learning(
     for was, now in zip(before, trials, strict=False):
         assert (now.state, now.params, now.values) == (was.state, was.params, was.values)
         assert now.intermediate_values == was.intermediate_values
-    alone = _search(tmp_path / "alone", _settings(packed, sampler=sampler, seed=7)).trials()
+    alone = search_all(tmp_path / "alone", settings_of(packed, sampler=sampler, seed=7)).trials()
     is_learning = sampler in ("tpe", "gp", "cmaes")
     if is_learning:
         assert trials[12].params["learning_rate"] != alone[0].params["learning_rate"]
 
 
 def test_what_is_interrupted_goes_on_as_if_it_had_not_been(tmp_path: Path, packed: Path, old: Path) -> None:
-    settings = _warm(_settings(packed, pruner="none"), old)
-    undisturbed = [trial.params for trial in _search(tmp_path / "a" / "new", settings).trials()]
+    settings = _warm(settings_of(packed, pruner="none"), old)
+    undisturbed = [trial.params for trial in search_all(tmp_path / "a" / "new", settings).trials()]
     for _ in range(5):
-        study = _search(tmp_path / "b" / "new", settings, stop_after=3)
+        study = search_all(tmp_path / "b" / "new", settings, stop_after=3)
     assert study.is_finished
     assert [trial.params for trial in study.trials()] == undisturbed
 
 
 def test_a_resumed_search_needs_the_earlier_study_no_more(tmp_path: Path, packed: Path, old: Path) -> None:
-    settings = _warm(_settings(packed), old)
-    _search(tmp_path / "new", settings, stop_after=3)
+    settings = _warm(settings_of(packed), old)
+    search_all(tmp_path / "new", settings, stop_after=3)
     old.rename(tmp_path / "gone")
-    study = _search(tmp_path / "new", settings)
+    study = search_all(tmp_path / "new", settings)
     assert len(study.trials()) == 24
     assert study.is_finished
 
 
 def test_chains_of_studies_bring_each_trial_once(tmp_path: Path, packed: Path, old: Path) -> None:
-    _search(tmp_path / "middle", _warm(_settings(packed, seed=1), old))
-    found = earlier_trials([old, tmp_path / "middle"], _settings(packed))
+    search_all(tmp_path / "middle", _warm(settings_of(packed, seed=1), old))
+    found = earlier_trials([old, tmp_path / "middle"], settings_of(packed))
     origins = [trial.user_attrs[ORIGIN] for trial in found]
     assert origins == [f"old/{number}" for number in range(12)] + [f"middle/{number}" for number in range(12, 24)]
 
 
 def test_trials_are_scored_by_the_new_objective_and_kept_under_its_limit(packed: Path, old: Path) -> None:
-    asked = _settings(packed, objective=Objective("accuracy,params"))
+    asked = settings_of(packed, objective=Objective("accuracy,params"))
     found = earlier_trials([old], asked)
     assert {trial.state for trial in found} == {TrialState.COMPLETE}
     assert all(len(trial.values) == 2 for trial in found)
     assert {trial.values[1] for trial in found} == {trial.user_attrs["num_parameters"] for trial in found}
-    small = dataclasses.replace(_settings(packed), max_params=100_000)
+    small = dataclasses.replace(settings_of(packed), max_params=100_000)
     assert {trial.params["num_layers"] for trial in earlier_trials([old], small)} == {1}
     with pytest.raises(UserError, match="no trial to begin with that this search could have tried"):
-        earlier_trials([old], dataclasses.replace(_settings(packed), max_params=1))
+        earlier_trials([old], dataclasses.replace(settings_of(packed), max_params=1))
 
 
 def test_where_trials_come_from_is_shown(
     tmp_path: Path, packed: Path, old: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new = tmp_path / "new"
-    _search(new, _warm(_settings(packed), old), trials=12, stop_after=2)
+    search_all(new, _warm(settings_of(packed), old), trials=12, stop_after=2)
     rows = read_rows(new)
     show(rows, title(new, rows))
     shown = " ".join(capsys.readouterr().out.split())
@@ -149,12 +151,12 @@ def test_what_does_not_belong_together_is_refused(
         with pytest.raises(UserError, match=words):
             earlier_trials(studies, settings)
 
-    refuse("holds no study", _settings(packed), tmp_path)
-    refuse("epochs is 9 there, 5 here", _settings(packed, epochs=5), old)
+    refuse("holds no study", settings_of(packed), tmp_path)
+    refuse("epochs is 9 there, 5 here", settings_of(packed, epochs=5), old)
     wider = TINY_SPACE.replace("high = 2", "high = 3")
-    refuse("num_layers is 1 2 there, 1 3 here", _settings(packed, wider), old)
-    refuse("dropout is 0.1 there, 0.2 here", _settings(packed, TINY_SPACE + "dropout = 0.2\n"), old)
-    refuse("another dataset", _settings(write_dataset(tmp_path / "other", seed=1)), old)
+    refuse("num_layers is 1 2 there, 1 3 here", settings_of(packed, wider), old)
+    refuse("dropout is 0.1 there, 0.2 here", settings_of(packed, TINY_SPACE + "dropout = 0.2\n"), old)
+    refuse("another dataset", settings_of(write_dataset(tmp_path / "other", seed=1)), old)
 
     monkeypatch.chdir(tmp_path)
     space = tmp_path / "space.toml"

@@ -231,13 +231,17 @@ def test_duplicates_are_named_or_left_out(source: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("train.csv", None, "train.csv: cannot be read"),
+        ("train.csv", None, r"source: not the contest's folder \(no train.csv\); give"),
         ("train.csv", "", "train.csv: cannot be read"),
         ("train.csv", "path,participant_id,sequence_id\na.parquet,1,1\n", "train.csv: no column 'sign'"),
         ("train.csv", "path,participant_id,sequence_id,sign\na.parquet,one,1,x\n", "train.csv: cannot be read"),
         ("train.csv", "path,participant_id,sequence_id,sign\na.parquet,,1,x\n", "'participant_id' has an empty field"),
         ("train.csv", "path,participant_id,sequence_id,sign\n", "train.csv: lists no sequence"),
-        ("sign_to_prediction_index_map.json", None, "index_map.json: cannot be read"),
+        (
+            "sign_to_prediction_index_map.json",
+            None,
+            r"source: not the contest's folder \(no sign_to_\w+_map.json\); give",
+        ),
         ("sign_to_prediction_index_map.json", "{", "index_map.json: cannot be read"),
         ("sign_to_prediction_index_map.json", "[]", "index_map.json: must map each sign"),
         ("sign_to_prediction_index_map.json", '{"a": 0, "b": 2}', "index_map.json: must map each sign"),
@@ -251,6 +255,26 @@ def test_a_broken_index_is_named(name: str, content: str | None, message: str, s
         (source / name).write_text(content)
     with pytest.raises(UserError, match=message):
         pack(source, tmp_path / "out", skip_bad=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "empty",
+            "not the contest's folder (no train.csv, no sign_to_prediction_index_map.json); give the one that has",
+        ),
+        ("typo", "no such folder; give the contest's, with train.csv and sign_to_prediction_index_map.json"),
+    ],
+)
+def test_a_wrong_folder_ends_in_one_line_that_names_it_once(name: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    command = [sys.executable, "-m", "trainer.pack", str(tmp_path / name), str(tmp_path / "out")]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"error: {tmp_path / name}: {words}")
+    assert (ended.stderr.count(str(tmp_path)), ended.stderr.count("\n")) == (1, 1)
+    assert not (tmp_path / "out").exists()
 
 
 def test_not_one_good_file_is_an_error(source: Path, tmp_path: Path) -> None:
