@@ -70,12 +70,14 @@ def require_affordable(costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
 
 
 def shares_of(costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
-    """The largest part of any limit that each candidate takes: float64 [K]; without limits, equal shares."""
+    """The largest part of any limit that each candidate takes: float64 [K]; without limits, of what all
+    take together."""
     limited = np.isfinite(capacity)
     if not limited.any():
-        return np.ones(len(costs))
+        capacity = costs.sum(axis=0)
+        limited = capacity > 0
     spent = np.divide(costs, capacity, out=np.full(costs.shape, np.inf), where=capacity > 0)
-    shares: np.ndarray = spent[:, limited].max(axis=1)
+    shares: np.ndarray = spent[:, limited].max(axis=1, initial=0.0)
     return shares
 
 

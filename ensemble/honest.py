@@ -157,8 +157,10 @@ def to_table(seen: Accuracies, unseen: Unseen | None) -> Table:
     return table
 
 
-def verdict(unseen: Unseen | None) -> str:
-    """What the numbers on unseen participants say of the ensemble, in a sentence."""
+def verdict(unseen: Unseen | None, members: int) -> str:
+    """What the numbers on unseen participants say of an ensemble of so many members, in a sentence."""
+    if members == 1:
+        return "a single model was chosen: within the budget no ensemble was found that scores higher"
     if unseen is None:
         return "validated on one participant only: nobody is left whom the selection never saw"
     gain, (low, high) = unseen.ensemble - unseen.single, unseen.gain_interval

@@ -241,3 +241,9 @@ OBJECTIVES: Final[dict[str, type[Accuracy] | type[LogLoss] | type[Blend]]] = {
     "accuracy": Accuracy,
     "log_loss": LogLoss,
 }
+MEASURES: Final = {
+    "blend": f"accuracy + {WEIGHT} x mean log likelihood",
+    "accuracy": "accuracy",
+    "log_loss": "mean log likelihood (log loss with its sign changed)",
+}
+"""What each objective's score is, for the reader; higher is better"""

@@ -180,7 +180,8 @@ def open_pool(study: Path) -> Pool:
 def open_pools(studies: Sequence[tuple[str, Path]]) -> Pool:
     """Read studies, each with how the user calls it, as one pool; of several, trials are named asl/0007.
 
-    Raises UserError as ``open_pool`` does, or if two are the same, or were not validated on the same sequences.
+    A trial that an earlier study holds too, as of a study and its copy, is left out. Raises UserError as ``open_pool``
+    does, or if two are the same, or were not validated on the same sequences.
     """
     if len(studies) == 1:
         return open_pool(studies[0][1])
@@ -198,13 +199,17 @@ def open_pools(studies: Sequence[tuple[str, Path]]) -> Pool:
             )
     candidates: list[Candidate] = []
     left_out: dict[str, str] = {}
+    holders: dict[str, str] = {}  # of predictions, by their hash
     for name, pool in zip(names, pools, strict=True):
         left_out |= {f"{name}/{trial}": reason for trial, reason in pool.left_out.items()}
         for candidate in pool.candidates:
-            if pool.max_frames == first.max_frames:
-                candidates.append(dataclasses.replace(candidate, name=f"{name}/{candidate.name}"))
-            else:
+            holder = holders.setdefault(sha256(candidate.val_probs().tobytes()).hexdigest(), name)
+            if pool.max_frames != first.max_frames:
                 left_out[f"{name}/{candidate.name}"] = "config.json: another max_frames than the first candidate's"
+            elif holder != name:
+                left_out[f"{name}/{candidate.name}"] = f"{holder} holds the same trial"
+            else:
+                candidates.append(dataclasses.replace(candidate, name=f"{name}/{candidate.name}"))
     paths = tuple(path for _, path in studies)
     return dataclasses.replace(first, studies=paths, candidates=candidates, left_out=left_out)
 

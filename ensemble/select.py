@@ -11,7 +11,9 @@ import argparse
 import dataclasses
 import functools
 import json
+import math
 import platform
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -144,9 +146,22 @@ def print_members(chosen: Choice, base: np.ndarray, budget: Budget) -> None:
         )
     table.add_row("[dim]shared", "", "", "", *brief(base), "")
     table.add_section()
-    table.add_row("[bold]file", "", "", "", *brief(chosen.cost.to_array()), "")
-    table.add_row("[dim]budget", "", "", "", *brief(budget.to_array()), "")
+    table.add_row(f"[bold]file, {_models(len(chosen.members))}", "", "", "", *brief(chosen.cost.to_array()), "")
+    limit = f", {_models(budget.members)}" if budget.members < math.inf else ""
+    table.add_row(f"[dim]budget{limit}" if str(budget) else "[dim]no budget", "", "", "", *brief(budget.to_array()), "")
     cli.for_tables().print(table)
+
+
+def _models(number: float) -> str:
+    return f"{number:g} model{'s' if number != 1 else ''}"
+
+
+def print_measure(metric: str, ours: float, single: float) -> None:
+    console.print(
+        f"members were chosen by {objectives.MEASURES[metric]}, on the labels they were selected on: {ours:.4f}; "
+        f"of the best single model: {single:.4f}",
+        soft_wrap=True,
+    )
 
 
 def print_left_out(reasons: dict[str, str]) -> None:
@@ -259,11 +274,25 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def require_writable(out: Path) -> None:
+    """Raises UserError if a folder cannot be written to, or made; leaves nothing there."""
+    existing = next(path for path in (out, *out.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"--out {out}: {existing} cannot be written to ({error.strerror}); name another folder"
+        ) from error
+
+
 def open_studies(arguments: argparse.Namespace) -> tuple[list[Folder], Pool]:
     """The studies that were asked for, and their candidates. Raises UserError if they cannot be used together."""
     where = arguments.results or [str(newest_study(Path("results")))]
     if len(where) > 1 and arguments.out is None:
         raise UserError(f"--results names {len(where)} studies: say with --out DIR where to write")
+    if arguments.out is not None:
+        require_writable(arguments.out)
     folders = [Folder.open(study) for study in where]
     pool = open_pools([(folder.shown, folder.path) for folder in folders])
     shown = ", ".join(folder.shown for folder in folders)
@@ -292,6 +321,7 @@ def main() -> None:
         raise UserError(f"--budget: {error}") from error
     folders, pool = open_studies(arguments)
     out: Path = arguments.out or folders[0].path / "ensemble"
+    require_writable(out)
     twins = None if arguments.ship is None else Twins(Folder.open(arguments.ship).path)
     target = Target(threads=arguments.threads, scale=arguments.latency_scale)
     pool, base, costs = measure(pool, arguments.precision, target)
@@ -325,7 +355,9 @@ def main() -> None:
     cli.for_tables().print(frontier.to_table(bought))
     print_members(chosen, base, budget)
     cli.for_tables().print(honest.to_table(seen, unseen))
-    console.print(honest.verdict(unseen), soft_wrap=True)
+    scores = [objective.score(objective.state(k)) for k in (chosen.counts, rules.single(objective, costs, capacity))]
+    print_measure(arguments.metric, *scores)
+    console.print(honest.verdict(unseen, len(chosen.members)), soft_wrap=True)
     estimate = (base + costs[chosen.counts > 0].sum(axis=0))[2]
     console.print(f"{chosen.latency}, {target}; estimated from the members: {estimate:.2f} ms", soft_wrap=True)
     if twins is not None:
@@ -334,7 +366,8 @@ def main() -> None:
             "the same trainings with participants held out: what ships can be measured on nobody",
             soft_wrap=True,
         )
-    console.print(f"same as PyTorch: {agreement}; contest's contract: {checks} checks hold", soft_wrap=True)
+    console.print(f"the file and the PyTorch models it was made of name {agreement}", soft_wrap=True)
+    console.print(f"contest's contract: {checks} checks hold", soft_wrap=True)
     console.print(f"wrote {folders[0].show(out / SUBMISSION)}", soft_wrap=True)
 
 

@@ -32,8 +32,8 @@ class Agreement:
 
     def __str__(self) -> str:
         return (
-            f"{self.same_sign:.1%} same sign on {self.sequences} sequences, "
-            f"probabilities within {self.largest_difference:.0e}"
+            f"the same sign on {round(self.same_sign * self.sequences)} of {self.sequences} sequences, "
+            f"probabilities at most {self.largest_difference:.0e} apart"
         )
 
     def require(self, precisions: Collection[str]) -> None:

@@ -86,6 +86,21 @@ def test_a_larger_budget_buys_no_less(pool: tuple[int, int], metric: str, room: 
     assert larger >= smaller - 0.014
 
 
+@given(pools, st.sampled_from(METRICS))
+def test_no_limit_is_room_for_all(pool: tuple[int, int], metric: str):
+    probs, labels, costs = make_pool(*pool)
+    unlimited, roomy = (
+        select(metric, probs, labels, costs, limits) for limits in (np.full(2, np.inf), 2 * costs.sum(axis=0))
+    )
+    assert unlimited.score == pytest.approx(roomy.score, abs=greedy.TOLERANCE)
+
+
+def test_candidates_that_cost_nothing_are_chosen_among():
+    """As where all members take no longer than what all share, and nothing else is limited."""
+    probs, labels, _ = make_pool(1, 4)
+    assert select("log_loss", probs, labels, np.zeros((4, 2)), np.full(2, np.inf)).counts.any()
+
+
 @given(st.integers(0, 2**32), st.integers(2, 8), st.sampled_from(METRICS), st.data())
 def test_one_affordable_candidate_is_taken(seed: int, candidates: int, metric: str, data: st.DataObject):
     probs, labels, costs = make_pool(seed, candidates, sequences=20)

@@ -29,5 +29,5 @@ def test_says_where_a_single_model_is_as_good(low: float, as_good: bool):
         gain_interval=(low, 0.04),
     )
     assert unseen.single_is_as_good is as_good
-    assert ("a single model is as good" in verdict(unseen)) is as_good
-    assert "+0.0200" in verdict(unseen)
+    assert ("a single model is as good" in verdict(unseen, 3)) is as_good
+    assert "+0.0200" in verdict(unseen, 3)

@@ -172,8 +172,22 @@ def twice(study: Path, folder: Path, change: Callable[[Path], object] = lambda _
     return [(str(study), study), (str(other), other)]
 
 
+def other_trials(study: Path) -> None:
+    """Predictions of its own for every trial."""
+    for path in (study / "trials").iterdir():
+        if (run := RunDir(path)).is_done:
+            probs = run.read_val_probs().astype(np.float32)
+            run.write_val_probs(0.9 * probs + 0.1 / probs.shape[1])
+
+
+def test_a_copy_of_a_study_adds_no_candidates(study: Path, tmp_path: Path):
+    pool = open_pools(twice(study, tmp_path))
+    assert [candidate.name for candidate in pool.candidates] == [f"small/{number:04d}" for number in range(4)]
+    assert pool.left_out["other/0002"] == "small holds the same trial"
+
+
 def test_candidates_of_several_studies_are_one_pool(study: Path, tmp_path: Path):
-    studies = twice(study, tmp_path)
+    studies = twice(study, tmp_path, other_trials)
     pool = open_pools(studies)
     numbers = [f"{number:04d}" for number in range(4)]
     assert [candidate.name for candidate in pool.candidates] == [
@@ -182,12 +196,12 @@ def test_candidates_of_several_studies_are_one_pool(study: Path, tmp_path: Path)
     assert set(pool.left_out) == {"small/0004", "other/0004"}
     assert {candidate.study for candidate in pool.candidates} == {study, tmp_path / "other"}
     (tmp_path / "b").mkdir()
-    of_one_name = [("a/small", study), ("b/small", shutil.copytree(study, tmp_path / "b" / "small"))]
+    of_one_name = [("a/small", study), ("b/small", shutil.copytree(studies[1][1], tmp_path / "b" / "small"))]
     assert open_pools(of_one_name).candidates[4].name == "b/small/0000"
 
 
 def test_costs_of_several_studies_are_kept_in_each(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    studies = twice(copy, tmp_path)
+    studies = twice(copy, tmp_path, other_trials)
     measure(open_pools(studies), ["float16", "int8"], Target())
     monkeypatch.setattr(latency, "measure", lambda *_, **__: pytest.fail("measured again"))
     monkeypatch.setattr(pool_module, "_predict", lambda *_: pytest.fail("predicted again"))

@@ -1,6 +1,7 @@
 """The two commands, end to end, on a study of random classifiers."""
 
 import json
+import re
 import runpy
 import shutil
 import subprocess
@@ -131,6 +132,32 @@ def test_a_budget_nobody_fits_names_the_cheapest(copy: Path, monkeypatch: pytest
     with pytest.raises(UserError, match=r"no candidate fits; trial 0000 comes closest \(parameters .* over 1K\)"):
         run(monkeypatch, "--results", copy, "--budget", "1K")
     assert not (copy / "ensemble" / "submission.zip").exists()
+
+
+def test_one_model_is_not_compared_with_itself(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    run(monkeypatch, "--results", copy, "--budget", "1models", "--precision", "float16")
+    printed = capsys.readouterr().out
+    assert "file, 1 model " in printed
+    assert "budget, 1 model " in printed
+    assert "a single model was chosen: within the budget no ensemble" in printed
+    row = next(
+        row for row in pq.read_table(copy / "ensemble" / "frontier.parquet").to_pylist() if row["kind"] == "asked"
+    )
+    score = row["val_accuracy"] - 0.1 * row["val_log_loss"]
+    ours, single = map(float, re.findall(r"0\.1 x mean log likelihood.*: (\S+); .*: (\S+)", printed)[0])
+    assert ours == single == pytest.approx(score, abs=1e-3)
+
+
+@pytest.mark.parametrize("inside", ["", "below"])
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str
+):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--out .*file cannot be written to \(Not a directory\); name another folder"):
+        run(monkeypatch, "--results", copy, "--out", tmp_path / "file" / inside)
+    assert not (copy / "ensemble").exists()
 
 
 def test_without_a_study_says_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
