@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-# After one part in how many of the epochs, if there are so many; one trial in how many goes on.
+# After one part in how many of the epochs, the first only if there are so many; one trial in how many goes on.
 RUNGS: Final = ((27, 4), (9, 3))
 FEWEST: Final = 4  # trials that go on from a rung, if so many come: a small search should end with a choice too
 
@@ -39,7 +39,8 @@ class SuccessiveHalving:
         coming = num_trials
         for part, reduction in RUNGS:
             epoch, most = math.ceil(epochs / part), max(coming // reduction, FEWEST)
-            if part <= epochs and most < coming:
+            has_rung = part <= epochs or ((part, reduction) == RUNGS[-1] and epoch < epochs)
+            if has_rung and most < coming:
                 self._rungs[epoch] = _Rung(reduction, most)
                 coming = most
 

@@ -131,7 +131,8 @@ def _overview(report: Report) -> Iterator[str]:
     now = datetime.now(UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
     if ended < report.settings.trials:
         yield page.paragraph(
-            f"The search is not finished; running or interrupted: {counts['RUNNING']}. It stood so on {now} UTC."
+            f"The search is not finished; running, waiting or interrupted: {counts['RUNNING']}. "
+            f"It stood so on {now} UTC."
         )
     else:
         yield page.paragraph(f"Finished. Written on {now} UTC.", "dim")

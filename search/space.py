@@ -155,9 +155,15 @@ class Space:
 
     def suggest(self, trial: optuna.trial.Trial) -> TrainConfig:
         """The configuration of a trial, drawn by the study's sampler; each trial trains with a seed of its own."""
-        values = self.draw(lambda item: _suggest(trial, item.param, item.distribution))
+        return self._of_trial(trial.number, self.draw(lambda item: _suggest(trial, item.param, item.distribution)))
+
+    def config_of(self, trial: optuna.trial.FrozenTrial) -> TrainConfig:
+        """The configuration of a trial that has all of its parameters."""
+        return self._of_trial(trial.number, self.draw(lambda item: trial.params[item.param]))
+
+    def _of_trial(self, number: int, values: dict[str, Any]) -> TrainConfig:
         if "seed" not in self.source:
-            values["seed"] = self.base.seed + trial.number
+            values["seed"] = self.base.seed + number
         return self.base.replace(**values)
 
     def fits(self, params: Mapping[str, Any]) -> bool:

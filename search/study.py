@@ -60,7 +60,6 @@ class Assignment:
 class _Running:
     """A trial that is handed out."""
 
-    trial: Trial
     config: TrainConfig
     last_epoch: int
 
@@ -157,21 +156,19 @@ class SearchStudy:
         """The next trial to run: an interrupted one, one that waited, a new one; None if there is none at present."""
         all_started = self._num_handed_out >= self.num_trials
         if self._interrupted:
-            number = self._interrupted.pop(0)
+            number, config = self._draw(self._interrupted.pop(0))
         elif (promoted := self._promote(all_started)) is not None:
-            number = promoted
+            number, config = promoted, self.space.config_of(self._storage.get_trial(promoted))
         elif all_started:
             return None
         else:
-            number = None
             self._num_handed_out += 1
-        with self._storage.showing(self._waiting_as_pruned()):
-            trial = self._study.ask() if number is None else Trial(self._study, number)
-            config = self.space.suggest(trial)  # one that was handed out before keeps what it has, draws what it lacks
+            number, config = self._draw(None)
         self._storage.flush()
-        last_epoch = self._storage.get_trial(trial.number).last_step or 0
-        self._running[trial.number] = _Running(trial, config, last_epoch)
-        return Assignment(trial.number, config, by_field(trial.params), last_epoch)
+        trial = self._storage.get_trial(number)
+        last_epoch = trial.last_step or 0
+        self._running[number] = _Running(config, last_epoch)
+        return Assignment(number, config, by_field(trial.params), last_epoch)
 
     def report(self, number: int, metrics: EpochMetrics) -> Verdict:
         """Record an epoch, unless it is known already, and say what becomes of the trial; after its last it goes on.
@@ -210,7 +207,7 @@ class SearchStudy:
         self._describe(number, result.val_log_loss, result.seconds)
         model = self._running[number].config.model
         if self.objective.latency is not None:
-            self._running[number].trial.set_user_attr("latency", self.objective.latency.milliseconds(model))
+            self._storage.set_trial_user_attr(number, "latency", self.objective.latency.milliseconds(model))
         values = self.objective.values(model, result.val_accuracy)
         if self._members is not None:
             values = [self._score_member(self._members, number, result.val_accuracy)]
@@ -224,7 +221,7 @@ class SearchStudy:
 
     def fail(self, number: int, reason: str) -> None:
         """End a trial that cannot go on."""
-        self._running[number].trial.set_user_attr("reason", reason)
+        self._storage.set_trial_user_attr(number, "reason", reason)
         if self._halving is not None:
             self._halving.forget(number)
         self._end(number, TrialState.FAIL)
@@ -247,6 +244,12 @@ class SearchStudy:
         """Where a trial writes: a path or a URI."""
         path = self.run_dir(number).path
         return str(path) if self._mirror is None else self._mirror.remote.child(f"trials/{path.name}").uri
+
+    def _draw(self, number: int | None) -> tuple[int, TrainConfig]:
+        """Have the sampler give a new trial its parameters, or one that was cut off those that it lacks."""
+        with self._storage.showing(self._waiting_as_pruned()):
+            trial = self._study.ask() if number is None else Trial(self._study, number)
+            return trial.number, self.space.suggest(trial)
 
     def _promote(self, all_started: bool) -> int | None:
         """A trial that has waited long enough."""
@@ -281,20 +284,20 @@ class SearchStudy:
         self._describe(number, metrics.val_log_loss, sum(item.seconds for item in run.read_metrics()))
 
     def _describe(self, number: int, val_log_loss: float, seconds: float) -> None:
-        running = self._running[number]
-        running.trial.set_user_attr("val_log_loss", val_log_loss)
-        running.trial.set_user_attr("seconds", seconds)
-        running.trial.set_user_attr("num_parameters", num_parameters(running.config.model))
+        self._storage.set_trial_user_attr(number, "val_log_loss", val_log_loss)
+        self._storage.set_trial_user_attr(number, "seconds", seconds)
+        parameters = num_parameters(self._running[number].config.model)
+        self._storage.set_trial_user_attr(number, "num_parameters", parameters)
 
     def _score_member(self, members: Members, number: int, val_accuracy: float) -> float:
         """What a trial comes to beside those that have ended."""
         for trial in self.trials():
             if trial.state == TrialState.COMPLETE and trial.number not in members:
                 members.add(trial.number, self._val_probs(trial.number), trial.user_attrs["num_parameters"])
-        running = self._running[number]
-        found = members.contribution(self._val_probs(number), num_parameters(running.config.model))
-        running.trial.set_user_attr("val_accuracy", val_accuracy)
-        running.trial.set_user_attr("beside", found.beside)
+        parameters = num_parameters(self._running[number].config.model)
+        found = members.contribution(self._val_probs(number), parameters)
+        self._storage.set_trial_user_attr(number, "val_accuracy", val_accuracy)
+        self._storage.set_trial_user_attr(number, "beside", found.beside)
         return found.score
 
     def _val_probs(self, number: int) -> np.ndarray:

@@ -72,6 +72,15 @@ def test_who_cannot_be_among_the_best_any_more_is_given_up_and_a_failure_makes_r
     assert halving.give_up() == [6]  # 0, 1, 2, and 3, which is gone, are before it
 
 
+@pytest.mark.parametrize(
+    ("epochs", "rungs"),
+    [(1, set()), (2, {1}), (8, {1}), (12, {2}), (26, {3}), (27, {1, 3}), (30, {2, 4}), (100, {4, 12})],
+)
+def test_rungs_come_after_a_27th_and_a_ninth_of_the_epochs(epochs: int, rungs: set[int]) -> None:
+    halving = SuccessiveHalving(epochs, 64)
+    assert {epoch for epoch in range(1, epochs) if halving.arrive(0, epoch, 0.5)} == rungs
+
+
 @pytest.mark.parametrize("num_trials", [1, 3, FEWEST])
 def test_a_search_of_few_trials_stops_none(num_trials: int) -> None:
     assert set(_search(9, [[0.1 * n] * 9 for n in range(num_trials)], 2).values()) == {9}

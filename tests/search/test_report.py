@@ -239,7 +239,7 @@ def test_curves_show_every_trial_and_dim_the_pruned(text: str) -> None:
 
 
 def test_a_running_study_says_so_and_an_ensemble_is_shown(text: str) -> None:
-    assert "The search is not finished; running or interrupted: 1." in text
+    assert "The search is not finished; running, waiting or interrupted: 1." in text
     assert "7 of 9" in text
     for part in ("Accuracy against latency", "0.5512", "for the budget 40MB"):
         assert part in text
