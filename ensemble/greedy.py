@@ -70,8 +70,7 @@ def require_affordable(costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
 
 
 def shares_of(costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
-    """The largest part of any limit that each candidate takes: float64 [K]; without limits, of what all
-    take together."""
+    """The largest part of any limit that each candidate takes: float64 [K]; without limits, of what all take."""
     limited = np.isfinite(capacity)
     if not limited.any():
         capacity = costs.sum(axis=0)

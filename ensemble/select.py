@@ -321,7 +321,8 @@ def main() -> None:
         raise UserError(f"--budget: {error}") from error
     folders, pool = open_studies(arguments)
     out: Path = arguments.out or folders[0].path / "ensemble"
-    require_writable(out)
+    if arguments.out is None:  # else checked before anything was read
+        require_writable(out)
     twins = None if arguments.ship is None else Twins(Folder.open(arguments.ship).path)
     target = Target(threads=arguments.threads, scale=arguments.latency_scale)
     pool, base, costs = measure(pool, arguments.precision, target)

@@ -273,7 +273,7 @@ class SearchStudy:
             trial = shown[number] = copy.copy(self._storage.get_trial(number))
             since = datetime.fromisoformat(trial.system_attrs[WAITS]["since"])
             trial.state = TrialState.PRUNED
-            trial.value = trial.intermediate_values[max(trial.intermediate_values)]
+            trial.value = trial.intermediate_values[trial.system_attrs[WAITS]["epoch"]]
             trial.datetime_complete = since.astimezone().replace(tzinfo=None)
         return shown
 

@@ -98,7 +98,7 @@ class Search(Protocol):
 
 
 class Ours:
-    """The study of search.study, in a database in memory."""
+    """The study of search.study, in a folder of its own."""
 
     def __init__(self, sampler: str, pruner: str, seed: int, trials: int) -> None:
         self._folder = tempfile.TemporaryDirectory()

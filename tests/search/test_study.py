@@ -56,7 +56,7 @@ def _result(metrics: EpochMetrics) -> Result:
 def _train(study: SearchStudy, assignment: Assignment, epochs: int = EPOCHS) -> bool:
     """Play a worker from the last epoch that the study knows; False if it is cut off after ``epochs`` of its own."""
     first = max(1, assignment.last_epoch)
-    for epoch in range(first, EPOCHS + 1):
+    for epoch in range(first, assignment.config.epochs + 1):
         if epoch - first == epochs:
             return False
         metrics = _metrics(assignment.config, epoch)

@@ -25,7 +25,7 @@ from trainer.cli import UserError
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
 
-EPOCHS = 9  # as tests.search.test_study plays them
+EPOCHS = 9
 
 
 def settings_of(packed: Path, text: str = TINY_SPACE, epochs: int = EPOCHS, **changes: Any) -> Settings:
