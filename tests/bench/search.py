@@ -45,8 +45,8 @@ from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
 from search.study import SearchStudy, Verdict
 from tests.bench.curves import EPOCHS, Curves, point, space
 from tests.bench.surrogate import Surrogate
+from tests.outcomes import metrics_of, result_of
 from trainer import cli
-from trainer.rundir import EpochMetrics, Result
 
 NUM_TRIALS: Final = 64
 CONCURRENT: Final = 4
@@ -118,28 +118,10 @@ class Ours:
         return None if assignment is None else (assignment.number, assignment.params)
 
     def report(self, number: int, epoch: int, accuracy: float) -> bool:
-        metrics = EpochMetrics(
-            epoch=epoch,
-            train_loss=math.nan,
-            val_accuracy=accuracy,
-            val_log_loss=math.nan,
-            learning_rate=math.nan,
-            seconds=0.0,
-            sequences_per_second=0.0,
-        )
+        metrics = metrics_of(epoch, accuracy)
         verdict = self._study.report(number, metrics)
         if epoch == EPOCHS:
-            result = Result(
-                val_accuracy=accuracy,
-                val_log_loss=math.nan,
-                epochs=EPOCHS,
-                num_parameters=0,
-                seconds=0.0,
-                precision="float32",
-                device="cpu",
-                data_fingerprint="",
-            )
-            self._study.complete(number, result)
+            self._study.complete(number, result_of(EPOCHS, accuracy))
         elif verdict is Verdict.STOPS:
             self._study.prune(number, metrics)
         return verdict is Verdict.GOES_ON

@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tests.outcomes import result_of
 from trainer.config import ModelConfig, TrainConfig
 from trainer.dataset import PackedDataset
 from trainer.model import SignClassifier
-from trainer.rundir import Result, RunDir
+from trainer.rundir import RunDir
 
 SHAPES = [(1, 1), (1, 2), (2, 1), (1, 3)]  # heads, layers
 NUM_FOLDS = 2
@@ -44,14 +45,10 @@ def write_study(path: Path, dataset: PackedDataset) -> Path:
         run.write_weights(model.state_dict())
         run.write_val_probs(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
         run.write_result(
-            Result(
-                val_accuracy=float((logits.argmax(axis=1) == labels).mean()),
-                val_log_loss=1.0,
+            result_of(
                 epochs=1,
+                val_accuracy=float((logits.argmax(axis=1) == labels).mean()),
                 num_parameters=sum(parameter.numel() for parameter in model.parameters()),
-                seconds=1.0,
-                precision="float32",
-                device="cpu",
                 data_fingerprint="none",
             )
         )

@@ -17,6 +17,7 @@ from search.settings import STUDY_JSON, Settings
 from search.space import DEFAULT_SPACE, Space, num_parameters
 from search.study import Assignment, SearchStudy
 from search.table import to_rows
+from tests.outcomes import result_of
 from tests.search.test_space import CONDITIONAL
 from trainer.config import ModelConfig, TrainConfig
 from trainer.dataset import PackedDataset
@@ -62,8 +63,7 @@ def _open(directory: Path, text: str, **options: Any) -> SearchStudy:
 def _result(config: TrainConfig) -> Result:
     """Better with a low learning rate, and with adamw."""
     accuracy = 0.5 - config.learning_rate / 3 + (0.1 if config.optimizer == "adamw" else 0.0)
-    fixed = {"seconds": 1.0, "precision": "float32", "device": "cpu", "data_fingerprint": "", "num_parameters": 1}
-    return Result(val_accuracy=accuracy, val_log_loss=1.0, epochs=config.epochs, **fixed)  # type: ignore[arg-type]
+    return result_of(config.epochs, accuracy)
 
 
 def _ask_interrupted(study: SearchStudy, draws: int) -> Assignment | None:

@@ -6,21 +6,14 @@ import pytest
 from rich.console import Console
 
 from search.progress import Progress
+from tests.outcomes import metrics_of
 from trainer.rundir import EpochMetrics
 
 PARAMS = {"num_heads": 3, "learning_rate": 1.2e-4, "landmarks": "[bold]hands"}
 
 
 def _metrics(epoch: int) -> EpochMetrics:
-    return EpochMetrics(
-        epoch=epoch,
-        train_loss=1.0,
-        val_accuracy=0.1 * epoch,
-        val_log_loss=1.0,
-        learning_rate=0.1,
-        seconds=1.0,
-        sequences_per_second=1.0,
-    )
+    return metrics_of(epoch, 0.1 * epoch)
 
 
 def _play(console: Console) -> Progress:

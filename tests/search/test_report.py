@@ -20,10 +20,11 @@ from search import figures, report
 from search.settings import Settings
 from search.space import DEFAULT_SPACE, Space
 from search.study import SearchStudy
+from tests.outcomes import metrics_of, result_of
 from trainer.cli import UserError
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
-from trainer.rundir import EpochMetrics, Result, RunDir
+from trainer.rundir import RunDir
 
 EPOCHS = 6
 REASON = "RuntimeError: <script>alert('x')</script> & \"quotes\""
@@ -78,31 +79,6 @@ class Page(HTMLParser):
         return [json.loads(script) for script in self.scripts if script.startswith('{"data"')]
 
 
-def _metrics(epoch: int, accuracy: float) -> EpochMetrics:
-    return EpochMetrics(
-        epoch=epoch,
-        train_loss=1.0,
-        val_accuracy=accuracy,
-        val_log_loss=1.0,
-        learning_rate=0.1,
-        seconds=1.0,
-        sequences_per_second=1.0,
-    )
-
-
-def _result(accuracy: float) -> Result:
-    return Result(
-        val_accuracy=accuracy,
-        val_log_loss=1.0,
-        epochs=EPOCHS,
-        num_parameters=10,
-        seconds=9.0,
-        precision="float32",
-        device="cpu",
-        data_fingerprint="",
-    )
-
-
 def _write_study(directory: Path, packed: Path, outcomes: list[str], *, asked: int | None = None) -> Path:
     """A study whose trials ended as ``outcomes`` say, each better than the one before."""
     directory.mkdir(parents=True)
@@ -118,12 +94,12 @@ def _write_study(directory: Path, packed: Path, outcomes: list[str], *, asked: i
         number, accuracy = assignment.number, 0.1
         for epoch in range(1, 1 + {"COMPLETE": EPOCHS, "PRUNED": 3, "RUNNING": 2, "FAIL": place % 2}[outcome]):
             accuracy = 0.3 + 0.01 * place + 0.05 * epoch
-            study.run_dir(number).append_metrics(_metrics(epoch, accuracy))
-            study.report(number, _metrics(epoch, accuracy))
+            study.run_dir(number).append_metrics(metrics_of(epoch, accuracy))
+            study.report(number, metrics_of(epoch, accuracy))
         if outcome == "COMPLETE":
-            study.complete(number, _result(accuracy))
+            study.complete(number, result_of(EPOCHS, accuracy))
         elif outcome == "PRUNED":
-            study.prune(number, _metrics(3, accuracy))
+            study.prune(number, metrics_of(3, accuracy))
         elif outcome == "FAIL":
             study.fail(number, REASON)
     study.close()

@@ -25,6 +25,7 @@ from search.study import SearchStudy
 from search.table import TRIALS_PARQUET, read_rows, read_trials, write_parquet
 from search.trial import run_trial
 from tests.nodes import without_ray
+from tests.outcomes import metrics_of, result_of
 from tests.search.conftest import TINY_SPACE
 from tests.trainer.conftest import write_dataset
 from trainer.cli import UserError
@@ -52,27 +53,10 @@ def scripted_train(
             os._exit(1)
         if (config.seed, epoch) == (11, 2):
             Path("/dev/full").write_bytes(b"x")
-        metrics = EpochMetrics(
-            epoch=epoch,
-            train_loss=1.0,
-            val_accuracy=float("nan") if config.seed == 7 else accuracy,
-            val_log_loss=1.0,
-            learning_rate=0.1,
-            seconds=1.0,
-            sequences_per_second=1.0,
-        )
+        metrics = metrics_of(epoch, float("nan") if config.seed == 7 else accuracy)
         run.append_metrics(metrics) if config.seed != 7 else None
         report(metrics)
-    result = Result(
-        val_accuracy=accuracy,
-        val_log_loss=1.0,
-        epochs=config.epochs,
-        num_parameters=10,
-        seconds=4.0,
-        precision="float32",
-        device=device,
-        data_fingerprint=dataset.fingerprint,
-    )
+    result = result_of(config.epochs, accuracy, device=device, data_fingerprint=dataset.fingerprint)
     run.write_result(result)
     return result
 

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from search.samplers import PRUNERS
 from search.space import DEFAULT_SPACE, SEED_POINTS, Space
 from search.study import MAX_WORKER_LOSSES, Assignment, SearchStudy, Verdict
+from tests.outcomes import metrics_of, result_of
 from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result
 
@@ -29,28 +30,11 @@ def _metrics(config: TrainConfig, epoch: int) -> EpochMetrics:
     """A learning curve that depends on the configuration, and crosses others."""
     best = 0.9 - config.model.dropout - abs(config.model.num_heads - 5) / 20
     accuracy = best * (1 - (0.9 - 200 * config.learning_rate) ** epoch) if config.learning_rate < 1e-3 else best
-    return EpochMetrics(
-        epoch=epoch,
-        train_loss=1.0,
-        val_accuracy=accuracy,
-        val_log_loss=1 - accuracy,
-        learning_rate=config.learning_rate,
-        seconds=1.0,
-        sequences_per_second=1.0,
-    )
+    return metrics_of(epoch, accuracy, val_log_loss=1 - accuracy, learning_rate=config.learning_rate)
 
 
 def _result(metrics: EpochMetrics) -> Result:
-    return Result(
-        val_accuracy=metrics.val_accuracy,
-        val_log_loss=metrics.val_log_loss,
-        epochs=metrics.epoch,
-        num_parameters=1,
-        seconds=9.0,
-        precision="float32",
-        device="cpu",
-        data_fingerprint="",
-    )
+    return result_of(metrics.epoch, metrics.val_accuracy, val_log_loss=metrics.val_log_loss)
 
 
 def _train(study: SearchStudy, assignment: Assignment, epochs: int = EPOCHS) -> bool:
