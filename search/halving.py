@@ -7,7 +7,7 @@ another, and goes on from its checkpoint once it is among the best of all that c
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,6 +35,7 @@ class SuccessiveHalving:
 
     def __init__(self, epochs: int, num_trials: int) -> None:
         """Of a search of so many trials, of so many epochs."""
+        self._epochs, self._num_trials = epochs, num_trials
         self._rungs: dict[int, _Rung] = {}
         coming = num_trials
         for part, reduction in RUNGS:
@@ -64,6 +65,15 @@ class SuccessiveHalving:
         """A trial failed: the next best takes its place."""
         for rung in self._rungs.values():
             rung.values.pop(number, None)
+
+    def foresee(self, epochs_done: Collection[int], num_failed: int = 0) -> int:
+        """Epochs of the whole search at its end, as far as they can be told when its trials have done so many each."""
+        total = begin = 0
+        coming = self._num_trials - num_failed
+        for end, most in [*((epoch, rung.most) for epoch, rung in self._rungs.items()), (self._epochs, 0)]:
+            total += (end - begin) * max(coming, sum(done > begin for done in epochs_done))
+            begin, coming = end, min(most, coming)
+        return total
 
     def promote(self, *, all_started: bool) -> int | None:
         """The trial that should go on next, which then waits no more; None if a new one should be started instead.

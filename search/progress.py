@@ -1,7 +1,7 @@
 """What a running search looks like: a live view on a terminal, plain lines anywhere else."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
@@ -50,12 +50,22 @@ class _Best:
 class Progress:
     """Told of every event of a search; shows where it stands."""
 
-    def __init__(self, console: Console, study_name: str, num_trials: int) -> None:
+    def __init__(
+        self,
+        console: Console,
+        study_name: str,
+        num_trials: int,
+        foresee: Callable[[Collection[int], int], int] | None = None,
+    ) -> None:
+        """``foresee`` tells epochs of the whole search from those of each trial so far, and how many trials failed."""
         self._console = console
         self._study_name = study_name
         self._num_trials = num_trials
         self._counts: Counter[str] = Counter()
+        self._foresee = foresee
         self._num_earlier = 0
+        self._epochs: dict[int, int] = {}  # done, of every trial that was started
+        self._epochs_here = 0  # done since this process began
         self._running: dict[int, _Running] = {}
         self._waiting: set[int] = set()
         self._best: _Best | None = None
@@ -74,15 +84,22 @@ class Progress:
         """Print one line above the live view; a terminal wraps it at words, anywhere else it stays one."""
         self._console.print(" ".join(text.split()), soft_wrap=not self._console.is_terminal)
 
-    def earlier(self, number: int, state: str, val_accuracy: float | None, params: dict[str, Any]) -> None:
+    def earlier(self, number: int, state: str, val_accuracy: float | None, params: dict[str, Any], epochs: int) -> None:
         """A trial that ended before this process began."""
         self._num_earlier += 1
+        self._epochs[number] = epochs
         self._count(number, state, val_accuracy, params)
+
+    def waited(self, number: int, epochs: int) -> None:
+        """A trial that waits since before this process began."""
+        self._waiting.add(number)
+        self._epochs[number] = epochs
 
     def started(self, number: int, params: dict[str, Any], epochs: int, last_epoch: int) -> None:
         """A trial was handed out; ``last_epoch`` of its ``epochs`` were done before."""
         self._waiting.discard(number)
         self._running[number] = _Running(params, epochs, last_epoch)
+        self._epochs[number] = last_epoch
         if not self._console.is_terminal:
             self.note(f"trial {number} {'goes on' if last_epoch else 'starts'}: {escape(describe(params))}")
 
@@ -90,6 +107,8 @@ class Progress:
         """A trial did an epoch."""
         self._running[number].epoch = metrics.epoch
         self._running[number].val_accuracy = metrics.val_accuracy
+        self._epochs_here += max(0, metrics.epoch - self._epochs[number])
+        self._epochs[number] = max(metrics.epoch, self._epochs[number])
 
     def ended(self, number: int, state: str, val_accuracy: float | None = None, reason: str = "") -> None:
         """A trial ended: COMPLETE, PRUNED or FAIL."""
@@ -103,10 +122,6 @@ class Progress:
         running = self._running.pop(number)
         if not self._console.is_terminal:
             self.note(f"trial {number} waits: {_outcome(running.val_accuracy, running.epoch)}")
-
-    def waited(self, numbers: Iterable[int]) -> None:
-        """Trials that wait since before this process began."""
-        self._waiting.update(numbers)
 
     def waited_in_vain(self, number: int, val_accuracy: float | None, epoch: int | None) -> None:
         """A trial that waited ended: PRUNED."""
@@ -135,14 +150,18 @@ class Progress:
         return f"{self._counts.total()}/{self._num_trials} ended{time_left}"
 
     def _seconds_left(self) -> float | None:
-        """At the pace so far; running trials count by their share of epochs, those that wait as if they had ended.
+        """At the pace so far: of epochs where they are foreseen, else of trials, running ones by their share of epochs.
 
         None before there is a pace.
         """
-        shares = sum(running.epoch / running.epochs for running in list(self._running.values())) + len(self._waiting)
-        done = self._counts.total() - self._num_earlier + shares
-        left = self._num_trials - self._counts.total() - shares
-        return (monotonic() - self._began) / done * left if done > 0 else None
+        if self._foresee is not None:
+            epochs, done = list(self._epochs.values()), float(self._epochs_here)
+            left = float(self._foresee(epochs, self._counts["FAIL"]) - sum(epochs))
+        else:
+            shares = sum(running.epoch / running.epochs for running in list(self._running.values()))
+            done = self._counts.total() - self._num_earlier + shares
+            left = self._num_trials - self._counts.total() - shares
+        return (monotonic() - self._began) / done * max(left, 0.0) if done > 0 else None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         elapsed = timedelta(seconds=round(monotonic() - self._began))

@@ -300,11 +300,12 @@ def _run(
         )
         try:
             console = Console(file=sys.stdout, highlight=False)
-            with Progress(console, directory.name, settings.trials) as progress:
+            with Progress(console, directory.name, settings.trials, study.foresee) as progress:
                 for row in to_rows(study.trials()):
                     if row.state in STATE_STYLES and row.origin is None:
-                        progress.earlier(row.number, row.state, row.val_accuracy, row.params)
-                progress.waited(study.waiting)
+                        progress.earlier(row.number, row.state, row.val_accuracy, row.params, row.epochs)
+                    elif row.number in study.waiting:
+                        progress.waited(row.number, row.epochs)
                 callbacks = [] if options.log is None else [LOGS[options.log](directory)]
                 return search(study, dataset, resources, options.workers, progress, callbacks, options.time_budget)
         finally:

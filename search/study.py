@@ -10,7 +10,7 @@ that lost its worker or its driver stays RUNNING until it is handed out again, a
 import copy
 import enum
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -142,6 +142,11 @@ class SearchStudy:
     def close(self) -> None:
         """Let go of the database; study.db then is one file that needs nothing beside it."""
         self._storage.close()
+
+    @property
+    def foresee(self) -> Callable[[Collection[int], int], int] | None:
+        """SuccessiveHalving.foresee, if that is the pruner: no other can say how many epochs a search will take."""
+        return None if self._halving is None else self._halving.foresee
 
     @property
     def is_finished(self) -> bool:

@@ -97,6 +97,25 @@ def test_every_trial_ends_and_enough_of_them_at_the_last_epoch(
     assert sum(value == epochs for value in done.values()) >= min(num_trials, FEWEST)
 
 
+def test_epochs_are_foreseen() -> None:
+    halving = SuccessiveHalving(30, 64)
+    planned = 64 * 2 + 16 * (4 - 2) + 5 * (30 - 4)
+    assert halving.foresee([]) == planned
+    assert halving.foresee([4] * 5 + [2] * 30) == planned
+    assert halving.foresee([30] * 7) == planned + 2 * (30 - 4)  # more than planned went on before better ones came
+    assert halving.foresee([0] * 60, num_failed=60) == 4 * 30
+    assert SuccessiveHalving(1, 10).foresee([]) == 10
+
+
+@given(st.integers(1, 64), st.integers(1, 30), st.integers(0, 100))
+def test_at_the_end_of_a_search_no_more_epochs_are_foreseen_than_it_took(
+    num_trials: int, epochs: int, seed: int
+) -> None:
+    source = random.Random(seed)
+    done = _search(epochs, [[source.random() for _ in range(epochs)] for _ in range(num_trials)], 2, seed)
+    assert SuccessiveHalving(epochs, num_trials).foresee(done.values()) == sum(done.values())
+
+
 def test_restored_it_decides_as_before() -> None:
     source = random.Random(2)
     first = SuccessiveHalving(27, 20)

@@ -1,10 +1,13 @@
 """The live view on terminals of any width, and the lines where there is none."""
 
 import io
+import itertools
+from unittest import mock
 
 import pytest
 from rich.console import Console
 
+from search.halving import SuccessiveHalving
 from search.progress import Progress
 from tests.outcomes import metrics_of
 from trainer.rundir import EpochMetrics
@@ -68,7 +71,7 @@ def test_before_anything_happened_there_is_something_to_see() -> None:
 def test_trials_that_wait_are_counted_and_told_of() -> None:
     lines = io.StringIO()
     progress = Progress(Console(file=lines, width=200), "study", 8)
-    progress.waited([7])
+    progress.waited(7, 1)
     progress.started(0, {}, 9, 0)
     progress.epoch(0, _metrics(1))
     progress.waits(0)
@@ -87,3 +90,25 @@ def test_trials_that_wait_are_counted_and_told_of() -> None:
     view = io.StringIO()
     Console(file=view, width=100).print(progress)
     assert "0 complete, 1 pruned, 0 failed, 1 waiting" in view.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("pruner", "left"),
+    [
+        (SuccessiveHalving(30, 64), "0:47:00"),  # 290 epochs, 8 of which are done, 2 of them in 20 s
+        (None, "5:09:40"),  # 64 trials, 2 of which have ended; a 15th of another one in 20 s
+    ],
+)
+def test_the_time_left_is_told_by_epochs_where_the_pruner_foresees_them(
+    pruner: SuccessiveHalving | None, left: str
+) -> None:
+    view = io.StringIO()
+    with mock.patch("search.progress.monotonic", side_effect=itertools.chain([100.0], itertools.repeat(120.0))):
+        progress = Progress(Console(), "study", 64, None if pruner is None else pruner.foresee)
+        for number in range(2):
+            progress.earlier(number, "PRUNED", 0.1, {}, 3)
+        progress.started(2, {}, 30, 0)
+        progress.epoch(2, _metrics(1))
+        progress.epoch(2, _metrics(2))
+        Console(file=view, width=100).print(progress)
+    assert f"study: 2/64 ended, {left} left, 0:00:20 gone" in view.getvalue()
