@@ -5,8 +5,10 @@ the generation that it was drawn for, and the optimizer is made again from the t
 which they did: so a study that is opened again, anywhere, goes on as if it had not been closed.
 """
 
+import copy
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import cmaes
 import numpy as np
@@ -23,6 +25,8 @@ from search.warm import is_own
 GENERATION: Final = "cmaes:generation"  # the trial's system attribute
 SPREAD: Final = 1 / 6  # of the first generation, in shares of each range
 
+_Generation: TypeAlias = tuple[tuple[int, float], ...]  # trials' ids and losses
+
 
 def evolving(space: Space) -> dict[str, BaseDistribution]:
     """What CMA-ES searches: the numbers that every trial has. Raises ValueError if there are none."""
@@ -37,28 +41,93 @@ def evolving(space: Space) -> dict[str, BaseDistribution]:
     return found
 
 
+class Evolution:
+    """The optimizer as a study's trials leave it, told only of those that it has not been told of yet."""
+
+    def __init__(self, space: Space) -> None:
+        self.distributions: Final = evolving(space)
+        self._points: dict[int, np.ndarray] = {}
+        self._history: list[_Generation] = []
+        self._optimizers: list[cmaes.CMA] = []
+        """After each part of the history: none, or what was given; then generation after generation"""
+
+    def optimizer(self, study: optuna.Study) -> cmaes.CMA:
+        """As the trials that have ended leave it.
+
+        What it was told may change: a trial that waited counts by its last value, until it goes on.
+        """
+        given, own = [], defaultdict(list)
+        for trial in _ended(study):
+            loss = trial._trial_id, _loss(study, trial)
+            if not is_own(trial):
+                given.append(loss)
+            elif GENERATION in trial.system_attrs:
+                own[trial.system_attrs[GENERATION]].append(loss)
+            if trial._trial_id not in self._points:
+                self._points[trial._trial_id] = self._point(trial)
+        if not self._history or self._history[0] != tuple(given):
+            self._history, self._optimizers = [tuple(given)], [self._begin(tuple(given))]
+        population = self._optimizers[0].population_size
+        number = 1
+        while len(told := tuple(own[number - 1][:population])) == population:
+            if self._history[number : number + 1] != [told]:
+                optimizer = copy.deepcopy(self._optimizers[number - 1])
+                optimizer.tell(self._solutions(told))
+                self._history[number:], self._optimizers[number:] = [told], [optimizer]
+            number += 1
+        del self._history[number:], self._optimizers[number:]
+        return copy.deepcopy(self._optimizers[-1])  # asking changes its last digits
+
+    def _begin(self, given: _Generation) -> cmaes.CMA:
+        count = len(self.distributions)
+        begin: tuple[Any, ...] = np.full(count, 0.5), SPREAD, None
+        if given:
+            begin = cmaes.get_warm_start_mgd(self._solutions(given), gamma=max(0.1, 1 / len(given)))
+        mean, spread, covariance = begin
+        return cmaes.CMA(mean, spread, bounds=np.tile([0.0, 1.0], (count, 1)), seed=0, cov=covariance)
+
+    def _solutions(self, told: _Generation) -> list[tuple[np.ndarray, float]]:
+        return [(self._points[number], loss) for number, loss in told]
+
+    def _point(self, trial: FrozenTrial) -> np.ndarray:
+        """As shares of the ranges."""
+        return np.array([share_of(item, trial.params[name]) for name, item in self.distributions.items()])
+
+
+def _ended(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that have a value, in the order of their end."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED)
+    ended = [trial for trial in study.get_trials(deepcopy=False, states=states) if trial.value is not None]
+    return sorted(ended, key=lambda trial: (trial.datetime_complete, trial.number))
+
+
+def _loss(study: optuna.Study, trial: FrozenTrial) -> float:
+    sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
+    return sign * cast(float, trial.value)
+
+
 class CmaEsSampler(BaseSampler):
     """Draws the numbers that every trial has from a normal distribution that follows the better trials.
 
     What is categorical or conditional is drawn at random. A trial that was stopped early counts by its last value.
-    Points that were given, and failed trials, are not told to the optimizer; the best trials of earlier studies
-    (--warm-start) say where its first generation is drawn.
+    Failed trials are not told to the optimizer; the best trials of earlier studies (--warm-start) say where its first
+    generation is drawn.
     """
 
-    def __init__(self, space: Space, seed: int) -> None:
-        self._distributions = evolving(space)
+    def __init__(self, evolution: Evolution, seed: int) -> None:
+        self._evolution = evolution
         self._seed = seed
         self._asked: cmaes.CMA | None = None
         self._random = RandomSampler(seed=seed)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
-        return self._distributions
+        return self._evolution.distributions
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         if self._asked is None:  # asked again for the same trial, it draws on
-            self._asked = self._optimizer(study)
+            self._asked = self._evolution.optimizer(study)
             self._asked.reseed_rng(self._seed % 2**32)
         study._storage.set_trial_system_attr(trial._trial_id, GENERATION, self._asked.generation)
         shares = self._asked.ask()
@@ -68,36 +137,6 @@ class CmaEsSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         return self._random.sample_independent(study, trial, param_name, param_distribution)
-
-    def _optimizer(self, study: optuna.Study) -> cmaes.CMA:
-        """As the trials that have ended leave it."""
-        count = len(self._distributions)
-        ended = self._ended(study)
-        given = [self._told(study, trial) for trial in ended if not is_own(trial)]
-        begin: tuple[Any, ...] = np.full(count, 0.5), SPREAD, None
-        if given:
-            begin = cmaes.get_warm_start_mgd(given, gamma=max(0.1, 1 / len(given)))
-        mean, spread, covariance = begin
-        optimizer = cmaes.CMA(mean, spread, bounds=np.tile([0.0, 1.0], (count, 1)), seed=0, cov=covariance)
-        generations: dict[int, list[tuple[np.ndarray, float]]] = {}
-        for trial in ended:
-            if is_own(trial) and GENERATION in trial.system_attrs:
-                generations.setdefault(trial.system_attrs[GENERATION], []).append(self._told(study, trial))
-        while len(told := generations.get(optimizer.generation, [])) >= optimizer.population_size:
-            optimizer.tell(told[: optimizer.population_size])
-        return optimizer
-
-    def _ended(self, study: optuna.Study) -> list[FrozenTrial]:
-        """Trials that have a value, in the order of their end."""
-        states = (TrialState.COMPLETE, TrialState.PRUNED)
-        ended = [trial for trial in study.get_trials(deepcopy=False, states=states) if trial.value is not None]
-        return sorted(ended, key=lambda trial: (trial.datetime_complete, trial.number))
-
-    def _told(self, study: optuna.Study, trial: FrozenTrial) -> tuple[np.ndarray, float]:
-        """A trial's point, as shares of the ranges, and its loss."""
-        sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
-        point = [share_of(item, trial.params[name]) for name, item in self._distributions.items()]
-        return np.array(point), sign * cast(float, trial.value)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None

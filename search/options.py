@@ -6,7 +6,7 @@ from typing import Final
 
 from search.logs import LOGS
 from search.objective import DEFAULT_OBJECTIVE, OBJECTIVES
-from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
+from search.samplers import DEFAULT_PRUNER, PRUNERS, SAMPLERS
 from trainer import cli
 from trainer.cli import parse_amount, positive
 
@@ -27,7 +27,11 @@ def parse() -> argparse.Namespace:
     add("--epochs", type=positive, help=f"of every trial that is not stopped early (default: {DEFAULT_EPOCHS})")
     add("--seed", type=int, help="of the search and its trials (default: 0)")
     add("--space", type=Path, help="TOML file that says what to search; README has an example")
-    add("--sampler", choices=SAMPLERS, help=f"how Optuna proposes configurations (default: {DEFAULT_SAMPLER})")
+    add(
+        "--sampler",
+        choices=SAMPLERS,
+        help="how configurations are proposed (default: cmaes, or tpe where most is choices or conditional)",
+    )
     add("--pruner", choices=PRUNERS, help=f"how Optuna stops trials early (default: {DEFAULT_PRUNER})")
     add("--no-seed-points", action="store_true", help="do not try the two configurations of the seed first")
     add(

@@ -34,7 +34,7 @@ from search.mirror import StudyMirror
 from search.objective import DEFAULT_OBJECTIVE, ENSEMBLE, LatencyScale, Objective
 from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, parse
 from search.progress import STATE_STYLES, Progress
-from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER
+from search.samplers import DEFAULT_PRUNER, default_sampler
 from search.samplers import check as check_sampler
 from search.settings import STUDY_DB, STUDY_JSON, VALIDATION, Settings, find_study, write_validation
 from search.space import DEFAULT_SPACE, Space
@@ -207,10 +207,11 @@ def _make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings,
         raise cli.UserError(f"--epochs: {options.space} says something on epochs too; leave one of them out")
     objective = _objective(options, dataset, base)
     space = _limited(space, objective, options.max_params)
+    sampler = options.sampler or default_sampler(space, objective)
     try:
-        check_sampler(options.sampler or DEFAULT_SAMPLER, space, objective.has_front)
+        check_sampler(sampler, space, objective.has_front)
     except ValueError as error:
-        raise cli.UserError(f"--sampler {options.sampler}: {error}; choose another sampler") from error
+        raise cli.UserError(f"--sampler {sampler}: {error}; choose another sampler") from error
     if not options.no_seed_points and (left_out := space.seed_points_left_out()):
         cli.console.print(f"seed points left out: {left_out}", soft_wrap=True, markup=False)
     settings = Settings.make(
@@ -218,7 +219,7 @@ def _make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings,
         dataset=dataset,
         trials=options.trials,
         seed=options.seed or 0,
-        sampler=options.sampler or DEFAULT_SAMPLER,
+        sampler=sampler,
         pruner=options.pruner or ("none" if objective.has_front else DEFAULT_PRUNER),
         seed_points=not options.no_seed_points,
         objective=objective,

@@ -1,5 +1,6 @@
 """Optuna's samplers and pruners by the names that the command line has for them, made reproducible."""
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -7,32 +8,33 @@ from typing import Any, Final
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.covering import QmcSampler
-from search.evolution import CmaEsSampler, evolving
+from search.evolution import CmaEsSampler, Evolution, evolving
+from search.objective import DEFAULT_OBJECTIVE, Objective
 from search.ranges import Range
 from search.space import Space
 
-DEFAULT_SAMPLER: Final = "tpe"
 HALVING: Final = "successive-halving"
 DEFAULT_PRUNER: Final = HALVING
 ATTEMPTS: Final = 16  # of a sampler to propose a model within the limit
 RANDOM_ATTEMPTS: Final = 1000
 
-_Make = Callable[[Space, int, int], BaseSampler]  # of a space, the study's seed, and one trial's
+_OfTrial = Callable[[int], BaseSampler]  # of its seed
+_OfStudy = Callable[[Space, int], _OfTrial]  # of its space and seed
 
 # TPE and CMA-ES learn from the trials stopped early too; GP, as Optuna has it, from finished ones alone.
-SAMPLERS: Final[dict[str, _Make]] = {
-    "tpe": lambda space, _, seed: _grouped_tpe(seed) if space.is_conditional else WholeTpe(space, seed),
-    "gp": lambda _space, _, seed: GPSampler(seed=seed, warn_independent_sampling=False),
-    "cmaes": lambda space, _, seed: CmaEsSampler(space, seed),
-    "qmc": lambda space, study_seed, seed: QmcSampler(space, study_seed, seed),
-    "random": lambda _space, _, seed: RandomSampler(seed=seed),
+SAMPLERS: Final[dict[str, _OfStudy]] = {
+    "tpe": lambda space, _: _grouped_tpe if space.is_conditional else functools.partial(WholeTpe, space),
+    "gp": lambda _space, _: lambda seed: GPSampler(seed=seed, warn_independent_sampling=False),
+    "cmaes": lambda space, _: functools.partial(CmaEsSampler, Evolution(space)),
+    "qmc": lambda space, study_seed: functools.partial(QmcSampler, space, study_seed),
+    "random": lambda _space, _: lambda seed: RandomSampler(seed=seed),
 }
 # Optuna's, but for the one that lets trials wait, which search.study asks search.halving for.
 PRUNERS: Final[dict[str, Callable[[int], BasePruner]]] = {
@@ -53,9 +55,20 @@ def check(name: str, space: Space, has_front: bool) -> None:
             raise ValueError("it follows one value, and --objective asks for two")
 
 
+def default_sampler(space: Space, objective: Objective) -> str:
+    """CMA-ES, as it finds more in the same epochs (tests.bench.search: five numbers and one choice, accuracy).
+
+    TPE where CMA-ES would leave much to chance, with conditions or more choices than numbers, and for other scores.
+    """
+    choices = sum(isinstance(item, CategoricalDistribution) for item in space.distributions.values())
+    is_followed = not space.is_conditional and choices <= len(space.distributions) / 2
+    return "cmaes" if is_followed and objective.name == DEFAULT_OBJECTIVE else "tpe"
+
+
 def for_space(name: str, space: Space, seed: int) -> BaseSampler:
     """The sampler of this name for a study over a space. Raises ValueError if it cannot search such a space."""
-    return SeededSampler(lambda its_seed: WholeSampler(SAMPLERS[name](space, seed, its_seed), space, its_seed), seed)
+    of_trial = SAMPLERS[name](space, seed)
+    return SeededSampler(lambda its_seed: WholeSampler(of_trial(its_seed), space, its_seed), seed)
 
 
 def _grouped_tpe(seed: int) -> BaseSampler:

@@ -24,7 +24,7 @@ from search.halving import SuccessiveHalving
 from search.members import Members
 from search.mirror import StudyMirror, adopt
 from search.objective import Objective
-from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, HALVING, PRUNERS, for_space
+from search.samplers import DEFAULT_PRUNER, HALVING, PRUNERS, default_sampler, for_space
 from search.settings import STUDY_DB, read_labels
 from search.space import Space, by_field, num_parameters
 from search.storage import StudyStorage, sqlite_url
@@ -74,7 +74,7 @@ class SearchStudy:
         *,
         num_trials: int,
         seed: int,
-        sampler: str = DEFAULT_SAMPLER,
+        sampler: str | None = None,
         pruner: str = DEFAULT_PRUNER,
         seed_points: bool = True,
         points: Sequence[dict[str, Any]] = (),
@@ -100,7 +100,7 @@ class SearchStudy:
         self._study = optuna.create_study(
             storage=self._storage,
             study_name=name or directory.name,
-            sampler=for_space(sampler, space, seed),
+            sampler=for_space(sampler or default_sampler(space, self.objective), space, seed),
             pruner=PRUNERS[pruner](space.base.epochs),
             directions=self.objective.directions,
             load_if_exists=True,

@@ -31,7 +31,7 @@ from rich.table import Table
 from ensemble.greedy import select
 from ensemble.objectives import Blend
 from search.members import MemberBudget, Members, costs_of
-from search.samplers import DEFAULT_SAMPLER, for_space
+from search.samplers import for_space
 from search.settings import VALIDATION
 from tests.bench.curves import configurations, point, size, space
 from trainer import cli
@@ -86,7 +86,7 @@ def search(
     tried: list[int] = []
     scores: list[float] = []
     for _ in range(trials):
-        study = optuna.create_study(direction="maximize", sampler=for_space(DEFAULT_SAMPLER, space(), seed))
+        study = optuna.create_study(direction="maximize", sampler=for_space("tpe", space(), seed))
         for k, score in zip(tried, scores, strict=True):
             study.add_trial(create_trial(params=recorded.params[k], distributions=space().distributions, value=score))
         trial = study.ask()

@@ -41,7 +41,8 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 from rich.table import Table
 
-from search.samplers import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
+from search.objective import Objective
+from search.samplers import DEFAULT_PRUNER, PRUNERS, SAMPLERS, default_sampler
 from search.study import SearchStudy, Verdict
 from tests.bench.curves import EPOCHS, Curves, point, space
 from tests.bench.surrogate import Surrogate
@@ -241,6 +242,11 @@ def random_search(seed: int) -> Log:
     return play(Ours("random", "none", seed + RANDOM, NUM_TRIALS), _replay(), seed + RANDOM)  # other trials
 
 
+def defaults() -> tuple[str, str]:
+    """What the space of the recorded trainings is searched with."""
+    return default_sampler(space(), Objective()), DEFAULT_PRUNER
+
+
 def try_pair(pair: tuple[str, str], seed: int) -> tuple[float, float, int]:
     """One search of ours until twice the epochs of Ray Tune's: the two ratios, and its complete trials at once."""
     ray = ray_tune(seed)
@@ -252,7 +258,7 @@ def try_pair(pair: tuple[str, str], seed: int) -> tuple[float, float, int]:
 def compare(seed: int) -> dict[str, Any]:
     """One search by the defaults beside its rivals: ratios, and the best so far at each mark."""
     rivals = dict(zip(RIVALS, (ray_tune(seed), random_search(seed)), strict=True))
-    ours = play(Ours(DEFAULT_SAMPLER, DEFAULT_PRUNER, seed, MOST_TRIALS), _replay(), seed + OURS)
+    ours = play(Ours(*defaults(), seed, MOST_TRIALS), _replay(), seed + OURS)
     found: dict[str, Any] = {}
     for name, log in rivals.items():
         goal = log.returned()
@@ -341,7 +347,7 @@ def main() -> None:
         "seeds": options.seeds,
         "pair_seeds": len(pair_seeds),
         "curves": len(Curves.read().params),
-        "default": f"{DEFAULT_SAMPLER}/{DEFAULT_PRUNER}",
+        "default": "/".join(defaults()),
         "epochs_ratio_to_ray_optuna_asha": _median(item["ray"] for item in compared),
         "epochs_ratio_to_random": _median(item["random"] for item in compared),
         "observed_ratio_to_ray_optuna_asha": _median(item["ray_observed"] for item in compared),

@@ -7,9 +7,11 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, TPESampler
+from optuna.trial import FrozenTrial
 
 from search.evolution import GENERATION
-from search.samplers import SAMPLERS, SeededSampler, WholeSampler, check, for_space
+from search.objective import Objective
+from search.samplers import SAMPLERS, SeededSampler, WholeSampler, check, default_sampler, for_space
 from search.shares import at, share_of
 from search.space import DEFAULT_SPACE, Space
 from trainer.config import TrainConfig
@@ -103,6 +105,37 @@ def test_cmaes_keeps_no_optimizer_in_the_study_and_counts_its_generations() -> N
     attributes = [trial.system_attrs for trial in study.trials]
     assert all(set(its) <= {GENERATION} for its in attributes)
     assert [its[GENERATION] for its in attributes] == [0] * 8 + [1] * 8 + [2] * 8
+
+
+def test_cmaes_draws_what_it_would_if_the_study_was_opened_anew() -> None:
+    space = _space(DEFAULT_SPACE)
+    kept = for_space("cmaes", space, 0)
+    trials: list[FrozenTrial] = []
+    for number in range(40):
+        study, same = (optuna.create_study(sampler=sampler, direction="maximize") for sampler in (kept, _new(space)))
+        for opened in (study, same):
+            opened.add_trials(trials)
+        trial = study.ask(space.distributions)
+        assert trial.params == same.ask(space.distributions).params
+        study.tell(trial, -trial.params["dropout"])
+        trials = study.get_trials()
+        if number == 30:  # it waited, and went on
+            trials[17].value = -2.0
+
+
+def _new(space: Space) -> BaseSampler:
+    return for_space("cmaes", space, 0)
+
+
+def test_cmaes_is_the_default_where_it_follows_most() -> None:
+    assert default_sampler(_space(DEFAULT_SPACE), Objective()) == "cmaes"
+    norm = 'norm = {type = "categorical", choices = ["rmsnorm", "layernorm"]}'
+    assert default_sampler(_space(f"{DEFAULT_SPACE}\n{norm}"), Objective()) == "cmaes"
+    conditional = DEFAULT_SPACE + 'weight_decay = {type = "float", low = 0, high = 1, when = {num_layers = 2}}'
+    for text in (norm, conditional, CONDITIONAL):
+        assert default_sampler(_space(text), Objective()) == "tpe"
+    assert default_sampler(_space(DEFAULT_SPACE), Objective("accuracy,params")) == "tpe"
+    assert default_sampler(_space(DEFAULT_SPACE), Objective("ensemble", budget="5M")) == "tpe"
 
 
 def test_cmaes_refuses_what_it_cannot_search() -> None:
