@@ -17,6 +17,7 @@ import torch
 from ray import tune
 from safetensors import SafetensorError
 
+from trainer.allocator import give_freed_memory_back
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
 from trainer.remote import Remote, StorageError, copy_folder, is_uri, open_dataset
@@ -99,6 +100,7 @@ def _concerns_all(error: Exception) -> bool:
 
 
 def _train(order: Order) -> Result:
+    give_freed_memory_back()
     torch.set_num_threads(order.threads)
     if not is_uri(order.run):
         return _train_in(RunDir(Path(order.run)), order, _send)
