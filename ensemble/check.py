@@ -160,6 +160,12 @@ def main() -> None:
         checks += check_limits(content, target)
         console.print(f"timed on {target}", soft_wrap=True)
     cli.for_tables().print(_to_table(checks))
+    if labels is not None and len(labels) != CONTEST_SIGNS:
+        console.print(
+            f"[yellow]held against the {len(labels)} signs whose names the file holds; the contest has "
+            f"{CONTEST_SIGNS}, and takes no other number[/]",
+            soft_wrap=True,
+        )
     if broken := sum(not item.holds for item in checks):
         raise UserError(f"{arguments.path}: breaks {broken} of {len(checks)} clauses of the contest's contract")
 

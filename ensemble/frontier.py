@@ -164,7 +164,7 @@ def _three_digits(limit: str) -> str:
 def draw(rows: list[dict[str, Any]]) -> str:
     """An SVG: accuracy against each kind of cost, on unseen participants where there are any.
 
-    Grey dots are single models (on all labels), lines the ensembles selected for each budget.
+    Grey dots are single models, on the labels that selections see; lines the ensembles selected for each budget.
     """
     drawn = [row | {"height": _height(row)} for row in rows]
     heights = [row["height"] for row in drawn]
@@ -175,7 +175,8 @@ def draw(rows: list[dict[str, Any]]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         'font-family="sans-serif" font-size="11">'
-        f'<rect width="{width}" height="{height}" fill="white"/>{"".join(panels)}{_legend(height)}</svg>\n'
+        f'<rect width="{width}" height="{height}" fill="white"/>{_axis_title(drawn)}{"".join(panels)}{_legend(height)}'
+        "</svg>\n"
     )
 
 
@@ -184,10 +185,17 @@ def _height(row: dict[str, Any]) -> float:
     return float(row["val_accuracy"] if accuracy_there is None else accuracy_there)
 
 
+def _axis_title(rows: list[dict[str, Any]]) -> str:
+    honest = any(row["unseen_accuracy"] is not None for row in rows)
+    title = "accuracy, of ensembles on unseen participants" if honest else "accuracy, on labels selected on"
+    middle = _MARGIN[1] / 2 + _PANEL[1] / 2
+    return f'<text transform="rotate(-90)" x="{-middle}" y="12" text-anchor="middle">{title}</text>'
+
+
 def _legend(height: int) -> str:
     parts = []
-    for i, (name, colour) in enumerate((("single models", "#aaa"), *COLOURS.items())):
-        x = _MARGIN[0] + 150 * i
+    for i, (name, colour) in enumerate((("single models, on labels selected on", "#aaa"), *COLOURS.items())):
+        x = _MARGIN[0] + 150 * i + 90 * (i > 0)
         parts.append(f'<circle cx="{x}" cy="{height - 12}" r="4" fill="{colour}"/>')
         parts.append(f'<text x="{x + 9}" y="{height - 8}">{name}</text>')
     return "".join(parts)
@@ -203,16 +211,17 @@ def _panel(index: int, kind: str, rows: list[dict[str, Any]], low: float, high: 
 
     singles = [place(row) for row in rows if row["kind"] == "single"]
     lines = []
-    for name, colour in reversed(COLOURS.items()):  # ours last, on top
+    for above, (name, colour) in reversed(list(enumerate(COLOURS.items()))):  # ours last, on top
         chosen = [place(row) for row in rows if row["kind"] == kind and row["rule"] == name]
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in chosen)
-        lines.append(f'<polyline points="{points}" fill="none" stroke="{colour}"/>')
-        lines += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in chosen]
+        width = 1.5 + 2 * above  # what lies below a line that runs along the same points shows beside it
+        lines.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}"/>')
+        lines += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{width + 1.5}" fill="{colour}"/>' for x, y in chosen]
     right, bottom = left + _PANEL[0], top + _PANEL[1]
     least_text, most_text = (_three_digits(FORMATS[kind](math.exp(value))) for value in (least, most))
+    heights = [(share, high - share * (high - low)) for share in (0, 0.25, 0.5, 0.75, 1)]
     texts = [
-        (left - 5, top + 4, "end", f"{high:.3f}"),
-        (left - 5, bottom + 4, "end", f"{low:.3f}"),
+        *((left - 5, top + share * _PANEL[1] + 4, "end", f"{height:.3f}") for share, height in heights),
         (left, bottom + 14, "start", least_text),
         (right, bottom + 14, "end", most_text),
         ((left + right) / 2, bottom + 28, "middle", kind),

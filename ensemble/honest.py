@@ -20,6 +20,7 @@ from ensemble.pool import Pool, ValProbs
 from trainer.cli import track
 
 RESAMPLES: Final = 10_000
+FEW: Final = 6  # participants; intervals over fewer span little more than their worst and best
 INTERVAL: Final = 0.95
 Interval = tuple[float, float]
 
@@ -37,6 +38,7 @@ class Accuracies:
 class Unseen(Accuracies):
     """Of participants that the selection did not see, with bootstrap intervals over participants."""
 
+    participants: int
     ensemble_interval: Interval
     single_interval: Interval
     gain_interval: Interval
@@ -72,6 +74,7 @@ def unseen_accuracies(
     return Unseen(
         ensemble=float(ensemble),
         single=float(single),
+        participants=len(participants),
         ensemble_interval=_interval(drawn[0]),
         single_interval=_interval(drawn[1]),
         gain_interval=_interval(drawn[0] - drawn[1]),
@@ -139,10 +142,14 @@ def _interval(values: np.ndarray) -> Interval:
 
 def to_table(seen: Accuracies, unseen: Unseen | None) -> Table:
     """Both numbers of both."""
+    caption = "never saw: selected anew without each participant in turn, scored on that one"
+    if unseen is not None:
+        caption += f"; 95% intervals by drawing the {unseen.participants} participants"
+        if unseen.participants < FEW:
+            caption += ", which are too few for intervals to be more than a hint"
     table = Table(
         title="accuracy",
-        caption="never saw: selected anew without each participant in turn, scored on that one; 95% intervals by "
-        "drawing participants",
+        caption=caption,
         box=box.SIMPLE_HEAD,
     )
     table.add_column("")
@@ -157,16 +164,27 @@ def to_table(seen: Accuracies, unseen: Unseen | None) -> Table:
     return table
 
 
-def verdict(unseen: Unseen | None, members: int) -> str:
-    """What the numbers on unseen participants say of an ensemble of so many members, in a sentence."""
+def verdict(unseen: Unseen | None, members: int, alone: str) -> str:
+    """What the numbers on unseen participants say of an ensemble of so many members, in a sentence; ``alone`` is the
+    budget for a single model."""
     if members == 1:
         return "a single model was chosen: within the budget no ensemble was found that scores higher"
     if unseen is None:
         return "validated on one participant only: nobody is left whom the selection never saw"
     gain, (low, high) = unseen.ensemble - unseen.single, unseen.gain_interval
     numbers = f"{gain:+.4f} ({low:+.4f} to {high:+.4f}) on participants that the selection never saw"
+    if unseen.participants < FEW:
+        return (
+            f"{unseen.participants} participants are too few to say whether the ensemble is better than a single "
+            f"model: it has {numbers}; to have that one: --budget {alone}"
+        )
+    if high < 0:
+        return f"a single model is better: the ensemble has {numbers}; to have that one: --budget {alone}"
     if unseen.single_is_as_good:
-        return f"a single model is as good, within what the choice of participants explains: the ensemble has {numbers}"
+        return (
+            f"a single model is as good, within what the choice of {unseen.participants} participants explains: the "
+            f"ensemble has {numbers}; to have that one: --budget {alone}"
+        )
     return f"the ensemble beats the best single model: {numbers}"
 
 

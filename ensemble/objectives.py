@@ -11,9 +11,10 @@ from typing import Final, Protocol, Self
 
 import numpy as np
 
-from trainer.metrics import SMALLEST_PROBABILITY
+from trainer.metrics import SMALLEST_PROBABILITY, accuracy, log_loss
 
-RIVALS: Final = 16  # signs, beside the true one, that a sequence's accuracy is decided among during the search
+RIVALS: Final = 16  # signs, beside the true one, that a sequence's accuracy is decided among at least
+MARGINS: Final = 1 << 23  # numbers that margins to more signs may take; in small pools that is all signs
 PRODUCT: Final = 32  # probabilities multiplied before one logarithm is taken; 1e-7 to that power is a normal float64
 WEIGHT: Final = 0.1  # of the log likelihood, in nats, beside accuracy
 BLOCK: Final = 1 << 19  # numbers worked on at a time, so that they stay in the cache
@@ -67,7 +68,7 @@ class Accuracy:
     @classmethod
     def from_own(cls, probs: Sequence[np.ndarray], labels: np.ndarray, own: np.ndarray, total: np.ndarray) -> Self:
         """The same, where ``_own_and_total`` is known."""
-        rivals = _strongest_rivals(total, labels)
+        rivals = _strongest_rivals(total, labels, len(own))
         margins = np.empty((len(own), *rivals.T.shape), np.float32)
         for matrix, its_own, its_margins in zip(probs, own, margins, strict=True):
             its_margins[:] = np.take_along_axis(matrix, rivals, axis=1).T - its_own
@@ -141,11 +142,11 @@ def _own_and_total(probs: Sequence[np.ndarray], labels: np.ndarray) -> tuple[np.
     return own, total
 
 
-def _strongest_rivals(total: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The signs likeliest on average over all candidates, the true one left out: int64 [N, at most RIVALS]."""
+def _strongest_rivals(total: np.ndarray, labels: np.ndarray, candidates: int) -> np.ndarray:
+    """The signs likeliest on average over all candidates, the true one left out: int64 [N, rivals]."""
     total = total.copy()
     total[np.arange(len(labels)), labels] = -1
-    rivals = min(RIVALS, total.shape[1] - 1)
+    rivals = min(max(RIVALS, MARGINS // (candidates * len(labels))), total.shape[1] - 1)
     return np.argpartition(-total, rivals - 1, axis=1)[:, :rivals]
 
 
@@ -241,6 +242,14 @@ OBJECTIVES: Final[dict[str, type[Accuracy] | type[LogLoss] | type[Blend]]] = {
     "accuracy": Accuracy,
     "log_loss": LogLoss,
 }
+
+
+def measure(metric: str, probs: np.ndarray, labels: np.ndarray) -> float:
+    """What an objective scores, of probabilities [N, signs] themselves: to the last sign, nothing left out."""
+    right, likelihood = accuracy(probs, labels), -log_loss(probs, labels)
+    return {"blend": right + WEIGHT * likelihood, "accuracy": right, "log_loss": likelihood}[metric]
+
+
 MEASURES: Final = {
     "blend": f"accuracy + {WEIGHT} x mean log likelihood",
     "accuracy": "accuracy",

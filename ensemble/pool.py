@@ -280,13 +280,16 @@ def to_member(candidate: Candidate, count: int) -> tflite.Member:
     return tflite.Member(candidate.model, weights, count, candidate.precision)
 
 
-def measure(pool: Pool, precisions: Sequence[str], target: Target) -> tuple[Pool, np.ndarray, np.ndarray]:
+def measure(
+    pool: Pool, precisions: Sequence[str], target: Target, anew: bool = False
+) -> tuple[Pool, np.ndarray, np.ndarray]:
     """Build, weigh and time a .tflite file of each candidate at each precision; shows a progress bar.
 
     Gives the pool with a candidate a file, without those whose file cannot be built; what every ensemble takes before
     it has a member, float64 [4] in the order of Cost's fields; and what each candidate adds to that, float64 [K, 4].
+    Latencies that the studies keep are taken from there, unless they are to be measured anew.
     """
-    caches = {study: _Cache(study, pool, target) for study in pool.studies}
+    caches = {study: _Cache(study, pool, target, anew) for study in pool.studies}
     base = caches[pool.studies[0]].cost(tflite.build_shared(pool.max_frames), 0, 0).to_array()
     variants = [
         dataclasses.replace(candidate, precision=precision) for candidate in pool.candidates for precision in precisions
@@ -343,7 +346,7 @@ def _predict(content: bytes, pool: Pool) -> np.ndarray:
 class _Cache:
     """Latencies of files by the SHA-256 of their content, in one setting; those of other settings are kept."""
 
-    def __init__(self, study: Path, pool: Pool, target: Target) -> None:
+    def __init__(self, study: Path, pool: Pool, target: Target, anew: bool) -> None:
         self._path = study / COSTS
         self._pool = pool
         self._target = target
@@ -361,7 +364,9 @@ class _Cache:
                 for entry in json.loads(self._path.read_text())["settings"]
             ]
         of_this = [entry for entry in self._settings if entry["setting"] == setting]
-        if not of_this:
+        if anew:
+            self._settings = [entry for entry in self._settings if entry not in of_this]
+        if anew or not of_this:
             of_this = [{"setting": setting, "milliseconds": {}}]
             self._settings += of_this
         self._milliseconds: dict[str, float] = of_this[0]["milliseconds"]

@@ -143,13 +143,23 @@ def _texts(prediction: Prediction) -> list[str]:
     return [f"{name} {prob:.3f}" for name, prob in prediction.signs]
 
 
-def accuracy(predictions: Sequence[Prediction]) -> str:
-    """A line on those whose sign is known; empty if there are none."""
+def accuracy(predictions: Sequence[Prediction], label_names: list[str] | None) -> str:
+    """A line on those whose sign is known; empty if there are none. Signs that the model cannot name are told apart."""
     known = [prediction for prediction in predictions if prediction.source.sign is not None]
     if not known:
         return ""
-    right = sum(prediction.signs[0][0] == prediction.source.sign for prediction in known)
-    return f"accuracy {right / len(known):.4f}: {right:,} of {len(known):,} sequences whose sign {TRAIN_CSV} tells"
+    if label_names is None:
+        return f"no accuracy: {TRAIN_CSV} tells signs by name, and the model does not hold its signs' names"
+    named = [prediction for prediction in known if prediction.source.sign in label_names]
+    right = sum(prediction.signs[0][0] == prediction.source.sign for prediction in named)
+    parts = [
+        f"accuracy {right / len(named):.4f}: {right:,} of {len(named):,} sequences whose sign {TRAIN_CSV} tells"
+        if named
+        else "no accuracy"
+    ]
+    if others := len(known) - len(named):
+        parts.append(f"{others:,} more have signs that the model does not know")
+    return "; ".join([*parts, "people that it was trained on may be among them"] if named else parts)
 
 
 def main() -> None:
@@ -187,7 +197,7 @@ def main() -> None:
         console.print(f"wrote {arguments.out}: {len(predictions):,} sequences", soft_wrap=True, markup=False)
     elif not streams and predictions:
         cli.for_tables().print(to_table(predictions))
-    if line := accuracy(predictions):
+    if line := accuracy(predictions, label_names):
         console.print(line, soft_wrap=True)
     if faults:
         summary = [f"{len(faults):,} of {len(sources):,} files could not be used:"] if len(sources) > 1 else []

@@ -28,7 +28,7 @@ from ensemble import bagging, frontier, greedy, honest, latency, objectives, rul
 from ensemble.bagging import ByParticipant
 from ensemble.budget import CONTEST, FORMATS, Budget, Cost, brief
 from ensemble.check import check
-from ensemble.honest import seen_accuracies, unseen_accuracies
+from ensemble.honest import ensemble_probs, seen_accuracies, unseen_accuracies
 from ensemble.latency import Latency, Target
 from ensemble.objectives import Objective
 from ensemble.pool import Candidate, Pool, measure, open_pools, to_member
@@ -42,6 +42,7 @@ from trainer.remote import Folder
 
 SELECTION, SUBMISSION = "selection.json", "submission.zip"
 FORMAT_VERSION: Final = 2
+OFF: Final = 1.5  # times that an estimated latency may be off before it is said
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _select(
             f"--budget {budget}: no candidate fits; trial {cheapest.name} comes closest ({reasons}); raise the budget"
         ) from error
     except ValueError as error:
-        raise UserError(f"--exact: {error}; leave it out, or lower --budget") from error
+        raise UserError(f"--exact: {error}; leave it out, lower --budget, or name one --precision") from error
 
 
 def reasons_left_out(pool: Pool, base: np.ndarray, costs: np.ndarray, budget: Budget, chosen: Choice) -> dict[str, str]:
@@ -156,10 +157,16 @@ def _models(number: float) -> str:
     return f"{number:g} model{'s' if number != 1 else ''}"
 
 
-def print_measure(metric: str, ours: float, single: float) -> None:
+def print_measure(metric: str, pool: Pool, counts: np.ndarray, single: np.ndarray) -> None:
+    """What members were chosen by, of an ensemble and of the best single candidate."""
+    everyone = np.arange(len(pool.labels))
+    ours, alone = (
+        objectives.measure(metric, ensemble_probs(pool.val_probs, those, everyone), pool.labels)
+        for those in (counts, single)
+    )
     console.print(
         f"members were chosen by {objectives.MEASURES[metric]}, on the labels they were selected on: {ours:.4f}; "
-        f"of the best single model: {single:.4f}",
+        f"of the best single model: {alone:.4f}",
         soft_wrap=True,
     )
 
@@ -270,6 +277,9 @@ def _parse() -> argparse.Namespace:
         default=list(tflite.PRECISIONS),
         help="of the weights; of several, the best for each member is taken (default: all three)",
     )
+    parser.add_argument(
+        "--remeasure", action="store_true", help="time the candidates again, whatever the study keeps of before"
+    )
     latency.add_options(parser)
     return parser.parse_args()
 
@@ -325,7 +335,7 @@ def main() -> None:
         require_writable(out)
     twins = None if arguments.ship is None else Twins(Folder.open(arguments.ship).path)
     target = Target(threads=arguments.threads, scale=arguments.latency_scale)
-    pool, base, costs = measure(pool, arguments.precision, target)
+    pool, base, costs = measure(pool, arguments.precision, target, arguments.remeasure)
     objective: Objective = objectives.OBJECTIVES[arguments.metric].of(pool.val_probs, pool.labels)
     ours: Rule = rules.ours
     if arguments.bag is not None:
@@ -356,11 +366,17 @@ def main() -> None:
     cli.for_tables().print(frontier.to_table(bought))
     print_members(chosen, base, budget)
     cli.for_tables().print(honest.to_table(seen, unseen))
-    scores = [objective.score(objective.state(k)) for k in (chosen.counts, rules.single(objective, costs, capacity))]
-    print_measure(arguments.metric, *scores)
-    console.print(honest.verdict(unseen, len(chosen.members)), soft_wrap=True)
-    estimate = (base + costs[chosen.counts > 0].sum(axis=0))[2]
+    print_measure(arguments.metric, pool, chosen.counts, rules.single(objective, costs, capacity))
+    alone = dataclasses.replace(budget, members=1)
+    console.print(honest.verdict(unseen, len(chosen.members), str(alone)), soft_wrap=True)
+    estimate = float((base + costs[chosen.counts > 0].sum(axis=0))[2])
     console.print(f"{chosen.latency}, {target}; estimated from the members: {estimate:.2f} ms", soft_wrap=True)
+    if max(estimate, chosen.latency.mean) > OFF * min(estimate, chosen.latency.mean):
+        console.print(
+            "[yellow]latencies that the study keeps of its trials are far from what this machine takes now; "
+            "--remeasure times them again[/]",
+            soft_wrap=True,
+        )
     if twins is not None:
         console.print(
             "the file holds the members' weights from training on all participants; the accuracies above are those of "
@@ -368,7 +384,10 @@ def main() -> None:
             soft_wrap=True,
         )
     console.print(f"the file and the PyTorch models it was made of name {agreement}", soft_wrap=True)
-    console.print(f"contest's contract: {checks} checks hold", soft_wrap=True)
+    console.print(
+        f"contest's contract: {checks} checks hold; python -m ensemble.check plays every length, and its limits",
+        soft_wrap=True,
+    )
     console.print(f"wrote {folders[0].show(out / SUBMISSION)}", soft_wrap=True)
 
 

@@ -84,7 +84,7 @@ def parse_amount(text: str, units: Mapping[str, float]) -> tuple[float, str]:
     """
     match = _AMOUNT.fullmatch(text.strip().lower())
     if match is None or match[2] not in units:
-        raise ValueError(f"{text.strip()!r} is no limit (units: {', '.join(units)})")
+        raise ValueError(f"{text.strip()!r} is not a number with a unit ({', '.join(units)})")
     return round(float(match[1]) * units[match[2]], 6), match[2]  # 32.767M is 32767000, not 4e-9 more
 
 

@@ -120,6 +120,7 @@ def test_the_command(model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert f"gives float32 [{NUM_SIGNS}], all finite, for 30 lengths up to 30 frames" in printed
     assert "LiteRT, 2 threads" in printed
     assert "times 2.5 for the target" in printed
+    assert f"the {NUM_SIGNS} signs whose names the file holds; the contest has 250" in printed
     assert "broken" not in printed
 
 

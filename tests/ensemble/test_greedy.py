@@ -14,12 +14,12 @@ METRICS = list(objectives.OBJECTIVES)
 
 
 def make_pool(
-    seed: int, candidates: int, sequences: int = 150, signs: int = 12
+    seed: int, candidates: int, sequences: int = 150, signs: int = 12, alike: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Predictions float16 [K, N, signs] that share some of their errors, labels, and costs [K, 2]."""
+    """Predictions float16 [K, N, signs] that share their errors the more they are alike, labels, and costs [K, 2]."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, signs, sequences)
-    logits = 1.2 * rng.normal(size=(candidates, sequences, signs)) + rng.normal(size=(sequences, signs))
+    logits = 1.2 * rng.normal(size=(candidates, sequences, signs)) + alike * rng.normal(size=(sequences, signs))
     logits[:, np.arange(sequences), labels] += rng.uniform(0.5, 2.5, (candidates, 1))
     probs = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
     return probs.astype(np.float16), labels, rng.uniform(1, 10, (candidates, 2))
@@ -165,14 +165,19 @@ def test_accuracy_is_exact_where_float32_sums_would_round():
     assert objective.additions(objective.state(np.array([1, 0, 0]))).tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize(("signs", "alike"), [(12, 1), (250, 0)])  # weak models, each with rivals of its own
 @pytest.mark.parametrize("metric", METRICS)
-def test_additions_are_the_scores_of_grown_ensembles(metric: str):
-    probs, labels, _ = make_pool(3, 7)
+def test_additions_are_the_scores_of_grown_ensembles(metric: str, signs: int, alike: float):
+    probs, labels, _ = make_pool(3, 7, signs=signs, alike=alike)
     objective = objectives.OBJECTIVES[metric].of(list(probs), labels)
     for counts in np.random.default_rng(0).integers(0, 4, (20, 7)):
         found = objective.additions(objective.state(counts))
         expected = [score(metric, probs, labels, counts + step) for step in np.eye(7, dtype=int)]
         np.testing.assert_allclose(found, expected, atol=1e-6)
+        if counts.any():
+            averaged = np.tensordot(counts / counts.sum(), probs, 1)
+            measured = objectives.measure(metric, averaged, labels)
+            assert measured == pytest.approx(objective.score(objective.state(counts)), abs=1e-6)
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -1,5 +1,7 @@
 """Intervals over participants, and what is said of them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -19,15 +21,28 @@ def test_participants_weigh_as_many_sequences_as_they_have():
     assert set(drawn.round(6)) == {0.0, 0.25, 1.0}
 
 
-@pytest.mark.parametrize(("low", "as_good"), [(-0.01, True), (0.0, True), (0.001, False)])
-def test_says_where_a_single_model_is_as_good(low: float, as_good: bool):
+@pytest.mark.parametrize(
+    ("low", "high", "as_good", "words"),
+    [
+        (-0.02, -0.01, True, "a single model is better"),
+        (-0.01, 0.04, True, "a single model is as good"),
+        (0.0, 0.04, True, "a single model is as good"),
+        (0.001, 0.04, False, "the ensemble beats"),
+    ],
+)
+def test_says_where_a_single_model_is_as_good(low: float, high: float, as_good: bool, words: str):
     unseen = Unseen(
         ensemble=0.92,
         single=0.9,
+        participants=8,
         ensemble_interval=(0.9, 0.94),
         single_interval=(0.88, 0.92),
-        gain_interval=(low, 0.04),
+        gain_interval=(low, high),
     )
     assert unseen.single_is_as_good is as_good
-    assert ("a single model is as good" in verdict(unseen, 3)) is as_good
-    assert "+0.0200" in verdict(unseen, 3)
+    said = verdict(unseen, 3, "40MB,1model")
+    assert words in said
+    assert "+0.0200" in said
+    assert ("--budget 40MB,1model" in said) is as_good
+    few = verdict(dataclasses.replace(unseen, participants=3), 3, "40MB,1model")
+    assert few.startswith("3 participants are too few")

@@ -117,6 +117,17 @@ def test_costs_are_measured_once(copy: Path, monkeypatch: pytest.MonkeyPatch):
     np.testing.assert_array_equal(base_again, base)
 
 
+def test_costs_are_measured_again_where_that_is_asked_for(copy: Path, monkeypatch: pytest.MonkeyPatch):
+    for milliseconds in (14.0, 2.0):
+        timed = latency.Latency(mean=milliseconds, median=1, p95=1)
+        monkeypatch.setattr(latency, "measure", lambda *_, timed=timed, **__: timed)
+        _, base, _ = measure(open_pool(copy), ["float16"], Target(), anew=True)
+        assert base[2] == milliseconds
+    _, base, _ = measure(open_pool(copy), ["float16"], Target())
+    assert base[2] == 2.0
+    assert len(json.loads((copy / COSTS).read_text())["settings"]) == 1
+
+
 def test_costs_are_kept_apart_by_threads_and_scaled_afterwards(copy: Path, monkeypatch: pytest.MonkeyPatch):
     timed = []
 

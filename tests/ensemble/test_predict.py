@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ensemble import submission, tflite
-from ensemble.predict import main, read_landmarks
+from ensemble.predict import Prediction, Source, accuracy, main, read_landmarks
 from ensemble.runtime import Model
 from tests.ensemble.conftest import random_classifier
 from trainer.cli import UserError
@@ -71,6 +71,20 @@ def test_a_whole_folder(
     printed = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[0] for line in printed[:-1]] == [row[0] for row in expected]
     assert printed[-1].startswith("accuracy")
+
+
+def test_signs_that_the_model_cannot_name_are_told_apart(folder: Path):
+    def prediction(sign: str) -> Prediction:
+        return Prediction(Source(folder, "1", sign), [("cow", 1.0)])
+
+    two_of_three = accuracy(
+        [prediction("cow"), prediction("cow"), prediction("dog"), prediction("cat")], ["cow", "dog"]
+    )
+    assert two_of_three.startswith(
+        "accuracy 0.6667: 2 of 3 sequences whose sign train.csv tells; 1 more have signs that"
+    )
+    assert accuracy([prediction("cat")], ["cow"]) == "no accuracy; 1 more have signs that the model does not know"
+    assert "does not hold its signs' names" in accuracy([prediction("cow")], None)
 
 
 def test_a_folder_without_labels(
