@@ -214,9 +214,9 @@ def _panel(index: int, kind: str, rows: list[dict[str, Any]], low: float, high: 
     for above, (name, colour) in reversed(list(enumerate(COLOURS.items()))):  # ours last, on top
         chosen = [place(row) for row in rows if row["kind"] == kind and row["rule"] == name]
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in chosen)
-        width = 1.5 + 2 * above  # what lies below a line that runs along the same points shows beside it
+        width = 2 + above  # what lies below a line that runs along the same points shows beside it
         lines.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}"/>')
-        lines += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{width + 1.5}" fill="{colour}"/>' for x, y in chosen]
+        lines += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{width / 2 + 2}" fill="{colour}"/>' for x, y in chosen]
     right, bottom = left + _PANEL[0], top + _PANEL[1]
     least_text, most_text = (_three_digits(FORMATS[kind](math.exp(value))) for value in (least, most))
     heights = [(share, high - share * (high - low)) for share in (0, 0.25, 0.5, 0.75, 1)]
