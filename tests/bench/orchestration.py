@@ -21,9 +21,11 @@ beside it.
 import contextlib
 import io
 import json
+import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -188,7 +190,9 @@ def main() -> None:
                 if "growth" in parts:
                     found |= measure_growth(folder, workers)
         if "cluster" in parts:
-            found |= measure_cluster(folder)
+            # in a process of its own: one that was a driver before has its actors' creation cancelled
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                found |= pool.submit(measure_cluster, folder).result()
     print(json.dumps(found))
 
 
