@@ -171,6 +171,16 @@ def print_measure(metric: str, pool: Pool, counts: np.ndarray, single: np.ndarra
     )
 
 
+def print_latency(measured: Latency, estimate: float, target: Target) -> None:
+    console.print(f"{measured}, {target}; estimated from the members: {estimate:.2f} ms", soft_wrap=True)
+    if max(estimate, measured.mean) > OFF * min(estimate, measured.mean):
+        console.print(
+            "[yellow]latencies that the study keeps of its trials are far from what this machine takes now; "
+            "--remeasure times them again[/]",
+            soft_wrap=True,
+        )
+
+
 def print_left_out(reasons: dict[str, str]) -> None:
     by_reason: dict[str, list[str]] = {}
     for name, reason in sorted(reasons.items()):
@@ -369,14 +379,7 @@ def main() -> None:
     print_measure(arguments.metric, pool, chosen.counts, rules.single(objective, costs, capacity))
     alone = dataclasses.replace(budget, members=1)
     console.print(honest.verdict(unseen, len(chosen.members), str(alone)), soft_wrap=True)
-    estimate = float((base + costs[chosen.counts > 0].sum(axis=0))[2])
-    console.print(f"{chosen.latency}, {target}; estimated from the members: {estimate:.2f} ms", soft_wrap=True)
-    if max(estimate, chosen.latency.mean) > OFF * min(estimate, chosen.latency.mean):
-        console.print(
-            "[yellow]latencies that the study keeps of its trials are far from what this machine takes now; "
-            "--remeasure times them again[/]",
-            soft_wrap=True,
-        )
+    print_latency(chosen.latency, float((base + costs[chosen.counts > 0].sum(axis=0))[2]), target)
     if twins is not None:
         console.print(
             "the file holds the members' weights from training on all participants; the accuracies above are those of "
