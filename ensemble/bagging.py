@@ -40,6 +40,9 @@ class ByParticipant:
     def additions(self, state: State) -> np.ndarray:
         return self.objective.additions(state)
 
+    def exact(self, counts: np.ndarray) -> float:
+        return self.objective.exact(counts)
+
     def draw(self, rng: np.random.Generator) -> Objective:
         """On the sequences of as many participants, drawn with replacement."""
         participants = np.unique(self.participants)

@@ -75,7 +75,7 @@ def _at_least(objective: Objective, counts: np.ndarray, before: np.ndarray | Non
     """What was chosen, or what a smaller budget bought if that is better."""
     if before is None:
         return counts
-    return max(before, counts, key=lambda ensemble: objective.score(objective.state(ensemble)))
+    return max(before, counts, key=objective.exact)
 
 
 def _unseen(

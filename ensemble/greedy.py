@@ -17,6 +17,7 @@ from ensemble.objectives import Objective, State
 PATIENCE: Final = 8  # greedy steps without a better prefix before a run ends
 MOST: Final = 64  # largest sum of counts
 EXPONENTS: Final = (0.0, 0.5, 1.0)  # of the share of the budget that a gain is divided by
+SINGLES: Final = 4  # of the best candidates alone, that are compared among all signs
 EXACT_MOST: Final = 12  # candidates whose subsets are all tried
 TOLERANCE: Final = 1e-6  # scores closer than this are equal: less than one sequence in a million, or rounding
 
@@ -54,11 +55,20 @@ def select(objective: Objective, costs: np.ndarray, capacity: np.ndarray, exact:
     if exact:
         starts.append(search.best_subset())
     different = {counts.tobytes(): counts for counts in starts}.values()
-    best, *others = (search.improve(counts) for counts in different)
-    for found in others:
-        if search.rank(found).beats(search.rank(best)):
-            best = found
-    return Selection(best, search.rank(best).score)
+    finalists = [*(search.improve(counts) for counts in different), best_single(objective, costs, capacity)]
+    best, best_rank = finalists[0], _Rank(-np.inf, 0.0)
+    for found in finalists:
+        if (rank := search.exact_rank(found)).beats(best_rank):
+            best, best_rank = found, rank
+    return Selection(best, best_rank.score)
+
+
+def best_single(objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+    """Counts int64 [K] of the best affordable candidate alone. Raises UnaffordableError if no candidate fits."""
+    affordable = require_affordable(costs, capacity)
+    scores = objective.additions(objective.state(np.zeros(len(costs), np.int64)))
+    promising = np.argsort(np.where(affordable, -scores, np.inf), kind="stable")[: min(SINGLES, affordable.sum())]
+    return max(np.eye(len(costs), dtype=np.int64)[promising], key=objective.exact)
 
 
 def require_affordable(costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
@@ -109,6 +119,9 @@ class _Search:
 
     def rank(self, counts: np.ndarray) -> _Rank:
         return self._rank(self.objective.score(self.objective.state(counts)), counts)
+
+    def exact_rank(self, counts: np.ndarray) -> _Rank:
+        return self._rank(self.objective.exact(counts), counts)
 
     def _rank(self, score: float, counts: np.ndarray) -> _Rank:
         return _Rank(float(score), float(self.shares[counts > 0].sum()))

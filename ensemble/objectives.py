@@ -5,16 +5,16 @@ margins to each sequence's strongest rival signs, on the sequences that one more
 of float16 probabilities add up exactly in float64, so nothing depends on the order of the candidates.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, Self
 
 import numpy as np
 
-from trainer.metrics import SMALLEST_PROBABILITY, accuracy, log_loss
+from trainer.metrics import SMALLEST_PROBABILITY
 
-RIVALS: Final = 16  # signs, beside the true one, that a sequence's accuracy is decided among at least
-MARGINS: Final = 1 << 23  # numbers that margins to more signs may take; in small pools that is all signs
+RIVALS: Final = 16  # signs, beside the true one, that a sequence's accuracy is decided among during the search
 PRODUCT: Final = 32  # probabilities multiplied before one logarithm is taken; 1e-7 to that power is a normal float64
 WEIGHT: Final = 0.1  # of the log likelihood, in nats, beside accuracy
 BLOCK: Final = 1 << 19  # numbers worked on at a time, so that they stay in the cache
@@ -49,13 +49,25 @@ class Objective(Protocol):
     def additions(self, state: State) -> np.ndarray:
         """Scores float64 [K] after counting each candidate once more."""
 
+    def exact(self, counts: np.ndarray) -> float:
+        """The score of an ensemble's counts int64 [K] among all signs, which ``score`` may leave some out of."""
+
 
 class Accuracy:
     """Share of sequences whose true sign has the largest probability; a tie for the largest counts as an error."""
 
-    def __init__(self, margins: np.ndarray, likelihoods: np.ndarray) -> None:
-        """margins float32 [K, rivals, N]: how far each candidate puts a rival above the true sign."""
+    def __init__(
+        self,
+        margins: np.ndarray,
+        likelihoods: np.ndarray,
+        probs: Sequence[np.ndarray],
+        labels: np.ndarray,
+        rows: np.ndarray,
+    ) -> None:
+        """margins float32 [K, rivals, N]: how far each candidate puts a rival above the true sign; ``rows`` int64 [N]
+        are the places of the sequences in the matrices and labels."""
         self.likelihoods = likelihoods
+        self._probs, self._labels, self._rows = probs, labels, rows
         self._margins = margins
         self._by_sequence = np.ascontiguousarray(margins.transpose(1, 2, 0))  # [rivals, N, K], for ``additions``
         self._high, self._low = margins.max(axis=0), margins.min(axis=0)
@@ -68,14 +80,14 @@ class Accuracy:
     @classmethod
     def from_own(cls, probs: Sequence[np.ndarray], labels: np.ndarray, own: np.ndarray, total: np.ndarray) -> Self:
         """The same, where ``_own_and_total`` is known."""
-        rivals = _strongest_rivals(total, labels, len(own))
+        rivals = _strongest_rivals(total, labels)
         margins = np.empty((len(own), *rivals.T.shape), np.float32)
         for matrix, its_own, its_margins in zip(probs, own, margins, strict=True):
             its_margins[:] = np.take_along_axis(matrix, rivals, axis=1).T - its_own
-        return cls(margins, own.sum(axis=1, dtype=np.float64))
+        return cls(margins, own.sum(axis=1, dtype=np.float64), probs, labels, np.arange(len(labels)))
 
     def on(self, rows: np.ndarray) -> Self:
-        return type(self)(self._margins[:, :, rows], self.likelihoods)
+        return type(self)(self._margins[:, :, rows], self.likelihoods, self._probs, self._labels, self._rows[rows])
 
     def state(self, counts: np.ndarray) -> State:
         return _summed(self._margins, counts)
@@ -103,6 +115,15 @@ class Accuracy:
             right += ahead.sum(axis=0)
         scores: np.ndarray = right / state.total.shape[1]
         return scores
+
+    def exact(self, counts: np.ndarray) -> float:
+        members = np.flatnonzero(counts).tolist()
+        parts = (np.multiply(self._probs[k][self._rows], counts[k], dtype=np.float64) for k in members)
+        total: np.ndarray = functools.reduce(np.add, parts)
+        true = np.arange(len(total)), self._labels[self._rows]
+        own = total[true]
+        total[true] = -1
+        return float((own > total.max(axis=1)).mean())
 
 
 def _summed(contributions: np.ndarray, counts: np.ndarray) -> State:
@@ -142,11 +163,11 @@ def _own_and_total(probs: Sequence[np.ndarray], labels: np.ndarray) -> tuple[np.
     return own, total
 
 
-def _strongest_rivals(total: np.ndarray, labels: np.ndarray, candidates: int) -> np.ndarray:
-    """The signs likeliest on average over all candidates, the true one left out: int64 [N, rivals]."""
+def _strongest_rivals(total: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The signs likeliest on average over all candidates, the true one left out: int64 [N, at most RIVALS]."""
     total = total.copy()
     total[np.arange(len(labels)), labels] = -1
-    rivals = min(max(RIVALS, MARGINS // (candidates * len(labels))), total.shape[1] - 1)
+    rivals = min(RIVALS, total.shape[1] - 1)
     return np.argpartition(-total, rivals - 1, axis=1)[:, :rivals]
 
 
@@ -193,6 +214,9 @@ class LogLoss:
         scores: np.ndarray = total / len(before) - np.log(state.size + 1)
         return scores
 
+    def exact(self, counts: np.ndarray) -> float:
+        return self.score(self.state(counts))
+
 
 class Blend:
     """Accuracy plus ``weight`` times the mean log likelihood.
@@ -232,6 +256,9 @@ class Blend:
         margins, own = self._parts(state)
         return self._accuracy.additions(margins) + self._weight * self._log_loss.additions(own)
 
+    def exact(self, counts: np.ndarray) -> float:
+        return self._accuracy.exact(counts) + self._weight * self._log_loss.exact(counts)
+
     @staticmethod
     def _parts(state: State) -> tuple[State, State]:
         return State(state.total[:-1], state.size), State(state.total[-1], state.size)
@@ -242,14 +269,6 @@ OBJECTIVES: Final[dict[str, type[Accuracy] | type[LogLoss] | type[Blend]]] = {
     "accuracy": Accuracy,
     "log_loss": LogLoss,
 }
-
-
-def measure(metric: str, probs: np.ndarray, labels: np.ndarray) -> float:
-    """What an objective scores, of probabilities [N, signs] themselves: to the last sign, nothing left out."""
-    right, likelihood = accuracy(probs, labels), -log_loss(probs, labels)
-    return {"blend": right + WEIGHT * likelihood, "accuracy": right, "log_loss": likelihood}[metric]
-
-
 MEASURES: Final = {
     "blend": f"accuracy + {WEIGHT} x mean log likelihood",
     "accuracy": "accuracy",

@@ -37,10 +37,7 @@ class _Ensemble(NamedTuple):
 
 def single(objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
     """The best candidate alone."""
-    counts = np.zeros(len(costs), np.int64)
-    scores = objective.additions(objective.state(counts))
-    counts[np.argmax(np.where(require_affordable(costs, capacity), scores, -np.inf))] = 1
-    return counts
+    return greedy.best_single(objective, costs, capacity)
 
 
 def top_k(objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:

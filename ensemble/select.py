@@ -28,7 +28,7 @@ from ensemble import bagging, frontier, greedy, honest, latency, objectives, rul
 from ensemble.bagging import ByParticipant
 from ensemble.budget import CONTEST, FORMATS, Budget, Cost, brief
 from ensemble.check import check
-from ensemble.honest import ensemble_probs, seen_accuracies, unseen_accuracies
+from ensemble.honest import seen_accuracies, unseen_accuracies
 from ensemble.latency import Latency, Target
 from ensemble.objectives import Objective
 from ensemble.pool import Candidate, Pool, measure, open_pools, to_member
@@ -157,16 +157,10 @@ def _models(number: float) -> str:
     return f"{number:g} model{'s' if number != 1 else ''}"
 
 
-def print_measure(metric: str, pool: Pool, counts: np.ndarray, single: np.ndarray) -> None:
-    """What members were chosen by, of an ensemble and of the best single candidate."""
-    everyone = np.arange(len(pool.labels))
-    ours, alone = (
-        objectives.measure(metric, ensemble_probs(pool.val_probs, those, everyone), pool.labels)
-        for those in (counts, single)
-    )
+def print_measure(metric: str, ours: float, single: float) -> None:
     console.print(
         f"members were chosen by {objectives.MEASURES[metric]}, on the labels they were selected on: {ours:.4f}; "
-        f"of the best single model: {alone:.4f}",
+        f"of the best single model: {single:.4f}",
         soft_wrap=True,
     )
 
@@ -376,7 +370,8 @@ def main() -> None:
     cli.for_tables().print(frontier.to_table(bought))
     print_members(chosen, base, budget)
     cli.for_tables().print(honest.to_table(seen, unseen))
-    print_measure(arguments.metric, pool, chosen.counts, rules.single(objective, costs, capacity))
+    scores = [objective.exact(counts) for counts in (chosen.counts, rules.single(objective, costs, capacity))]
+    print_measure(arguments.metric, *scores)
     alone = dataclasses.replace(budget, members=1)
     console.print(honest.verdict(unseen, len(chosen.members), str(alone)), soft_wrap=True)
     print_latency(chosen.latency, float((base + costs[chosen.counts > 0].sum(axis=0))[2]), target)

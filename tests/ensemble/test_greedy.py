@@ -165,19 +165,32 @@ def test_accuracy_is_exact_where_float32_sums_would_round():
     assert objective.additions(objective.state(np.array([1, 0, 0]))).tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize(("signs", "alike"), [(12, 1), (250, 0)])  # weak models, each with rivals of its own
 @pytest.mark.parametrize("metric", METRICS)
-def test_additions_are_the_scores_of_grown_ensembles(metric: str, signs: int, alike: float):
-    probs, labels, _ = make_pool(3, 7, signs=signs, alike=alike)
+def test_additions_are_the_scores_of_grown_ensembles(metric: str):
+    probs, labels, _ = make_pool(3, 7)
     objective = objectives.OBJECTIVES[metric].of(list(probs), labels)
     for counts in np.random.default_rng(0).integers(0, 4, (20, 7)):
         found = objective.additions(objective.state(counts))
         expected = [score(metric, probs, labels, counts + step) for step in np.eye(7, dtype=int)]
         np.testing.assert_allclose(found, expected, atol=1e-6)
-        if counts.any():
-            averaged = np.tensordot(counts / counts.sum(), probs, 1)
-            measured = objectives.measure(metric, averaged, labels)
-            assert measured == pytest.approx(objective.score(objective.state(counts)), abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_in_the_end_all_signs_count(metric: str):
+    """Weak models, each with rivals of its own: among the strongest alone an ensemble looks better than it is."""
+    probs, labels, costs = make_pool(3, 7, signs=250, alike=0)
+    objective = objectives.OBJECTIVES[metric].of(list(probs), labels)
+    rows = np.random.default_rng(0).integers(0, len(labels), 90)
+    flattered = 0
+    for counts in np.eye(7, dtype=int):
+        assert objective.exact(counts) == pytest.approx(score(metric, probs, labels, counts), abs=1e-6)
+        expected = score(metric, probs[:, rows], labels[rows], counts)
+        assert objective.on(rows).exact(counts) == pytest.approx(expected, abs=1e-6)
+        flattered += objective.score(objective.state(counts)) > objective.exact(counts) + 1e-6
+    assert (flattered > 0) == (metric != "log_loss")
+    found = greedy.select(objective, costs, costs.sum(axis=0))
+    assert found.score == pytest.approx(score(metric, probs, labels, found.counts), abs=1e-6)
+    assert found.score >= max(score(metric, probs, labels, alone) for alone in np.eye(7, dtype=int)) - 1e-6
 
 
 @pytest.mark.parametrize("metric", METRICS)
