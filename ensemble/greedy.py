@@ -2,7 +2,8 @@
 
 Caruana et al. 2004 (greedy selection with replacement, best prefix kept), made aware of costs: the greedy runs
 once by gain and once each by gain per share of the budget, at two strengths; then members are removed, swapped and
-added for as long as that helps, from each run's best prefix. The best ensemble found is kept.
+added for as long as that helps, from each run's best prefix. What these end with, and the best candidate alone, are
+compared by exact scores; on the way accuracy is decided among the likeliest signs alone.
 """
 
 import itertools
@@ -17,7 +18,7 @@ from ensemble.objectives import Objective, State
 PATIENCE: Final = 8  # greedy steps without a better prefix before a run ends
 MOST: Final = 64  # largest sum of counts
 EXPONENTS: Final = (0.0, 0.5, 1.0)  # of the share of the budget that a gain is divided by
-SINGLES: Final = 4  # of the best candidates alone, that are compared among all signs
+SINGLES: Final = 16  # candidates alone, the best by the search, that are compared exactly at most
 EXACT_MOST: Final = 12  # candidates whose subsets are all tried
 TOLERANCE: Final = 1e-6  # scores closer than this are equal: less than one sequence in a million, or rounding
 
@@ -64,11 +65,22 @@ def select(objective: Objective, costs: np.ndarray, capacity: np.ndarray, exact:
 
 
 def best_single(objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
-    """Counts int64 [K] of the best affordable candidate alone. Raises UnaffordableError if no candidate fits."""
-    affordable = require_affordable(costs, capacity)
+    """Counts int64 [K] of the best affordable candidate alone. Raises UnaffordableError if no candidate fits.
+
+    Scores of the search are at least the exact ones, so that no candidate further down can be better than one found.
+    """
+    affordable = np.flatnonzero(require_affordable(costs, capacity))
     scores = objective.additions(objective.state(np.zeros(len(costs), np.int64)))
-    promising = np.argsort(np.where(affordable, -scores, np.inf), kind="stable")[: min(SINGLES, affordable.sum())]
-    return max(np.eye(len(costs), dtype=np.int64)[promising], key=objective.exact)
+    order = np.lexsort((objective.likelihoods, shares_of(costs, capacity), -scores))
+    best, best_score = np.zeros(len(costs), np.int64), -np.inf
+    for k in order[np.isin(order, affordable)][:SINGLES]:
+        if scores[k] <= best_score:
+            break
+        alone = np.zeros(len(costs), np.int64)
+        alone[k] = 1
+        if (score := objective.exact(alone)) > best_score + TOLERANCE:
+            best, best_score = alone, score
+    return best
 
 
 def require_affordable(costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:

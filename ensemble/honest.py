@@ -20,7 +20,7 @@ from ensemble.pool import Pool, ValProbs
 from trainer.cli import track
 
 RESAMPLES: Final = 10_000
-FEW: Final = 6  # participants; intervals over fewer span little more than their worst and best
+FEWEST: Final = 6  # participants; intervals over fewer span little more than their worst and best
 INTERVAL: Final = 0.95
 Interval = tuple[float, float]
 
@@ -45,9 +45,9 @@ class Unseen(Accuracies):
     """Of the ensemble's accuracy less the single candidate's"""
 
     @property
-    def single_is_as_good(self) -> bool:
-        """Whether nothing says that the ensemble is better."""
-        return self.gain_interval[0] <= 0
+    def single_is_as_good(self) -> bool | None:
+        """Whether nothing says that the ensemble is better; None where participants are too few to say anything."""
+        return None if self.participants < FEWEST else self.gain_interval[0] <= 0
 
 
 def seen_accuracies(
@@ -145,7 +145,7 @@ def to_table(seen: Accuracies, unseen: Unseen | None) -> Table:
     caption = "never saw: selected anew without each participant in turn, scored on that one"
     if unseen is not None:
         caption += f"; 95% intervals by drawing the {unseen.participants} participants"
-        if unseen.participants < FEW:
+        if unseen.participants < FEWEST:
             caption += ", which are too few for intervals to be more than a hint"
     table = Table(
         title="accuracy",
@@ -173,7 +173,7 @@ def verdict(unseen: Unseen | None, members: int, alone: str) -> str:
         return "validated on one participant only: nobody is left whom the selection never saw"
     gain, (low, high) = unseen.ensemble - unseen.single, unseen.gain_interval
     numbers = f"{gain:+.4f} ({low:+.4f} to {high:+.4f}) on participants that the selection never saw"
-    if unseen.participants < FEW:
+    if unseen.participants < FEWEST:
         return (
             f"{unseen.participants} participants are too few to say whether the ensemble is better than a single "
             f"model: it has {numbers}; to have that one: --budget {alone}"

@@ -152,14 +152,12 @@ def accuracy(predictions: Sequence[Prediction], label_names: list[str] | None) -
         return f"no accuracy: {TRAIN_CSV} tells signs by name, and the model does not hold its signs' names"
     named = [prediction for prediction in known if prediction.source.sign in label_names]
     right = sum(prediction.signs[0][0] == prediction.source.sign for prediction in named)
-    parts = [
-        f"accuracy {right / len(named):.4f}: {right:,} of {len(named):,} sequences whose sign {TRAIN_CSV} tells"
-        if named
-        else "no accuracy"
-    ]
+    if not named:
+        return f"no accuracy: the model knows none of the {len(known):,} signs that {TRAIN_CSV} tells"
+    parts = [f"accuracy {right / len(named):.4f}: {right:,} of {len(named):,} sequences whose sign {TRAIN_CSV} tells"]
     if others := len(known) - len(named):
-        parts.append(f"{others:,} more have signs that the model does not know")
-    return "; ".join([*parts, "people that it was trained on may be among them"] if named else parts)
+        parts.append(f"signs that the model does not know: {others:,} more")
+    return "; ".join([*parts, "people that it was trained on may be among them"])
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ from trainer.remote import Folder
 
 SELECTION, SUBMISSION = "selection.json", "submission.zip"
 FORMAT_VERSION: Final = 2
-OFF: Final = 1.5  # times that an estimated latency may be off before it is said
+MOST_OFF: Final = 1.5  # times that an estimated latency may be off before it is said
 
 
 @dataclass(frozen=True)
@@ -165,12 +165,12 @@ def print_measure(metric: str, ours: float, single: float) -> None:
     )
 
 
-def print_latency(measured: Latency, estimate: float, target: Target) -> None:
+def print_latency(measured: Latency, estimate: float, target: Target, is_fresh: bool) -> None:
     console.print(f"{measured}, {target}; estimated from the members: {estimate:.2f} ms", soft_wrap=True)
-    if max(estimate, measured.mean) > OFF * min(estimate, measured.mean):
+    if not is_fresh and max(estimate, measured.mean) > MOST_OFF * min(estimate, measured.mean):
         console.print(
-            "[yellow]latencies that the study keeps of its trials are far from what this machine takes now; "
-            "--remeasure times them again[/]",
+            "[yellow]the estimate is far off: latencies that the study keeps of its trials may be stale; --remeasure "
+            "times them again[/]",
             soft_wrap=True,
         )
 
@@ -374,7 +374,7 @@ def main() -> None:
     print_measure(arguments.metric, *scores)
     alone = dataclasses.replace(budget, members=1)
     console.print(honest.verdict(unseen, len(chosen.members), str(alone)), soft_wrap=True)
-    print_latency(chosen.latency, float((base + costs[chosen.counts > 0].sum(axis=0))[2]), target)
+    print_latency(chosen.latency, float((base + costs[chosen.counts > 0].sum(axis=0))[2]), target, arguments.remeasure)
     if twins is not None:
         console.print(
             "the file holds the members' weights from training on all participants; the accuracies above are those of "
@@ -383,7 +383,7 @@ def main() -> None:
         )
     console.print(f"the file and the PyTorch models it was made of name {agreement}", soft_wrap=True)
     console.print(
-        f"contest's contract: {checks} checks hold; python -m ensemble.check plays every length, and its limits",
+        f"contest's contract: {checks} checks hold; python -m ensemble.check plays every length, and times the file",
         soft_wrap=True,
     )
     console.print(f"wrote {folders[0].show(out / SUBMISSION)}", soft_wrap=True)

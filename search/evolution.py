@@ -54,7 +54,8 @@ class Evolution:
     def optimizer(self, study: optuna.Study) -> cmaes.CMA:
         """As the trials that have ended leave it.
 
-        What it was told may change: a trial that waited counts by its last value, until it goes on.
+        What it was told may change: a trial that waited counts by its last value, until it goes on, and then once it
+        has ended, if it is still among the first of its generation that did.
         """
         given, own = [], defaultdict(list)
         for trial in _ended(study):
@@ -110,8 +111,8 @@ class CmaEsSampler(BaseSampler):
     """Draws the numbers that every trial has from a normal distribution that follows the better trials.
 
     What is categorical or conditional is drawn at random. A trial that was stopped early counts by its last value.
-    Failed trials are not told to the optimizer; the best trials of earlier studies (--warm-start) say where its first
-    generation is drawn.
+    Points given in full, and failed trials, are not told to the optimizer; the best trials of earlier studies
+    (--warm-start) say where its first generation is drawn.
     """
 
     def __init__(self, evolution: Evolution, seed: int) -> None:

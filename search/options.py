@@ -30,7 +30,7 @@ def parse() -> argparse.Namespace:
     add(
         "--sampler",
         choices=SAMPLERS,
-        help="how configurations are proposed (default: cmaes, or tpe where most is choices or conditional)",
+        help="how configurations are proposed (default: cmaes; tpe for conditions, mostly choices, other objectives)",
     )
     add("--pruner", choices=PRUNERS, help=f"how Optuna stops trials early (default: {DEFAULT_PRUNER})")
     add("--no-seed-points", action="store_true", help="do not try the two configurations of the seed first")

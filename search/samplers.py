@@ -60,8 +60,9 @@ def default_sampler(space: Space, objective: Objective) -> str:
 
     TPE where CMA-ES would leave much to chance, with conditions or more choices than numbers, and for other scores.
     """
-    choices = sum(isinstance(item, CategoricalDistribution) for item in space.distributions.values())
-    is_followed = not space.is_conditional and choices <= len(space.distributions) / 2
+    searched = [item for item in space.distributions.values() if not item.single()]
+    numbers = sum(not isinstance(item, CategoricalDistribution) for item in searched)
+    is_followed = not space.is_conditional and numbers > 0 and numbers >= len(searched) / 2
     return "cmaes" if is_followed and objective.name == DEFAULT_OBJECTIVE else "tpe"
 
 

@@ -44,5 +44,6 @@ def test_says_where_a_single_model_is_as_good(low: float, high: float, as_good: 
     assert words in said
     assert "+0.0200" in said
     assert ("--budget 40MB,1model" in said) is as_good
-    few = verdict(dataclasses.replace(unseen, participants=3), 3, "40MB,1model")
-    assert few.startswith("3 participants are too few")
+    of_few = dataclasses.replace(unseen, participants=3)
+    assert of_few.single_is_as_good is None
+    assert verdict(of_few, 3, "40MB,1model").startswith("3 participants are too few")

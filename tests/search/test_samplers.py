@@ -132,7 +132,8 @@ def test_cmaes_is_the_default_where_it_follows_most() -> None:
     norm = 'norm = {type = "categorical", choices = ["rmsnorm", "layernorm"]}'
     assert default_sampler(_space(f"{DEFAULT_SPACE}\n{norm}"), Objective()) == "cmaes"
     conditional = DEFAULT_SPACE + 'weight_decay = {type = "float", low = 0, high = 1, when = {num_layers = 2}}'
-    for text in (norm, conditional, CONDITIONAL):
+    alone = 'num_heads = {type = "int", low = 3, high = 3}'
+    for text in (norm, alone, f"{alone}\n{norm}", conditional, CONDITIONAL):
         assert default_sampler(_space(text), Objective()) == "tpe"
     assert default_sampler(_space(DEFAULT_SPACE), Objective("accuracy,params")) == "tpe"
     assert default_sampler(_space(DEFAULT_SPACE), Objective("ensemble", budget="5M")) == "tpe"
