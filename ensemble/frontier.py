@@ -29,12 +29,14 @@ FOLDS: Final = 3  # at most, that participants are dealt into for ``unseen_accur
 OURS: Final = "ours"
 LIMITS: Final = ("parameters", "size", "latency")
 COLOURS: Final = {OURS: "#1565c0", "top-k": "#ef6c00", "drop the weakest": "#2e7d32", "weighted": "#8e24aa"}
+Asked = tuple[Budget, np.ndarray, np.ndarray]
+"""A budget, the capacity float64 [4] that it left for members in the end, and what was chosen: counts int64 [K]"""
 _PANEL: Final = (300, 240)  # pixels of one plot's inside
 _MARGIN: Final = (56, 44)
 
 
 def sweep(
-    pool: Pool, objective: Objective, ours: rules.Rule, base: np.ndarray, costs: np.ndarray, asked: Budget
+    pool: Pool, objective: Objective, ours: rules.Rule, base: np.ndarray, costs: np.ndarray, asked: Asked
 ) -> list[dict[str, Any]]:
     """A row a candidate alone; rows for the asked budget; for each kind of limit rows from what the cheapest candidate
     takes to what an ensemble without limits takes, one of ours and one of each of ``rules.RIVALS``; and one for what
@@ -45,7 +47,8 @@ def sweep(
     """
     rows = [_row(pool, "single", OURS, None, counts, base, costs) for counts in np.eye(len(costs), dtype=np.int64)]
     unlimited = base + costs[ours(objective, costs, np.full(4, np.inf)) > 0].sum(axis=0)
-    budgets = [("asked", asked)]
+    budget, capacity, chosen = asked
+    budgets = [("asked", budget)]
     for kind, least, most in zip(FORMATS, base + costs.min(axis=0), unlimited, strict=True):
         if kind in LIMITS:
             budgets += [
@@ -53,11 +56,12 @@ def sweep(
                 for limit in np.geomspace(least * 1.01, most * 1.01, LEVELS)
             ]
     chosen_by = {OURS: ours} | rules.RIVALS
-    capacities = [budget.to_array() - base for _, budget in budgets]
+    capacities = [capacity, *(budget.to_array() - base for _, budget in budgets[1:])]
     unseen = _unseen(pool, objective, list(chosen_by.values()), costs, capacities)
     places = list(itertools.product(chosen_by, range(len(budgets))))
     selections = selected(objective, list(chosen_by.values()), costs, capacities)
     found = dict(zip(places, track(selections, len(places), "selecting for each budget"), strict=True))
+    found[OURS, 0] = chosen
     before: dict[tuple[str, str], np.ndarray] = {}
     for place, ((kind, budget), honest) in enumerate(zip(budgets, unseen, strict=True)):
         for name, accuracy_there in zip(chosen_by, honest, strict=True):

@@ -21,6 +21,8 @@ from trainer.cli import positive
 from trainer.landmarks import NUM_ROWS
 
 LENGTHS: Final = 32  # lengths timed, spread evenly over the distribution
+MOST_THREADS: Final = 256  # LiteRT crashes with very many
+MOST_SCALE: Final = 1000.0
 ROUNDS: Final = 5  # times that each is timed
 
 
@@ -57,7 +59,7 @@ class Target:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """--threads and --latency-scale: the fields of a Target."""
-    parser.add_argument("--threads", type=positive, default=1, help="that LiteRT may use (default: 1)")
+    parser.add_argument("--threads", type=_threads, default=1, help="that LiteRT may use (default: 1)")
     parser.add_argument(
         "--latency-scale",
         type=_factor,
@@ -68,10 +70,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _factor(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a positive number, not {text}")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= MOST_SCALE:
+        raise argparse.ArgumentTypeError(f"must be a number above 0 and up to {MOST_SCALE:g}, not {text}")
     return value
+
+
+def _threads(text: str) -> int:
+    if (threads := positive(text)) > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"must be at most {MOST_THREADS}, not {text}")
+    return threads
 
 
 def typical_lengths(lengths: np.ndarray) -> list[int]:

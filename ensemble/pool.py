@@ -106,6 +106,8 @@ class Pool:
         gone or another.
         """
         dataset = open_dataset(self.data)
+        if self.fingerprint not in (None, dataset.fingerprint):
+            raise UserError(f"{self.data}: is not the packed dataset that the study was made on (another fingerprint)")
         rows = {int(sequence): row for row, sequence in enumerate(dataset.sequence_ids)}
         for place in places:
             if (row := rows.get(int(self.sequence_ids[place]))) is None:
@@ -148,9 +150,11 @@ def open_pool(study: Path) -> Pool:
             name: table[name].to_numpy().astype(np.int64)
             for name in ("label", "participant_id", "length", "sequence_id")
         }
-    except (OSError, KeyError, pa.ArrowException) as error:
+    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
         raise UserError(f"{study / VALIDATION}: cannot be read ({error}); is this a study of search.run?") from error
     label_names = tuple(about["label_names"])
+    if not len(columns["label"]) or not set(np.unique(columns["label"])) <= set(range(len(label_names))):
+        raise UserError(f"{study / VALIDATION}: label: must be indices of the {len(label_names)} signs of {STUDY}")
     candidates: list[Candidate] = []
     left_out: dict[str, str] = {}
     for path in sorted((study / TRIALS).glob("*/")):
@@ -241,9 +245,11 @@ def _read_study(study: Path) -> dict[str, Any]:
         raise UserError(f"{study}: holds no study (no {STUDY}); make one with: python -m search.run") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{study / STUDY}: cannot be read ({error})") from error
-    for name in ("label_names", "data"):
-        if name not in about:
-            raise UserError(f"{study / STUDY}: the field {name!r} is missing")
+    if not isinstance(about, dict):
+        raise UserError(f"{study / STUDY}: must be an object; is this a study of search.run?")
+    for name, kind in (("label_names", list), ("data", str)):
+        if not isinstance(about.get(name), kind):
+            raise UserError(f"{study / STUDY}: the field {name!r} is missing, or no {kind.__name__}")
     return about
 
 
@@ -317,7 +323,7 @@ def measure(
 def _with_own_probs(variant: Candidate, pool: Pool, content: bytes) -> Candidate:
     """The variant with the probabilities that its file gives the validation sequences, computed once."""
     path = variant.study / PROBS / f"{sha256(content).hexdigest()}.npy"
-    if not path.exists():
+    if not _is_kept(path, pool):
         probs = _predict(content, pool)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.save(file, probs.astype(np.float16), allow_pickle=False)
@@ -326,6 +332,15 @@ def _with_own_probs(variant: Candidate, pool: Pool, content: bytes) -> Candidate
     return dataclasses.replace(
         own, val_accuracy=accuracy(probs, pool.labels), val_log_loss=log_loss(probs, pool.labels)
     )
+
+
+def _is_kept(path: Path, pool: Pool) -> bool:
+    """Whether a file's probabilities are there, and whole."""
+    try:
+        probs = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return False
+    return probs.shape == (len(pool.labels), len(pool.label_names)) and bool(np.isfinite(probs).all())
 
 
 def _predict(content: bytes, pool: Pool) -> np.ndarray:

@@ -9,6 +9,7 @@ sequence_id, sign, probability. Files that cannot be read are named at the end. 
 """
 
 import csv
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,12 @@ from rich.table import Table
 from ensemble import submission
 from ensemble.runtime import Model
 from trainer import cli
-from trainer.cli import UserError, console, track
+from trainer.cli import UserError, console, require_writable, track
 from trainer.files import atomic_path
 from trainer.landmarks import NUM_ROWS
 
 LIKELIEST: Final = 5
+MOST_FAULTS: Final = 50  # that are named one by one
 COLUMNS: Final = ("path", "sequence_id", "sign", "probability")
 TRAIN_CSV: Final = "train.csv"
 _COORDINATES: Final = ("x", "y", "z")
@@ -57,13 +59,17 @@ def read_landmarks(path: Path) -> np.ndarray:
     file cannot be read, lacks a column, or is not whole frames.
     """
     try:
-        table = pq.read_table(path, columns=list(_COORDINATES))
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            for name in _COORDINATES:
+                if (times := names.count(name)) != 1:
+                    what = "is missing" if times == 0 else f"is there {times} times"
+                    raise UserError(f"{path}: the column {name!r} {what}; give landmark files of the contest")
+            table = file.read(list(_COORDINATES))
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file; give landmark files of the contest") from error
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read ({_first_line(error)}); give landmark files of the contest") from error
-    if missing := set(_COORDINATES) - set(table.column_names):
-        raise UserError(f"{path}: the column {min(missing)!r} is missing; give landmark files of the contest")
     if len(table) == 0 or len(table) % NUM_ROWS:
         raise UserError(f"{path}: {len(table)} rows are not whole frames of {NUM_ROWS} landmarks")
     try:
@@ -95,7 +101,8 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
 
 
 def _files_in(folder: Path) -> list[Source]:
-    return [Source(path, path.stem, None) for path in sorted(folder.rglob("*.parquet"))]
+    found = (Path(place) / name for place, _, names in os.walk(folder, followlinks=True) for name in names)
+    return [Source(path, path.stem, None) for path in sorted(found) if path.suffix == ".parquet"]
 
 
 def _listed(folder: Path) -> Iterator[Source]:
@@ -110,8 +117,20 @@ def _listed(folder: Path) -> Iterator[Source]:
 
 
 def predict(model: Model, label_names: list[str] | None, source: Source) -> Prediction:
-    """Of one file; without names, signs are called by their indices. Raises UserError if it cannot be read."""
-    probs = model(read_landmarks(source.path))
+    """Of one file; without names, signs are called by their indices. Raises UserError if the file cannot be read, or
+    the model does not give it one probability a sign."""
+    landmarks = read_landmarks(source.path)
+    try:
+        probs = model(landmarks)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{source.path}: the model does not run on it ({_first_line(error)})") from error
+    if probs.ndim != 1 or (label_names and len(probs) != len(label_names)):
+        names = f", and the names of {len(label_names)} signs" if label_names else ""
+        raise UserError(
+            f"{source.path}: the model gives values of shape {list(probs.shape)}{names}; see ensemble.check"
+        )
+    if not np.isfinite(probs).all():
+        raise UserError(f"{source.path}: the model gives values that are not finite")
     best = np.argsort(-probs, kind="stable")[:LIKELIEST]
     return Prediction(source, [(label_names[i] if label_names else str(i), float(probs[i])) for i in best])
 
@@ -172,6 +191,10 @@ def main() -> None:
         "--out", type=Path, metavar="CSV", help="write one line a file there, and print the accuracy alone"
     )
     arguments = parser.parse_args()
+    if arguments.out is not None:
+        if arguments.out.is_dir():
+            raise UserError(f"--out {arguments.out}: is a folder; name a file in it, such as predictions.csv")
+        require_writable("--out", arguments.out.parent)
     content = submission.read(arguments.model)
     try:
         model = Model(content)
@@ -182,24 +205,27 @@ def main() -> None:
     streams = arguments.out is None and not console.is_terminal
     predictions: list[Prediction] = []
     faults: list[str] = []
-    for source in sources if streams else track(sources, len(sources), "predicting"):
-        try:
-            predictions.append(predict(model, label_names, source))
-        except UserError as error:
-            faults.append(str(error))
-        else:
-            if streams:
-                print(to_line(predictions[-1]))
-    if arguments.out is not None:
-        write_csv(arguments.out, predictions)
-        console.print(f"wrote {arguments.out}: {len(predictions):,} sequences", soft_wrap=True, markup=False)
-    elif not streams and predictions:
+    try:
+        for source in sources if streams else track(sources, len(sources), "predicting"):
+            try:
+                predictions.append(predict(model, label_names, source))
+            except UserError as error:
+                faults.append(str(error))
+            else:
+                if streams:
+                    print(to_line(predictions[-1]))
+    finally:  # interrupted too: what was predicted is not lost
+        if arguments.out is not None and predictions:
+            write_csv(arguments.out, predictions)
+            console.print(f"wrote {arguments.out}: {len(predictions):,} sequences", soft_wrap=True, markup=False)
+    if not streams and predictions and arguments.out is None:
         cli.for_tables().print(to_table(predictions))
     if line := accuracy(predictions, label_names):
         console.print(line, soft_wrap=True)
     if faults:
         summary = [f"{len(faults):,} of {len(sources):,} files could not be used:"] if len(sources) > 1 else []
-        raise UserError("\n  ".join(summary + faults))
+        more = [f"and {len(faults) - MOST_FAULTS:,} more"] if len(faults) > MOST_FAULTS else []
+        raise UserError("\n  ".join(summary + faults[:MOST_FAULTS] + more))
 
 
 if __name__ == "__main__":

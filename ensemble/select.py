@@ -14,7 +14,6 @@ import json
 import math
 import platform
 import tempfile
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -26,114 +25,24 @@ from rich.table import Table
 
 from ensemble import bagging, frontier, greedy, honest, latency, objectives, rules, submission, tflite
 from ensemble.bagging import ByParticipant
-from ensemble.budget import CONTEST, FORMATS, Budget, Cost, brief
+from ensemble.budget import CONTEST, FORMATS, Budget, brief
 from ensemble.check import check
+from ensemble.choice import Choice, choose, reasons_left_out
 from ensemble.honest import seen_accuracies, unseen_accuracies
 from ensemble.latency import Latency, Target
 from ensemble.objectives import Objective
-from ensemble.pool import Candidate, Pool, measure, open_pools, to_member
+from ensemble.pool import Pool, measure, open_pools
 from ensemble.rules import Rule
 from ensemble.twins import Twins
 from ensemble.verify import Agreement, compare
 from trainer import cli
-from trainer.cli import UserError, console
+from trainer.cli import UserError, console, require_writable
 from trainer.files import write_json
 from trainer.remote import Folder
 
 SELECTION, SUBMISSION = "selection.json", "submission.zip"
 FORMAT_VERSION: Final = 2
 MOST_OFF: Final = 1.5  # times that an estimated latency may be off before it is said
-
-
-@dataclass(frozen=True)
-class Choice:
-    """An ensemble that was built and found to fit."""
-
-    members: list[tuple[Candidate, int, np.ndarray]]
-    """Each with its count and the cost that it was selected by, float64 [4]"""
-    model: bytes
-    """The .tflite file, labels attached"""
-    cost: Cost
-    """Of that file, measured"""
-    latency: Latency
-    counts: np.ndarray
-    """int64 [K]"""
-    shipped: list[tuple[Candidate, int]]
-    """The members as they are in the file: with their twins' weights, if these are shipped"""
-
-
-def choose(
-    pool: Pool,
-    objective: Objective,
-    base: np.ndarray,
-    costs: np.ndarray,
-    budget: Budget,
-    rule: Rule,
-    twins: Twins | None,
-    target: Target,
-) -> Choice:
-    """Select, build and measure; where the file breaks the budget, with less room again, until it fits.
-
-    Raises UserError if not even one candidate fits, or too many do for --exact.
-    """
-    limits = budget.to_array()
-    capacity = limits - base
-    while True:
-        counts = _select(pool, objective, base, costs, capacity, budget, rule)
-        chosen = np.flatnonzero(counts)
-        members = [(pool.candidates[k], int(counts[k]), costs[k]) for k in chosen]
-        shipped = [(twins.of(candidate) if twins else candidate, count) for candidate, count, _ in members]
-        built = tflite.build([to_member(candidate, count) for candidate, count in shipped])
-        model = submission.with_labels(built, pool.label_names)
-        timed = target.measure(model, latency.typical_lengths(pool.lengths))
-        parameters = sum(candidate.num_parameters for candidate, _, _ in members)
-        cost = Cost(parameters=parameters, size=len(model), latency=timed.mean, members=len(members))
-        if not (broken := budget.exceeded(cost)):
-            return Choice(members, model, cost, timed, counts, shipped)
-        measured, estimate = cost.to_array(), costs[chosen].sum(axis=0)
-        expected = brief(base + estimate)
-        console.print(
-            f"the merged file of {len(chosen)} members breaks the budget ({'; '.join(broken)}; estimated were "
-            f"{expected[1]} and {expected[2]}): selecting again with less room",
-            soft_wrap=True,
-        )
-        over = measured > limits
-        capacity[over] = np.minimum(capacity, estimate)[over] * (limits / measured)[over]
-
-
-def _select(
-    pool: Pool,
-    objective: Objective,
-    base: np.ndarray,
-    costs: np.ndarray,
-    capacity: np.ndarray,
-    budget: Budget,
-    rule: Rule,
-) -> np.ndarray:
-    try:
-        return rule(objective, costs, capacity)
-    except greedy.UnaffordableError as error:
-        cheapest = pool.candidates[error.cheapest]
-        alone = Cost.from_array(base + costs[error.cheapest])
-        reasons = "; ".join(budget.exceeded(alone)) or "measured in the merged file"
-        raise UserError(
-            f"--budget {budget}: no candidate fits; trial {cheapest.name} comes closest ({reasons}); raise the budget"
-        ) from error
-    except ValueError as error:
-        raise UserError(f"--exact: {error}; leave it out, lower --budget, or name one --precision") from error
-
-
-def reasons_left_out(pool: Pool, base: np.ndarray, costs: np.ndarray, budget: Budget, chosen: Choice) -> dict[str, str]:
-    """Why each trial is not in the ensemble, by its name."""
-    members = {candidate.name for candidate, _, _ in chosen.members}
-    reasons = dict(pool.left_out)
-    for candidate, cost in zip(pool.candidates, costs, strict=True):
-        if candidate.name not in members:
-            broken = budget.exceeded(Cost.from_array(base + cost))
-            reasons[candidate.name] = (
-                f"alone over the budget: {'; '.join(broken)}" if broken else "no gain for its cost"
-            )
-    return {name: reason for name, reason in reasons.items() if name not in members}
 
 
 def print_members(chosen: Choice, base: np.ndarray, budget: Budget) -> None:
@@ -288,25 +197,13 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def require_writable(out: Path) -> None:
-    """Raises UserError if a folder cannot be written to, or made; leaves nothing there."""
-    existing = next(path for path in (out, *out.absolute().parents) if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"--out {out}: {existing} cannot be written to ({error.strerror}); name another folder"
-        ) from error
-
-
 def open_studies(arguments: argparse.Namespace) -> tuple[list[Folder], Pool]:
     """The studies that were asked for, and their candidates. Raises UserError if they cannot be used together."""
     where = arguments.results or [str(newest_study(Path("results")))]
     if len(where) > 1 and arguments.out is None:
         raise UserError(f"--results names {len(where)} studies: say with --out DIR where to write")
     if arguments.out is not None:
-        require_writable(arguments.out)
+        require_writable("--out", arguments.out)
     folders = [Folder.open(study) for study in where]
     pool = open_pools([(folder.shown, folder.path) for folder in folders])
     shown = ", ".join(folder.shown for folder in folders)
@@ -318,13 +215,27 @@ def open_studies(arguments: argparse.Namespace) -> tuple[list[Folder], Pool]:
     return folders, pool
 
 
-def ship(path: Path, chosen: Choice, num_signs: int) -> int:
-    """Write the submission and play the contest's evaluator: how many checks hold. Raises UserError if one fails."""
-    submission.write(path, chosen.model)
-    checks = check(path, num_signs)
+def require_contract(model: bytes, num_signs: int) -> int:
+    """Play the contest's evaluator on what would be written: how many checks hold. Raises UserError if one fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / SUBMISSION
+        submission.write(path, model)
+        checks = check(path, num_signs)
     if broken := [check for check in checks if not check.holds]:
-        raise UserError(f"{path}: breaks the contract: {broken[0].clause} ({broken[0].found})")
+        raise UserError(
+            f"the chosen ensemble breaks the contest's contract: {broken[0].clause} ({broken[0].found}); nothing was "
+            "written"
+        )
     return len(checks)
+
+
+def print_contract(checks: int, chosen: Choice) -> None:
+    console.print(
+        f"contest's contract: {checks} checks hold; python -m ensemble.check plays every length, and times the file",
+        soft_wrap=True,
+    )
+    if broken := Budget.parse(CONTEST).exceeded(chosen.cost):
+        console.print(f"[yellow]over the contest's limits: {'; '.join(broken)}[/]", soft_wrap=True)
 
 
 def main() -> None:
@@ -336,10 +247,12 @@ def main() -> None:
     folders, pool = open_studies(arguments)
     out: Path = arguments.out or folders[0].path / "ensemble"
     if arguments.out is None:  # else checked before anything was read
-        require_writable(out)
+        require_writable("--out", out)
     twins = None if arguments.ship is None else Twins(Folder.open(arguments.ship).path)
     target = Target(threads=arguments.threads, scale=arguments.latency_scale)
     pool, base, costs = measure(pool, arguments.precision, target, arguments.remeasure)
+    for folder in folders:
+        folder.publish("ensemble")  # what was measured is not lost, whatever comes
     objective: Objective = objectives.OBJECTIVES[arguments.metric].of(pool.val_probs, pool.labels)
     ours: Rule = rules.ours
     if arguments.bag is not None:
@@ -347,21 +260,20 @@ def main() -> None:
         ours = functools.partial(bagging.select, bags=arguments.bag)
     rule = functools.partial(rules.ours, exact=True) if arguments.exact else ours
     chosen = choose(pool, objective, base, costs, budget, rule, twins, target)
-
     agreement = compare(chosen.model, chosen.shipped, pool)
     agreement.require({candidate.precision for candidate, _, _ in chosen.members})
-    checks = ship(out / SUBMISSION, chosen, len(pool.label_names))
+    checks = require_contract(chosen.model, len(pool.label_names))
 
-    capacity = budget.to_array() - base
-    seen = seen_accuracies(pool, objective, costs, capacity, chosen.counts)
-    unseen = unseen_accuracies(pool, objective, ours, costs, capacity)
+    seen = seen_accuracies(pool, objective, costs, chosen.capacity, chosen.counts)
+    unseen = unseen_accuracies(pool, objective, rule, costs, chosen.capacity)
     reasons = reasons_left_out(pool, base, costs, budget, chosen)
     accuracies = {
         "seen_by_selection": dataclasses.asdict(seen),
         "unseen_participants": unseen and {**dataclasses.asdict(unseen), "single_is_as_good": unseen.single_is_as_good},
     }
-    bought = frontier.sweep(pool, objective, ours, base, costs, budget)
-    frontier.write(out, bought)
+    bought = frontier.sweep(pool, objective, ours, base, costs, (budget, chosen.capacity, chosen.counts))
+    frontier.write(out, bought)  # only now, all together: until here what an earlier selection left stands as it was
+    submission.write(out / SUBMISSION, chosen.model)
     write_json(out / SELECTION, to_json(pool, arguments, budget, chosen, reasons, agreement, accuracies))
     for folder in folders:
         folder.publish("ensemble")
@@ -370,7 +282,7 @@ def main() -> None:
     cli.for_tables().print(frontier.to_table(bought))
     print_members(chosen, base, budget)
     cli.for_tables().print(honest.to_table(seen, unseen))
-    scores = [objective.exact(counts) for counts in (chosen.counts, rules.single(objective, costs, capacity))]
+    scores = [objective.exact(counts) for counts in (chosen.counts, rules.single(objective, costs, chosen.capacity))]
     print_measure(arguments.metric, *scores)
     alone = dataclasses.replace(budget, members=1)
     console.print(honest.verdict(unseen, len(chosen.members), str(alone)), soft_wrap=True)
@@ -382,10 +294,7 @@ def main() -> None:
             soft_wrap=True,
         )
     console.print(f"the file and the PyTorch models it was made of name {agreement}", soft_wrap=True)
-    console.print(
-        f"contest's contract: {checks} checks hold; python -m ensemble.check plays every length, and times the file",
-        soft_wrap=True,
-    )
+    print_contract(checks, chosen)
     console.print(f"wrote {folders[0].show(out / SUBMISSION)}", soft_wrap=True)
 
 

@@ -6,6 +6,7 @@ metadata tools put them there: labels.txt in a zip appended to the FlatBuffer, w
 
 import io
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,8 @@ from trainer.files import write_bytes
 
 MODEL: Final = "model.tflite"
 LABELS: Final = "labels.txt"
+BROKEN_ZIP: Final = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, UnicodeDecodeError)
+"""What zipfile raises on a file that is damaged, encrypted, or packed in a way that it does not know"""
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the zip format's first date: equal content makes equal files
 
 
@@ -30,9 +33,10 @@ def read_labels(model: bytes) -> list[str] | None:
     """The names attached to a .tflite file, or None if it has none."""
     try:
         with zipfile.ZipFile(io.BytesIO(model)) as archive:
-            return archive.read(LABELS).decode().split("\n")
-    except (zipfile.BadZipFile, KeyError):
+            text = archive.read(LABELS).decode()
+    except (KeyError, *BROKEN_ZIP):
         return None
+    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
 
 
 def write(path: Path, model: bytes) -> None:
@@ -60,12 +64,12 @@ def read(path: Path) -> bytes:
         raise UserError(f"{path}: is a folder; {hint}") from error
     except KeyError as error:
         raise UserError(f"{path}: holds no {MODEL}; make one with: python -m ensemble.select") from error
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, *BROKEN_ZIP) as error:
         raise UserError(f"{path}: cannot be read ({error}); give a submission.zip or a .tflite file") from error
 
 
 def min_runtime_version(model: bytes) -> tuple[int, ...] | None:
-    """The oldest TFLite release that a .tflite file says it needs; None if it does not say."""
+    """The oldest TFLite release that a .tflite file says it needs; None if it names none."""
     from ai_edge_litert import schema_py_generated as schema
 
     parsed = schema.Model.GetRootAs(model, 0)
@@ -73,5 +77,6 @@ def min_runtime_version(model: bytes) -> tuple[int, ...] | None:
         entry = parsed.Metadata(i)
         if entry.Name() == b"min_runtime_version":
             text = parsed.Buffers(entry.Buffer()).DataAsNumpy().tobytes().rstrip(b"\0").decode()
-            return tuple(int(part) for part in text.split(".")) if text else None
+            parts = text.split(".")
+            return tuple(map(int, parts)) if all(map(str.isdecimal, parts)) else None
     return None

@@ -40,7 +40,7 @@ class Agreement:
         """Raises UserError if the file strays further from PyTorch than the coarsest of its precisions explains."""
         coarsest = max(precisions, key=list(REQUIRED).index)
         difference, share = REQUIRED[coarsest]
-        if self.largest_difference > difference or self.same_sign < share:
+        if not (self.largest_difference <= difference and self.same_sign >= share):  # a NaN is neither
             raise UserError(f"the {coarsest} file does not predict what PyTorch does: {self}; this is a defect")
 
 
@@ -58,7 +58,7 @@ def compare(model: bytes, members: list[tuple[Candidate, int]], pool: Pool) -> A
         found = file(raw)
         differences.append(float(np.abs(found - expected).max()))
         same.append(bool(found.argmax() == expected.argmax()))
-    return Agreement(len(sequences), max(differences), float(np.mean(same)))
+    return Agreement(len(sequences), float(np.max(differences)), float(np.mean(same)))
 
 
 def _classifier(candidate: Candidate) -> SignClassifier:

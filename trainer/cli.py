@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -56,6 +57,18 @@ class Parser(argparse.ArgumentParser):
 def for_tables() -> Console:
     """What to print tables on: where there is no terminal, as wide as they take."""
     return console if console.is_terminal else Console(width=PIPE_WIDTH, highlight=False)
+
+
+def require_writable(option: str, folder: Path) -> None:
+    """Raises UserError naming the option if a folder cannot be written to, or made; leaves nothing there."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{option} {folder}: {existing} cannot be written to ({error.strerror}); name another folder"
+        ) from error
 
 
 def run(main: Callable[[], None]) -> NoReturn:

@@ -94,7 +94,10 @@ def test_a_length_that_cannot_change(tmp_path: Path):
     assert any("1 frames: does not run" in what for what in found.values())
 
 
-@pytest.mark.parametrize(("version", "says"), [("2.15.0", "from 2.15.0"), ("", "does not say from which on")])
+@pytest.mark.parametrize(
+    ("version", "says"),
+    [("2.15.0", "from 2.15.0"), ("", "does not say from which on"), ("2.9-rc0", "does not say from which on")],
+)
 def test_a_newer_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, says: str):
     monkeypatch.setattr(Graph, "min_runtime_version", version)
     assert ("runs on TFLite 2.9.1", says) in broken(check(written(tmp_path, file(sums)), 3))
@@ -135,7 +138,24 @@ def test_the_command_holds_time_against_the_limit(
     assert "101.00ms" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("scale", ["0", "-1", "inf", "nan", "fast"])
+def test_the_command_holds_size_and_time_against_the_limits_whatever_else_is_broken(
+    model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    path = written(tmp_path, model)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("notes.txt", "")
+    with pytest.raises(UserError, match="breaks 1 of 10 clauses"):
+        run(monkeypatch, path)
+    assert "a sequence on average" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("threads", ["0", "100000", "two"])
+def test_threads_must_be_as_many_as_litert_can_have(monkeypatch: pytest.MonkeyPatch, threads: str):
+    with pytest.raises(UserError, match="--threads"):
+        run(monkeypatch, "submission.zip", f"--threads={threads}")
+
+
+@pytest.mark.parametrize("scale", ["0", "-1", "inf", "nan", "fast", "1e308"])
 def test_a_scale_must_be_a_positive_number(monkeypatch: pytest.MonkeyPatch, scale: str):
     with pytest.raises(UserError, match="--latency-scale"):
         run(monkeypatch, "submission.zip", f"--latency-scale={scale}")

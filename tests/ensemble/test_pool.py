@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -97,6 +98,25 @@ def test_int8_needs_the_packed_dataset(copy: Path):
     assert "not a packed dataset" in pool.left_out["0000 int8"]
 
 
+def test_int8_needs_the_very_dataset(copy: Path):
+    about = json.loads((copy / "study.json").read_text())
+    (copy / "study.json").write_text(json.dumps(about | {"data_fingerprint": "of another"}))
+    pool, _, _ = measure(open_pool(copy), ["float16", "int8"], Target())
+    assert {candidate.precision for candidate in pool.candidates} == {"float16"}
+    assert "is not the packed dataset that the study was made on" in pool.left_out["0000 int8"]
+
+
+def test_kept_predictions_that_are_broken_are_made_anew(copy: Path):
+    whole = [np.array(probs) for probs in measure(open_pool(copy), ["int8"], Target())[0].val_probs]
+    kept = sorted((copy / pool_module.PROBS).iterdir())
+    kept[0].write_bytes(b"")
+    kept[1].write_bytes(b"nonsense")
+    np.save(kept[2], np.load(kept[2])[1:])
+    np.save(kept[3], np.full_like(np.load(kept[3]), np.nan))
+    for found, probs in zip(measure(open_pool(copy), ["int8"], Target())[0].val_probs, whole, strict=True):
+        np.testing.assert_array_equal(found, probs)
+
+
 def test_raw_sequences_are_what_the_model_saw(study: Path, packed: PackedDataset):
     rows = packed.split(NUM_FOLDS, 0)[1]
     for row, raw in zip(rows, open_pool(study).raw_sequences(range(len(rows))), strict=True):
@@ -171,8 +191,21 @@ def test_says_what_is_wrong_with_a_study(copy: Path, tmp_path: Path):
     (copy / "validation.parquet").write_bytes(b"")
     with pytest.raises(UserError, match=r"validation.parquet: cannot be read"):
         open_pool(copy)
-    (copy / "study.json").write_text('{"label_names": []}')
-    with pytest.raises(UserError, match=r"study.json: the field 'data' is missing"):
+    for text, message in (
+        ('{"label_names": []}', "the field 'data' is missing"),
+        ('{"label_names": 3, "data": ""}', "the field 'label_names' is missing, or no list"),
+        ('"study"', "must be an object"),
+    ):
+        (copy / "study.json").write_text(text)
+        with pytest.raises(UserError, match=rf"study.json: {message}"):
+            open_pool(copy)
+
+
+@pytest.mark.parametrize("labels", [[6], [-1], [None], ["hello"], []])
+def test_labels_must_be_signs_of_the_study(copy: Path, labels: list[object]):
+    columns = {name: np.zeros(len(labels), int) for name in ("participant_id", "length", "sequence_id")}
+    pq.write_table(pa.table({"label": labels, **columns}), copy / "validation.parquet")
+    with pytest.raises(UserError, match=r"validation.parquet: "):
         open_pool(copy)
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ensemble import predict as predict_module
 from ensemble import submission, tflite
-from ensemble.predict import Prediction, Source, accuracy, main, read_landmarks
+from ensemble.predict import Prediction, Source, accuracy, find_sources, main, read_landmarks
 from ensemble.runtime import Model
 from tests.ensemble.conftest import random_classifier
 from trainer.cli import UserError
@@ -140,3 +141,58 @@ def test_a_file_without_names_gives_indices(
     run(monkeypatch, bare, file)
     found = capsys.readouterr().out.strip().split("\t")[1:]
     assert sorted(np.char.partition(found, " ")[:, 0].tolist()) == ["0", "1", "2"]
+
+
+def test_where_to_write_is_checked_first(folder: Path, zipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("ensemble.predict.predict", None)  # nothing is
+    with pytest.raises(UserError, match=r"--out .*: is a folder; name a file in it"):
+        run(monkeypatch, zipped, folder, "--out", tmp_path)
+    with pytest.raises(UserError, match=r"--out .*file: .* cannot be written to"):
+        run(monkeypatch, zipped, folder, "--out", tmp_path / "file" / "x.csv")
+
+
+def test_what_was_predicted_before_an_interruption_is_written_and_nothing_else_overwrites(
+    folder: Path, zipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "x.csv"
+    real, calls = predict_module.predict, []
+
+    def interrupted(*arguments: object) -> Prediction:
+        calls.append(arguments)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(predict_module, "predict", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(monkeypatch, zipped, folder, "--out", out)
+    written = out.read_text()
+    assert len(written.splitlines()) == 1 + 3
+    (tmp_path / "bad.parquet").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match="cannot be read"):
+        run(monkeypatch, zipped, tmp_path / "bad.parquet", "--out", out)
+    assert out.read_text() == written
+
+
+def test_a_model_that_gives_no_probability_a_sign_is_named(folder: Path, zipped: Path):
+    source = find_sources([folder])[0]
+    model = Model(submission.read(zipped))
+    with pytest.raises(UserError, match=r"values of shape \[3\], and the names of 2 signs"):
+        predict_module.predict(model, ["a", "b"], source)
+    for probs, message in ((np.full(3, np.nan), "not finite"), (np.ones((1, 3)), r"values of shape \[1, 3\]")):
+        with pytest.raises(UserError, match=message):
+            predict_module.predict(lambda _, probs=probs: probs, None, source)  # type: ignore[arg-type]
+
+
+def test_many_bad_files_are_not_all_listed(tmp_path: Path, zipped: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(UserError) as refused:
+        run(monkeypatch, zipped, *(tmp_path / f"{n}.parquet" for n in range(70)))
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 1 + 50 + 1
+    assert lines[-1].strip() == "and 20 more"
+
+
+def test_folders_behind_links_are_found(folder: Path, tmp_path: Path):
+    (tmp_path / "link").symlink_to(folder / "train_landmark_files")
+    assert len(find_sources([tmp_path])) == 12

@@ -60,13 +60,17 @@ def test_takes_the_three_best_trials_of_the_shape_once_each(pool: Pool):
 def test_needs_three_of_the_shape(pool: Pool):
     few = dataclasses.replace(pool, candidates=pool.candidates[:6])
     assert recipe.counts(few, Accuracy.of(few.val_probs, few.labels), COSTS[:6]) is None
-    rows = frontier.sweep(few, Accuracy.of(few.val_probs, few.labels), rules.ours, np.zeros(4), COSTS[:6], Budget())
+    objective, capacity = Accuracy.of(few.val_probs, few.labels), np.full(4, np.inf)
+    chosen = rules.ours(objective, COSTS[:6], capacity)
+    rows = frontier.sweep(few, objective, rules.ours, np.zeros(4), COSTS[:6], (Budget(), capacity, chosen))
     assert "recipe" not in {row["kind"] for row in rows}
 
 
 def test_is_a_row_of_the_frontier(pool: Pool):
     objective = Accuracy.of(pool.val_probs, pool.labels)
-    rows = frontier.sweep(pool, objective, rules.ours, np.zeros(4), COSTS, Budget(members=1))
+    one = Budget(members=1)
+    chosen = rules.ours(objective, COSTS, one.to_array())
+    rows = frontier.sweep(pool, objective, rules.ours, np.zeros(4), COSTS, (one, one.to_array(), chosen))
     row = rows[-1]
     assert row["kind"] == "recipe"
     assert row["parameters"] == 3e6

@@ -1,5 +1,6 @@
 """The two commands, end to end, on a study of random classifiers."""
 
+import dataclasses
 import json
 import re
 import runpy
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 from xml.etree import ElementTree
 
 import numpy as np
@@ -15,7 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from ensemble import frontier, latency, select, submission
+from ensemble.budget import Budget
+from ensemble.check import Check
+from ensemble.choice import reasons_left_out
+from ensemble.pool import open_pool
 from ensemble.runtime import Model
+from ensemble.verify import Agreement
 from trainer.cli import UserError
 from trainer.landmarks import NUM_ROWS
 
@@ -23,6 +30,12 @@ from trainer.landmarks import NUM_ROWS
 @pytest.fixture
 def copy(study: Path, tmp_path: Path) -> Path:
     return shutil.copytree(study, tmp_path / "results" / "small")
+
+
+@pytest.fixture(autouse=True)
+def small_frontier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes most of the time."""
+    monkeypatch.setattr(frontier, "LEVELS", 3)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
@@ -60,7 +73,7 @@ def test_from_study_to_predictions(copy: Path, monkeypatch: pytest.MonkeyPatch, 
     assert asked["parameters"] == about["cost"]["parameters"]
     assert asked["unseen_accuracy"] == about["accuracy"]["unseen_participants"]["ensemble"]
     for kind in ("parameters", "size", "latency"):
-        assert [row["rule"] for row in rows if row["kind"] == kind] == 6 * list(frontier.COLOURS)
+        assert [row["rule"] for row in rows if row["kind"] == kind] == frontier.LEVELS * list(frontier.COLOURS)
         ours = [row for row in rows if row["kind"] == kind and row["rule"] == "ours"]
         bought = [row["val_accuracy"] - 0.1 * row["val_log_loss"] for row in ours]
         assert (np.diff(bought) >= -1e-5).all()
@@ -125,7 +138,84 @@ def test_selects_again_where_the_merged_file_is_too_slow(
     capsys.readouterr()
     run(monkeypatch, "--results", copy, "--budget", f"{limit:.6f}ms", "--precision", "float16")
     assert "breaks the budget (latency" in capsys.readouterr().out
-    assert 0 < json.loads(selection.read_text())["cost"]["latency"] <= limit
+    about = json.loads(selection.read_text())
+    assert 0 < about["cost"]["latency"] <= limit
+    rows = pq.read_table(copy / "ensemble" / "frontier.parquet").to_pylist()
+    asked = next(row for row in rows if (row["kind"], row["rule"]) == ("asked", "ours"))
+    assert asked["trials"] == [member["trial"] for member in about["members"]]
+    assert asked["val_accuracy"] == pytest.approx(about["accuracy"]["seen_by_selection"]["ensemble"])
+    assert asked["unseen_accuracy"] == about["accuracy"]["unseen_participants"]["ensemble"]
+
+
+def test_ends_where_only_the_merged_file_takes_time(copy: Path, monkeypatch: pytest.MonkeyPatch):
+    """As if all candidates were as quick as what they share when they were timed, and none is any more."""
+    timed = iter([1.0] * 5)  # what all share, and four candidates
+
+    def measured(*_: object, **__: object) -> latency.Latency:
+        milliseconds = next(timed, 2.0)
+        return latency.Latency(mean=milliseconds, median=milliseconds, p95=milliseconds)
+
+    monkeypatch.setattr(latency, "measure", measured)
+    with pytest.raises(UserError, match=r"no candidate fits; trial .* \(measured in the merged file\)"):
+        run(monkeypatch, "--results", copy, "--budget", "1.5ms", "--precision", "float16")
+
+
+@pytest.mark.parametrize("fault", ["contract", "interrupted"])
+def test_what_an_earlier_selection_left_stands_until_all_is_done(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+):
+    arguments = ("--results", copy, "--precision", "float16", "--budget")
+    run(monkeypatch, *arguments, "1models")
+    out = copy / "ensemble"
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file() and path.name != "costs.json"}
+    assert set(before) == {"submission.zip", "selection.json", "frontier.parquet", "frontier.svg"}
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if fault == "contract":
+        monkeypatch.setattr(select, "check", lambda *_: [Check("gives", "a NaN", False)])
+        expected: type[BaseException] = UserError
+    else:
+        monkeypatch.setattr(select, "unseen_accuracies", interrupt)
+        expected = KeyboardInterrupt
+    with pytest.raises(expected):
+        run(monkeypatch, *arguments, "3models")
+    assert {name: (out / name).read_bytes() for name in before} == before
+
+
+def test_a_file_over_the_contests_limits_is_said_to_be(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(select, "CONTEST", "1KB,100ms")
+    run(monkeypatch, "--results", copy, "--precision", "float16", "--budget", "1models")
+    assert re.search(r"over the contest's limits: size .* over 1KB", capsys.readouterr().out)
+
+
+def test_a_file_that_gives_no_numbers_does_not_agree():
+    with pytest.raises(UserError, match="does not predict what PyTorch does"):
+        Agreement(sequences=9, largest_difference=float("nan"), same_sign=1.0).require({"float32"})
+
+
+def test_reasons_are_those_of_the_variant_that_comes_closest(study: Path):
+    """0000 is the member; 0001 fits in int8 alone, 0002 not once merged files were measured, 0003 not at all."""
+    pool = open_pool(study)
+    sizes = {"0000": (1, 9, 9), "0001": (4, 9, 2), "0002": (9, 4, 6), "0003": (9, 7, 8)}
+    variants = [
+        (dataclasses.replace(candidate, precision=precision), np.array([0, size, 0, 1.0]))
+        for candidate in pool.candidates
+        for precision, size in zip(("float32", "float16", "int8"), sizes[candidate.name], strict=True)
+    ]
+    pool = dataclasses.replace(pool, candidates=[candidate for candidate, _ in variants])
+    costs = np.array([cost for _, cost in variants])
+    chosen = mock.Mock(members=[(pool.candidates[0], 1, costs[0])], capacity=np.array([np.inf, 3, np.inf, np.inf]))
+    reasons = reasons_left_out(pool, np.zeros(4), costs, Budget(size=5), chosen)
+    assert reasons.pop("0004").startswith("not finished")
+    assert reasons == {
+        "0001": "no gain for its cost",
+        "0002": "over what the budget leaves room for, as measured in merged files",
+        "0003": "alone over the budget: size 0.007KB over 0.005KB",
+    }
 
 
 def test_a_budget_nobody_fits_names_the_cheapest(copy: Path, monkeypatch: pytest.MonkeyPatch):
@@ -150,6 +240,15 @@ def test_one_model_is_not_compared_with_itself(
     assert ours == single == pytest.approx(score, abs=1e-3)
 
 
+def test_what_was_measured_of_a_study_behind_a_uri_is_kept_there_if_nothing_fits(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match="no candidate fits"):
+        run(monkeypatch, "--results", f"file://{copy}", "--budget", "1K", "--precision", "float16")
+    assert (copy / "ensemble" / "costs.json").exists()
+
+
 @pytest.mark.parametrize("inside", ["", "below"])
 def test_a_folder_that_cannot_be_written_is_refused_before_any_work(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str
@@ -170,7 +269,7 @@ def test_without_a_study_says_how_to_make_one(tmp_path: Path, monkeypatch: pytes
     ("content", "message"),
     [
         (None, "cannot be read"),
-        (pa.table({"x": [0.0], "y": [0.0]}), "No match for|'z' is missing"),
+        (pa.table({"x": [0.0], "y": [0.0]}), "the column 'z' is missing"),
         (pa.table({name: np.zeros(544) for name in "xyz"}), "544 rows are not whole frames of 543 landmarks"),
         (pa.table({name: np.zeros(0) for name in "xyz"}), "0 rows are not whole frames"),
     ],

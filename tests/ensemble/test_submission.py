@@ -1,3 +1,4 @@
+import io
 import zipfile
 from pathlib import Path
 
@@ -55,6 +56,31 @@ def test_says_what_is_wrong_with_a_file(tmp_path: Path):
         submission.read(tmp_path / "b.zip")
     with pytest.raises(UserError, match="not a TFLite file"):
         Model(b"nonsense")
+
+
+def test_a_damaged_zip_is_read_or_refused(model: bytes, tmp_path: Path):
+    path = tmp_path / "submission.zip"
+    submission.write(path, model)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    places = [*range(40), *range(len(whole) - 100, len(whole)), *rng.integers(40, len(whole), 100).tolist()]
+    refused = 0
+    for place in places:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            assert submission.read(path) == model
+        except UserError:
+            refused += 1
+    assert refused > 100
+
+
+def test_names_of_other_makers(model: bytes):
+    bare = model[: -len(submission.with_labels(b"", LABEL_NAMES))]
+    for text in ("\n".join(LABEL_NAMES) + "\n", "\r\n".join(LABEL_NAMES)):
+        assert submission.read_labels(submission.with_labels(bare, text.split("\n"))) == LABEL_NAMES
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("labels.txt", b"\xff\xfe")
+    assert submission.read_labels(bare + file.getvalue()) is None
 
 
 def test_latency_covers_the_distribution_of_lengths(model: bytes):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble import select, submission
+from ensemble import frontier, select, submission
 from ensemble.pool import open_pool
 from ensemble.runtime import Model
 from ensemble.twins import Twins
@@ -32,6 +32,7 @@ def twins(study: Path, tmp_path: Path) -> Path:
 def _select(monkeypatch: pytest.MonkeyPatch, study: Path, out: Path, *arguments: object) -> dict[str, object]:
     given = ["select", "--results", study, "--out", out, "--budget", "2models", *arguments]
     monkeypatch.setattr(sys, "argv", [str(argument) for argument in given])
+    monkeypatch.setattr(frontier, "LEVELS", 1)
     select.main()
     about: dict[str, object] = json.loads((out / "selection.json").read_text())
     return about

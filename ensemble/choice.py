@@ -1,0 +1,116 @@
+"""The ensemble that is shipped: selected, merged into one file, measured, and selected again until that fits."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ensemble import greedy, latency, submission, tflite
+from ensemble.budget import Budget, Cost, brief
+from ensemble.latency import Latency, Target
+from ensemble.objectives import Objective
+from ensemble.pool import Candidate, Pool, to_member
+from ensemble.rules import Rule
+from ensemble.twins import Twins
+from trainer.cli import UserError, console
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An ensemble that was built and found to fit."""
+
+    members: list[tuple[Candidate, int, np.ndarray]]
+    """Each with its count and the cost that it was selected by, float64 [4]"""
+    model: bytes
+    """The .tflite file, labels attached"""
+    cost: Cost
+    """Of that file, measured"""
+    latency: Latency
+    counts: np.ndarray
+    """int64 [K]"""
+    shipped: list[tuple[Candidate, int]]
+    """The members as they are in the file: with their twins' weights, if these are shipped"""
+    capacity: np.ndarray
+    """float64 [4], what the members' estimates had to keep to: less than the budget's, if merged files broke it"""
+
+
+def choose(
+    pool: Pool,
+    objective: Objective,
+    base: np.ndarray,
+    costs: np.ndarray,
+    budget: Budget,
+    rule: Rule,
+    twins: Twins | None,
+    target: Target,
+) -> Choice:
+    """Select, build and measure; where the file breaks the budget, with less room again, until it fits.
+
+    Raises UserError if not even one candidate fits, or too many do for --exact.
+    """
+    limits = budget.to_array()
+    capacity = limits - base
+    while True:
+        counts = _select(pool, objective, base, costs, capacity, budget, rule)
+        chosen = np.flatnonzero(counts)
+        members = [(pool.candidates[k], int(counts[k]), costs[k]) for k in chosen]
+        shipped = [(twins.of(candidate) if twins else candidate, count) for candidate, count, _ in members]
+        built = tflite.build([to_member(candidate, count) for candidate, count in shipped])
+        model = submission.with_labels(built, pool.label_names)
+        timed = target.measure(model, latency.typical_lengths(pool.lengths))
+        parameters = sum(candidate.num_parameters for candidate, _, _ in members)
+        cost = Cost(parameters=parameters, size=len(model), latency=timed.mean, members=len(members))
+        if not (broken := budget.exceeded(cost)):
+            return Choice(members, model, cost, timed, counts, shipped, capacity)
+        measured, estimate = cost.to_array(), costs[chosen].sum(axis=0)
+        expected = brief(base + estimate)
+        console.print(
+            f"the merged file of {len(chosen)} members breaks the budget ({'; '.join(broken)}; estimated were "
+            f"{expected[1]} and {expected[2]}): selecting again with less room",
+            soft_wrap=True,
+        )
+        over = measured > limits
+        less = np.minimum(capacity, estimate)[over] * (limits / measured)[over]
+        capacity[over] = np.nextafter(less, -np.inf)  # less even where the estimate is nothing
+
+
+def _select(
+    pool: Pool,
+    objective: Objective,
+    base: np.ndarray,
+    costs: np.ndarray,
+    capacity: np.ndarray,
+    budget: Budget,
+    rule: Rule,
+) -> np.ndarray:
+    try:
+        return rule(objective, costs, capacity)
+    except greedy.UnaffordableError as error:
+        cheapest = pool.candidates[error.cheapest]
+        alone = Cost.from_array(base + costs[error.cheapest])
+        reasons = "; ".join(budget.exceeded(alone)) or "measured in the merged file"
+        raise UserError(
+            f"--budget {budget}: no candidate fits; trial {cheapest.name} comes closest ({reasons}); raise the budget"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"--exact: {error}; leave it out, lower --budget, or name one --precision") from error
+
+
+def reasons_left_out(pool: Pool, base: np.ndarray, costs: np.ndarray, budget: Budget, chosen: Choice) -> dict[str, str]:
+    """Why each trial is not in the ensemble, by its name: what keeps out the variant of it that comes closest."""
+    members = {candidate.name for candidate, _, _ in chosen.members}
+    reasons = dict(pool.left_out)
+    closest: dict[str, tuple[int, float]] = {}
+    for candidate, cost in zip(pool.candidates, costs, strict=True):
+        broken = budget.exceeded(Cost.from_array(base + cost))
+        fits = (cost <= chosen.capacity).all()
+        rank = (2 if fits else 0 if broken else 1, -float(cost[1]))
+        if rank >= closest.get(candidate.name, rank):
+            closest[candidate.name] = rank
+            reasons[candidate.name] = (
+                "no gain for its cost"
+                if fits
+                else f"alone over the budget: {'; '.join(broken)}"
+                if broken
+                else "over what the budget leaves room for, as measured in merged files"
+            )
+    return {name: reason for name, reason in reasons.items() if name not in members}
