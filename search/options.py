@@ -1,6 +1,7 @@
 """The options of python -m search.run."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import Final
 
@@ -64,6 +65,16 @@ def add_ray_options(parser: argparse.ArgumentParser) -> None:
     add("--gpus-per-trial", type=_share, default=0.0, help="GPUs of a trial, such as 0.25 (default: 0)")
 
 
+def ray_options(options: argparse.Namespace) -> list[str]:
+    """The words that ask for the same once more, without the time budget."""
+    words = []
+    for name, default in (("log", None), ("address", None), ("workers", None), ("cpus", 1), ("gpus", 0.0)):
+        field = f"{name}_per_trial" if name in ("cpus", "gpus") else name
+        if (value := getattr(options, field)) != default:
+            words += [f"--{field.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+    return words
+
+
 def _parameters(text: str) -> int:
     try:
         amount, _ = parse_amount(text, {"k": 1e3, "m": 1e6})
@@ -76,13 +87,19 @@ def _parameters(text: str) -> int:
 
 def _seconds(text: str) -> float:
     try:
-        return parse_amount(text, {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0})[0]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; write for example 8h or 90m") from error
+        seconds = parse_amount(text, {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0})[0]
+    except ValueError:
+        seconds = 0.0
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time to search in; write for example 8h or 90m")
+    return seconds
 
 
 def _share(text: str) -> float:
-    value = float(text)
-    if value < 0 or (value > 1 and not value.is_integer()):
-        raise argparse.ArgumentTypeError(f"must be a share of one GPU or a whole number, not {value:g}")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf or (value > 1 and not value.is_integer()):
+        raise argparse.ArgumentTypeError(f"must be a share of one GPU or a whole number, not {text}")
     return value

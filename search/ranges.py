@@ -236,7 +236,7 @@ def _is_among(value: Any, values: Sequence[Any]) -> bool:
 def _distribution(name: str, table: Mapping[str, Any], base: TrainConfig) -> BaseDistribution:
     """Make and check the distribution of one field. Raises ValueError saying what is wrong with it."""
     kind = table.get("type")
-    if kind not in _KEYS:
+    if not isinstance(kind, str) or kind not in _KEYS:
         raise ValueError(f"type must be int, float or categorical, not {kind!r}")
     unknown = sorted(table.keys() - _KEYS[kind])
     if unknown:

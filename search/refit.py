@@ -9,15 +9,14 @@ weights are for ensemble.select --ship, in place of those of the members that we
 """
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import Any, Final
 
 from search.options import add_ray_options
-from search.run import carry_out, check_name, is_study
-from search.settings import STUDY_JSON, Settings, write_validation
+from search.run import carry_out, check_name, is_study, resume_command
+from search.settings import STUDY_JSON, Settings
 from search.space import Space
-from search.table import read_rows
+from search.table import read_trials, to_rows
 from trainer import cli
 from trainer.cli import UserError, positive
 from trainer.config import TrainConfig
@@ -35,8 +34,9 @@ def best_params(study: Path, top: int) -> list[dict[str, Any]]:
     Raises UserError if there are fewer.
     """
     found: list[dict[str, Any]] = []
-    for row in read_rows(study):
-        params = {name: value for name, value in row.params.items() if name != "seed"}
+    trials = read_trials(study)
+    for row in to_rows(trials):  # whose fields do not tell a field's ranges apart, which parameters' names do
+        params = {name: value for name, value in trials[row.number].params.items() if name != "seed"}
         if row.state == "COMPLETE" and params not in found:
             found.append(params)
     if len(found) < top:
@@ -44,8 +44,8 @@ def best_params(study: Path, top: int) -> list[dict[str, Any]]:
     return found[:top]
 
 
-def prepare(options: argparse.Namespace, directory: Path) -> tuple[Settings, PackedDataset]:
-    """Write down what the new study in ``directory`` is asked for. Raises UserError at the first fault."""
+def prepare(options: argparse.Namespace, _: Path) -> tuple[Settings, PackedDataset]:
+    """What the new study is asked for. Raises UserError at the first fault."""
     study = Folder.open(options.study).path
     asked = Settings.read(study)
     if TrainConfig.from_json(asked.base_config).all_participants:
@@ -67,8 +67,6 @@ def prepare(options: argparse.Namespace, directory: Path) -> tuple[Settings, Pac
         seed_points=False,
         points=points,
     )
-    write_validation(dataset, space.base, directory)
-    settings.write(directory)
     return settings, dataset
 
 
@@ -97,7 +95,7 @@ def main() -> None:
     check_name(name)
     shown = join(parent(options.study), name)
     if is_study(shown):
-        again = f"python -m search.run --resume --name {shlex.quote(name)} --results {shlex.quote(parent(shown))}"
+        again = resume_command(shown, options)
         raise UserError(f"{shown}: there is a study of this name; choose another --name, or go on with: {again}")
     carry_out(shown, prepare, options)
 

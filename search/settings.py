@@ -117,7 +117,9 @@ class Settings:
             content = json.loads(path.read_text())
             if content.pop("format_version") != FORMAT_VERSION:
                 raise UserError(f"{path}: written by another version of this program; it cannot be read")
-            return cls(**content)
+            settings = cls(**content)
+            TrainConfig.from_json(settings.base_config)
+            return settings
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{path}: cannot be read ({error})") from error
 

@@ -245,9 +245,20 @@ def load_trials(url: str, study_name: str | None) -> list[FrozenTrial]:
 def without_password(url: str) -> str:
     """A URL as it may be kept. Raises UserError if it is none."""
     try:
-        return make_url(url).render_as_string(hide_password=True)
-    except SQLAlchemyError as error:
+        parsed = make_url(url)
+    except (SQLAlchemyError, ValueError) as error:
         raise UserError(f"--storage: not a database URL, such as postgresql://user@host/name ({error})") from error
+    if "password" in parsed.query:
+        raise UserError("--storage: a password belongs before the host, postgresql://user:password@host/name")
+    return parsed.render_as_string(hide_password=True)
+
+
+def absolute(url: str) -> str:
+    """A URL that means the same from every folder: an SQLite file's path is made absolute."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database.startswith((":", "file:")):
+        return url
+    return parsed.set(database=str(Path(parsed.database).absolute())).render_as_string(hide_password=True)
 
 
 def has_study(url: str, study_name: str) -> bool:

@@ -32,7 +32,7 @@ LOCK = ".lock"
 PLAIN_SECONDS = 10.0  # between progress lines when the output is not a terminal
 PIPE_WIDTH: Final = 4000  # of tables there: nothing is cut or wrapped
 
-console = Console(highlight=False)
+console = Console(highlight=False, emoji=False)
 _AMOUNT: Final = re.compile(r"(\d+\.?\d*|\.\d+)\s*([a-z]+)")
 
 
@@ -56,7 +56,7 @@ class Parser(argparse.ArgumentParser):
 
 def for_tables() -> Console:
     """What to print tables on: where there is no terminal, as wide as they take."""
-    return console if console.is_terminal else Console(width=PIPE_WIDTH, highlight=False)
+    return console if console.is_terminal else Console(width=PIPE_WIDTH, highlight=False, emoji=False)
 
 
 def require_writable(option: str, folder: Path) -> None:
@@ -82,7 +82,8 @@ def run(main: Callable[[], None]) -> NoReturn:
         message = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             message = f"{error.filename}: {error.strerror}"
-        Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {_escaped(message)}", soft_wrap=True)
+        text = Text.assemble(("error:", "bold red"), f" {message}")
+        Console(stderr=True, highlight=False, emoji=False).print(text, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted")
@@ -124,14 +125,13 @@ def parse_limits(text: str, units: Mapping[str, tuple[str, float]], example: str
 
 def positive(text: str) -> int:
     """Read an option's whole number of at least 1. Raises ArgumentTypeError."""
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text}")
     return value
-
-
-def _escaped(message: str) -> str:
-    return message.replace("[", r"\[")
 
 
 def follow_parent() -> None:

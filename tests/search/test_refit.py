@@ -10,20 +10,29 @@ from unittest import mock
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.trial import TrialState
 
 import search.run
 from search import cluster, refit
 from search.progress import Progress
-from search.settings import Settings
+from search.settings import Settings, write_validation
 from search.space import Space
 from search.study import SearchStudy
-from search.table import read_rows
+from search.table import read_rows, read_trials
 from tests.search.conftest import TINY_SPACE
 from trainer.cli import UserError
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
 from trainer.rundir import RunDir
 
+TWO_RANGES = """\
+optimizer = {type = "categorical", choices = ["lion", "adamw"]}
+learning_rate = [
+    {type = "float", low = 3e-4, high = 1e-2, log = true, when = {optimizer = "adamw"}},
+    {type = "float", low = 3e-5, high = 1e-3, log = true},
+]
+max_frames = 16
+"""
 RATES = {0: 0.001, 1: 0.002, 2: 0.001, 3: 0.003, 4: 0.004}
 ACCURACIES = {0: 0.5, 1: 0.7, 2: 0.6, 3: 0.9}  # 2 has the configuration of 0; 4 failed
 
@@ -52,6 +61,14 @@ def _options(source: Path, **changes: Any) -> argparse.Namespace:
     return argparse.Namespace(**values)
 
 
+def _prepare(source: Path, directory: Path, **changes: Any) -> tuple[Settings, PackedDataset]:
+    """As search.run does, up to the first trial."""
+    settings, dataset = refit.prepare(_options(source, **changes), directory)
+    write_validation(dataset, TrainConfig.from_json(settings.base_config), directory)
+    settings.write(directory)
+    return settings, dataset
+
+
 def _open(directory: Path, settings: Settings) -> SearchStudy:
     return SearchStudy(
         directory,
@@ -66,7 +83,7 @@ def _open(directory: Path, settings: Settings) -> SearchStudy:
 
 
 def test_the_best_configurations_come_with_every_seed_in_order(source: Path, tmp_path: Path) -> None:
-    settings, _ = refit.prepare(_options(source), tmp_path / "new")
+    settings, _ = _prepare(source, tmp_path / "new")
     assert settings == Settings.read(tmp_path / "new")
     study = _open(tmp_path / "new", settings)
     first = study.ask()
@@ -90,6 +107,38 @@ def test_the_best_configurations_come_with_every_seed_in_order(source: Path, tmp
         assert (config.batch_size, config.model.max_frames) == (32, 16)  # what the space holds fixed
 
 
+def test_a_field_with_several_ranges_is_refitted_at_its_value(tmp_path: Path, packed: Path, base: TrainConfig) -> None:
+    source = tmp_path / "study"
+    space = Space.parse(TWO_RANGES, base)
+    dataset = PackedDataset.open(packed)
+    options: dict[str, Any] = {"trials": 6, "seed": 3, "sampler": "random", "pruner": "none", "seed_points": False}
+    settings = Settings.make(space=space, dataset=dataset, **options)
+    settings.write(source)
+    study = _open(source, settings)
+    rates = {}
+    while (assignment := study.ask()) is not None:
+        rates[assignment.number] = (assignment.config.optimizer, assignment.config.learning_rate)
+        study.fail(assignment.number, "not trained")
+    study.close()
+    assert {optimizer for optimizer, _ in rates.values()} == {"lion", "adamw"}
+    trials = [
+        optuna.trial.create_trial(
+            value=1.0 - trial.number, params=trial.params, distributions=trial.distributions, state=TrialState.COMPLETE
+        )
+        for trial in read_trials(source)
+    ]
+    for number, trial in enumerate(trials):
+        trial.number = number
+    with mock.patch.object(refit, "read_trials", return_value=trials):
+        settings, _ = _prepare(source, tmp_path / "new", top=6, seeds=1)
+    study = _open(tmp_path / "new", settings)
+    for number in range(6):
+        given = study.ask()
+        assert given is not None
+        assert (given.config.optimizer, given.config.learning_rate) == rates[number]
+    study.close()
+
+
 def test_equal_configurations_count_once_and_failed_ones_not(source: Path) -> None:
     assert [params["learning_rate"] for params in refit.best_params(source, 3)] == [0.003, 0.002, 0.001]
     with pytest.raises(UserError, match=r"--top 4: .* has 3 complete configurations"):
@@ -102,7 +151,7 @@ def test_a_refit_is_a_study_like_any_other(
     source: Path, tmp_path: Path, progress: Progress, resources: cluster.Resources, all_participants: bool
 ) -> None:
     new = tmp_path / "new"
-    settings, dataset = refit.prepare(_options(source, all_participants=all_participants), new)
+    settings, dataset = _prepare(source, new, all_participants=all_participants)
     study = _open(new, settings)
     assert search.run.search(study, dataset, resources, 2, progress)
     study.close()
@@ -128,7 +177,7 @@ def test_the_command_leaves_a_finished_study(source: Path) -> None:
 
 
 def test_what_cannot_be_refitted_is_refused(source: Path, tmp_path: Path) -> None:
-    refit.prepare(_options(source, all_participants=True), tmp_path / "study-refit")
+    _prepare(source, tmp_path / "study-refit", all_participants=True)
     with mock.patch("sys.argv", ["refit", str(source)]), pytest.raises(UserError, match="--resume --name study-refit "):
         refit.main()
     with pytest.raises(UserError, match="was trained on all participants"):

@@ -20,6 +20,7 @@ import search.options
 import search.run
 from search import lease
 from search.mirror import StudyMirror, adopt
+from search.preparation import make_study
 from search.space import Space
 from search.storage import StudyStorage, sqlite_url
 from search.warm import earlier_trials
@@ -131,7 +132,7 @@ def test_a_search_begins_with_what_a_study_behind_a_uri_found(
     argv = ["search.run", "--trials", "1", "--data", str(packed), "--space", str(space), "--epochs", "9"]
     monkeypatch.setattr(sys, "argv", [*argv, "--warm-start", uri])
     (tmp_path / "new").mkdir()
-    made, _ = search.run._make_study(search.options.parse(), tmp_path / "new")
+    made, _ = make_study(search.options.parse(), tmp_path / "new")
     assert made.warm_start == [uri]
     assert f"begins with 12 trials of {uri}" in " ".join(capsys.readouterr().out.split())
 

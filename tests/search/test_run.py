@@ -1,5 +1,6 @@
 """The states that trials end in on a real Ray, and what is refused before one is started."""
 
+import contextlib
 import fcntl
 import os
 import resource
@@ -18,6 +19,7 @@ import ray
 
 import search.run
 from search import cluster
+from search.preparation import make_study
 from search.progress import Progress
 from search.settings import Settings
 from search.space import Space
@@ -66,6 +68,7 @@ def _run_scripted_trial(order: dict[str, Any]) -> None:
         run_trial(order)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_with_two_workers")
 def test_every_way_a_trial_can_end(
     tmp_path: Path,
@@ -194,6 +197,15 @@ NEW = ("--trials", "2", "--name", "new")
         (("--trials", "2", "--name", "old"), "there is a study of this name"),
         (("--name", "new"), "--trials: say how many"),
         ((*NEW, "--seed", "-1"), "--seed: must be at least 0"),
+        ((*NEW, "--seed", str(2**32)), "--seed: must be at least 0 and less than"),
+        ((*NEW, "--gpus-per-trial", "nan"), "--gpus-per-trial: must be a share of one GPU"),
+        ((*NEW, "--gpus-per-trial", "inf"), "--gpus-per-trial: must be a share of one GPU"),
+        ((*NEW, "--workers", "2.5"), "--workers: must be a whole number of at least 1, not 2.5"),
+        ((*NEW, "--time-budget", "0s"), "--time-budget: '0s' is no time"),
+        ((*NEW, "--storage", "postgresql://host:abc/name"), "--storage: not a database URL"),
+        ((*NEW, "--storage", "postgresql://u@h/db?password=x"), "--storage: a password belongs before the host"),
+        (("--resume", "--name", "old", "--no-seed-points"), "--no-seed-points: was settled when"),
+        (("--resume", "--name", "lost"), "study.db: holds no study, but .* has its trials"),
         ((*NEW, "--data", "nowhere"), "nowhere: not a packed dataset"),
         ((*NEW, "--space", "nowhere.toml"), "--space nowhere.toml: cannot be read"),
         ((*NEW, "--max-params", "9K"), "--max-params: even the smallest .* layers, has 0"),
@@ -262,6 +274,8 @@ def test_what_cannot_be_is_refused_before_anything_starts(
         space=space, dataset=dataset, trials=2, seed=0, sampler="tpe", pruner="none", seed_points=True
     )
     settings.write(Path("results/old"))
+    settings.write(Path("results/lost"))
+    Path("results/lost/trials/0000").mkdir(parents=True)
     optuna.create_study(storage="sqlite:///its.db", study_name="taken")
     given = arguments if "--data" in arguments or "--resume" in arguments else (*arguments, "--data", str(packed))
     monkeypatch.setattr(sys, "argv", ["search.run", *given])
@@ -286,6 +300,49 @@ def test_a_name_is_one_folder(name: str, tmp_path: Path) -> None:
     with mock.patch("sys.argv", argv), pytest.raises(UserError, match="--name: must be the name of one folder"):
         search.run.main()
     assert not list(tmp_path.iterdir())
+
+
+def test_what_the_cluster_refuses_leaves_no_study(
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise UserError("a node does not see it")
+
+    monkeypatch.setattr(search.run.cluster, "connect", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(search.run.cluster, "check_nodes", refuse)
+    argv = ["search.run", "--trials", "1", "--results", str(tmp_path), "--name", "a", "--data", str(packed)]
+    with mock.patch("sys.argv", argv), pytest.raises(UserError, match="a node does not see it"):
+        search.run.main()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interruption_at_the_start_says_how_to_go_on(
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search.run.cluster, "connect", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(search.run.cluster, "check_nodes", lambda *_: None)
+    monkeypatch.setattr(search.run, "SearchStudy", interrupt)
+    argv = ["search.run", "--trials", "1", "--results", str(tmp_path), "--name", "a", "--data", str(packed)]
+    argv += ["--cpus-per-trial", "2", "--gpus-per-trial", "0.25"]
+    with mock.patch("sys.argv", argv), pytest.raises(KeyboardInterrupt):
+        search.run.main()
+    assert capsys.readouterr().out == (
+        f"go on with:\n  python -m search.run --resume --name a --results {tmp_path} --cpus-per-trial 2 "
+        "--gpus-per-trial 0.25\n"
+    )
+
+
+def test_a_database_file_is_the_same_from_every_folder(
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    argv = ["search.run", "--trials", "1", "--name", "a", "--data", str(packed), "--storage", "sqlite:///its.db"]
+    monkeypatch.setattr(sys, "argv", argv)
+    settings, _ = make_study(search.options.parse(), tmp_path / "a")
+    assert settings.storage == f"sqlite:///{tmp_path}/its.db"
 
 
 def test_a_refused_search_leaves_nothing_behind(tmp_path: Path) -> None:
