@@ -23,6 +23,7 @@ from trainer.remote import Remote, copy_folder
 from trainer.rundir import CHECKPOINT, CONFIG, METRICS, VAL_PROBS, RunDir
 
 TRIALS: Final = "trials"
+LOGS: Final = "logs"
 
 
 class StudyMirror:
@@ -36,7 +37,10 @@ class StudyMirror:
         """Make the local folder what the storage has of the study, without its trials' results."""
         wanted = {STUDY_JSON, STUDY_DB, VALIDATION}
         self.remote.copy_to(
-            self.directory, lambda name: name in wanted or (name.startswith(TRIALS) and name.endswith(CONFIG))
+            self.directory,
+            lambda name: (
+                name in wanted or name.startswith(f"{LOGS}/") or (name.startswith(TRIALS) and name.endswith(CONFIG))
+            ),
         )
 
     def found(self) -> dict[int, TrainConfig]:
@@ -47,6 +51,11 @@ class StudyMirror:
     def upload(self, *names: str) -> None:
         """Copy the study's files to the storage, where they are here."""
         self.remote.upload_present(self.directory, *names)
+
+    def upload_logs(self) -> None:
+        """Copy what --log wrote to the storage."""
+        files = sorted(path for path in (self.directory / LOGS).rglob("*") if path.is_file())
+        self.upload(*(str(path.relative_to(self.directory)) for path in files))
 
     def save(self) -> None:
         """Copy a snapshot of study.db to the storage, whatever is being written to it."""

@@ -199,9 +199,13 @@ def _costs(report: Report) -> Iterator[str]:
         lambda: figures.accuracy_against(report.rows, millions, "parameters (millions)"),
         "The line is the Pareto front: no complete trial is both smaller and as accurate as one on it.",
     )
-    latencies = {} if report.ensemble is None else report.ensemble.latencies
+    latencies: dict[int, float | None] = {} if report.ensemble is None else {**report.ensemble.latencies}
+    how = "As ensemble.select measured each model's own file."
+    if not latencies and any(row.latency is not None for row in report.rows):
+        latencies = {row.number: row.latency for row in report.rows}
+        how = "As the search estimated it, from each model's multiply-adds."
     if latencies:
-        note = "As ensemble.select measured each model's own file, on one thread. The line is the Pareto front."
+        note = f"{how} The line is the Pareto front."
         yield from _figure(
             "Accuracy against latency",
             lambda: figures.accuracy_against(
@@ -252,16 +256,22 @@ def _trials(rows: list[Row]) -> Iterator[str]:
     origin = ["from"] if has_origin else []
     has_members = any(row.as_member is not None for row in rows)
     scores = [*(["as member"] if has_members else []), "accuracy", "log loss"]
-    names = ["trial", "state", *origin, *params, *scores, "million weights", "MB", "epochs", "seconds"]
+    latency = ["ms"] if any(row.latency is not None for row in rows) else []
+    on_front = ["front"] if any(row.on_front for row in rows) else []
+    sizes = ["million weights", "MB", *latency]
+    names = ["trial", "state", *on_front, *origin, *params, *scores, *sizes, "epochs", "seconds"]
     lines = [
         Line(
             cells=(
-                *(str(row.number), row.state, *([row.origin or ""] if has_origin else [])),
+                *(str(row.number), row.state),
+                *(["*" if row.on_front else ""] if on_front else []),
+                *([row.origin or ""] if has_origin else []),
                 *(cell(row.params.get(name)) for name in params),
                 *([cell(row.as_member, ".4f")] if has_members else []),
                 *(cell(row.val_accuracy, ".4f"), cell(row.val_log_loss, ".4f")),
                 cell(row.num_parameters and row.num_parameters / 1e6, ".2f"),
                 cell(row.bytes and row.bytes / 1e6, ".1f"),
+                *([cell(row.latency, ".2f")] if latency else []),
                 *(str(row.epochs), cell(row.seconds, ".0f")),
             ),
             state=row.state,

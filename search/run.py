@@ -251,6 +251,7 @@ def carry_out(
     write_parquet(rows, directory / TRIALS_PARQUET)
     if mirror is not None:
         mirror.upload(TRIALS_PARQUET)
+        mirror.upload_logs()
     show(rows, title(shown, rows))
     if not is_complete:
         ended = sum(row.state in STATE_STYLES and row.origin is None for row in rows)

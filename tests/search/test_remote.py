@@ -296,3 +296,18 @@ def test_a_study_survives_its_driver_and_that_ones_disk_and_is_used_where_it_lie
     assert {"study.json", "study.db", "trials.parquet"} | found <= set(refit.files())
     printed = _finish(_start("search.table", f"{results}/study-refit"))
     assert printed.count("COMPLETE") == 2
+
+
+def test_logs_go_to_the_storage_and_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    mirror = StudyMirror(Remote.open(f"file://{tmp_path}/results/study"))
+    files = ("tensorboard/0000/events", "mlflow.db")
+    for name in files:
+        path = mirror.directory / "logs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    mirror.upload_logs()
+    mirror.fetch()
+    for name in files:
+        assert (tmp_path / "results" / "study" / "logs" / name).read_text() == name
+        assert (mirror.directory / "logs" / name).read_text() == name

@@ -1,5 +1,6 @@
 """The report: whole, honest and self-contained, of studies in every condition, and as a browser shows it."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -227,6 +228,20 @@ def test_without_an_ensemble_nothing_is_said_of_latency(tmp_path: Path, packed: 
     assert "Ensemble" not in text.split("<script>")[0]
     assert "Finished." in text
     assert len(Page(text).figures) == 5
+
+
+def test_a_search_for_latency_shows_its_estimates_and_its_front(tmp_path: Path, packed: Path) -> None:
+    study = _write_study(tmp_path / "s", packed, ["COMPLETE", "COMPLETE", "COMPLETE"])
+    read = report.Report.read(study)
+    rows = [dataclasses.replace(row, latency=row.number + 0.5, on_front=row.number == 1) for row in read.rows]
+    text = report.render(dataclasses.replace(read, rows=rows))
+    assert "Accuracy against latency" in text
+    assert "As the search estimated it" in text
+    assert {number: (cells[2], "1.50" in cells) for number, (_, cells) in Page(text).trials.items()} == {
+        0: ("", False),
+        1: ("*", True),
+        2: ("", False),
+    }
 
 
 def test_of_an_ensemble_of_several_studies_no_latency_is_taken_for_a_trials() -> None:
