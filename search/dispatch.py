@@ -143,7 +143,7 @@ class Dispatcher:
             elif self.study.lose_worker(number):
                 self._progress.lost(number, reason)
             else:
-                self._fail(number, f"its worker died {MAX_WORKER_LOSSES} times: {reason}")
+                self._fail(number, f"its worker died {MAX_WORKER_LOSSES} times in a row: {reason}")
             self._release(trial_id)
 
     def _fail(self, number: int, reason: str) -> None:

@@ -123,7 +123,7 @@ def make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, 
         studies = [where if is_uri(where) else str(Path(where).absolute()) for where in options.warm_start]
         settings = dataclasses.replace(settings, warm_start=studies)
         count = len(earlier_trials(options.warm_start, settings))
-        cli.console.print(f"begins with {count} trials of {' '.join(options.warm_start)}", soft_wrap=True)
+        cli.console.print(f"begins with {count} trials of {' '.join(options.warm_start)}", soft_wrap=True, markup=False)
     if options.storage and has_study(options.storage, directory.name):
         raise cli.UserError(f"--storage: it has a study named {directory.name} already; choose another --name")
     return settings, dataset
@@ -139,9 +139,11 @@ def resume_study(options: argparse.Namespace, directory: Path) -> tuple[Settings
             )
     if options.no_seed_points and settings.seed_points:
         raise cli.UserError(f"--no-seed-points: was settled when {directory} was made; leave it out with --resume")
-    if options.storage is not None and absolute(without_password(options.storage)) != settings.storage:
+    kept = settings.storage and absolute(settings.storage)  # which was not, in older studies
+    if options.storage is not None and absolute(without_password(options.storage)) != kept:
         raise cli.UserError(f"--storage: was settled when {directory} was made: {settings.storage or STUDY_DB}")
-    _require_trials(directory, settings, options.storage)
+    if not is_uri(options.results):  # there a study is put together again from its trials
+        _require_trials(directory, settings, options.storage)
     dataset = open_dataset(options.data or settings.data)
     if dataset.fingerprint != settings.data_fingerprint:
         raise cli.UserError(f"{dataset.source}: is not the dataset of {directory}; give the right one with --data")

@@ -29,6 +29,8 @@ _FIELDS: Final = sorted(
     {item.name for kind in (ModelConfig, TrainConfig) for item in fields(kind)} - _NOT_SEARCHED.keys()
 )
 
+_HEADER: Final = re.compile(r"""\s*\[{1,2}[\w\s"'.-]+\]{1,2}\s*(#.*)?$""")  # of a TOML table
+
 
 class Fault(Exception):
     """What is wrong with one of a file's fields, for search.space to say where."""
@@ -151,23 +153,37 @@ def allows(distribution: BaseDistribution, value: Any) -> bool:
 def line_of(fault: Fault, text: str) -> int:
     """Line, from 1, on which a top-level key or its table begins; with several ranges, on which the faulty one does."""
     key = rf"""["']?{re.escape(fault.name)}["']?\s*"""
-    pattern = re.compile(rf"""\s*(\[\[\s*{key}\]\]|\[\s*{key}[\].]|{key}[.=])""")
+    bare = re.compile(rf"\s*{key}[.=]")
+    header = re.compile(rf"\s*(\[\[\s*{key}\]\]|\[\s*{key}[\].])")
     lines = text.splitlines()
-    heads = [number for number, line in enumerate(lines, start=1) if pattern.match(line)]
+    first = next((number for number, line in enumerate(lines, start=1) if _HEADER.match(line)), len(lines) + 1)
+    heads = [
+        number
+        for number, line in enumerate(lines, start=1)
+        if header.match(line) or (number < first and bare.match(line))  # later ones are keys of a table
+    ]
     if not heads:
         return 1
-    if lines[heads[0] - 1].lstrip().startswith("[["):
+    start = lines[heads[0] - 1]
+    if start.lstrip().startswith("[["):
         tables = [number for number in heads if lines[number - 1].lstrip().startswith("[[")]
         return tables[fault.index]
+    return heads[0] if header.match(start) else _line_of_range(lines, heads[0], fault.index)
+
+
+def _line_of_range(lines: Sequence[str], start: int, index: int) -> int:
+    """Line of a range in the list that begins on line ``start``; that one itself where it has no such range."""
     depth, count = 0, 0
-    for number, line in enumerate(lines[heads[0] - 1 :], start=heads[0]):
+    for number, line in enumerate(lines[start - 1 :], start=start):
         for character in line.partition("#")[0]:
-            if character == "{" and depth == 0:
-                if count == fault.index:
+            if character == "{" and depth <= 1:
+                if count == index:
                     return number
                 count += 1
-            depth += {"{": 1, "}": -1}.get(character, 0)
-    return heads[0]
+            depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(character, 0)
+        if depth == 0:
+            break
+    return start
 
 
 def _when(table: Any) -> dict[str, tuple[Any, ...]]:
@@ -270,6 +286,9 @@ def _bounds(kind: str, table: Mapping[str, Any]) -> tuple[Any, Any]:
         raise ValueError(f"empty range: low {low} is above high {high}")
     if step is not None and step <= 0:
         raise ValueError(f"step must be positive, not {step!r}")
+    if step is not None and not math.isclose((high - low) / step, round((high - low) / step), abs_tol=1e-9):
+        last = low + step * math.floor((high - low) / step)
+        raise ValueError(f"steps of {step} from {low} do not reach high {high}; make that {last:g}, or change the step")
     return (low, high) if kind == "int" else (float(low), float(high))
 
 

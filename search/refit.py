@@ -28,13 +28,13 @@ DEFAULT_SEEDS: Final = 3
 DEFAULT_EPOCHS: Final = 100
 
 
-def best_params(study: Path, top: int) -> list[dict[str, Any]]:
+def best_params(study: Path, top: int, storage: str | None = None) -> list[dict[str, Any]]:
     """Parameters of the ``top`` best configurations among the complete trials, best first, without their seeds.
 
-    Raises UserError if there are fewer.
+    ``storage`` as in ``read_trials``. Raises UserError if there are fewer.
     """
     found: list[dict[str, Any]] = []
-    trials = read_trials(study)
+    trials = read_trials(study, storage)
     for row in to_rows(trials):  # whose fields do not tell a field's ranges apart, which parameters' names do
         params = {name: value for name, value in trials[row.number].params.items() if name != "seed"}
         if row.state == "COMPLETE" and params not in found:
@@ -50,7 +50,8 @@ def prepare(options: argparse.Namespace, _: Path) -> tuple[Settings, PackedDatas
     asked = Settings.read(study)
     if TrainConfig.from_json(asked.base_config).all_participants:
         raise UserError(f"{options.study}: was trained on all participants; refit the study that it came from")
-    points = [{**params, "seed": seed} for params in best_params(study, options.top) for seed in range(options.seeds)]
+    best = best_params(study, options.top, options.source_storage)
+    points = [{**params, "seed": seed} for params in best for seed in range(options.seeds)]
     dataset = open_dataset(options.data or asked.data)
     if dataset.fingerprint != asked.data_fingerprint:
         raise UserError(f"{dataset.source}: is not the dataset of {options.study}; give the right one with --data")
@@ -82,6 +83,7 @@ def _parse() -> argparse.Namespace:
     add("--all-participants", action="store_true", help="hold nobody out: weights to ship, not to select by")
     add("--name", help="of the new study, beside the old one (default: STUDY-refit, or STUDY-refit-all)")
     add("--data", help="packed dataset (default: where it lay when the study was made)")
+    add("--storage", dest="source_storage", help="URL of the old study's database, if that has a password")
     add_ray_options(parser)
     parser.set_defaults(storage=None)  # of the new study: study.db
     return parser.parse_args()

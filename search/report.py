@@ -305,6 +305,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"where to write (default: STUDY/{REPORT})")
     parser.add_argument("--storage", help="URL of the study's database, if that has a password")
     options = parser.parse_args()
+    if options.out is not None and options.out.is_dir():
+        raise UserError(f"--out {options.out}: is a folder; name a file, such as {options.out / REPORT}")
     folder = Folder.open(options.study)
     out: Path = options.out or folder.path / REPORT
     report = Report.read(folder.path, options.storage)
@@ -313,7 +315,9 @@ def main() -> None:
     if options.out is None:
         folder.publish(REPORT)
     cli.console.print(
-        f"wrote {folder.show(out)} ({len(content) / 1e6:.1f} MB, {len(report.rows)} trials)", soft_wrap=True
+        f"wrote {folder.show(out)} ({len(content) / 1e6:.1f} MB, {len(report.rows)} trials)",
+        soft_wrap=True,
+        markup=False,
     )
 
 

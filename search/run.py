@@ -246,12 +246,14 @@ def carry_out(
             if (directory / STUDY_JSON).exists():
                 cli.console.print(f"go on with:\n  {resume_command(shown, options)}", soft_wrap=True, markup=False)
             raise
+        finally:
+            if mirror is not None:
+                mirror.upload_logs()
 
     rows = read_rows(directory, options.storage)
     write_parquet(rows, directory / TRIALS_PARQUET)
     if mirror is not None:
         mirror.upload(TRIALS_PARQUET)
-        mirror.upload_logs()
     show(rows, title(shown, rows))
     if not is_complete:
         ended = sum(row.state in STATE_STYLES and row.origin is None for row in rows)
@@ -267,10 +269,11 @@ def carry_out(
             "these accuracies are of people that were trained on: select from the held-out refits, and ship these with "
             f"--ship {shlex.quote(shown)}",
             soft_wrap=True,
+            markup=False,
         )
     else:
         again = f"python -m ensemble.select --budget --results {shlex.quote(shown)}"
-        cli.console.print(f"next: {again}", soft_wrap=True)
+        cli.console.print(f"next: {again}", soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from trainer.cli import UserError
 
 BUSY_SECONDS: Final = 60.0  # to wait while somebody else writes to the same SQLite file
 HIDDEN: Final = "***"  # stands for a password
+_PACKAGES: Final = {"psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}  # of drivers named otherwise
 
 _TRIALS: Final[Table] = models.TrialModel.__table__
 _PARAMS: Final[Table] = models.TrialParamModel.__table__
@@ -248,7 +249,7 @@ def without_password(url: str) -> str:
         parsed = make_url(url)
     except (SQLAlchemyError, ValueError) as error:
         raise UserError(f"--storage: not a database URL, such as postgresql://user@host/name ({error})") from error
-    if "password" in parsed.query:
+    if any("passw" in name for name in parsed.query):
         raise UserError("--storage: a password belongs before the host, postgresql://user:password@host/name")
     return parsed.render_as_string(hide_password=True)
 
@@ -303,6 +304,8 @@ def _explained(name: str, what: str, advice: str = "") -> Iterator[None]:
     except (SQLAlchemyError, OptunaError, ImportError, OSError, RuntimeError, ValueError, KeyError) as error:
         reason = error.__cause__ if isinstance(error, OptunaError | ImportError) and error.__cause__ else error
         words = " ".join(str(getattr(reason, "orig", None) or reason).split())
+        if isinstance(reason, ModuleNotFoundError) and reason.name is not None:
+            words += f"; pip install {_PACKAGES.get(reason.name, reason.name)}"
         kept = f"; what was written before is safe: {advice}" if advice else ""
         raise UserError(f"{name}: cannot be {what} ({words}){kept}") from error
 

@@ -32,7 +32,7 @@ from search.warm import is_own
 from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result, RunDir
 
-MAX_WORKER_LOSSES: Final = 3  # a trial whose worker died this often is the likely cause
+MAX_WORKER_LOSSES: Final = 3  # without an epoch between: the trial is the likely cause
 WAITS: Final = "halving:waits"  # system attribute of a trial that waits: after which epoch, since when
 
 
@@ -185,6 +185,7 @@ class SearchStudy:
         if is_new:
             # not Trial.report, which refuses trials of two values
             self._storage.set_trial_intermediate_value(number, metrics.epoch, metrics.val_accuracy)
+            del self._worker_losses[number]
             running.last_epoch = metrics.epoch
         verdict = Verdict.GOES_ON
         if metrics.epoch == running.last_epoch < running.config.epochs:

@@ -1,6 +1,7 @@
 """Refitting: which configurations, with which seeds, and that the new study is one like any other."""
 
 import argparse
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -57,8 +58,8 @@ def source(tmp_path: Path, packed: Path, base: TrainConfig) -> Path:
 
 
 def _options(source: Path, **changes: Any) -> argparse.Namespace:
-    values = {"study": source, "top": 2, "seeds": 2, "epochs": 2, "all_participants": False, "data": None, **changes}
-    return argparse.Namespace(**values)
+    values = {"study": source, "top": 2, "seeds": 2, "epochs": 2, "all_participants": False, "data": None}
+    return argparse.Namespace(**{**values, "source_storage": None, **changes})
 
 
 def _prepare(source: Path, directory: Path, **changes: Any) -> tuple[Settings, PackedDataset]:
@@ -174,6 +175,22 @@ def test_the_command_leaves_a_finished_study(source: Path) -> None:
     new = source.parent / "study-refit"
     assert ended.stdout.splitlines()[-1] == f"next: python -m ensemble.select --budget --results {new}"
     assert [row.state for row in read_rows(new)] == ["COMPLETE"]
+
+
+def test_a_study_in_a_database_with_a_password_is_refitted_with_its_url(source: Path, tmp_path: Path) -> None:
+    dataclasses.replace(Settings.read(source), storage="postgresql://me:***@host/db").write(source)
+    with pytest.raises(UserError, match="--storage: give postgresql://"):
+        _prepare(source, tmp_path / "new")
+    made, _ = _prepare(source, tmp_path / "new", source_storage=f"sqlite:///{source / 'study.db'}")
+    assert len(made.points) == 4
+    assert made.storage is None
+    with (
+        mock.patch("sys.argv", ["refit", "results/study", "--storage", "postgresql://me:secret@host/db"]),
+        mock.patch.object(refit, "carry_out") as carry_out,
+    ):
+        refit.main()
+    (_, _, options), _ = carry_out.call_args
+    assert (options.source_storage, options.storage) == ("postgresql://me:secret@host/db", None)
 
 
 def test_what_cannot_be_refitted_is_refused(source: Path, tmp_path: Path) -> None:

@@ -244,6 +244,14 @@ def test_a_search_for_latency_shows_its_estimates_and_its_front(tmp_path: Path, 
     }
 
 
+def test_a_folder_is_no_file_to_write_to(study: Path, tmp_path: Path) -> None:
+    with (
+        mock.patch("sys.argv", ["report", str(study), "--out", str(tmp_path)]),
+        pytest.raises(UserError, match=r"--out .*: is a folder; name a file, such as .*report\.html"),
+    ):
+        report.main()
+
+
 def test_of_an_ensemble_of_several_studies_no_latency_is_taken_for_a_trials() -> None:
     bought = [{"kind": "single", "trials": [name], "latency": 2.0} for name in ("other/0001", "0003")]
     assert report.Ensemble({}, bought).latencies == {3: 2.0}

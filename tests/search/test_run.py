@@ -19,7 +19,7 @@ import ray
 
 import search.run
 from search import cluster
-from search.preparation import make_study
+from search.preparation import make_study, resume_study
 from search.progress import Progress
 from search.settings import Settings
 from search.space import Space
@@ -90,7 +90,7 @@ def test_every_way_a_trial_can_end(
     assert [row.epochs for row in rows] == [9, 9, 1, 1, 0, 9, 0, 0, 1]  # four go on, and the last is the fifth
     assert rows[3].reason == "the loss became nan in epoch 2"
     assert rows[4].reason == "RuntimeError: no such kernel"
-    assert (rows[6].reason or "").startswith("its worker died 3 times: ")
+    assert (rows[6].reason or "").startswith("its worker died 3 times in a row: ")
     assert rows[7].reason == "val_accuracy became nan in epoch 1"
     write_parquet(rows, tmp_path / TRIALS_PARQUET)
     table = pd.read_parquet(tmp_path / TRIALS_PARQUET)
@@ -204,6 +204,7 @@ NEW = ("--trials", "2", "--name", "new")
         ((*NEW, "--time-budget", "0s"), "--time-budget: '0s' is no time"),
         ((*NEW, "--storage", "postgresql://host:abc/name"), "--storage: not a database URL"),
         ((*NEW, "--storage", "postgresql://u@h/db?password=x"), "--storage: a password belongs before the host"),
+        ((*NEW, "--storage", "mysql://u@h/db?passwd=x"), "--storage: a password belongs before the host"),
         (("--resume", "--name", "old", "--no-seed-points"), "--no-seed-points: was settled when"),
         (("--resume", "--name", "lost"), "study.db: holds no study, but .* has its trials"),
         ((*NEW, "--data", "nowhere"), "nowhere: not a packed dataset"),
@@ -335,6 +336,15 @@ def test_an_interruption_at_the_start_says_how_to_go_on(
     )
 
 
+def _write(directory: Path, packed: Path, base: TrainConfig, **options: Any) -> None:
+    """The settings of a study of two trials."""
+    space, dataset = Space.parse(TINY_SPACE, base), PackedDataset.open(packed)
+    settings = Settings.make(
+        space=space, dataset=dataset, trials=2, seed=0, sampler="tpe", pruner="none", seed_points=True, **options
+    )
+    settings.write(directory)
+
+
 def test_a_database_file_is_the_same_from_every_folder(
     tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,6 +353,41 @@ def test_a_database_file_is_the_same_from_every_folder(
     monkeypatch.setattr(sys, "argv", argv)
     settings, _ = make_study(search.options.parse(), tmp_path / "a")
     assert settings.storage == f"sqlite:///{tmp_path}/its.db"
+
+
+def test_an_older_study_goes_on_in_its_relative_database(
+    tmp_path: Path, packed: Path, base: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path, packed, base, storage="sqlite:///its.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["search.run", "--resume", "--name", "a", "--storage", "sqlite:///its.db"])
+    assert resume_study(search.options.parse(), tmp_path)[0].trials == 2
+
+
+def test_a_study_behind_a_uri_needs_no_database_to_go_on(
+    tmp_path: Path, packed: Path, base: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path, packed, base)
+    (tmp_path / "trials" / "0000").mkdir(parents=True)
+    monkeypatch.setattr(sys, "argv", ["search.run", "--resume", "--name", "a", "--results", f"file://{tmp_path}"])
+    assert resume_study(search.options.parse(), tmp_path)[0].trials == 2
+
+
+def test_logs_reach_the_storage_also_when_stopped_at_once(
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(directory: Path, *_: object) -> None:
+        (directory / "logs").mkdir()
+        (directory / "logs" / "mlflow.db").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(search.run, "_run", interrupt)
+    results = ["--results", f"file://{tmp_path}/results"]
+    monkeypatch.setattr(sys, "argv", ["search.run", "--trials", "1", "--name", "a", "--data", str(packed), *results])
+    with pytest.raises(KeyboardInterrupt):
+        search.run.main()
+    assert (tmp_path / "results" / "a" / "logs" / "mlflow.db").exists()
 
 
 def test_a_refused_search_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ def test_a_space_survives_json() -> None:
         ('dropout = {type = "float", low = 0.0, high = 0.4, log = true}', "low"),
         ('dropout = {type = "float", low = 0.1, high = 0.4, log = 1}', "log must be true or false"),
         ('dropout = {type = "float", low = 0.1, high = 0.4, step = 0}', "step must be positive"),
+        ('num_heads = {type = "int", low = 1, high = 8, step = 3}', "do not reach high 8; make that 7"),
+        ('dropout = {type = "float", low = 0.0, high = 0.4, step = 0.3}', "do not reach high 0.4; make that 0.3"),
         ('dropout = {type = "float", low = 0.1, high = 0.4, step = 0.1, log = true}', "step"),
         ('dropout = {type = "float", low = 0.1, high = 0.4, hihg = 1}', "unknown key 'hihg'"),
         ('dropout = {type = "normal", low = 0.1, high = 0.4}', "type must be int, float or categorical"),
@@ -99,6 +101,20 @@ def test_faults_name_file_line_and_field(line: str, words: str) -> None:
         Space.parse(text, BASE, where="my.toml")
     assert str(caught.value).startswith("my.toml, line 4: ")
     assert words in str(caught.value)
+
+
+def test_lines_are_told_among_tables_and_before_other_ranges() -> None:
+    tables = "[[learning_rate]]\n%s[learning_rate.when]\noptimizer = 'adamw'\n[[learning_rate]]\n%s[optimizer]\n"
+    rate = "type = 'float'\nlow = 1e-4\nhigh = 1e-2\n"
+    cases = {
+        "batch_size = 0\nnum_layers = {type = 'int', low = 2, high = 4}\n": 1,
+        "landmarks = ['all']\nnum_layers = {type = 'int', low = 2, high = 4}\n": 1,
+        "[num_heads]\ntype = 'int'\nlow = 2\nhigh = 1\n[dropout]\nwhen = {num_layers = 2}\n": 1,
+        tables % (rate, rate) + "type = 'categorical'\nchoices = []\n": 11,
+    }
+    for text, line in cases.items():
+        with pytest.raises(UserError, match=rf"my\.toml, line {line}: "):
+            Space.parse(text, BASE, where="my.toml")
 
 
 def test_what_is_not_toml_or_searches_nothing_is_refused() -> None:

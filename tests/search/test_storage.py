@@ -1,6 +1,7 @@
 """Memory and database: always the same study, whatever is written, and whatever keeps it from being written."""
 
 import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,12 @@ def test_what_cannot_be_reached_is_named(url: str, words: str) -> None:
     with pytest.raises(UserError, match=words) as caught:
         has_study(url, NAME)
     assert "secret" not in str(caught.value)
+
+
+def test_a_missing_driver_is_named_by_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(UserError, match=r"used as a database .*; pip install psycopg\[binary\]"):
+        has_study("postgresql://localhost/x", NAME)
 
 
 def test_what_is_no_database_is_named(tmp_path: Path) -> None:

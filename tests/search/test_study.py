@@ -156,6 +156,11 @@ def test_a_trial_whose_worker_dies_is_handed_out_again_until_it_is_the_likely_ca
         again = study.ask()
         assert again is not None
         assert (again.number, again.config) == (first.number, first.config)
+    assert study.report(first.number, metrics_of(1, 0.5)) is Verdict.GOES_ON
+    for _ in range(MAX_WORKER_LOSSES - 1):  # it got on, so these are counted anew
+        assert study.lose_worker(first.number)
+        assert study.ask() is not None
+        study.report(first.number, metrics_of(1, 0.5))
     assert not study.lose_worker(first.number)
     study.fail(first.number, "its worker died")
     second = study.ask()

@@ -156,6 +156,10 @@ def test_what_does_not_belong_together_is_refused(
     wider = TINY_SPACE.replace("high = 2", "high = 3")
     refuse("num_layers is 1 2 there, 1 3 here", settings_of(packed, wider), old)
     refuse("dropout is 0.1 there, 0.2 here", settings_of(packed, TINY_SPACE + "dropout = 0.2\n"), old)
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    settings_of(packed, storage="postgresql://me:***@host/db").write(secret)
+    refuse("--warm-start .*secret: its database is postgresql://.*password is not kept", settings_of(packed), secret)
     refuse("another dataset", settings_of(write_dataset(tmp_path / "other", seed=1)), old)
 
     monkeypatch.chdir(tmp_path)
