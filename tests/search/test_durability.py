@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -181,8 +180,7 @@ def test_a_second_interrupt_ends_a_search_at_once_and_it_comes_out_as_a_calm_one
     driver.send_signal(signal.SIGINT)
     began = time.monotonic()
     status, _, stderr = _finish(driver)
-    assert status == 130
-    assert stderr in ("", "interrupted\n")  # the former where Ray Tune itself took the signal
+    assert (status, stderr) == (130, "interrupted\n")
     assert time.monotonic() - began < 30  # a search that waits for its worker does so for a minute
     assert worker not in processes()[0]
     assert [outcome[1] for outcome in _outcome(study)] == ["RUNNING"]
@@ -201,7 +199,7 @@ def test_a_search_on_a_cluster_that_loses_node_and_driver_comes_out_as_a_calm_on
         where = ("--address", cluster.address)
         status, _, stderr = _finish(_start(tmp_path, "refused", *where, *_new(tmp_path, packed, NUM_TRIALS)))
         assert (status, len(stderr.splitlines())) == (2, 1)
-        assert re.search("the cluster (asks for a|has another) token", stderr)  # the latter where this user has one
+        assert "the cluster asks for a token" in stderr
         driver = _start(tmp_path, "study", *where, *_new(tmp_path, packed, NUM_TRIALS), RAY_AUTH_TOKEN=token)
         _wait_for_epoch(study, 0, 3, driver)
         cluster.kill_node_of(worker_below(cluster.process))
