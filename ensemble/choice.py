@@ -101,16 +101,14 @@ def reasons_left_out(pool: Pool, base: np.ndarray, costs: np.ndarray, budget: Bu
     reasons = dict(pool.left_out)
     closest: dict[str, tuple[int, float]] = {}
     for candidate, cost in zip(pool.candidates, costs, strict=True):
-        broken = budget.exceeded(Cost.from_array(base + cost))
-        fits = (cost <= chosen.capacity).all()
-        rank = (2 if fits else 0 if broken else 1, -float(cost[1]))
-        if rank >= closest.get(candidate.name, rank):
-            closest[candidate.name] = rank
-            reasons[candidate.name] = (
-                "no gain for its cost"
-                if fits
-                else f"alone over the budget: {'; '.join(broken)}"
-                if broken
-                else "over what the budget leaves room for, as measured in merged files"
-            )
+        if (cost <= chosen.capacity).all():
+            fit, reason = 2, "no gain for its cost"
+        elif broken := budget.exceeded(Cost.from_array(base + cost)):
+            fit, reason = 0, f"alone over the budget: {'; '.join(broken)}"
+        else:
+            fit, reason = 1, "over what the budget leaves room for, as measured in merged files"
+        closeness = (fit, -float(cost[1]))
+        if closeness >= closest.get(candidate.name, closeness):
+            closest[candidate.name] = closeness
+            reasons[candidate.name] = reason
     return {name: reason for name, reason in reasons.items() if name not in members}

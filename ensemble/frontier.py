@@ -27,6 +27,7 @@ from trainer.metrics import accuracy, log_loss
 LEVELS: Final = 6  # budgets of each kind
 FOLDS: Final = 3  # at most, that participants are dealt into for ``unseen_accuracy``
 OURS: Final = "ours"
+PARQUET, SVG = "frontier.parquet", "frontier.svg"
 LIMITS: Final = ("parameters", "size", "latency")
 COLOURS: Final = {OURS: "#1565c0", "top-k": "#ef6c00", "drop the weakest": "#2e7d32", "weighted": "#8e24aa"}
 Asked = tuple[Budget, np.ndarray, np.ndarray]
@@ -120,9 +121,9 @@ def _row(
 
 def write(directory: Path, rows: list[dict[str, Any]]) -> None:
     """Write frontier.parquet and frontier.svg, each whole or not at all."""
-    with atomic_path(directory / "frontier.parquet") as temporary:
+    with atomic_path(directory / PARQUET) as temporary:
         pq.write_table(pa.Table.from_pylist(rows), temporary)
-    write_bytes(directory / "frontier.svg", draw(rows).encode())
+    write_bytes(directory / SVG, draw(rows).encode())
 
 
 def to_table(rows: list[dict[str, Any]]) -> Table:

@@ -6,7 +6,6 @@ what adds up over members; the median and the 95th percentile are there to be lo
 """
 
 import argparse
-import math
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from ensemble.runtime import Model
-from trainer.cli import positive
+from trainer.cli import number, positive
 from trainer.landmarks import NUM_ROWS
 
 LENGTHS: Final = 32  # lengths timed, spread evenly over the distribution
@@ -70,10 +69,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _factor(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = number(text)
     if not 0 < value <= MOST_SCALE:
         raise argparse.ArgumentTypeError(f"must be a number above 0 and up to {MOST_SCALE:g}, not {text}")
     return value

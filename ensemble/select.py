@@ -276,7 +276,7 @@ def main() -> None:
     submission.write(out / SUBMISSION, chosen.model)
     write_json(out / SELECTION, to_json(pool, arguments, budget, chosen, reasons, agreement, accuracies))
     for folder in folders:
-        folder.publish("ensemble")
+        folder.publish(*(f"ensemble/{name}" for name in (frontier.PARQUET, frontier.SVG, SUBMISSION, SELECTION)))
 
     print_left_out(reasons)
     cli.for_tables().print(frontier.to_table(bought))

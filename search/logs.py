@@ -20,6 +20,7 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.logger import LoggerCallback, TBXLoggerCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from search.settings import LOG_FOLDER
 from search.trial import Failure, read
 from trainer.cli import UserError
 from trainer.rundir import EpochMetrics
@@ -209,9 +210,9 @@ def _runs_writer() -> Any:
 
 
 LOGS: Final[dict[str, Callable[[Path], Callback]]] = {
-    "tensorboard": lambda directory: TensorBoard(directory / "logs" / "tensorboard"),
-    "mlflow": lambda directory: MLflow(directory / "logs", directory.name),
-    "wandb": lambda directory: WandB(directory / "logs", directory.name),
+    "tensorboard": lambda directory: TensorBoard(directory / LOG_FOLDER / "tensorboard"),
+    "mlflow": lambda directory: MLflow(directory / LOG_FOLDER, directory.name),
+    "wandb": lambda directory: WandB(directory / LOG_FOLDER, directory.name),
 }
 
 

@@ -16,14 +16,13 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from search.ranges import Range, field_value
-from search.settings import STUDY_DB, STUDY_JSON, VALIDATION
+from search.settings import LOG_FOLDER, STUDY_DB, STUDY_JSON, VALIDATION
 from search.space import Space
 from trainer.config import TrainConfig
 from trainer.remote import Remote, copy_folder
 from trainer.rundir import CHECKPOINT, CONFIG, METRICS, VAL_PROBS, RunDir
 
 TRIALS: Final = "trials"
-LOGS: Final = "logs"
 
 
 class StudyMirror:
@@ -39,7 +38,9 @@ class StudyMirror:
         self.remote.copy_to(
             self.directory,
             lambda name: (
-                name in wanted or name.startswith(f"{LOGS}/") or (name.startswith(TRIALS) and name.endswith(CONFIG))
+                name in wanted
+                or name.startswith(f"{LOG_FOLDER}/")
+                or (name.startswith(TRIALS) and name.endswith(CONFIG))
             ),
         )
 
@@ -54,7 +55,7 @@ class StudyMirror:
 
     def upload_logs(self) -> None:
         """Copy what --log wrote to the storage."""
-        files = sorted(path for path in (self.directory / LOGS).rglob("*") if path.is_file())
+        files = sorted(path for path in (self.directory / LOG_FOLDER).rglob("*") if path.is_file())
         self.upload(*(str(path.relative_to(self.directory)) for path in files))
 
     def save(self) -> None:

@@ -9,7 +9,7 @@ from search.logs import LOGS
 from search.objective import DEFAULT_OBJECTIVE, OBJECTIVES
 from search.samplers import DEFAULT_PRUNER, PRUNERS, SAMPLERS
 from trainer import cli
-from trainer.cli import parse_amount, positive
+from trainer.cli import number, parse_amount, positive
 
 DEFAULT_EPOCHS: Final = 30
 DEFAULT_RESULTS: Final = "results"
@@ -68,10 +68,10 @@ def add_ray_options(parser: argparse.ArgumentParser) -> None:
 def ray_options(options: argparse.Namespace) -> list[str]:
     """The words that ask for the same once more, without the time budget."""
     words = []
-    for name, default in (("log", None), ("address", None), ("workers", None), ("cpus", 1), ("gpus", 0.0)):
-        field = f"{name}_per_trial" if name in ("cpus", "gpus") else name
-        if (value := getattr(options, field)) != default:
-            words += [f"--{field.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+    defaults = {"log": None, "address": None, "workers": None, "cpus_per_trial": 1, "gpus_per_trial": 0.0}
+    for name, default in defaults.items():
+        if (value := getattr(options, name)) != default:
+            words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
     return words
 
 
@@ -96,10 +96,7 @@ def _seconds(text: str) -> float:
 
 
 def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = number(text)
     if not 0 <= value < math.inf or (value > 1 and not value.is_integer()):
         raise argparse.ArgumentTypeError(f"must be a share of one GPU or a whole number, not {text}")
     return value

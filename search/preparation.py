@@ -14,7 +14,7 @@ from search.samplers import DEFAULT_PRUNER, default_sampler
 from search.samplers import check as check_sampler
 from search.settings import STUDY_DB, Settings, find_study
 from search.space import DEFAULT_SPACE, Space
-from search.storage import absolute, has_study, shown, without_password
+from search.storage import has_study, shown, to_keep
 from search.warm import earlier_trials
 from trainer import cli
 from trainer.config import TrainConfig
@@ -117,7 +117,7 @@ def make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, 
         seed_points=not options.no_seed_points,
         objective=objective,
         name=directory.name,
-        storage=options.storage and absolute(without_password(options.storage)),
+        storage=options.storage and to_keep(options.storage),
     )
     if options.warm_start:
         studies = [where if is_uri(where) else str(Path(where).absolute()) for where in options.warm_start]
@@ -139,8 +139,8 @@ def resume_study(options: argparse.Namespace, directory: Path) -> tuple[Settings
             )
     if options.no_seed_points and settings.seed_points:
         raise cli.UserError(f"--no-seed-points: was settled when {directory} was made; leave it out with --resume")
-    kept = settings.storage and absolute(settings.storage)  # which was not, in older studies
-    if options.storage is not None and absolute(without_password(options.storage)) != kept:
+    kept = settings.storage and to_keep(settings.storage)  # older studies kept relative paths
+    if options.storage is not None and to_keep(options.storage) != kept:
         raise cli.UserError(f"--storage: was settled when {directory} was made: {settings.storage or STUDY_DB}")
     if not is_uri(options.results):  # there a study is put together again from its trials
         _require_trials(directory, settings, options.storage)

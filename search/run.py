@@ -32,7 +32,7 @@ from search.options import DEFAULT_RESULTS, parse, ray_options
 from search.preparation import make_study, resume_study
 from search.progress import STATE_STYLES, Progress
 from search.settings import STUDY_JSON, VALIDATION, Settings, find_study, write_validation
-from search.storage import HIDDEN, without_password
+from search.storage import lacks_password, without_password
 from search.study import Assignment, SearchStudy
 from search.table import TRIALS_PARQUET, read_rows, show, title, to_rows, write_parquet
 from search.trial import Order, run_trial
@@ -213,8 +213,8 @@ def resume_command(shown: str, options: argparse.Namespace) -> str:
     words = ["--name", base_name(shown)]
     if parent(shown) != DEFAULT_RESULTS:
         words += ["--results", parent(shown)]
-    if options.storage is not None and HIDDEN in without_password(options.storage):
-        words += ["--storage", without_password(options.storage)]
+    if options.storage is not None and lacks_password(url := without_password(options.storage)):
+        words += ["--storage", url]
     return shlex.join(["python", "-m", "search.run", "--resume", *words, *ray_options(options)])
 
 

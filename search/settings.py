@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from search.objective import DEFAULT_OBJECTIVE, LatencyScale, Objective
 from search.space import Space
-from search.storage import HIDDEN, sqlite_url
+from search.storage import lacks_password, sqlite_url
 from trainer.cli import UserError
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
@@ -27,6 +27,7 @@ FORMAT_VERSION: Final = 1
 STUDY_JSON: Final = "study.json"
 STUDY_DB: Final = "study.db"
 VALIDATION: Final = "validation.parquet"
+LOG_FOLDER: Final = "logs"
 _PACKAGES: Final = ("torch", "ray", "optuna", "numpy", "pyarrow", "safetensors")
 
 
@@ -144,7 +145,7 @@ def find_study(directory: Path, storage: str | None = None) -> tuple[str, str | 
         return sqlite_url(directory / STUDY_DB), None
     settings = Settings.read(directory)
     url = storage or settings.storage or sqlite_url(directory / STUDY_DB)
-    if f":{HIDDEN}@" in url:
+    if lacks_password(url):
         raise UserError(f"--storage: give {url} again with its password, which is not kept")
     return url, settings.name
 

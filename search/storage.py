@@ -254,12 +254,21 @@ def without_password(url: str) -> str:
     return parsed.render_as_string(hide_password=True)
 
 
-def absolute(url: str) -> str:
-    """A URL that means the same from every folder: an SQLite file's path is made absolute."""
-    parsed = make_url(url)
+def to_keep(url: str) -> str:
+    """A URL as it is kept: without its password, and the same from every folder, an SQLite file's path being absolute.
+
+    Raises UserError if it is none.
+    """
+    kept = without_password(url)
+    parsed = make_url(kept)
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database.startswith((":", "file:")):
-        return url
+        return kept
     return parsed.set(database=str(Path(parsed.database).absolute())).render_as_string(hide_password=True)
+
+
+def lacks_password(url: str) -> bool:
+    """Whether a URL that was kept had a password."""
+    return f":{HIDDEN}@" in url
 
 
 def has_study(url: str, study_name: str) -> bool:

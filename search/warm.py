@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search.objective import Objective
 from search.settings import STUDY_DB, STUDY_JSON, Settings, find_study
 from search.space import Space
-from search.storage import HIDDEN, load_trials, sqlite_url
+from search.storage import lacks_password, load_trials, sqlite_url
 from trainer.cli import UserError
 from trainer.config import TrainConfig
 from trainer.remote import Remote, copy_folder, is_uri
@@ -60,7 +60,7 @@ def _read(path: Path, where: str | Path) -> tuple[Settings, list[FrozenTrial]]:
     if not (path / STUDY_JSON).is_file():
         raise UserError(f"--warm-start {where}: holds no study (no {STUDY_JSON})")
     settings = Settings.read(path)
-    if f":{HIDDEN}@" in (settings.storage or ""):
+    if lacks_password(settings.storage or ""):
         raise UserError(
             f"--warm-start {where}: its database is {settings.storage}, whose password is not kept and cannot be given "
             f"here; begin with studies in a {STUDY_DB}, or in a database whose URL needs no password"

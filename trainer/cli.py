@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import fcntl
+import math
 import multiprocessing
 import os
 import re
@@ -121,6 +122,14 @@ def parse_limits(text: str, units: Mapping[str, tuple[str, float]], example: str
             raise ValueError(f"{part.strip()!r} leaves room for nothing; write for example {example}")
         limits[name] = amount
     return limits
+
+
+def number(text: str) -> float:
+    """Read a number; NaN if it is none, which is in no range that an option is held to."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def positive(text: str) -> int:

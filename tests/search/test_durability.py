@@ -179,8 +179,8 @@ def test_a_second_interrupt_ends_a_search_at_once_and_it_comes_out_as_a_calm_one
         driver.wait(timeout=3)
     driver.send_signal(signal.SIGINT)
     began = time.monotonic()
-    status, _, stderr = _finish(driver)
-    assert (status, stderr) == (130, "interrupted\n")
+    status, stdout, stderr = _finish(driver)
+    assert (status, stderr) == (130, "interrupted\n"), stdout
     assert time.monotonic() - began < 30  # a search that waits for its worker does so for a minute
     assert worker not in processes()[0]
     assert [outcome[1] for outcome in _outcome(study)] == ["RUNNING"]
@@ -197,7 +197,9 @@ def test_a_search_on_a_cluster_that_loses_node_and_driver_comes_out_as_a_calm_on
     study, token = tmp_path / "study", "0123456789abcdef" * 4
     with nodes(2, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token) as cluster:
         where = ("--address", cluster.address)
-        status, _, stderr = _finish(_start(tmp_path, "refused", *where, *_new(tmp_path, packed, NUM_TRIALS)))
+        status, _, stderr = _finish(
+            _start(tmp_path, "refused", *where, *_new(tmp_path, packed, NUM_TRIALS), HOME=str(tmp_path))  # has no token
+        )
         assert (status, len(stderr.splitlines())) == (2, 1)
         assert "the cluster asks for a token" in stderr
         driver = _start(tmp_path, "study", *where, *_new(tmp_path, packed, NUM_TRIALS), RAY_AUTH_TOKEN=token)

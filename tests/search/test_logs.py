@@ -4,12 +4,13 @@ import json
 import re
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
+from ray.tune import Callback
 from tensorboardX.proto.event_pb2 import Event
 
 import search.run
@@ -68,6 +69,21 @@ def _accuracies(records: list[Any]) -> dict[int, float]:
     return {values["_step"]: values["val_accuracy"] for values in history}
 
 
+def _in_two_parts(log: str, directory: Path) -> Iterator[tuple[Callback, mock.Mock, bool]]:
+    """Trial 3 after its first epoch, and as it goes on, under another driver, to its second and fails."""
+    for number, failed in ((1, False), (2, True)):
+        callback = LOGS[log](directory)
+        callback.setup()
+        trial = mock.Mock(trial_id=f"t{number}", config={"number": 3, "config": {"learning_rate": 0.1}})
+        callback.log_trial_end(mock.Mock(), failed=True)  # its worker could not be started
+        callback.log_trial_start(trial)
+        metrics = {"message": "EpochMetrics", "epoch": number, "val_accuracy": number / 10, **EPOCH}
+        callback.log_trial_result(1, trial, metrics)
+        if failed:
+            callback.log_trial_result(2, trial, {"message": "Failure", "reason": "no", "concerns_all": False})
+        yield callback, trial, failed
+
+
 @pytest.fixture
 def search_with(
     tmp_path: Path, packed: Path, base: TrainConfig, progress: Progress, resources: cluster.Resources
@@ -120,16 +136,7 @@ def test_mlflow_has_a_run_for_each_trial(
 
 def test_mlflow_goes_on_with_a_trials_run_and_says_that_it_failed(tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
-    order = {"number": 3, "config": {"learning_rate": 0.1}}
-    for number, last in ((1, None), (2, {"message": "Failure", "reason": "no", "concerns_all": False})):
-        callback = LOGS["mlflow"](tmp_path)
-        callback.setup()
-        trial = mock.Mock(config=order)  # another one of Ray's each time
-        callback.log_trial_start(trial)
-        metrics = {"message": "EpochMetrics", "epoch": number, "val_accuracy": number / 10, **EPOCH}
-        callback.log_trial_result(1, trial, metrics)
-        if last:
-            callback.log_trial_result(2, trial, last)
+    for callback, trial, _ in _in_two_parts("mlflow", tmp_path):
         callback.log_trial_end(trial)
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'logs' / 'mlflow.db'}")
     (run,) = client.search_runs([client.get_experiment_by_name(tmp_path.name).experiment_id])
@@ -176,16 +183,8 @@ def test_wandb_goes_on_with_a_trials_run_and_says_that_it_failed(
     pytest.importorskip("wandb", reason="the extra wandb is not installed")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_PROJECT", "signs")
-    for number, last in ((1, None), (2, {"message": "Failure", "reason": "no", "concerns_all": False})):
-        callback = LOGS["wandb"](tmp_path)
-        callback.setup()
-        trial = mock.Mock(trial_id=f"t{number}", config={"number": 3, "config": {"learning_rate": 0.1}})
-        callback.log_trial_end(mock.Mock(), failed=True)  # its worker could not be started
-        callback.log_trial_start(trial)
-        metrics = {"message": "EpochMetrics", "epoch": number, "val_accuracy": number / 10, **EPOCH}
-        callback.log_trial_result(1, trial, metrics)
-        if last:
-            callback.log_trial_result(2, trial, last)
+    for callback, trial, failed in _in_two_parts("wandb", tmp_path):
+        if failed:
             callback.log_trial_end(trial)
         callback.on_experiment_end([trial])
     runs = [_wandb_records(folder) for folder in sorted(tmp_path.glob("logs/wandb/offline-run-*-0003*"))]

@@ -270,12 +270,8 @@ def test_what_cannot_be_is_refused_before_anything_starts(
     monkeypatch.chdir(tmp_path)
     write_dataset(Path("other"), seed=1)
     Path("results/old").mkdir(parents=True)
-    space, dataset = Space.parse(TINY_SPACE, base), PackedDataset.open(packed)
-    settings = Settings.make(
-        space=space, dataset=dataset, trials=2, seed=0, sampler="tpe", pruner="none", seed_points=True
-    )
-    settings.write(Path("results/old"))
-    settings.write(Path("results/lost"))
+    for name in ("old", "lost"):
+        _write(Path("results", name), packed, base)
     Path("results/lost/trials/0000").mkdir(parents=True)
     optuna.create_study(storage="sqlite:///its.db", study_name="taken")
     given = arguments if "--data" in arguments or "--resume" in arguments else (*arguments, "--data", str(packed))
