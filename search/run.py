@@ -53,7 +53,7 @@ def _interruptible(brake: Brake, progress: Progress) -> Iterator[None]:
 
     def pull(*_: object) -> None:
         brake.pulled = True
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the search was started to ignore it
         progress.note("stopping; press Ctrl-C again to stop at once")
 
     signal.signal(signal.SIGINT, pull)

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import ray
 
 import search.run
 from search import cluster
+from search.dispatch import Brake
 from search.preparation import make_study, resume_study
 from search.progress import Progress
 from search.settings import Settings
@@ -384,6 +386,21 @@ def test_logs_reach_the_storage_also_when_stopped_at_once(
     with pytest.raises(KeyboardInterrupt):
         search.run.main()
     assert (tmp_path / "results" / "a" / "logs" / "mlflow.db").exists()
+
+
+def test_a_second_interrupt_ends_a_search_that_was_started_to_ignore_the_first(progress: Progress) -> None:
+    """As shells start what runs in the background."""
+    brake = Brake()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with search.run._interruptible(brake, progress):
+            signal.raise_signal(signal.SIGINT)
+            assert brake.pulled
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_refused_search_leaves_nothing_behind(tmp_path: Path) -> None:
