@@ -95,6 +95,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory, packed: Path) -> Path:
     return results / "study"
 
 
+@pytest.mark.slow  # with the others here: two searches come before them
 def test_a_study_holds_what_it_should(calm: Path, packed: Path) -> None:
     table = pd.read_parquet(calm / "trials.parquet")
     assert table["number"].tolist() == list(range(NUM_TRIALS))
