@@ -1,20 +1,13 @@
-"""Studies' directories -> the candidates that an ensemble is chosen from, each with its measured cost.
+"""Studies' directories -> the candidates that an ensemble is chosen from: each finished trial's model and predictions.
 
-A candidate is a trial's model at one precision. Costs are kept in its study, in ensemble/costs.json, under the SHA-256
-of the very file that was timed, so nothing is timed twice in one setting (machine, runtime, threads, lengths), and
-nothing stale is ever used. float16 files predict what the trial did (ensemble.verify holds them to it); int8 files are
-run on the validation sequences, and their own probabilities, kept under the same hash, are what they are selected by.
+Which .tflite files these make, and what those cost and predict, is for ensemble.measure.
 """
 
-import contextlib
 import dataclasses
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, overload
 
@@ -22,14 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ensemble import latency, tflite
-from ensemble.budget import Cost
-from ensemble.latency import Target
-from ensemble.runtime import Model
-from ensemble.submission import with_labels
-from trainer.cli import UserError, track
+from ensemble import tflite
+from trainer.cli import UserError
 from trainer.config import ModelConfig
-from trainer.files import atomic_path, write_json
 from trainer.landmarks import NUM_ROWS, ROWS
 from trainer.metrics import accuracy, log_loss
 from trainer.remote import base_name, open_dataset
@@ -38,9 +26,11 @@ from trainer.rundir import RunDir
 STUDY: Final = "study.json"
 VALIDATION: Final = "validation.parquet"
 TRIALS: Final = "trials"
-COSTS: Final = "ensemble/costs.json"
-PROBS: Final = "ensemble/val_probs"
 ROUNDING: Final = 0.02  # a row of float16 probabilities may miss 1 by this much
+
+
+class DatasetGoneError(UserError):
+    """The packed dataset that a study was made on is not where it was, or is another."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +92,19 @@ class Pool:
     def raw_sequences(self, places: Iterable[int]) -> Iterator[np.ndarray]:
         """Landmarks as a file gets them, float32 [n, 543, 3], of validation sequences by their place.
 
-        They come from the packed dataset: centred, with NaN for all that it does not keep. Raises UserError if that is
-        gone or another.
+        They come from the packed dataset: centred, with NaN for all that it does not keep. Raises DatasetGoneError.
         """
-        dataset = open_dataset(self.data)
+        try:
+            dataset = open_dataset(self.data)
+        except UserError as error:
+            raise DatasetGoneError(str(error)) from error
+        is_another = f"{self.data}: is not the packed dataset that the study was made on"
         if self.fingerprint not in (None, dataset.fingerprint):
-            raise UserError(f"{self.data}: is not the packed dataset that the study was made on (another fingerprint)")
+            raise DatasetGoneError(f"{is_another} (another fingerprint)")
         rows = {int(sequence): row for row, sequence in enumerate(dataset.sequence_ids)}
         for place in places:
             if (row := rows.get(int(self.sequence_ids[place]))) is None:
-                raise UserError(f"{self.data}: is not the packed dataset that the study was made on")
+                raise DatasetGoneError(is_another)
             points = dataset.sequence(row)
             raw = np.full((len(points), NUM_ROWS, 3), np.nan, np.float32)
             raw[:, np.array(ROWS), :2] = np.where((points == 0).all(axis=2, keepdims=True), np.float32(np.nan), points)
@@ -164,9 +157,9 @@ def open_pool(study: Path) -> Pool:
                 raise UserError("config.json: another max_frames than the first candidate's")
             candidates.append(candidate)
         except UserError as error:
-            left_out[path.name] = _reason(error, path)
+            left_out[path.name] = reason_of(error, path)
     if not candidates:
-        raise UserError(f"{study}: no trial can be used{_listed(left_out)}")
+        raise UserError(f"{study}: no trial can be used{listed(left_out)}")
     return Pool(
         studies=(study,),
         candidates=candidates,
@@ -230,11 +223,13 @@ def _difference(first: Pool, other: Pool) -> str | None:
     return None
 
 
-def _reason(error: UserError, path: Path) -> str:
+def reason_of(error: UserError, path: Path) -> str:
+    """The error without the trial's directory, for where its name stands beside it."""
     return str(error).replace(f"{path}/", "")
 
 
-def _listed(left_out: dict[str, str]) -> str:
+def listed(left_out: dict[str, str]) -> str:
+    """A line for each trial that was left out."""
     return "".join(f"\n  {name}: {reason}" for name, reason in left_out.items())
 
 
@@ -284,114 +279,3 @@ def to_member(candidate: Candidate, count: int) -> tflite.Member:
     if parameters != candidate.num_parameters:
         raise UserError(f"weights.safetensors: not a classifier's of {candidate.num_parameters} parameters")
     return tflite.Member(candidate.model, weights, count, candidate.precision)
-
-
-def measure(
-    pool: Pool, precisions: Sequence[str], target: Target, anew: bool = False
-) -> tuple[Pool, np.ndarray, np.ndarray]:
-    """Build, weigh and time a .tflite file of each candidate at each precision; shows a progress bar.
-
-    Gives the pool with a candidate a file, without those whose file cannot be built; what every ensemble takes before
-    it has a member, float64 [4] in the order of Cost's fields; and what each candidate adds to that, float64 [K, 4].
-    Latencies that the studies keep are taken from there, unless they are to be measured anew.
-    """
-    caches = {study: _Cache(study, pool, target, anew) for study in pool.studies}
-    base = caches[pool.studies[0]].cost(tflite.build_shared(pool.max_frames), 0, 0).to_array()
-    variants = [
-        dataclasses.replace(candidate, precision=precision) for candidate in pool.candidates for precision in precisions
-    ]
-    candidates, costs, left_out = [], [], dict(pool.left_out)
-    for variant in track(variants, len(variants), "measuring candidates"):
-        label = variant.name if len(precisions) == 1 else f"{variant.name} {variant.precision}"
-        try:
-            content = tflite.build([to_member(variant, 1)])
-            candidate = _with_own_probs(variant, pool, content) if variant.precision == "int8" else variant
-        except (KeyError, ValueError) as error:
-            left_out[label] = f"weights.safetensors: not a classifier's ({error})"
-        except UserError as error:
-            left_out[label] = _reason(error, variant.run.path)
-        else:
-            candidates.append(candidate)
-            cost = caches[candidate.study].cost(content, candidate.num_parameters, 1)
-            costs.append(np.maximum(cost.to_array() - base, 0))
-    if not candidates:
-        shown = ", ".join(map(str, pool.studies))
-        raise UserError(f"{shown}: no trial can be used{_listed(left_out)}")
-    return dataclasses.replace(pool, candidates=candidates, left_out=left_out), base, np.array(costs)
-
-
-def _with_own_probs(variant: Candidate, pool: Pool, content: bytes) -> Candidate:
-    """The variant with the probabilities that its file gives the validation sequences, computed once."""
-    path = variant.study / PROBS / f"{sha256(content).hexdigest()}.npy"
-    if not _is_kept(path, pool):
-        probs = _predict(content, pool)
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.save(file, probs.astype(np.float16), allow_pickle=False)
-    own = dataclasses.replace(variant, probs=path)
-    probs = own.val_probs()
-    return dataclasses.replace(
-        own, val_accuracy=accuracy(probs, pool.labels), val_log_loss=log_loss(probs, pool.labels)
-    )
-
-
-def _is_kept(path: Path, pool: Pool) -> bool:
-    """Whether a file's probabilities are there, and whole."""
-    try:
-        probs = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return False
-    return probs.shape == (len(pool.labels), len(pool.label_names)) and bool(np.isfinite(probs).all())
-
-
-def _predict(content: bytes, pool: Pool) -> np.ndarray:
-    """What a file gives the validation sequences, float32 [N, signs]; all cores share the work."""
-    threads = min(os.cpu_count() or 1, len(pool.labels))
-
-    def share(first: int) -> list[np.ndarray]:
-        model = Model(content)
-        return [model(raw) for raw in pool.raw_sequences(range(first, len(pool.labels), threads))]
-
-    probs = np.empty((len(pool.labels), len(pool.label_names)), np.float32)
-    with ThreadPoolExecutor(threads) as executor:
-        for first, part in enumerate(executor.map(share, range(threads))):
-            probs[first::threads] = part
-    return probs
-
-
-class _Cache:
-    """Latencies of files by the SHA-256 of their content, in one setting; those of other settings are kept."""
-
-    def __init__(self, study: Path, pool: Pool, target: Target, anew: bool) -> None:
-        self._path = study / COSTS
-        self._pool = pool
-        self._target = target
-        self._lengths = latency.typical_lengths(pool.lengths)
-        setting = {
-            "machine": latency.machine(),
-            "litert": version("ai-edge-litert"),
-            "threads": target.threads,
-            "lengths": self._lengths,
-        }
-        self._settings: list[dict[str, Any]] = []
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # no cache, or one to be made anew
-            self._settings = [
-                {"setting": entry["setting"], "milliseconds": dict(entry["milliseconds"])}
-                for entry in json.loads(self._path.read_text())["settings"]
-            ]
-        of_this = [entry for entry in self._settings if entry["setting"] == setting]
-        if anew:
-            self._settings = [entry for entry in self._settings if entry not in of_this]
-        if anew or not of_this:
-            of_this = [{"setting": setting, "milliseconds": {}}]
-            self._settings += of_this
-        self._milliseconds: dict[str, float] = of_this[0]["milliseconds"]
-
-    def cost(self, model: bytes, parameters: int, members: int) -> Cost:
-        """Of a .tflite file, labels attached; timed only if it never was."""
-        model = with_labels(model, self._pool.label_names)
-        key = sha256(model).hexdigest()
-        if key not in self._milliseconds:
-            self._milliseconds[key] = latency.measure(model, self._lengths, threads=self._target.threads).mean
-            write_json(self._path, {"settings": self._settings})
-        milliseconds = self._target.scale * self._milliseconds[key]
-        return Cost(parameters=parameters, size=len(model), latency=milliseconds, members=members)

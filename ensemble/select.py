@@ -30,8 +30,9 @@ from ensemble.check import check
 from ensemble.choice import Choice, choose, reasons_left_out
 from ensemble.honest import seen_accuracies, unseen_accuracies
 from ensemble.latency import Latency, Target
+from ensemble.measure import measure
 from ensemble.objectives import Objective
-from ensemble.pool import Pool, measure, open_pools
+from ensemble.pool import Pool, open_pools
 from ensemble.rules import Rule
 from ensemble.twins import Twins
 from ensemble.verify import Agreement, compare

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -10,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from ensemble import latency
-from ensemble import pool as pool_module
+from ensemble import measure as measure_module
 from ensemble.latency import Target
-from ensemble.pool import COSTS, measure, open_pool, open_pools
+from ensemble.measure import COSTS, measure
+from ensemble.pool import open_pool, open_pools
 from tests.ensemble.conftest import NUM_FOLDS
 from tests.ensemble.test_tflite import predict
 from trainer.cli import UserError
@@ -71,44 +73,66 @@ def test_a_broken_trial_is_left_out_with_its_reason(copy: Path, reason: str):
     assert str(copy) not in pool.left_out["0001"]
 
 
-def test_int8_candidates_are_selected_by_what_their_own_file_predicts(copy: Path):
+def torch_probs(run: RunDir, raws: list[np.ndarray]) -> np.ndarray:
+    """What the trial's model gives each sequence: the study's own val_probs are made up."""
+    model = SignClassifier(run.read_config().model)
+    model.load_state_dict(run.read_weights())
+    return np.stack([predict(model, raw) for raw in raws])
+
+
+def test_candidates_are_selected_by_what_their_own_file_predicts(copy: Path):
     whole = open_pool(copy)
-    pool, _, costs = measure(whole, ["float16", "int8"], Target())
-    assert [candidate.precision for candidate in pool.candidates] == 4 * ["float16", "int8"]
-    assert (costs[1::2, 1] < 0.8 * costs[::2, 1]).all()
-    assert (costs[1::2, 0] == costs[::2, 0]).all()
+    pool, _, costs = measure(whole, ["float32", "float16", "int8"], Target())
+    assert [candidate.precision for candidate in pool.candidates] == 4 * ["float32", "float16", "int8"]
+    for larger, smaller in ((0, 1), (1, 2)):
+        assert (costs[smaller::3, 1] < 0.8 * costs[larger::3, 1]).all()
+        assert (costs[smaller::3, 0] == costs[larger::3, 0]).all()
     raws = list(whole.raw_sequences(range(len(whole.labels))))
     for candidate, probs in zip(pool.candidates, pool.val_probs, strict=True):
-        if candidate.precision == "float16":
+        assert candidate.val_accuracy == np.mean(probs.argmax(axis=1) == whole.labels)
+        if candidate.precision == "float32":
             np.testing.assert_array_equal(probs, candidate.run.read_val_probs())
         else:
-            model = SignClassifier(candidate.model)
-            model.load_state_dict(candidate.run.read_weights())
-            expected = np.stack([predict(model, raw) for raw in raws])
+            expected = torch_probs(candidate.run, raws)
             assert np.mean(probs.argmax(axis=1) == expected.argmax(axis=1)) >= 0.9
-            assert 0 < np.abs(probs - expected).max() < 0.1
-            assert candidate.val_accuracy == np.mean(probs.argmax(axis=1) == whole.labels)
+            assert 0 < np.abs(probs - expected).max() < (1e-3 if candidate.precision == "float16" else 0.1)
 
 
-def test_int8_needs_the_packed_dataset(copy: Path):
+def test_a_float32_file_of_a_training_in_bfloat16_is_run_too(copy: Path):
+    run = RunDir(copy / "trials" / "0001")
+    run.write_result(dataclasses.replace(run.read_result(), precision="bfloat16"))
+    whole = open_pool(copy)
+    pool, _, _ = measure(whole, ["float32"], Target())
+    assert [candidate.probs is not None for candidate in pool.candidates] == [False, True, False, False]
+    expected = torch_probs(run, list(whole.raw_sequences(range(len(whole.labels)))))
+    np.testing.assert_allclose(pool.val_probs[1], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("change", [{"data": "gone"}, {"data_fingerprint": "of another"}])
+def test_without_its_dataset_a_study_has_no_int8_candidates(
+    copy: Path, change: dict[str, str], capsys: pytest.CaptureFixture[str]
+):
     about = json.loads((copy / "study.json").read_text())
-    (copy / "study.json").write_text(json.dumps(about | {"data": str(copy / "gone")}))
+    (copy / "study.json").write_text(json.dumps(about | change))
     pool, _, _ = measure(open_pool(copy), ["float16", "int8"], Target())
     assert {candidate.precision for candidate in pool.candidates} == {"float16"}
-    assert "not a packed dataset" in pool.left_out["0000 int8"]
+    assert "packed dataset" in pool.left_out["0000 int8"]
+    for candidate, probs in zip(pool.candidates, pool.val_probs, strict=True):
+        np.testing.assert_array_equal(probs, candidate.run.read_val_probs())
+    assert "selecting by what trials predicted, not by what their files do" in capsys.readouterr().out
 
 
-def test_int8_needs_the_very_dataset(copy: Path):
-    about = json.loads((copy / "study.json").read_text())
-    (copy / "study.json").write_text(json.dumps(about | {"data_fingerprint": "of another"}))
-    pool, _, _ = measure(open_pool(copy), ["float16", "int8"], Target())
-    assert {candidate.precision for candidate in pool.candidates} == {"float16"}
-    assert "is not the packed dataset that the study was made on" in pool.left_out["0000 int8"]
+def test_a_file_that_overflows_is_left_out(copy: Path):
+    run = RunDir(copy / "trials" / "0001")
+    run.write_weights({name: tensor * 1e6 for name, tensor in run.read_weights().items()})
+    pool, _, _ = measure(open_pool(copy), ["float16"], Target())
+    assert [candidate.name for candidate in pool.candidates] == ["0000", "0002", "0003"]
+    assert pool.left_out["0001"] == "its float16 file gives no numbers"
 
 
 def test_kept_predictions_that_are_broken_are_made_anew(copy: Path):
     whole = [np.array(probs) for probs in measure(open_pool(copy), ["int8"], Target())[0].val_probs]
-    kept = sorted((copy / pool_module.PROBS).iterdir())
+    kept = sorted((copy / measure_module.PROBS).iterdir())
     kept[0].write_bytes(b"")
     kept[1].write_bytes(b"nonsense")
     np.save(kept[2], np.load(kept[2])[1:])
@@ -248,10 +272,10 @@ def test_costs_of_several_studies_are_kept_in_each(copy: Path, tmp_path: Path, m
     studies = twice(copy, tmp_path, other_trials)
     measure(open_pools(studies), ["float16", "int8"], Target())
     monkeypatch.setattr(latency, "measure", lambda *_, **__: pytest.fail("measured again"))
-    monkeypatch.setattr(pool_module, "_predict", lambda *_: pytest.fail("predicted again"))
+    monkeypatch.setattr(measure_module, "_predict", lambda *_: pytest.fail("predicted again"))
     _, _, alone = measure(open_pool(copy), ["float16", "int8"], Target())
     assert len(alone) == 8
-    assert len(list((tmp_path / "other" / "ensemble" / "val_probs").iterdir())) == 4
+    assert len(list((tmp_path / "other" / "ensemble" / "val_probs").iterdir())) == 8
 
 
 def change_about(study: Path, **fields: object) -> None:

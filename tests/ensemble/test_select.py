@@ -1,5 +1,6 @@
 """The two commands, end to end, on a study of random classifiers."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -63,7 +64,7 @@ def test_from_study_to_predictions(copy: Path, monkeypatch: pytest.MonkeyPatch, 
     assert 1 <= len(about["members"]) <= 3
     assert about["cost"]["parameters"] <= 800e3
     assert about["cost"]["size"] == len(submission.read(out / "submission.zip"))
-    assert about["agreement_with_pytorch"]["same_sign"] >= 0.99
+    assert about["agreement_with_pytorch"]["same_sign"] >= 35 / 36
     assert set(about["left_out"]) | {member["trial"] for member in about["members"]} == {f"{i:04d}" for i in range(5)}
     assert about["accuracy"]["seen_by_selection"]["ensemble"] >= about["accuracy"]["seen_by_selection"]["single"]
 
@@ -130,13 +131,13 @@ def test_selects_again_where_the_merged_file_is_too_slow(
 
     monkeypatch.setattr(latency, "measure", slow)
     selection = copy / "ensemble" / "selection.json"
-    run(monkeypatch, "--results", copy, "--precision", "float16")
+    run(monkeypatch, "--results", copy, "--precision", "float32")
     unlimited = json.loads(selection.read_text())
     assert len(unlimited["members"]) > 1
     limit = 0.9 * unlimited["cost"]["latency"]  # what the members take alone adds up to less
     assert sum(member["latency"] for member in unlimited["members"]) < limit
     capsys.readouterr()
-    run(monkeypatch, "--results", copy, "--budget", f"{limit:.6f}ms", "--precision", "float16")
+    run(monkeypatch, "--results", copy, "--budget", f"{limit:.6f}ms", "--precision", "float32")
     assert "breaks the budget (latency" in capsys.readouterr().out
     about = json.loads(selection.read_text())
     assert 0 < about["cost"]["latency"] <= limit
@@ -157,14 +158,14 @@ def test_ends_where_only_the_merged_file_takes_time(copy: Path, monkeypatch: pyt
 
     monkeypatch.setattr(latency, "measure", measured)
     with pytest.raises(UserError, match=r"no candidate fits; trial .* \(measured in the merged file\)"):
-        run(monkeypatch, "--results", copy, "--budget", "1.5ms", "--precision", "float16")
+        run(monkeypatch, "--results", copy, "--budget", "1.5ms", "--precision", "float32")
 
 
 @pytest.mark.parametrize("fault", ["contract", "interrupted"])
 def test_what_an_earlier_selection_left_stands_until_all_is_done(
     copy: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ):
-    arguments = ("--results", copy, "--precision", "float16", "--budget")
+    arguments = ("--results", copy, "--precision", "float32", "--budget")
     run(monkeypatch, *arguments, "1models")
     out = copy / "ensemble"
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file() and path.name != "costs.json"}
@@ -188,13 +189,32 @@ def test_a_file_over_the_contests_limits_is_said_to_be(
     copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(select, "CONTEST", "1KB,100ms")
-    run(monkeypatch, "--results", copy, "--precision", "float16", "--budget", "1models")
+    run(monkeypatch, "--results", copy, "--precision", "float32", "--budget", "1models")
     assert re.search(r"over the contest's limits: size .* over 1KB", capsys.readouterr().out)
 
 
 def test_a_file_that_gives_no_numbers_does_not_agree():
     with pytest.raises(UserError, match="does not predict what PyTorch does"):
         Agreement(sequences=9, largest_difference=float("nan"), same_sign=1.0).require({"float32"})
+
+
+@pytest.mark.parametrize(
+    ("precision", "sequences", "same", "agrees"),
+    [
+        ("float32", 36, 36, True),
+        ("float32", 36, 35, False),
+        ("int8", 36, 35, True),  # 97 percent, but all may not be asked of so few
+        ("int8", 36, 34, False),
+        ("int8", 200, 196, True),
+        ("int8", 200, 195, False),
+        ("float16", 200, 198, True),
+        ("float16", 200, 197, False),
+    ],
+)
+def test_how_many_signs_must_be_the_same(precision: str, sequences: int, same: int, agrees: bool):
+    agreement = Agreement(sequences=sequences, largest_difference=1e-5, same_sign=same / sequences)
+    with contextlib.nullcontext() if agrees else pytest.raises(UserError, match=f"{same} of {sequences} sequences"):
+        agreement.require({precision})
 
 
 def test_reasons_are_those_of_the_variant_that_comes_closest(study: Path):
@@ -227,7 +247,7 @@ def test_a_budget_nobody_fits_names_the_cheapest(copy: Path, monkeypatch: pytest
 def test_one_model_is_not_compared_with_itself(
     copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    run(monkeypatch, "--results", copy, "--budget", "1models", "--precision", "float16")
+    run(monkeypatch, "--results", copy, "--budget", "1models", "--precision", "float32")
     printed = capsys.readouterr().out
     assert "file, 1 model " in printed
     assert "budget, 1 model " in printed
@@ -245,7 +265,7 @@ def test_what_was_measured_of_a_study_behind_a_uri_is_kept_there_if_nothing_fits
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(UserError, match="no candidate fits"):
-        run(monkeypatch, "--results", f"file://{copy}", "--budget", "1K", "--precision", "float16")
+        run(monkeypatch, "--results", f"file://{copy}", "--budget", "1K", "--precision", "float32")
     assert (copy / "ensemble" / "costs.json").exists()
 
 

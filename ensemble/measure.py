@@ -1,0 +1,167 @@
+"""Candidates -> what the file of each, at each precision, takes and predicts, measured on the files themselves.
+
+Costs are kept in the trial's study, in ensemble/costs.json, under the SHA-256 of the very file that was timed, so
+nothing is timed twice in one setting (machine, runtime, threads, lengths), and nothing stale is ever used. Files that
+round what was trained are run on the validation sequences, and their own probabilities, kept under the same hash, are
+what they are selected by. A float32 file of a training in float32 needs no such run: it gives what the trial did.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from rich.markup import escape
+
+from ensemble import latency, tflite
+from ensemble.budget import Cost
+from ensemble.latency import Target
+from ensemble.pool import Candidate, DatasetGoneError, Pool, listed, reason_of, to_member
+from ensemble.runtime import Model
+from ensemble.submission import with_labels
+from trainer.cli import UserError, console, track
+from trainer.files import atomic_path, write_json
+from trainer.metrics import accuracy, log_loss
+
+COSTS: Final = "ensemble/costs.json"
+PROBS: Final = "ensemble/val_probs"
+
+
+def measure(
+    pool: Pool, precisions: Sequence[str], target: Target, anew: bool = False
+) -> tuple[Pool, np.ndarray, np.ndarray]:
+    """Build, weigh and time a .tflite file of each candidate at each precision; shows a progress bar.
+
+    Gives the pool with a candidate a file, without those whose file cannot be built; what every ensemble takes before
+    it has a member, float64 [4] in the order of Cost's fields; and what each candidate adds to that, float64 [K, 4].
+    Latencies that the studies keep are taken from there, unless they are to be measured anew.
+    """
+    caches = {study: _Cache(study, pool, target, anew) for study in pool.studies}
+    base = caches[pool.studies[0]].cost(tflite.build_shared(pool.max_frames), 0, 0).to_array()
+    variants = [
+        dataclasses.replace(candidate, precision=precision) for candidate in pool.candidates for precision in precisions
+    ]
+    candidates, costs, left_out = [], [], dict(pool.left_out)
+    for variant in track(variants, len(variants), "measuring candidates"):
+        label = variant.name if len(precisions) == 1 else f"{variant.name} {variant.precision}"
+        try:
+            content = tflite.build([to_member(variant, 1)])
+            candidate = _with_own_probs(variant, pool, content) if _rounds(variant) else variant
+        except (KeyError, ValueError) as error:
+            left_out[label] = f"weights.safetensors: not a classifier's ({error})"
+        except UserError as error:
+            left_out[label] = reason_of(error, variant.run.path)
+        else:
+            candidates.append(candidate)
+            cost = caches[candidate.study].cost(content, candidate.num_parameters, 1)
+            costs.append(np.maximum(cost.to_array() - base, 0))
+    if not candidates:
+        shown = ", ".join(map(str, pool.studies))
+        raise UserError(f"{shown}: no trial can be used{listed(left_out)}")
+    if any(_rounds(candidate) and candidate.probs is None for candidate in candidates):
+        console.print(
+            f"[yellow]selecting by what trials predicted, not by what their files do:[/] the packed dataset "
+            f"{escape(pool.data)} is gone, or another",
+            soft_wrap=True,
+        )
+    return dataclasses.replace(pool, candidates=candidates, left_out=left_out), base, np.array(costs)
+
+
+def _rounds(variant: Candidate) -> bool:
+    """Whether its file computes otherwise than its trial did when that was validated."""
+    return variant.precision != "float32" or variant.run.read_result().precision != "float32"
+
+
+def _with_own_probs(variant: Candidate, pool: Pool, content: bytes) -> Candidate:
+    """The variant with the probabilities that its file gives the validation sequences, computed once.
+
+    Without the packed dataset an int8 file raises DatasetGoneError; others keep their trial's, which they come close
+    to. Raises UserError if the file gives no numbers.
+    """
+    path = variant.study / PROBS / f"{sha256(content).hexdigest()}.npy"
+    if not _is_kept(path, pool):
+        try:
+            probs = _predict(content, pool)
+        except DatasetGoneError:
+            if variant.precision == "int8":
+                raise
+            return variant
+        if not np.isfinite(probs).all():
+            raise UserError(f"its {variant.precision} file gives no numbers")
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.save(file, probs.astype(np.float16), allow_pickle=False)
+    own = dataclasses.replace(variant, probs=path)
+    probs = own.val_probs()
+    return dataclasses.replace(
+        own, val_accuracy=accuracy(probs, pool.labels), val_log_loss=log_loss(probs, pool.labels)
+    )
+
+
+def _is_kept(path: Path, pool: Pool) -> bool:
+    """Whether a file's probabilities are there, and whole."""
+    try:
+        probs = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return False
+    return probs.shape == (len(pool.labels), len(pool.label_names)) and bool(np.isfinite(probs).all())
+
+
+def _predict(content: bytes, pool: Pool) -> np.ndarray:
+    """What a file gives the validation sequences, float32 [N, signs]; all cores share the work."""
+    threads = min(os.cpu_count() or 1, len(pool.labels))
+
+    def share(first: int) -> list[np.ndarray]:
+        model = Model(content)
+        return [model(raw) for raw in pool.raw_sequences(range(first, len(pool.labels), threads))]
+
+    probs = np.empty((len(pool.labels), len(pool.label_names)), np.float32)
+    with ThreadPoolExecutor(threads) as executor:
+        for first, part in enumerate(executor.map(share, range(threads))):
+            probs[first::threads] = part
+    return probs
+
+
+class _Cache:
+    """Latencies of files by the SHA-256 of their content, in one setting; those of other settings are kept."""
+
+    def __init__(self, study: Path, pool: Pool, target: Target, anew: bool) -> None:
+        self._path = study / COSTS
+        self._pool = pool
+        self._target = target
+        self._lengths = latency.typical_lengths(pool.lengths)
+        setting = {
+            "machine": latency.machine(),
+            "litert": version("ai-edge-litert"),
+            "threads": target.threads,
+            "lengths": self._lengths,
+        }
+        self._settings: list[dict[str, Any]] = []
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # no cache, or one to be made anew
+            self._settings = [
+                {"setting": entry["setting"], "milliseconds": dict(entry["milliseconds"])}
+                for entry in json.loads(self._path.read_text())["settings"]
+            ]
+        of_this = [entry for entry in self._settings if entry["setting"] == setting]
+        if anew:
+            self._settings = [entry for entry in self._settings if entry not in of_this]
+        if anew or not of_this:
+            of_this = [{"setting": setting, "milliseconds": {}}]
+            self._settings += of_this
+        self._milliseconds: dict[str, float] = of_this[0]["milliseconds"]
+
+    def cost(self, model: bytes, parameters: int, members: int) -> Cost:
+        """Of a .tflite file, labels attached; timed only if it never was."""
+        model = with_labels(model, self._pool.label_names)
+        key = sha256(model).hexdigest()
+        if key not in self._milliseconds:
+            self._milliseconds[key] = latency.measure(model, self._lengths, threads=self._target.threads).mean
+            write_json(self._path, {"settings": self._settings})
+        milliseconds = self._target.scale * self._milliseconds[key]
+        return Cost(parameters=parameters, size=len(model), latency=milliseconds, members=members)
