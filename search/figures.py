@@ -196,6 +196,7 @@ def importances(study: optuna.Study) -> go.Figure:
 
 
 FRONTIER_UNITS: Final = {"parameters": ("million weights", 1e6), "size": ("MB", 1e6), "latency": ("ms a sequence", 1.0)}
+OURS: Final = "ours"
 RIVAL_COLOURS: Final = {"top-k": "#7a4fa3", "drop the weakest": "#4f7f3a", "weighted": "#a35a4f"}
 
 
@@ -205,7 +206,7 @@ def frontier(bought: list[dict[str, Any]]) -> go.Figure:
     figure = make_subplots(cols=len(FRONTIER_UNITS), shared_yaxes=True, horizontal_spacing=0.04)
     for column, (kind, (unit, scale)) in enumerate(FRONTIER_UNITS.items(), start=1):
         singles = [row for row in bought if row["kind"] == "single"]
-        ensembles = [row for row in bought if row["kind"] == kind and row["rule"] == "ours"]
+        ensembles = [row for row in bought if row["kind"] == kind and row["rule"] == OURS]
         rivals = {
             rule: [row for row in bought if row["kind"] == kind and row["rule"] == rule] for rule in RIVAL_COLOURS
         }

@@ -8,6 +8,7 @@ ensemble where one was selected, and all trials with the reasons of failures, be
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from trainer.rundir import RunDir
 
 REPORT: Final = "report.html"
 SELECTION, FRONTIER = "ensemble/selection.json", "ensemble/frontier.parquet"
+FRONTIER_NAMES: Final = ("budget", "members", "million weights", "MB", "ms", "seen", "unseen", "others")
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,41 @@ def _ensemble(ensemble: Ensemble) -> Iterator[str]:
     yield page.table(names, lines, texts=frozenset({"weights"}))
     yield page.figure(figures.frontier(ensemble.bought), "wide")
     yield page.paragraph("What each budget buys; blue is on labels that the selection saw.", "caption")
+    yield page.table(FRONTIER_NAMES, _frontier(ensemble.bought), texts=frozenset({"budget"}))
+    yield page.paragraph(
+        "others: on the same unseen people, the best of the other rules. Budgets that buy no more than the one before "
+        "are left out.",
+        "caption",
+    )
+
+
+def _frontier(bought: list[dict[str, Any]]) -> Iterator[Line]:
+    """A line a budget: our ensemble, and how it and the best rival do on people that the selection did not see."""
+    rivals: dict[tuple[str, str], float] = {}
+    for row in bought:
+        if row["rule"] != figures.OURS and row["unseen_accuracy"] is not None:
+            at = (row["kind"], row["budget"])
+            rivals[at] = max(rivals.get(at, 0.0), row["unseen_accuracy"])
+    before: Any = None
+    for row in bought:
+        what = tuple(row[name] for name in ("kind", "trials", "precisions", "counts"))
+        if row["kind"] == "single" or row["rule"] != figures.OURS or what == before:
+            continue
+        before = what
+        costs = (row["parameters"] / 1e6, row["size"] / 1e6, row["latency"])
+        yield Line(
+            (
+                *(_rounded(row["budget"]) or "none", str(len(row["trials"]))),
+                *(cell(cost, ".2f") for cost in costs),
+                *(cell(row["val_accuracy"], ".4f"), cell(row["unseen_accuracy"], ".4f")),
+                cell(rivals.get((row["kind"], row["budget"])), ".4f"),
+            )
+        )
+
+
+def _rounded(budget: str) -> str:
+    """Its limits to three significant digits."""
+    return re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.3g}", budget)
 
 
 def _trials(rows: list[Row]) -> Iterator[str]:

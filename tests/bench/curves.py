@@ -3,6 +3,7 @@
 Recorded by tests.bench.record_curves in results/reference/curves.parquet, a row a configuration.
 """
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -36,6 +37,7 @@ precision = "float32"
 """
 
 
+@functools.cache
 def space() -> Space:
     """What the recorded configurations are drawn from."""
     return Space.parse(SPACE, TrainConfig(epochs=EPOCHS).replace(num_signs=NUM_SIGNS), "tests.bench.curves")

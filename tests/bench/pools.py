@@ -146,10 +146,16 @@ def large_pool(count: int) -> tuple[Iterator[np.ndarray], np.ndarray]:
     return predictions(sequences, make_candidates(count, rng), rng), sequences.labels
 
 
-def of_study(study: Path) -> list[Problem]:
-    """A study's candidates, half of its validation participants seen, and the other half; costs are parameters."""
+def of_study(study: Path, halves: int = 5) -> list[Problem]:
+    """A study's candidates; half of its validation participants seen, the others not, and the other way round.
+
+    As many times as asked for, the halves drawn anew, always the same ones. Costs are parameters.
+    """
     pool = open_pool(study)
-    first = np.isin(pool.participants, np.unique(pool.participants)[::2])
     probs = [np.array(matrix) for matrix in pool.val_probs]
     costs = np.array([float(candidate.num_parameters) for candidate in pool.candidates])
-    return [Problem.split(probs, pool.labels, pool.participants, is_seen, costs) for is_seen in (first, ~first)]
+    people = np.unique(pool.participants)
+    rng = np.random.default_rng(0)
+    drawn = [np.isin(pool.participants, rng.permutation(people)[: len(people) // 2]) for _ in range(halves)]
+    splits = [is_seen for half in drawn for is_seen in (half, ~half)]
+    return [Problem.split(probs, pool.labels, pool.participants, is_seen, costs) for is_seen in splits]

@@ -125,6 +125,11 @@ def _write_ensemble(directory: Path) -> None:
     }
     kinds = ("asked", "parameters", "size", "latency")
     bought = [row, *({**row, "kind": kind, "budget": "40MB", "unseen_accuracy": 0.55} for kind in kinds)]
+    larger = {**bought[-1], "budget": "3.14159ms"}  # buys the same, where others do better
+    bought += [larger, {**larger, "trials": ["0000", "0004"], "precisions": 2 * ["int8"], "counts": [1, 2]}]
+    bought += [
+        {**larger, "rule": rule, "unseen_accuracy": there} for rule, there in (("top-k", 0.56), ("weighted", 0.5))
+    ]
     member = {
         "trial": "0000",
         "precision": "float16",
@@ -220,6 +225,14 @@ def test_a_running_study_says_so_and_an_ensemble_is_shown(text: str) -> None:
     assert "7 of 9" in text
     for part in ("Accuracy against latency", "0.5512", "for the budget 40MB"):
         assert part in text
+
+
+def test_the_frontier_is_a_table_too(text: str) -> None:
+    lines = [" ".join(cells) for cells in Page(text).cells]
+    start = lines.index("40MB 1 1.00 2.00 1.50 0.6000 0.5500 ")
+    expected = 4 * ["40MB 1 1.00 2.00 1.50 0.6000 0.5500 "] + ["3.14ms 2 1.00 2.00 1.50 0.6000 0.5500 0.5600"]
+    assert lines[start : start + 5] == expected
+    assert not any(line.startswith("3.14ms") for line in lines[start + 5 :])
 
 
 def test_without_an_ensemble_nothing_is_said_of_latency(tmp_path: Path, packed: Path) -> None:
