@@ -26,24 +26,27 @@ from ensemble.latency import Target
 from ensemble.pool import Candidate, DatasetGoneError, Pool, listed, reason_of, to_member
 from ensemble.runtime import Model
 from ensemble.submission import with_labels
-from trainer.cli import UserError, console, track
+from trainer.cli import UserError, console, require_writable, track
 from trainer.files import atomic_path, write_json
 from trainer.metrics import accuracy, log_loss
+from trainer.remote import base_name
 
 COSTS: Final = "ensemble/costs.json"
 PROBS: Final = "ensemble/val_probs"
 
 
 def measure(
-    pool: Pool, precisions: Sequence[str], target: Target, anew: bool = False
+    pool: Pool, precisions: Sequence[str], target: Target, anew: bool = False, spare: Path | None = None
 ) -> tuple[Pool, np.ndarray, np.ndarray]:
     """Build, weigh and time a .tflite file of each candidate at each precision; shows a progress bar.
 
     Gives the pool with a candidate a file, without those whose file cannot be built; what every ensemble takes before
     it has a member, float64 [4] in the order of Cost's fields; and what each candidate adds to that, float64 [K, 4].
-    Latencies that the studies keep are taken from there, unless they are to be measured anew.
+    Latencies that the studies keep are taken from there, unless they are to be measured anew. What is measured of a
+    study that cannot be written to is kept under ``spare`` instead.
     """
-    caches = {study: _Cache(study, pool, target, anew) for study in pool.studies}
+    roots = {study: _writable(study, spare) for study in pool.studies}
+    caches = {study: _Cache((root, study), pool, target, anew) for study, root in roots.items()}
     base = caches[pool.studies[0]].cost(tflite.build_shared(pool.max_frames), 0, 0).to_array()
     variants = [
         dataclasses.replace(candidate, precision=precision) for candidate in pool.candidates for precision in precisions
@@ -53,7 +56,9 @@ def measure(
         label = variant.name if len(precisions) == 1 else f"{variant.name} {variant.precision}"
         try:
             content = tflite.build([to_member(variant, 1)])
-            candidate = _with_own_probs(variant, pool, content) if _rounds(variant) else variant
+            candidate = variant
+            if _rounds(variant):
+                candidate = _with_own_probs(variant, pool, content, roots[variant.study])
         except (KeyError, ValueError) as error:
             left_out[label] = f"weights.safetensors: not a classifier's ({error})"
         except UserError as error:
@@ -74,19 +79,31 @@ def measure(
     return dataclasses.replace(pool, candidates=candidates, left_out=left_out), base, np.array(costs)
 
 
+def _writable(study: Path, spare: Path | None) -> Path:
+    """Where to keep what is measured of a study: in itself if that can be, else in a folder of its name."""
+    if spare is None:
+        return study
+    try:
+        require_writable("--results", (study / COSTS).parent)
+    except UserError:
+        return spare / base_name(str(study.resolve()))
+    return study
+
+
 def _rounds(variant: Candidate) -> bool:
     """Whether its file computes otherwise than its trial did when that was validated."""
     return variant.precision != "float32" or variant.run.read_result().precision != "float32"
 
 
-def _with_own_probs(variant: Candidate, pool: Pool, content: bytes) -> Candidate:
-    """The variant with the probabilities that its file gives the validation sequences, computed once.
+def _with_own_probs(variant: Candidate, pool: Pool, content: bytes, root: Path) -> Candidate:
+    """The variant with the probabilities that its file gives the validation sequences, computed once, kept in ``root``.
 
     Without the packed dataset an int8 file raises DatasetGoneError; others keep their trial's, which they come close
     to. Raises UserError if the file gives no numbers.
     """
-    path = variant.study / PROBS / f"{sha256(content).hexdigest()}.npy"
-    if not _is_kept(path, pool):
+    name = f"{PROBS}/{sha256(content).hexdigest()}.npy"
+    path = next((where / name for where in (variant.study, root) if _is_kept(where / name, pool)), None)
+    if path is None:
         try:
             probs = _predict(content, pool)
         except DatasetGoneError:
@@ -95,6 +112,7 @@ def _with_own_probs(variant: Candidate, pool: Pool, content: bytes) -> Candidate
             return variant
         if not np.isfinite(probs).all():
             raise UserError(f"its {variant.precision} file gives no numbers")
+        path = root / name
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.save(file, probs.astype(np.float16), allow_pickle=False)
     own = dataclasses.replace(variant, probs=path)
@@ -131,8 +149,9 @@ def _predict(content: bytes, pool: Pool) -> np.ndarray:
 class _Cache:
     """Latencies of files by the SHA-256 of their content, in one setting; those of other settings are kept."""
 
-    def __init__(self, study: Path, pool: Pool, target: Target, anew: bool) -> None:
-        self._path = study / COSTS
+    def __init__(self, roots: tuple[Path, ...], pool: Pool, target: Target, anew: bool) -> None:
+        """Kept in the first of the roots, begun with what the first that has any knows."""
+        self._path = roots[0] / COSTS
         self._pool = pool
         self._target = target
         self._lengths = latency.typical_lengths(pool.lengths)
@@ -143,10 +162,11 @@ class _Cache:
             "lengths": self._lengths,
         }
         self._settings: list[dict[str, Any]] = []
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # no cache, or one to be made anew
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, StopIteration):  # none, or broken
+            known = next(path for root in roots if (path := root / COSTS).exists())
             self._settings = [
                 {"setting": entry["setting"], "milliseconds": dict(entry["milliseconds"])}
-                for entry in json.loads(self._path.read_text())["settings"]
+                for entry in json.loads(known.read_text())["settings"]
             ]
         of_this = [entry for entry in self._settings if entry["setting"] == setting]
         if anew:

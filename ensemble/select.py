@@ -167,6 +167,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where to write (default: STUDY/ensemble, if it is one)"
     )
+    parser.add_argument(
+        "--data", metavar="DATA", help="the packed dataset, or its URI, if it is no longer where the search had it"
+    )
     parser.add_argument("--ship", metavar="STUDY", help="ship the same trainings on all participants, of search.refit")
     parser.add_argument(
         "--metric",
@@ -207,6 +210,9 @@ def open_studies(arguments: argparse.Namespace) -> tuple[list[Folder], Pool]:
         require_writable("--out", arguments.out)
     folders = [Folder.open(study) for study in where]
     pool = open_pools([(folder.shown, folder.path) for folder in folders])
+    if arguments.data is not None:
+        pool = dataclasses.replace(pool, data=arguments.data)
+        list(pool.raw_sequences([0]))  # raises if it is none, or another
     shown = ", ".join(folder.shown for folder in folders)
     console.print(
         f"stud{'y' if len(folders) == 1 else 'ies'} {shown}: {len(pool.candidates)} candidates, "
@@ -251,7 +257,7 @@ def main() -> None:
         require_writable("--out", out)
     twins = None if arguments.ship is None else Twins(Folder.open(arguments.ship).path)
     target = Target(threads=arguments.threads, scale=arguments.latency_scale)
-    pool, base, costs = measure(pool, arguments.precision, target, arguments.remeasure)
+    pool, base, costs = measure(pool, arguments.precision, target, arguments.remeasure, arguments.out)
     for folder in folders:
         folder.publish("ensemble")  # what was measured is not lost, whatever comes
     objective: Objective = objectives.OBJECTIVES[arguments.metric].of(pool.val_probs, pool.labels)

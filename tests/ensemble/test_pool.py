@@ -278,6 +278,30 @@ def test_costs_of_several_studies_are_kept_in_each(copy: Path, tmp_path: Path, m
     assert len(list((tmp_path / "other" / "ensemble" / "val_probs").iterdir())) == 8
 
 
+def test_what_is_measured_of_a_study_that_cannot_be_written_is_kept_elsewhere(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    measure(open_pool(copy), ["float16"], Target(), spare=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    known = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+
+    def refuse(option: str, folder: Path) -> None:
+        assert folder == copy / "ensemble"
+        raise UserError(f"{option} {folder}: cannot be written to")
+
+    monkeypatch.setattr(measure_module, "require_writable", refuse)
+    measure(open_pool(copy), ["float16"], Target(), spare=tmp_path / "out")
+    assert not (tmp_path / "out").exists()  # all of that is known
+    _, base, costs = measure(open_pool(copy), ["float16", "int8"], Target(), spare=tmp_path / "out")
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == known
+    assert len(list((tmp_path / "out" / "copy" / measure_module.PROBS).iterdir())) == 4
+    monkeypatch.setattr(latency, "measure", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(measure_module, "_predict", lambda *_: pytest.fail("predicted again"))
+    _, base_again, costs_again = measure(open_pool(copy), ["float16", "int8"], Target(), spare=tmp_path / "out")
+    np.testing.assert_array_equal(costs_again, costs)
+    np.testing.assert_array_equal(base_again, base)
+
+
 def change_about(study: Path, **fields: object) -> None:
     about = json.loads((study / "study.json").read_text())
     (study / "study.json").write_text(json.dumps(about | fields))

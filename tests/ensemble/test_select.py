@@ -25,6 +25,7 @@ from ensemble.pool import open_pool
 from ensemble.runtime import Model
 from ensemble.verify import Agreement
 from trainer.cli import UserError
+from trainer.dataset import PackedDataset
 from trainer.landmarks import NUM_ROWS
 
 
@@ -118,6 +119,17 @@ def test_selects_from_several_studies(copy: Path, tmp_path: Path, monkeypatch: p
     assert [row["trials"] for row in singles] == [["small/0002"], ["small/0003"], ["other/0000"], ["other/0001"]]
     for study in (copy, other):
         assert not (study / "ensemble" / "submission.zip").exists()
+
+
+def test_the_dataset_may_have_moved(copy: Path, tmp_path: Path, packed: PackedDataset, monkeypatch: pytest.MonkeyPatch):
+    about = json.loads((copy / "study.json").read_text())
+    (copy / "study.json").write_text(json.dumps(about | {"data": "gone", "data_fingerprint": packed.fingerprint}))
+    with pytest.raises(UserError, match="gone: not a packed dataset"):
+        run(monkeypatch, "--results", copy, "--precision", "int8")
+    with pytest.raises(UserError, match=f"{tmp_path}: not a packed dataset"):
+        run(monkeypatch, "--results", copy, "--precision", "int8", "--data", tmp_path)
+    run(monkeypatch, "--results", copy, "--precision", "int8", "--data", packed.path)
+    assert json.loads((copy / "ensemble" / "selection.json").read_text())["members"][0]["precision"] == "int8"
 
 
 def test_selects_again_where_the_merged_file_is_too_slow(
