@@ -3,7 +3,7 @@
 Costs are kept in the trial's study, in ensemble/costs.json, under the SHA-256 of the very file that was timed, so
 nothing is timed twice in one setting (machine, runtime, threads, lengths), and nothing stale is ever used. Files that
 round what was trained are run on the validation sequences, and their own probabilities, kept under the same hash, are
-what they are selected by. A float32 file of a training in float32 needs no such run: it gives what the trial did.
+what they are selected by. A float32 file gives what the trial did: validation is in float32, whatever training was.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ def measure(
         try:
             content = tflite.build([to_member(variant, 1)])
             candidate = variant
-            if _rounds(variant):
+            if variant.precision != "float32":
                 candidate = _with_own_probs(variant, pool, content, roots[variant.study])
         except (KeyError, ValueError) as error:
             left_out[label] = f"weights.safetensors: not a classifier's ({error})"
@@ -70,7 +70,7 @@ def measure(
     if not candidates:
         shown = ", ".join(map(str, pool.studies))
         raise UserError(f"{shown}: no trial can be used{listed(left_out)}")
-    if any(_rounds(candidate) and candidate.probs is None for candidate in candidates):
+    if any(candidate.precision != "float32" and candidate.probs is None for candidate in candidates):
         console.print(
             f"[yellow]selecting by what trials predicted, not by what their files do:[/] the packed dataset "
             f"{escape(pool.data)} is gone, or another",
@@ -88,11 +88,6 @@ def _writable(study: Path, spare: Path | None) -> Path:
     except UserError:
         return spare / base_name(str(study.resolve()))
     return study
-
-
-def _rounds(variant: Candidate) -> bool:
-    """Whether its file computes otherwise than its trial did when that was validated."""
-    return variant.precision != "float32" or variant.run.read_result().precision != "float32"
 
 
 def _with_own_probs(variant: Candidate, pool: Pool, content: bytes, root: Path) -> Candidate:

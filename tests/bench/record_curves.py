@@ -2,9 +2,10 @@
 
     python -m tests.bench.record_curves [--configurations 512] [--again] [--workers 2] [--out results/curves]
 
-About 4 s of one core each. Those that results/reference/curves.parquet has are not trained again, unless by --again.
-Interrupted, the same command goes on where it was. At the end the table is written; the runs stay under --out, with
-their predictions of the held-out sequences, which tests.bench.members replays.
+About 4 s of one core each. Those that results/reference/curves.parquet has are not trained again; at the end the table
+is written with the new ones. With --again all are trained, and the table stays as it is. Interrupted, the same command
+goes on where it was. The runs stay under --out, with their predictions of the held-out sequences, which
+tests.bench.members replays.
 """
 
 import argparse
@@ -63,7 +64,7 @@ def collect(known: np.ndarray, runs: list[Path]) -> Curves:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.record_curves")
     parser.add_argument("--configurations", type=int, default=512)
-    parser.add_argument("--again", action="store_true", help="train those in the table too, for their predictions")
+    parser.add_argument("--again", action="store_true", help="train all, for their predictions; keep the table")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="trainings at a time, a thread each")
     parser.add_argument("--out", type=Path, default=Path("results/curves"))
     options = parser.parse_args()
@@ -84,9 +85,10 @@ def main() -> None:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     curves = collect(known, runs)
-    curves.write()
+    if not (options.again and TABLE.exists()):
+        curves.write()
     final = np.nan_to_num(curves.accuracies[:, -1])
-    print(f"{TABLE}: {len(final)} curves, final accuracies {final.min():.3f} to {final.max():.3f}")
+    print(f"{options.out}: {len(final)} curves, final accuracies {final.min():.3f} to {final.max():.3f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -96,16 +95,6 @@ def test_candidates_are_selected_by_what_their_own_file_predicts(copy: Path):
             expected = torch_probs(candidate.run, raws)
             assert np.mean(probs.argmax(axis=1) == expected.argmax(axis=1)) >= 0.9
             assert 0 < np.abs(probs - expected).max() < (1e-3 if candidate.precision == "float16" else 0.1)
-
-
-def test_a_float32_file_of_a_training_in_bfloat16_is_run_too(copy: Path):
-    run = RunDir(copy / "trials" / "0001")
-    run.write_result(dataclasses.replace(run.read_result(), precision="bfloat16"))
-    whole = open_pool(copy)
-    pool, _, _ = measure(whole, ["float32"], Target())
-    assert [candidate.probs is not None for candidate in pool.candidates] == [False, True, False, False]
-    expected = torch_probs(run, list(whole.raw_sequences(range(len(whole.labels)))))
-    np.testing.assert_allclose(pool.val_probs[1], expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("change", [{"data": "gone"}, {"data_fingerprint": "of another"}])
