@@ -5,9 +5,10 @@
 Replays the runs that tests.bench.record_curves left, with their predictions (all of them, if it was given --again).
 Searches of as many trials each choose among these: of what the sampler proposes it is the nearest run that was not
 tried yet that is tried, and that one's own parameters that are learned from. Nothing is stopped early. A search sees
-half of the held-out participants, and so does the selection from its trials, which is ensemble.greedy's, by accuracy
-and likelihood, under the same budget; what is told is the accuracy of that ensemble on the other half. Every seed takes
-another half, in turns, and differences are between searches of the same seed.
+four of the six held-out participants, another four every seed, in turns, and so does the selection from its trials,
+which is ensemble.greedy's, by accuracy and likelihood, under the same budget. What is told is the accuracy of that
+ensemble on 48 other people of the same signs, who are generated for this and predicted once. Differences are between
+searches of the same seed.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from typing import Any, Final
 import numpy as np
 import optuna
 import pyarrow.parquet as pq
+import torch
 from optuna.trial import create_trial
 from rich.table import Table
 
@@ -33,13 +35,21 @@ from ensemble.objectives import Blend
 from search.members import MemberBudget, Members, costs_of
 from search.samplers import for_space
 from search.settings import VALIDATION
-from tests.bench.curves import configurations, point, size, space
+from tests.bench.curves import NUM_SIGNS, configurations, point, size, space
 from trainer import cli
 from trainer.cli import UserError
+from trainer.dataset import MANIFEST, Batches, PackedDataset
+from trainer.files import atomic_path
 from trainer.metrics import accuracy
+from trainer.model import SignClassifier
+from trainer.pack import pack
 from trainer.rundir import RunDir
+from trainer.synthesize import synthesize
+from trainer.train import predict
 
 OBJECTIVES: Final = ("accuracy", "ensemble", "random")
+SEEN: Final = 4  # people
+OTHERS: Final = 48
 
 
 @dataclass(frozen=True)
@@ -55,17 +65,21 @@ class Recorded:
     """Parameters of each model"""
     labels: np.ndarray
     participants: np.ndarray
+    other_probs: np.ndarray
+    """float16 [K, M, signs], of the other people"""
+    other_labels: np.ndarray
 
     @classmethod
     @functools.cache
     def read(cls, folder: Path) -> "Recorded":
-        """Raises UserError if there is nothing."""
+        """Raises UserError if there is nothing. Predicts the other people's sequences if that was not done."""
         runs = {int(path.parent.name): RunDir(path.parent) for path in sorted(folder.glob("runs/*/done.json"))}
         if not runs:
             raise UserError(f"{folder}: holds no runs; make them with: python -m tests.bench.record_curves --again")
         every = configurations(max(runs) + 1)
         params = [every[number] for number in runs]
         validation = pq.read_table(folder / VALIDATION)
+        other_probs, other_labels = of_others(folder, list(runs.values()))
         return cls(
             params,
             np.array([point(its) for its in params]),
@@ -73,7 +87,35 @@ class Recorded:
             [size(its) for its in params],
             validation["label"].to_numpy(),
             validation["participant_id"].to_numpy(),
+            other_probs,
+            other_labels,
         )
+
+
+def of_others(folder: Path, runs: list[RunDir]) -> tuple[np.ndarray, np.ndarray]:
+    """What the runs' models give sequences of people who were made for this, and the labels; kept in the folder."""
+    source, packed, kept = folder / "data" / "others", folder / "data" / "packed-others", folder / "other_probs.npy"
+    if not (packed / MANIFEST).exists():
+        synthesize(source, num_signs=NUM_SIGNS, num_participants=OTHERS, repeats=3)  # other people, but the same signs
+        pack(source, packed)
+    dataset = PackedDataset.open(packed)
+    if not kept.exists() or len(np.load(kept, mmap_mode="r")) != len(runs):
+        probs = [predict_all(run, dataset) for run in cli.track(runs, len(runs), "predicting other people")]
+        with atomic_path(kept) as temporary, temporary.open("wb") as file:
+            np.save(file, np.array(probs, np.float16))
+    return np.load(kept), np.array(dataset.labels)
+
+
+def predict_all(run: RunDir, dataset: PackedDataset) -> np.ndarray:
+    """Probabilities of all its sequences, float32 [M, signs]."""
+    config = run.read_config()
+    model = SignClassifier(config.model)
+    model.load_state_dict(run.read_weights())
+    probs = np.empty((len(dataset), dataset.num_signs), np.float32)
+    for fold in range(2):
+        batches = Batches(dataset, config.replace(num_folds=2, fold=fold), torch.device("cpu"))
+        probs[batches.val_indices] = predict(model.eval(), batches)
+    return probs
 
 
 def search(
@@ -109,18 +151,28 @@ def compare(folder: Path, budget_text: str, trials: int, seed: int) -> list[tupl
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     recorded, budget = Recorded.read(folder), MemberBudget.parse(budget_text)
     people = np.unique(recorded.participants)
-    halves = list(itertools.combinations(people.tolist(), len(people) // 2))
-    is_seen = np.isin(recorded.participants, halves[seed % len(halves)])
-    seen, unseen = np.flatnonzero(is_seen), np.flatnonzero(~is_seen)
+    choices = list(itertools.combinations(people.tolist(), SEEN))
+    seen = np.flatnonzero(np.isin(recorded.participants, choices[seed % len(choices)]))
     found = []
     for objective in OBJECTIVES:
         tried = search(objective, recorded, seen, budget, seed, trials)
         costs = np.array([costs_of(recorded.sizes[k]) for k in tried])
         pool = Blend.of([recorded.probs[k][seen] for k in tried], recorded.labels[seen])
         counts = select(pool, costs, budget.to_array()).counts
-        ensemble = np.tensordot(counts, recorded.probs[tried].astype(np.float32), axes=1)
-        found.append(tuple(accuracy(ensemble[rows], recorded.labels[rows]) for rows in (seen, unseen)))
+        found.append(
+            (
+                accuracy(averaged(counts, recorded.probs[tried])[seen], recorded.labels[seen]),
+                accuracy(averaged(counts, recorded.other_probs[tried]), recorded.other_labels),
+            )
+        )
     return found
+
+
+def averaged(counts: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """Sums of probs [T, N, signs] by counts [T]: float32 [N, signs]."""
+    members = np.flatnonzero(counts)
+    total: np.ndarray = np.tensordot(counts[members].astype(np.float32), probs[members].astype(np.float32), axes=1)
+    return total
 
 
 def main() -> None:
