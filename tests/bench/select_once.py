@@ -1,21 +1,30 @@
 """One selection without a budget, in a process of its own, so that its memory is its own: for tests.bench.select.
 
-    python -m tests.bench.select_once FOLDER METRIC
+    python -m tests.bench.select_once FOLDER METRIC [RULE]
 
-FOLDER holds labels.npy and a memory-mapped matrix float16 [N, signs] for each candidate. Prints JSON: seconds from the
-matrices to the counts, the peak of memory in GB (pages of the files that are mapped at that time included), counts, and
-how often all candidates were tried as one more member: one round of AutoGluon's.
+RULE is one of RULES, ours if none is named. FOLDER holds labels.npy and a memory-mapped matrix float16 [N, signs] for
+each candidate. Prints JSON: seconds from the matrices to the counts, the peak of memory in GB (pages of the files that
+are mapped at that time included), counts, and how often all candidates were tried as one more member: one round of
+AutoGluon's.
 """
 
 import json
 import sys
 import time
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
-from ensemble import greedy
+from ensemble import rules
 from ensemble.objectives import OBJECTIVES, State
+
+RULES: Final[dict[str, rules.Rule]] = {
+    "ours": rules.ours,
+    "MULTI_GES": rules.weighted,
+    "top-k": rules.top_k,
+    "single": rules.single,
+}
 
 
 class Matrices(list[Path]):
@@ -29,7 +38,7 @@ class Matrices(list[Path]):
 
 
 def main() -> None:
-    folder, metric = Path(sys.argv[1]), sys.argv[2]
+    folder, metric, name = Path(sys.argv[1]), sys.argv[2], next(iter(sys.argv[3:]), "ours")
     matrices, labels = Matrices(sorted(folder.glob("[0-9]*.npy"))), np.load(folder / "labels.npy")
     rounds = 0
 
@@ -42,7 +51,7 @@ def main() -> None:
     began = time.perf_counter()
     objective = Counting.of(matrices, labels)
     ready = time.perf_counter()
-    selection = greedy.select(objective, np.ones((len(matrices), 1)), np.full(1, np.inf))
+    counts = RULES[name](objective, np.ones((len(matrices), 1)), np.full(1, np.inf))
     ended = time.perf_counter()
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     print(
@@ -51,7 +60,7 @@ def main() -> None:
                 "seconds": ended - began,
                 "reading_seconds": ready - began,
                 "peak_gb": int(status["VmHWM"].split()[0]) * 1024 / 1e9,
-                "counts": selection.counts.tolist(),
+                "counts": counts.tolist(),
                 "rounds": rounds,
             }
         )
