@@ -29,6 +29,7 @@ WEIGHT: Final = 0.1  # of the log likelihood, beside accuracy
 RIVALS: Final = 8  # signs, beside the true one, among which a sequence is decided: the likeliest over all trials
 TOLERANCE: Final = 1e-9  # scores closer than this are equal
 PATIENCE: Final = 4  # greedy steps without a better prefix before it ends
+MOST: Final = 64  # greedy steps: likelihoods can grow by less and less for thousands
 _UNITS: Final = {
     "k": ("parameters", 1e3),
     "m": ("parameters", 1e6),
@@ -146,7 +147,7 @@ class _Table:
         """Of the first rows, which have these costs [<= K, D]: the best prefix, in the order of choice."""
         chosen: list[int] = []
         best, best_score = 0, -math.inf
-        while len(chosen) < best + PATIENCE:
+        while len(chosen) < min(best + PATIENCE, MOST):
             left = capacity - costs[sorted(set(chosen))].sum(axis=0)
             fits = (costs <= left).all(axis=1)
             fits[chosen] = True  # they are paid for

@@ -14,7 +14,7 @@ from rich.console import Console
 
 import search.run
 from search import cluster
-from search.members import BYTES_PER_PARAMETER, WEIGHT, MemberBudget, Members
+from search.members import BYTES_PER_PARAMETER, MOST, WEIGHT, MemberBudget, Members
 from search.mirror import StudyMirror
 from search.objective import ENSEMBLE, Objective
 from search.progress import Progress
@@ -92,6 +92,15 @@ def test_a_copy_of_what_is_there_adds_nothing_and_a_complement_adds_much() -> No
     assert again.beside == complement.beside == [0]
     assert complement.score > again.score + 0.4
     assert members.contribution(flat, 10).score < again.score
+
+
+def test_an_ensemble_does_not_grow_forever() -> None:
+    """Of these two models, one more of the better is a gain 857 times, each less than the last."""
+    generator = np.random.default_rng(22)
+    members = Members(LABELS, MemberBudget())
+    for number in range(2):
+        members.add(number, _probs(generator), 1_000)
+    assert len(members.contribution(_probs(generator), 1_000).beside) == MOST
 
 
 @pytest.mark.parametrize(
