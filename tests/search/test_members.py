@@ -14,7 +14,7 @@ from rich.console import Console
 
 import search.run
 from search import cluster
-from search.members import BYTES_PER_PARAMETER, MOST, WEIGHT, MemberBudget, Members
+from search.members import BYTES_PER_PARAMETER, MOST, PATIENCE, WEIGHT, MemberBudget, Members
 from search.mirror import StudyMirror
 from search.objective import ENSEMBLE, Objective
 from search.progress import Progress
@@ -95,12 +95,12 @@ def test_a_copy_of_what_is_there_adds_nothing_and_a_complement_adds_much() -> No
 
 
 def test_an_ensemble_does_not_grow_forever() -> None:
-    """Of these two models, one more of the better is a gain 857 times, each less than the last."""
+    """Of these two models the best prefix has 857 steps, each for less than the last."""
     generator = np.random.default_rng(22)
     members = Members(LABELS, MemberBudget())
     for number in range(2):
         members.add(number, _probs(generator), 1_000)
-    assert len(members.contribution(_probs(generator), 1_000).beside) == MOST
+    assert MOST - PATIENCE <= len(members.contribution(_probs(generator), 1_000).beside) <= MOST
 
 
 @pytest.mark.parametrize(
