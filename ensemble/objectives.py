@@ -16,7 +16,7 @@ from trainer.metrics import SMALLEST_PROBABILITY
 
 RIVALS: Final = 16  # signs, beside the true one, that a sequence's accuracy is decided among during the search
 PRODUCT: Final = 32  # probabilities multiplied before one logarithm is taken; 1e-7 to that power is a normal float64
-WEIGHT: Final = 0.1  # of the log likelihood, in nats, beside accuracy
+PER_NAT: Final = 10.0  # sequences more right that a nat of mean log likelihood counts as; from tests.bench.blends
 BLOCK: Final = 1 << 19  # numbers worked on at a time, so that they stay in the cache
 
 
@@ -184,6 +184,10 @@ class LogLoss:
         """From K matrices [N, signs] and labels int64 [N]."""
         return cls(_likelihoods(probs, labels))
 
+    @property
+    def sequences(self) -> int:
+        return int(self._own.shape[1])
+
     def on(self, rows: np.ndarray) -> Self:
         return type(self)(self._own[:, rows])
 
@@ -219,16 +223,17 @@ class LogLoss:
 
 
 class Blend:
-    """Accuracy plus ``weight`` times the mean log likelihood.
+    """Accuracy, and likelihood where that says little: a nat of mean log likelihood counts as ``per_nat`` sequences.
 
     Accuracy alone moves in steps of a sequence, so that of many ensembles the luckiest wins; the likelihood, which
-    every sequence has a say in, tells those apart.
+    every sequence has a say in, tells those apart. The more sequences, the less luck, and the less it counts.
     """
 
-    def __init__(self, accuracy: Accuracy, log_loss: LogLoss, weight: float = WEIGHT) -> None:
+    def __init__(self, accuracy: Accuracy, log_loss: LogLoss, per_nat: float = PER_NAT) -> None:
         """The two of one pool, on the same labels."""
         self.likelihoods = accuracy.likelihoods
-        self._accuracy, self._log_loss, self._weight = accuracy, log_loss, weight
+        self._accuracy, self._log_loss, self._per_nat = accuracy, log_loss, per_nat
+        self._weight = per_nat / max(log_loss.sequences, 1)
 
     @classmethod
     def of(cls, probs: Sequence[np.ndarray], labels: np.ndarray) -> Self:
@@ -237,7 +242,7 @@ class Blend:
         return cls(Accuracy.from_own(probs, labels, own, total), LogLoss(own))
 
     def on(self, rows: np.ndarray) -> Self:
-        return type(self)(self._accuracy.on(rows), self._log_loss.on(rows), self._weight)
+        return type(self)(self._accuracy.on(rows), self._log_loss.on(rows), self._per_nat)
 
     def state(self, counts: np.ndarray) -> State:
         margins, own = self._accuracy.state(counts), self._log_loss.state(counts)
@@ -270,7 +275,7 @@ OBJECTIVES: Final[dict[str, type[Accuracy] | type[LogLoss] | type[Blend]]] = {
     "log_loss": LogLoss,
 }
 MEASURES: Final = {
-    "blend": f"accuracy + {WEIGHT} x mean log likelihood",
+    "blend": f"accuracy + {PER_NAT:g} / sequences x mean log likelihood",
     "accuracy": "accuracy",
     "log_loss": "mean log likelihood (log loss with its sign changed)",
 }

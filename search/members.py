@@ -7,7 +7,7 @@ prefix kept, and with room for one more. The trial's score is its own, alone, pl
 loses. It is decided once and never changed, so a resumed search has the scores of an undisturbed one; the trial's own
 part is what makes scores comparable, while ensembles get better as the search goes on and are gained less by.
 
-Scores are accuracy plus a tenth of the mean log likelihood, in nats, as ensemble.select does by default.
+Scores are accuracy plus mean log likelihood, of which a nat counts as ten sequences, as in ensemble.select by default.
 Trials' predictions stay on disk, memory-mapped; ensembles are weighed on what can decide alone, the true signs'
 probabilities and how far the strongest others are above them.
 A member costs its parameters, and on disk two bytes for each of them, as in a float16 file; ensemble.select measures.
@@ -25,7 +25,7 @@ from trainer.metrics import SMALLEST_PROBABILITY
 
 EXAMPLE: Final = "5.1M,40MB,3models"
 BYTES_PER_PARAMETER: Final = 2
-WEIGHT: Final = 0.1  # of the log likelihood, beside accuracy
+PER_NAT: Final = 10.0  # sequences more right that a nat of mean log likelihood counts as
 RIVALS: Final = 8  # signs, beside the true one, among which a sequence is decided: the likeliest over all trials
 TOLERANCE: Final = 1e-9  # scores closer than this are equal
 PATIENCE: Final = 4  # greedy steps without a better prefix before it ends
@@ -140,7 +140,7 @@ class _Table:
         for row in range(len(found)):
             right = (margins + self._margins[row] < 0).all(axis=1)
             likelihood = np.maximum((own + self._own[row]) / (len(chosen) + 1), SMALLEST_PROBABILITY)
-            found[row] = right.mean() + WEIGHT * np.log(likelihood).mean()
+            found[row] = right.mean() + PER_NAT / len(right) * np.log(likelihood).mean()
         return found
 
     def greedy(self, costs: np.ndarray, capacity: np.ndarray) -> list[int]:

@@ -68,6 +68,7 @@ class Recorded:
     other_probs: np.ndarray
     """float16 [K, M, signs], of the other people"""
     other_labels: np.ndarray
+    other_participants: np.ndarray
 
     @classmethod
     @functools.cache
@@ -79,7 +80,7 @@ class Recorded:
         every = configurations(max(runs) + 1)
         params = [every[number] for number in runs]
         validation = pq.read_table(folder / VALIDATION)
-        other_probs, other_labels = of_others(folder, list(runs.values()))
+        other_probs, others = of_others(folder, list(runs.values()))
         return cls(
             params,
             np.array([point(its) for its in params]),
@@ -88,12 +89,13 @@ class Recorded:
             validation["label"].to_numpy(),
             validation["participant_id"].to_numpy(),
             other_probs,
-            other_labels,
+            np.array(others.labels),
+            np.array(others.participants),
         )
 
 
-def of_others(folder: Path, runs: list[RunDir]) -> tuple[np.ndarray, np.ndarray]:
-    """What the runs' models give sequences of people who were made for this, and the labels; kept in the folder."""
+def of_others(folder: Path, runs: list[RunDir]) -> tuple[np.ndarray, PackedDataset]:
+    """What the runs' models give sequences of people who were made for this; kept in the folder."""
     source, packed, kept = folder / "data" / "others", folder / "data" / "packed-others", folder / "other_probs.npy"
     if not (packed / MANIFEST).exists():
         synthesize(source, num_signs=NUM_SIGNS, num_participants=OTHERS, repeats=3)  # other people, but the same signs
@@ -103,7 +105,7 @@ def of_others(folder: Path, runs: list[RunDir]) -> tuple[np.ndarray, np.ndarray]
         probs = [predict_all(run, dataset) for run in cli.track(runs, len(runs), "predicting other people")]
         with atomic_path(kept) as temporary, temporary.open("wb") as file:
             np.save(file, np.array(probs, np.float16))
-    return np.load(kept), np.array(dataset.labels)
+    return np.load(kept), dataset
 
 
 def predict_all(run: RunDir, dataset: PackedDataset) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Which way of ours to select does best on unseen participants: for tests.bench.select, on pools of its own.
 
-Blends of accuracy and likelihood with several weights, and the default blend bagged over participants.
+Blends in which the likelihood counts more or less, and the default blend bagged over participants.
 """
 
 import functools
@@ -11,20 +11,20 @@ from rich.table import Table
 
 from ensemble import bagging, rules
 from ensemble.bagging import ByParticipant
-from ensemble.objectives import WEIGHT, Accuracy, Blend, LogLoss, Objective
+from ensemble.objectives import PER_NAT, Accuracy, Blend, LogLoss, Objective
 from tests.bench.pools import Problem, generated
 from trainer.cli import track
 
 SEEDS: Final = 1000  # the first; pools that rivals are met on have smaller ones
-WEIGHTS: Final = (0.03, 0.1, 0.3, 1.0)  # of the likelihood in the blend
+PER_NATS: Final = (2.5, 10.0, 40.0, 160.0)  # sequences that a nat counts as in the blend
 BAGS: Final = 8
-DEFAULT: Final = f"blend, {WEIGHT:g}"
+DEFAULT: Final = f"blend, {PER_NAT:g}"
 
 
 def ways(problem: Problem) -> dict[str, tuple[Objective, rules.Rule]]:
     accuracy = Accuracy.of(problem.seen, problem.seen_labels)
     log_loss = LogLoss.of(problem.seen, problem.seen_labels)
-    blends = {f"blend, {weight:g}": Blend(accuracy, log_loss, weight) for weight in WEIGHTS}
+    blends = {f"blend, {per_nat:g}": Blend(accuracy, log_loss, per_nat) for per_nat in PER_NATS}
     found: dict[str, tuple[Objective, rules.Rule]] = {"accuracy": (accuracy, rules.ours)}
     found |= {name: (blend, rules.ours) for name, blend in blends.items()} | {"log_loss": (log_loss, rules.ours)}
     by_participant = ByParticipant(blends[DEFAULT], problem.seen_participants)

@@ -28,7 +28,8 @@ def make_pool(
 def score(metric: str, probs: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> float:
     total = np.tensordot(counts, probs.astype(np.float64), 1)
     if metric == "blend":
-        return score("accuracy", probs, labels, counts) + 0.1 * score("log_loss", probs, labels, counts)
+        weight = 10 / len(labels)
+        return score("accuracy", probs, labels, counts) + weight * score("log_loss", probs, labels, counts)
     if metric == "log_loss":
         return -log_loss(total / counts.sum(), labels)
     own = total[np.arange(len(labels)), labels].copy()

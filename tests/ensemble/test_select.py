@@ -77,7 +77,7 @@ def test_from_study_to_predictions(copy: Path, monkeypatch: pytest.MonkeyPatch, 
     for kind in ("parameters", "size", "latency"):
         assert [row["rule"] for row in rows if row["kind"] == kind] == frontier.LEVELS * list(frontier.COLOURS)
         ours = [row for row in rows if row["kind"] == kind and row["rule"] == "ours"]
-        bought = [row["val_accuracy"] - 0.1 * row["val_log_loss"] for row in ours]
+        bought = [row["val_accuracy"] - 10 / 36 * row["val_log_loss"] for row in ours]
         assert (np.diff(bought) >= -1e-5).all()
     ElementTree.parse(out / "frontier.svg")
 
@@ -267,8 +267,8 @@ def test_one_model_is_not_compared_with_itself(
     row = next(
         row for row in pq.read_table(copy / "ensemble" / "frontier.parquet").to_pylist() if row["kind"] == "asked"
     )
-    score = row["val_accuracy"] - 0.1 * row["val_log_loss"]
-    ours, single = map(float, re.findall(r"0\.1 x mean log likelihood.*: (\S+); .*: (\S+)", printed)[0])
+    score = row["val_accuracy"] - 10 / 36 * row["val_log_loss"]
+    ours, single = map(float, re.findall(r"10 / sequences x mean log likelihood.*: (\S+); .*: (\S+)", printed)[0])
     assert ours == single == pytest.approx(score, abs=1e-3)
 
 
