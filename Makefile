@@ -45,9 +45,12 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# In an order in which each finds what it needs: blends and members replay what record_curves trains.
+BENCHES := pack train_step stacked record_curves\ --again blends members search orchestration old_runtime rivals_env select
+
 bench: $(READY)
-	@for file in tests/bench/[a-z]*.py; do \
-		echo "== $$file"; $(BIN)/python -m tests.bench.$$(basename $$file .py) || exit 1; done
+	@for bench in $(BENCHES); do \
+		echo "== tests.bench.$$bench"; $(BIN)/python -m tests.bench.$$bench || exit 1; done
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -4,17 +4,20 @@ Costs are kept in the trial's study, in ensemble/costs.json, under the SHA-256 o
 nothing is timed twice in one setting (machine, runtime, threads, lengths), and nothing stale is ever used. Files that
 round what was trained are run on the validation sequences, and their own probabilities, kept under the same hash, are
 what they are selected by. A float32 file gives what the trial did: validation is in float32, whatever training was.
+Without the packed dataset, and unless they are kept, float16 files keep their trials' and int8 files are left out. Of
+studies that cannot be written to, all this is kept under --out.
 """
 
 import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -26,85 +29,95 @@ from ensemble.latency import Target
 from ensemble.pool import Candidate, DatasetGoneError, Pool, listed, reason_of, to_member
 from ensemble.runtime import Model
 from ensemble.submission import with_labels
-from trainer.cli import UserError, console, require_writable, track
+from trainer.cli import UserError, console, track
 from trainer.files import atomic_path, write_json
 from trainer.metrics import accuracy, log_loss
-from trainer.remote import base_name
+from trainer.remote import Folder, StorageError, base_name
 
 COSTS: Final = "ensemble/costs.json"
 PROBS: Final = "ensemble/val_probs"
 
 
+def keeping_roots(folders: Sequence[Folder], out: Path | None) -> dict[Path, Path]:
+    """For each study, by its path here, the folder to keep what is measured in: itself, or of one that cannot be
+    written to, one of its own under --out, if that was given."""
+    roots = {}
+    for folder in folders:
+        root = folder.path
+        if out is not None and not all(folder.can_write(name) for name in (str(Path(COSTS).parent), PROBS)):
+            where = folder.shown if folder.remote else str(folder.path.resolve())
+            root = out / "measured" / f"{base_name(where)}-{sha256(where.encode()).hexdigest()[:8]}"
+        roots[folder.path] = root
+    return roots
+
+
 def measure(
-    pool: Pool, precisions: Sequence[str], target: Target, anew: bool = False, spare: Path | None = None
+    pool: Pool,
+    precisions: Sequence[str],
+    target: Target,
+    anew: bool = False,
+    roots: Mapping[Path, Path] = MappingProxyType({}),
 ) -> tuple[Pool, np.ndarray, np.ndarray]:
     """Build, weigh and time a .tflite file of each candidate at each precision; shows a progress bar.
 
     Gives the pool with a candidate a file, without those whose file cannot be built; what every ensemble takes before
     it has a member, float64 [4] in the order of Cost's fields; and what each candidate adds to that, float64 [K, 4].
-    Latencies that the studies keep are taken from there, unless they are to be measured anew. What is measured of a
-    study that cannot be written to is kept under ``spare`` instead.
+    What the studies keep of before is taken from there, latencies not if they are to be measured anew. What is new is
+    kept in each study, or in another folder that ``roots`` names for it. Raises StorageError if it cannot be told
+    whether the packed dataset is there.
     """
-    roots = {study: _writable(study, spare) for study in pool.studies}
+    roots = {study: roots.get(study, study) for study in pool.studies}
     caches = {study: _Cache((root, study), pool, target, anew) for study, root in roots.items()}
     base = caches[pool.studies[0]].cost(tflite.build_shared(pool.max_frames), 0, 0).to_array()
     variants = [
         dataclasses.replace(candidate, precision=precision) for candidate in pool.candidates for precision in precisions
     ]
     candidates, costs, left_out = [], [], dict(pool.left_out)
+    gone: DatasetGoneError | None = None
     for variant in track(variants, len(variants), "measuring candidates"):
         label = variant.name if len(precisions) == 1 else f"{variant.name} {variant.precision}"
+        candidate = variant
         try:
             content = tflite.build([to_member(variant, 1)])
-            candidate = variant
             if variant.precision != "float32":
                 candidate = _with_own_probs(variant, pool, content, roots[variant.study])
+        except DatasetGoneError as error:
+            gone = error
+            if variant.precision == "int8":  # a float16 file comes close to what its trial predicted
+                left_out[label] = str(error)
+                continue
+        except StorageError:
+            raise
         except (KeyError, ValueError) as error:
             left_out[label] = f"weights.safetensors: not a classifier's ({error})"
+            continue
         except UserError as error:
             left_out[label] = reason_of(error, variant.run.path)
-        else:
-            candidates.append(candidate)
-            cost = caches[candidate.study].cost(content, candidate.num_parameters, 1)
-            costs.append(np.maximum(cost.to_array() - base, 0))
+            continue
+        candidates.append(candidate)
+        cost = caches[candidate.study].cost(content, candidate.num_parameters, 1)
+        costs.append(np.maximum(cost.to_array() - base, 0))
     if not candidates:
         shown = ", ".join(map(str, pool.studies))
         raise UserError(f"{shown}: no trial can be used{listed(left_out)}")
-    if any(candidate.precision != "float32" and candidate.probs is None for candidate in candidates):
+    if gone:
         console.print(
-            f"[yellow]selecting by what trials predicted, not by what their files do:[/] the packed dataset "
-            f"{escape(pool.data)} is gone, or another",
+            "[yellow]float16 files are judged by what their trials predicted, int8 files left out:[/] "
+            f"{escape(str(gone))}; say with --data where it lies now",
             soft_wrap=True,
         )
     return dataclasses.replace(pool, candidates=candidates, left_out=left_out), base, np.array(costs)
 
 
-def _writable(study: Path, spare: Path | None) -> Path:
-    """Where to keep what is measured of a study: in itself if that can be, else in a folder of its name."""
-    if spare is None:
-        return study
-    try:
-        require_writable("--results", (study / COSTS).parent)
-    except UserError:
-        return spare / base_name(str(study.resolve()))
-    return study
-
-
 def _with_own_probs(variant: Candidate, pool: Pool, content: bytes, root: Path) -> Candidate:
     """The variant with the probabilities that its file gives the validation sequences, computed once, kept in ``root``.
 
-    Without the packed dataset an int8 file raises DatasetGoneError; others keep their trial's, which they come close
-    to. Raises UserError if the file gives no numbers.
+    Raises what ``Pool.dataset`` does, and UserError if the file gives no numbers.
     """
     name = f"{PROBS}/{sha256(content).hexdigest()}.npy"
     path = next((where / name for where in (variant.study, root) if _is_kept(where / name, pool)), None)
     if path is None:
-        try:
-            probs = _predict(content, pool)
-        except DatasetGoneError:
-            if variant.precision == "int8":
-                raise
-            return variant
+        probs = _predict(content, pool)
         if not np.isfinite(probs).all():
             raise UserError(f"its {variant.precision} file gives no numbers")
         path = root / name
@@ -144,8 +157,8 @@ def _predict(content: bytes, pool: Pool) -> np.ndarray:
 class _Cache:
     """Latencies of files by the SHA-256 of their content, in one setting; those of other settings are kept."""
 
-    def __init__(self, roots: tuple[Path, ...], pool: Pool, target: Target, anew: bool) -> None:
-        """Kept in the first of the roots, begun with what the first that has any knows."""
+    def __init__(self, roots: Sequence[Path], pool: Pool, target: Target, anew: bool) -> None:
+        """Kept in the first of the roots; what the others keep is known too."""
         self._path = roots[0] / COSTS
         self._pool = pool
         self._target = target
@@ -157,12 +170,10 @@ class _Cache:
             "lengths": self._lengths,
         }
         self._settings: list[dict[str, Any]] = []
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, StopIteration):  # none, or broken
-            known = next(path for root in roots if (path := root / COSTS).exists())
-            self._settings = [
-                {"setting": entry["setting"], "milliseconds": dict(entry["milliseconds"])}
-                for entry in json.loads(known.read_text())["settings"]
-            ]
+        for root in roots:
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none, or one to be made anew
+                for entry in json.loads((root / COSTS).read_text())["settings"]:
+                    self._add(entry["setting"], dict(entry["milliseconds"]))
         of_this = [entry for entry in self._settings if entry["setting"] == setting]
         if anew:
             self._settings = [entry for entry in self._settings if entry not in of_this]
@@ -170,6 +181,13 @@ class _Cache:
             of_this = [{"setting": setting, "milliseconds": {}}]
             self._settings += of_this
         self._milliseconds: dict[str, float] = of_this[0]["milliseconds"]
+
+    def _add(self, setting: dict[str, Any], milliseconds: dict[str, float]) -> None:
+        known = next((entry for entry in self._settings if entry["setting"] == setting), None)
+        if known is None:
+            self._settings.append({"setting": setting, "milliseconds": milliseconds})
+        else:
+            known["milliseconds"] = milliseconds | known["milliseconds"]
 
     def cost(self, model: bytes, parameters: int, members: int) -> Cost:
         """Of a .tflite file, labels attached; timed only if it never was."""

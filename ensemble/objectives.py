@@ -12,11 +12,10 @@ from typing import Final, Protocol, Self
 
 import numpy as np
 
-from trainer.metrics import SMALLEST_PROBABILITY
+from trainer.metrics import SEQUENCES_PER_NAT, SMALLEST_PROBABILITY
 
 RIVALS: Final = 16  # signs, beside the true one, that a sequence's accuracy is decided among during the search
 PRODUCT: Final = 32  # probabilities multiplied before one logarithm is taken; 1e-7 to that power is a normal float64
-PER_NAT: Final = 10.0  # sequences more right that a nat of mean log likelihood counts as; from tests.bench.blends
 BLOCK: Final = 1 << 19  # numbers worked on at a time, so that they stay in the cache
 
 
@@ -229,7 +228,7 @@ class Blend:
     every sequence has a say in, tells those apart. The more sequences, the less luck, and the less it counts.
     """
 
-    def __init__(self, accuracy: Accuracy, log_loss: LogLoss, per_nat: float = PER_NAT) -> None:
+    def __init__(self, accuracy: Accuracy, log_loss: LogLoss, per_nat: float = SEQUENCES_PER_NAT) -> None:
         """The two of one pool, on the same labels."""
         self.likelihoods = accuracy.likelihoods
         self._accuracy, self._log_loss, self._per_nat = accuracy, log_loss, per_nat
@@ -275,7 +274,7 @@ OBJECTIVES: Final[dict[str, type[Accuracy] | type[LogLoss] | type[Blend]]] = {
     "log_loss": LogLoss,
 }
 MEASURES: Final = {
-    "blend": f"accuracy + {PER_NAT:g} / sequences x mean log likelihood",
+    "blend": f"accuracy + {SEQUENCES_PER_NAT:g} / sequences x mean log likelihood",
     "accuracy": "accuracy",
     "log_loss": "mean log likelihood (log loss with its sign changed)",
 }

@@ -4,6 +4,7 @@ Which .tflite files these make, and what those cost and predict, is for ensemble
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ import pyarrow.parquet as pq
 from ensemble import tflite
 from trainer.cli import UserError
 from trainer.config import ModelConfig
+from trainer.dataset import PackedDataset
 from trainer.landmarks import NUM_ROWS, ROWS
 from trainer.metrics import accuracy, log_loss
-from trainer.remote import base_name, open_dataset
+from trainer.remote import StorageError, base_name, open_dataset
 from trainer.rundir import RunDir
 
 STUDY: Final = "study.json"
@@ -80,7 +82,7 @@ class Pool:
     sequence_ids: np.ndarray
     """int64 [N]"""
     data: str
-    """The packed dataset: path or URI, where it lay when the (first) study was made"""
+    """The packed dataset: path or URI, where it lay when the (first) study was made, or lies now"""
     fingerprint: str | None
     """Of the packed dataset"""
 
@@ -89,22 +91,32 @@ class Pool:
         """Of every candidate's model."""
         return self.candidates[0].model.max_frames
 
-    def raw_sequences(self, places: Iterable[int]) -> Iterator[np.ndarray]:
-        """Landmarks as a file gets them, float32 [n, 543, 3], of validation sequences by their place.
-
-        They come from the packed dataset: centred, with NaN for all that it does not keep. Raises DatasetGoneError.
-        """
+    @functools.cached_property
+    def dataset(self) -> PackedDataset:
+        """Raises DatasetGoneError if it is not there or another, and StorageError if that cannot be told."""
         try:
             dataset = open_dataset(self.data)
+        except StorageError:
+            raise
         except UserError as error:
             raise DatasetGoneError(str(error)) from error
         is_another = f"{self.data}: is not the packed dataset that the study was made on"
         if self.fingerprint not in (None, dataset.fingerprint):
             raise DatasetGoneError(f"{is_another} (another fingerprint)")
+        if not np.isin(self.sequence_ids, dataset.sequence_ids).all():
+            raise DatasetGoneError(is_another)
+        return dataset
+
+    def raw_sequences(self, places: Iterable[int]) -> Iterator[np.ndarray]:
+        """Landmarks as a file gets them, float32 [n, 543, 3], of validation sequences by their place.
+
+        They come from the packed dataset: centred, with NaN for all that it does not keep. Raises what ``dataset``
+        does.
+        """
+        dataset = self.dataset
         rows = {int(sequence): row for row, sequence in enumerate(dataset.sequence_ids)}
         for place in places:
-            if (row := rows.get(int(self.sequence_ids[place]))) is None:
-                raise DatasetGoneError(is_another)
+            row = rows[int(self.sequence_ids[place])]
             points = dataset.sequence(row)
             raw = np.full((len(points), NUM_ROWS, 3), np.nan, np.float32)
             raw[:, np.array(ROWS), :2] = np.where((points == 0).all(axis=2, keepdims=True), np.float32(np.nan), points)

@@ -30,7 +30,7 @@ from ensemble.check import check
 from ensemble.choice import Choice, choose, reasons_left_out
 from ensemble.honest import seen_accuracies, unseen_accuracies
 from ensemble.latency import Latency, Target
-from ensemble.measure import measure
+from ensemble.measure import COSTS, PROBS, keeping_roots, measure
 from ensemble.objectives import Objective
 from ensemble.pool import Pool, open_pools
 from ensemble.rules import Rule
@@ -165,7 +165,10 @@ def _parse() -> argparse.Namespace:
         help="a study, or its URI, s3://...; may be given again for more candidates (default: the newest in results/)",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to write (default: STUDY/ensemble, if it is one)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where to write, and keep what is measured of studies that cannot be written to (default: STUDY/ensemble)",
     )
     parser.add_argument(
         "--data", metavar="DATA", help="the packed dataset, or its URI, if it is no longer where the search had it"
@@ -212,7 +215,10 @@ def open_studies(arguments: argparse.Namespace) -> tuple[list[Folder], Pool]:
     pool = open_pools([(folder.shown, folder.path) for folder in folders])
     if arguments.data is not None:
         pool = dataclasses.replace(pool, data=arguments.data)
-        list(pool.raw_sequences([0]))  # raises if it is none, or another
+        try:
+            pool.dataset  # noqa: B018, opening it says if it is none, or another
+        except UserError as error:
+            raise UserError(f"--data {error}") from error
     shown = ", ".join(folder.shown for folder in folders)
     console.print(
         f"stud{'y' if len(folders) == 1 else 'ies'} {shown}: {len(pool.candidates)} candidates, "
@@ -257,9 +263,11 @@ def main() -> None:
         require_writable("--out", out)
     twins = None if arguments.ship is None else Twins(Folder.open(arguments.ship).path)
     target = Target(threads=arguments.threads, scale=arguments.latency_scale)
-    pool, base, costs = measure(pool, arguments.precision, target, arguments.remeasure, arguments.out)
+    roots = keeping_roots(folders, arguments.out)
+    pool, base, costs = measure(pool, arguments.precision, target, arguments.remeasure, roots)
     for folder in folders:
-        folder.publish("ensemble")  # what was measured is not lost, whatever comes
+        if roots[folder.path] == folder.path:
+            folder.publish(COSTS, PROBS)  # what was measured is not lost, whatever comes
     objective: Objective = objectives.OBJECTIVES[arguments.metric].of(pool.val_probs, pool.labels)
     ours: Rule = rules.ours
     if arguments.bag is not None:
@@ -282,8 +290,8 @@ def main() -> None:
     frontier.write(out, bought)  # only now, all together: until here what an earlier selection left stands as it was
     submission.write(out / SUBMISSION, chosen.model)
     write_json(out / SELECTION, to_json(pool, arguments, budget, chosen, reasons, agreement, accuracies))
-    for folder in folders:
-        folder.publish(*(f"ensemble/{name}" for name in (frontier.PARQUET, frontier.SVG, SUBMISSION, SELECTION)))
+    if arguments.out is None:
+        folders[0].publish(*(f"ensemble/{name}" for name in (frontier.PARQUET, frontier.SVG, SUBMISSION, SELECTION)))
 
     print_left_out(reasons)
     cli.for_tables().print(frontier.to_table(bought))

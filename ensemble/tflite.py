@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from ensemble.flatgraph import Graph, Tensor
+from trainer.cli import UserError
 from trainer.config import HEAD_DIM, NORM_EPS, ROTARY_THETA, ModelConfig
 from trainer.landmarks import HEAD, LANDMARK_SETS, NUM_LANDMARKS, NUM_ROWS, ROWS, positions
 
@@ -164,8 +165,11 @@ class Classifier:
     def _matrix(self, value: np.ndarray) -> Tensor:
         if self.precision == "float32":
             return self.graph.constant(value)
-        with np.errstate(over="ignore"):  # such a file gives no numbers, and is left out for that
-            half = self.graph.constant(value.astype(np.float16))
+        with np.errstate(over="ignore"):
+            rounded = value.astype(np.float16)
+        if not np.isfinite(rounded).all():
+            raise UserError(f"weights.safetensors: weights too large for {self.precision}; name another --precision")
+        half = self.graph.constant(rounded)
         return self.graph.op("DEQUANTIZE", (half,), value.shape, options="DequantizeOptions")
 
     def _linear(self, x: Tensor, weight: np.ndarray, bias: np.ndarray | None = None) -> Tensor:

@@ -19,7 +19,8 @@ from trainer.normalize import normalize, select
 
 SEQUENCES: Final = 200
 REQUIRED: Final = {"float32": (1e-4, 1.0), "float16": (0.05, 0.99), "int8": (1.0, 0.98)}
-"""For each precision: largest difference of a probability, and smallest share of sequences with the same sign"""
+"""For each precision: largest difference of a probability, and smallest share of sequences with the same sign,
+rounded down to whole sequences: of 36, one may differ in int8"""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Agreement:
         """Raises UserError if the file strays further from PyTorch than the coarsest of its precisions explains."""
         coarsest = max(precisions, key=list(REQUIRED).index)
         difference, share = REQUIRED[coarsest]
-        enough = round(self.same_sign * self.sequences) >= math.floor(share * self.sequences)  # of 36, one may differ
+        enough = round(self.same_sign * self.sequences) >= max(1, math.floor(share * self.sequences))
         if not (self.largest_difference <= difference and enough):  # a NaN is not
             raise UserError(f"the {coarsest} file does not predict what PyTorch does: {self}; this is a defect")
 

@@ -21,11 +21,10 @@ from typing import Final, Self
 import numpy as np
 
 from trainer.cli import parse_limits
-from trainer.metrics import SMALLEST_PROBABILITY
+from trainer.metrics import SEQUENCES_PER_NAT, SMALLEST_PROBABILITY
 
 EXAMPLE: Final = "5.1M,40MB,3models"
 BYTES_PER_PARAMETER: Final = 2
-PER_NAT: Final = 10.0  # sequences more right that a nat of mean log likelihood counts as
 RIVALS: Final = 8  # signs, beside the true one, among which a sequence is decided: the likeliest over all trials
 TOLERANCE: Final = 1e-9  # scores closer than this are equal
 PATIENCE: Final = 4  # greedy steps without a better prefix before it ends
@@ -140,7 +139,7 @@ class _Table:
         for row in range(len(found)):
             right = (margins + self._margins[row] < 0).all(axis=1)
             likelihood = np.maximum((own + self._own[row]) / (len(chosen) + 1), SMALLEST_PROBABILITY)
-            found[row] = right.mean() + PER_NAT / len(right) * np.log(likelihood).mean()
+            found[row] = right.mean() + SEQUENCES_PER_NAT / len(right) * np.log(likelihood).mean()
         return found
 
     def greedy(self, costs: np.ndarray, capacity: np.ndarray) -> list[int]:

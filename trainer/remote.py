@@ -19,7 +19,7 @@ from typing import Any, Self
 import pyarrow as pa
 from pyarrow import fs
 
-from trainer.cli import LOCK, UserError
+from trainer.cli import LOCK, UserError, require_writable
 from trainer.dataset import FRAMES, MANIFEST, SEQUENCES, PackedDataset, fingerprint
 from trainer.files import atomic_path, sha256
 
@@ -184,6 +184,17 @@ class Folder:
             for file in [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]:
                 assert self.remote is not None
                 self.remote.upload(file, str(file.relative_to(self.path)))
+
+    def can_write(self, name: str) -> bool:
+        """Whether files can be put where they belong, into its folder ``name``."""
+        try:
+            if self.remote is None:
+                require_writable("", self.path / name)
+            else:
+                self.remote.check_writable(self.path)
+        except UserError:
+            return False
+        return True
 
     def show(self, path: Path) -> str:
         """A path below this folder as the user knows it."""

@@ -5,8 +5,9 @@
 Pools of 40 of the real trainings that tests.bench.record_curves left, drawn anew. Members are selected on a few of the
 48 people that tests.bench.members has them predict, 45 sequences each, and accuracy is on all others; budgets are 1 to
 16 times the parameters of the median candidate, averaged. Told is the accuracy less that of selecting by accuracy
-alone, in percentage points, with its standard error over the pools, where a nat of mean log likelihood counts as so
-many sequences more right.
+alone, in percentage points, with its standard error over the pools (of other runs, and of which people are seen;
+the runs and people to draw from are the same), where a nat of mean log likelihood counts as so many sequences more
+right.
 """
 
 import argparse
@@ -79,7 +80,12 @@ def main() -> None:
         cells = [f"{mean:+.2f} ± {error:.2f}" for mean, error in zip(row, its_errors, strict=True)]
         table.add_row(str(people * sequences), *cells)
     cli.console.print(table)
-    points = dict(zip(map(str, PER_NATS), means.mean(axis=0).round(3).tolist(), strict=True))
+    points = {
+        str(people * sequences): dict(
+            zip(map(str, PER_NATS), np.stack([row, its], axis=1).round(2).tolist(), strict=True)
+        )
+        for people, row, its in zip(PEOPLE, means, errors, strict=True)
+    }
     print(json.dumps({"bench": "blends", "pools": options.pools, "points_over_accuracy": points}))
 
 

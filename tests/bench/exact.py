@@ -8,10 +8,10 @@ import numpy as np
 from rich.table import Table
 
 from ensemble import greedy
-from ensemble.objectives import OBJECTIVES, PER_NAT
+from ensemble.objectives import OBJECTIVES
 from tests.bench.pools import generated
 from trainer.cli import track
-from trainer.metrics import SMALLEST_PROBABILITY
+from trainer.metrics import SEQUENCES_PER_NAT, SMALLEST_PROBABILITY
 
 POOLS: Final = 10
 CANDIDATES: Final = 12
@@ -41,7 +41,11 @@ def best_scores(probs: list[np.ndarray], labels: np.ndarray, costs: np.ndarray, 
         average = weights @ own / weights.sum(axis=1, keepdims=True)
         likelihood = np.log(np.maximum(average, SMALLEST_PROBABILITY)).mean(axis=1)
         accuracy = right.mean(axis=1)
-        scores = {"accuracy": accuracy, "log_loss": likelihood, "blend": accuracy + PER_NAT / len(labels) * likelihood}
+        scores = {
+            "accuracy": accuracy,
+            "log_loss": likelihood,
+            "blend": accuracy + SEQUENCES_PER_NAT / len(labels) * likelihood,
+        }
         best = {name: max(best[name], float(values.max())) for name, values in scores.items()}
     return best
 

@@ -8,7 +8,7 @@ tried yet that is tried, and that one's own parameters that are learned from. No
 four of the six held-out participants, another four every seed, in turns, and so does the selection from its trials,
 which is ensemble.greedy's, by accuracy and likelihood, under the same budget. What is told is the accuracy of that
 ensemble on 48 other people of the same signs, who are generated for this and predicted once. Differences are between
-searches of the same seed.
+searches of the same seed, standard errors their scatter over seeds: over other searches, not over other people or runs.
 """
 
 import argparse
@@ -39,11 +39,11 @@ from tests.bench.curves import NUM_SIGNS, configurations, point, size, space
 from trainer import cli
 from trainer.cli import UserError
 from trainer.dataset import MANIFEST, Batches, PackedDataset
-from trainer.files import atomic_path
+from trainer.files import atomic_path, sha256, write_bytes
 from trainer.metrics import accuracy
 from trainer.model import SignClassifier
 from trainer.pack import pack
-from trainer.rundir import RunDir
+from trainer.rundir import WEIGHTS, RunDir
 from trainer.synthesize import synthesize
 from trainer.train import predict
 
@@ -101,10 +101,14 @@ def of_others(folder: Path, runs: list[RunDir]) -> tuple[np.ndarray, PackedDatas
         synthesize(source, num_signs=NUM_SIGNS, num_participants=OTHERS, repeats=3)  # other people, but the same signs
         pack(source, packed)
     dataset = PackedDataset.open(packed)
-    if not kept.exists() or len(np.load(kept, mmap_mode="r")) != len(runs):
+    weights = [sha256(run.path / WEIGHTS) for run in runs]
+    asked = json.dumps([dataset.fingerprint, weights])
+    stamp = kept.with_suffix(".json")
+    if not stamp.exists() or stamp.read_text() != asked:
         probs = [predict_all(run, dataset) for run in cli.track(runs, len(runs), "predicting other people")]
         with atomic_path(kept) as temporary, temporary.open("wb") as file:
             np.save(file, np.array(probs, np.float16))
+        write_bytes(stamp, asked.encode())
     return np.load(kept), dataset
 
 

@@ -11,14 +11,15 @@ from rich.table import Table
 
 from ensemble import bagging, rules
 from ensemble.bagging import ByParticipant
-from ensemble.objectives import PER_NAT, Accuracy, Blend, LogLoss, Objective
+from ensemble.objectives import Accuracy, Blend, LogLoss, Objective
 from tests.bench.pools import Problem, generated
 from trainer.cli import track
+from trainer.metrics import SEQUENCES_PER_NAT
 
 SEEDS: Final = 1000  # the first; pools that rivals are met on have smaller ones
 PER_NATS: Final = (2.5, 10.0, 40.0, 160.0)  # sequences that a nat counts as in the blend
 BAGS: Final = 8
-DEFAULT: Final = f"blend, {PER_NAT:g}"
+DEFAULT: Final = f"blend, {SEQUENCES_PER_NAT:g}"
 
 
 def ways(problem: Problem) -> dict[str, tuple[Objective, rules.Rule]]:

@@ -1,6 +1,7 @@
 """A small study without any training: random classifiers, with made-up val_probs that grow better by trial."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +75,8 @@ def write_study(path: Path, dataset: PackedDataset) -> Path:
 def study(tmp_path_factory: pytest.TempPathFactory, packed: PackedDataset) -> Path:
     """Read only: whoever writes makes a copy."""
     return write_study(tmp_path_factory.mktemp("studies") / "small", packed)
+
+
+@pytest.fixture
+def copy(study: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(study, tmp_path / "copy")

@@ -24,9 +24,11 @@ from ensemble.choice import reasons_left_out
 from ensemble.pool import open_pool
 from ensemble.runtime import Model
 from ensemble.verify import Agreement
+from tests.ensemble.test_measure import torch_probs
 from trainer.cli import UserError
 from trainer.dataset import PackedDataset
 from trainer.landmarks import NUM_ROWS
+from trainer.remote import Folder
 
 
 @pytest.fixture
@@ -126,10 +128,49 @@ def test_the_dataset_may_have_moved(copy: Path, tmp_path: Path, packed: PackedDa
     (copy / "study.json").write_text(json.dumps(about | {"data": "gone", "data_fingerprint": packed.fingerprint}))
     with pytest.raises(UserError, match="gone: not a packed dataset"):
         run(monkeypatch, "--results", copy, "--precision", "int8")
-    with pytest.raises(UserError, match=f"{tmp_path}: not a packed dataset"):
+    with pytest.raises(UserError, match=f"--data {tmp_path}: not a packed dataset"):
         run(monkeypatch, "--results", copy, "--precision", "int8", "--data", tmp_path)
     run(monkeypatch, "--results", copy, "--precision", "int8", "--data", packed.path)
     assert json.loads((copy / "ensemble" / "selection.json").read_text())["members"][0]["precision"] == "int8"
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_every_precision_can_be_shipped(copy: Path, precision: str, monkeypatch: pytest.MonkeyPatch):
+    """Of a study whose predictions are its models' own."""
+    whole = open_pool(copy)
+    raws = list(whole.raw_sequences(range(len(whole.labels))))
+    for candidate in whole.candidates:
+        candidate.run.write_val_probs(torch_probs(candidate.run, raws))
+    run(monkeypatch, "--results", copy, "--precision", precision)
+    about = json.loads((copy / "ensemble" / "selection.json").read_text())
+    assert {member["precision"] for member in about["members"]} == {precision}
+    assert (
+        about["agreement_with_pytorch"]["largest_difference"]
+        < {"float32": 1e-5, "float16": 1e-3, "int8": 0.05}[precision]
+    )
+
+
+def test_a_study_that_cannot_be_written_stays_as_it_is(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    monkeypatch.setattr(Folder, "can_write", lambda *_: False)
+    out = tmp_path / "out"
+    run(monkeypatch, "--results", copy, "--precision", "float16", "--out", out)
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
+    (kept,) = (out / "measured").iterdir()
+    assert (kept / "ensemble" / "costs.json").exists()
+    assert (out / "submission.zip").exists()
+
+
+def test_what_an_earlier_selection_left_behind_a_uri_stays_where_out_is_given(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    arguments = ("--results", f"file://{copy}", "--precision", "float32")
+    run(monkeypatch, *arguments)
+    (copy / "ensemble" / "submission.zip").write_bytes(b"another's")
+    run(monkeypatch, *arguments, "--budget", "1models", "--out", tmp_path / "out")
+    assert (copy / "ensemble" / "submission.zip").read_bytes() == b"another's"
+    assert (tmp_path / "out" / "submission.zip").exists()
 
 
 def test_selects_again_where_the_merged_file_is_too_slow(

@@ -14,7 +14,7 @@ from rich.console import Console
 
 import search.run
 from search import cluster
-from search.members import BYTES_PER_PARAMETER, MOST, PATIENCE, PER_NAT, MemberBudget, Members
+from search.members import BYTES_PER_PARAMETER, MOST, PATIENCE, MemberBudget, Members
 from search.mirror import StudyMirror
 from search.objective import ENSEMBLE, Objective
 from search.progress import Progress
@@ -27,7 +27,7 @@ from tests.search.test_study import EPOCHS, _metrics, _result
 from trainer.cli import UserError
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
-from trainer.metrics import accuracy, log_loss
+from trainer.metrics import SEQUENCES_PER_NAT, accuracy, log_loss
 from trainer.remote import Remote
 from trainer.rundir import RunDir
 
@@ -44,7 +44,7 @@ def _score(models: list[np.ndarray]) -> float:
     mean = np.mean([model.astype(np.float64) for model in models], axis=0)
     own = mean[np.arange(SEQUENCES), LABELS]
     right = (mean >= own[:, None]).sum(axis=1) == 1  # of float16, two signs can be equally likely: that is wrong
-    return float(right.mean()) - PER_NAT / SEQUENCES * log_loss(mean, LABELS)
+    return float(right.mean()) - SEQUENCES_PER_NAT / SEQUENCES * log_loss(mean, LABELS)
 
 
 @given(st.integers(0, 10**6), st.integers(0, 5), st.sampled_from(["3models", "1models", "25K", "41KB,3models", "1M"]))
