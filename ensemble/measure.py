@@ -31,7 +31,7 @@ from ensemble.runtime import Model
 from ensemble.submission import with_labels
 from trainer.cli import UserError, console, track
 from trainer.files import atomic_path, write_json
-from trainer.metrics import accuracy, log_loss
+from trainer.metrics import accuracy, log_loss, to_half
 from trainer.remote import Folder, StorageError, base_name
 
 COSTS: Final = "ensemble/costs.json"
@@ -73,7 +73,7 @@ def measure(
         dataclasses.replace(candidate, precision=precision) for candidate in pool.candidates for precision in precisions
     ]
     candidates, costs, left_out = [], [], dict(pool.left_out)
-    gone: DatasetGoneError | None = None
+    gone: list[DatasetGoneError] = []
     for variant in track(variants, len(variants), "measuring candidates"):
         label = variant.name if len(precisions) == 1 else f"{variant.name} {variant.precision}"
         candidate = variant
@@ -82,7 +82,7 @@ def measure(
             if variant.precision != "float32":
                 candidate = _with_own_probs(variant, pool, content, roots[variant.study])
         except DatasetGoneError as error:
-            gone = error
+            gone.append(error)
             if variant.precision == "int8":  # a float16 file comes close to what its trial predicted
                 left_out[label] = str(error)
                 continue
@@ -102,8 +102,8 @@ def measure(
         raise UserError(f"{shown}: no trial can be used{listed(left_out)}")
     if gone:
         console.print(
-            "[yellow]float16 files are judged by what their trials predicted, int8 files left out:[/] "
-            f"{escape(str(gone))}; say with --data where it lies now",
+            f"[yellow]{len(gone)} files cannot be run; float16 ones are judged by their trials' predictions, int8 ones "
+            f"left out:[/] {escape(str(gone[0]))}; say with --data where it lies now",
             soft_wrap=True,
         )
     return dataclasses.replace(pool, candidates=candidates, left_out=left_out), base, np.array(costs)
@@ -122,7 +122,7 @@ def _with_own_probs(variant: Candidate, pool: Pool, content: bytes, root: Path) 
             raise UserError(f"its {variant.precision} file gives no numbers")
         path = root / name
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.save(file, probs.astype(np.float16), allow_pickle=False)
+            np.save(file, to_half(probs), allow_pickle=False)
     own = dataclasses.replace(variant, probs=path)
     probs = own.val_probs()
     return dataclasses.replace(

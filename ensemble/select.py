@@ -139,12 +139,14 @@ def to_json(
 
 
 def newest_study(results: Path) -> Path:
-    """The study under a folder that was made last. Raises UserError if there is none."""
+    """The last made study under a folder, of those that held somebody out. Raises UserError if there is none."""
     made = []
     for path in results.glob("*/study.json"):
         try:
-            made.append((str(json.loads(path.read_text())["created"]), path.parent))
-        except (OSError, ValueError, KeyError, TypeError):
+            about = json.loads(path.read_text())
+            if not about.get("base_config", {}).get("all_participants", False):
+                made.append((str(about["created"]), path.parent))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     if not made:
         raise UserError(f"{results}/: holds no study; make one with: python -m search.run")

@@ -41,7 +41,12 @@ def parse() -> argparse.Namespace:
         metavar="STUDY",
         help="begin with what these studies of the same space found; directories or URIs",
     )
-    add("--objective", choices=OBJECTIVES, help=f"what trials are scored by (default: {DEFAULT_OBJECTIVE})")
+    add(
+        "--objective",
+        choices=OBJECTIVES,
+        metavar="OBJECTIVE",
+        help=f"what trials are scored by: {', or '.join(OBJECTIVES)} (default: {DEFAULT_OBJECTIVE})",
+    )
     add(
         "--budget",
         help="of the ensemble that --objective ensemble searches for members of, such as 5.1M,40MB,3models; early "

@@ -27,7 +27,7 @@ from search.page import Line
 from search.settings import Settings
 from search.table import Row, cell, param_names, read_trials, to_rows
 from trainer import cli
-from trainer.cli import UserError
+from trainer.cli import UserError, require_writable
 from trainer.files import write_bytes
 from trainer.remote import Folder
 from trainer.rundir import RunDir
@@ -347,6 +347,7 @@ def main() -> None:
     folder = Folder.open(options.study)
     out: Path = options.out or folder.path / REPORT
     report = Report.read(folder.path, options.storage)
+    require_writable("--out", out.parent)
     content = render(report).encode()
     write_bytes(out, content)
     if options.out is None:

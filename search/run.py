@@ -272,7 +272,8 @@ def carry_out(
             markup=False,
         )
     else:
-        again = f"python -m ensemble.select --budget --results {shlex.quote(shown)}"
+        budget = "--budget" if settings.budget is None else f"--budget {settings.budget}"
+        again = f"python -m ensemble.select {budget} --results {shlex.quote(shown)}"
         cli.console.print(f"next: {again}", soft_wrap=True, markup=False)
 
 

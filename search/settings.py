@@ -121,6 +121,8 @@ class Settings:
             settings = cls(**content)
             TrainConfig.from_json(settings.base_config)
             return settings
+        except FileNotFoundError as error:
+            raise UserError(f"{directory}: holds no study (no {STUDY_JSON})") from error
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{path}: cannot be read ({error})") from error
 

@@ -86,6 +86,8 @@ class Space:
         """Read a TOML file. Raises UserError naming the file and the line at fault."""
         try:
             text = path.read_text()
+        except FileNotFoundError as error:
+            raise UserError(f"--space {path}: there is no such file") from error
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"--space {path}: cannot be read ({error})") from error
         return cls.parse(text, base, where=str(path))

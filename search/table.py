@@ -206,9 +206,10 @@ def main() -> None:
     options = parser.parse_args()
     folder = Folder.open(options.study)
     rows = read_rows(folder.path, options.storage)
-    write_parquet(rows, folder.path / TRIALS_PARQUET)
-    folder.publish(TRIALS_PARQUET)
     show(rows, title(folder.shown, rows))
+    if folder.can_write(""):
+        write_parquet(rows, folder.path / TRIALS_PARQUET)
+        folder.publish(TRIALS_PARQUET)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import torch
 from trainer.cli import UserError
 from trainer.config import TrainConfig
 from trainer.files import atomic_path, write_bytes, write_json
+from trainer.metrics import to_half
 
 CONFIG, METRICS, CHECKPOINT = "config.json", "metrics.jsonl", "checkpoint.safetensors"
 WEIGHTS, VAL_PROBS, DONE = "weights.safetensors", "val_probs.npy", "done.json"
@@ -138,7 +139,7 @@ class RunDir:
     def write_val_probs(self, val_probs: np.ndarray) -> None:
         """Probabilities [validation sequences, signs], in the order of ``PackedDataset.split``; kept as float16."""
         with atomic_path(self.path / VAL_PROBS) as temporary, temporary.open("wb") as file:
-            np.save(file, val_probs.astype(np.float16), allow_pickle=False)
+            np.save(file, to_half(val_probs), allow_pickle=False)
 
     def read_val_probs(self) -> np.ndarray:
         """float16 [validation sequences, signs], memory-mapped."""

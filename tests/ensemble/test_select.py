@@ -134,6 +134,14 @@ def test_the_dataset_may_have_moved(copy: Path, tmp_path: Path, packed: PackedDa
     assert json.loads((copy / "ensemble" / "selection.json").read_text())["members"][0]["precision"] == "int8"
 
 
+def test_the_newest_study_is_one_that_held_somebody_out(copy: Path):
+    for name, made, everybody in (("later", "2027", False), ("last", "2028", True)):
+        about = {"created": f"{made}-01-01T00:00:00", "base_config": {"all_participants": everybody}}
+        (copy.parent / name).mkdir()
+        (copy.parent / name / "study.json").write_text(json.dumps(about))
+    assert select.newest_study(copy.parent).name == "later"
+
+
 @pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
 def test_every_precision_can_be_shipped(copy: Path, precision: str, monkeypatch: pytest.MonkeyPatch):
     """Of a study whose predictions are its models' own."""

@@ -334,7 +334,7 @@ def test_what_is_broken_is_refused(tmp_path: Path, packed: Path) -> None:
         report.Report.read(directory)
     RunDir(directory / "trials" / "0000").path.joinpath("metrics.jsonl").unlink()
     (directory / "study.json").unlink()
-    with pytest.raises(UserError, match=r"study.json: cannot be read"):
+    with pytest.raises(UserError, match=r"s: holds no study \(no study.json\)"):
         report.Report.read(directory)
 
 

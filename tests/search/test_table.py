@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+import search.table
 from search.table import Row, main, read_rows, render, write_parquet
 from trainer.cli import UserError
 
@@ -73,3 +74,14 @@ def test_what_is_no_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "study.db").write_bytes(b"not a database at all, but long enough to look at" * 9)
     with pytest.raises(UserError, match="cannot be read as a study"):
         read_rows(tmp_path)
+
+
+def test_a_study_that_cannot_be_written_is_printed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(search.table, "read_rows", lambda *_: ROWS)
+    monkeypatch.setattr("sys.argv", ["search.table", str(tmp_path)])
+    monkeypatch.setattr(search.table.Folder, "can_write", lambda *_: False)
+    main()
+    assert f"{len(ROWS)} trials" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())

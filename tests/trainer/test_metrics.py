@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from trainer.metrics import accuracy, log_loss
+from trainer.metrics import accuracy, log_loss, to_half
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -45,3 +45,15 @@ def test_a_float16_probability_is_averaged_in_higher_precision() -> None:
 def test_ill_shaped_arrays_raise(metric: type, probs: tuple[int, ...], labels: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="expected, not"):
         metric(np.ones(probs), np.zeros(labels, dtype=np.int64))
+
+
+def test_halves_keep_the_likeliest_sign_the_only_likeliest() -> None:
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.full(250, 1e4), 4_000).astype(np.float32)  # all but equal: many tie as float16
+    half = to_half(probs)
+    plain = probs.astype(np.float16)
+    assert ((plain == plain.max(axis=1, keepdims=True)).sum(axis=1) > 1).mean() > 0.1
+    assert ((half == half.max(axis=1, keepdims=True)).sum(axis=1) == 1).all()
+    assert (half.argmax(axis=1) == probs.argmax(axis=1)).all()
+    np.testing.assert_allclose(half, plain, rtol=2e-3)
+    assert (half != plain).sum() < len(probs)
