@@ -103,7 +103,7 @@ def measure(
     if gone:
         console.print(
             f"[yellow]{len(gone)} files cannot be run; float16 ones are judged by their trials' predictions, int8 ones "
-            f"left out:[/] {escape(str(gone[0]))}; say with --data where it lies now",
+            f"left out:[/] {escape(str(gone[0]))}",
             soft_wrap=True,
         )
     return dataclasses.replace(pool, candidates=candidates, left_out=left_out), base, np.array(costs)

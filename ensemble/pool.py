@@ -99,10 +99,12 @@ class Pool:
         except StorageError:
             raise
         except UserError as error:
-            raise DatasetGoneError(str(error)) from error
-        is_another = f"{self.data}: is not the packed dataset that the study was made on"
+            raise DatasetGoneError(f"{error}; if it was moved, say with --data where it lies now") from error
+        is_another = (
+            f"{self.data}: is not the packed dataset that the study was made on; say with --data where that lies"
+        )
         if self.fingerprint not in (None, dataset.fingerprint):
-            raise DatasetGoneError(f"{is_another} (another fingerprint)")
+            raise DatasetGoneError(is_another)
         if not np.isin(self.sequence_ids, dataset.sequence_ids).all():
             raise DatasetGoneError(is_another)
         return dataset
@@ -241,8 +243,11 @@ def reason_of(error: UserError, path: Path) -> str:
 
 
 def listed(left_out: dict[str, str]) -> str:
-    """A line for each trial that was left out."""
-    return "".join(f"\n  {name}: {reason}" for name, reason in left_out.items())
+    """A line for each reason why trials were left out."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in left_out.items():
+        by_reason.setdefault(reason, []).append(name)
+    return "".join(f"\n  {' '.join(names)}: {reason}" for reason, names in by_reason.items())
 
 
 def _read_study(study: Path) -> dict[str, Any]:
