@@ -201,7 +201,7 @@ def test_what_cannot_be_refitted_is_refused(source: Path, tmp_path: Path) -> Non
         refit.prepare(_options(tmp_path / "study-refit"), tmp_path / "x")
     with (
         mock.patch("sys.argv", ["refit", str(tmp_path)]),
-        pytest.raises(UserError, match=r"study\.json: cannot be read"),
+        pytest.raises(UserError, match=r"holds no study \(no study\.json\)"),
     ):
         refit.main()
     with pytest.raises(UserError, match="not a packed dataset"):

@@ -210,7 +210,7 @@ NEW = ("--trials", "2", "--name", "new")
         (("--resume", "--name", "old", "--no-seed-points"), "--no-seed-points: was settled when"),
         (("--resume", "--name", "lost"), "study.db: holds no study, but .* has its trials"),
         ((*NEW, "--data", "nowhere"), "nowhere: not a packed dataset"),
-        ((*NEW, "--space", "nowhere.toml"), "--space nowhere.toml: cannot be read"),
+        ((*NEW, "--space", "nowhere.toml"), "--space nowhere.toml: there is no such file"),
         ((*NEW, "--max-params", "9K"), "--max-params: even the smallest .* layers, has 0"),
         (("--resume", "--name", "old", "--max-params", "2M"), "--max-params: was settled when"),
         (

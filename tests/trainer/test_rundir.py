@@ -76,12 +76,12 @@ def test_formats_are_open_ones(tmp_path: Path) -> None:
     run.write_config(TrainConfig())
     run.append_metrics(metrics(1))
     run.write_weights({"a": torch.ones(2)})
-    run.write_val_probs(np.ones((3, 2)))
+    run.write_val_probs(np.eye(2))
     run.write_result(RESULT)
     assert json.loads((tmp_path / "config.json").read_text())["model"]["num_heads"] == 2
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == dataclasses.asdict(metrics(1))
     assert safetensors.torch.load_file(tmp_path / "weights.safetensors")["a"].tolist() == [1, 1]
-    assert np.load(tmp_path / "val_probs.npy", allow_pickle=False).tolist() == [[1, 1]] * 3
+    assert np.load(tmp_path / "val_probs.npy", allow_pickle=False).tolist() == [[1, 0], [0, 1]]
     assert json.loads((tmp_path / "done.json").read_text())["val_accuracy"] == 0.75
 
 
