@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Final
 
 import ray
@@ -28,6 +28,7 @@ OBJECT_STORE_BYTES: Final = 80 * 2**20  # Ray's least; nothing large travels thr
 CAPACITY_SECONDS: Final = 5.0  # between looks at a cluster that may grow
 CHECK_SECONDS: Final = 120.0
 CONNECT_SECONDS: Final = 10.0
+LOST_SECONDS: Final = 15.0  # to see that a node on which nothing could be run is gone
 TOKEN_ADVICE: Final = "put its own (ray get-auth-token, on its head) into RAY_AUTH_TOKEN or ~/.ray/auth_token"
 
 _SILENCE: Final = {
@@ -192,7 +193,8 @@ def check_writable(directory: Path) -> None:
 def check_nodes(directory: Path, dataset: PackedDataset, uri: str | None = None) -> None:
     """Raise UserError if some node of the cluster does not see the study's directory or the very same dataset.
 
-    Where the study lies behind a URI, every node must be able to write there. A dataset behind one is fetched.
+    Where the study lies behind a URI, every node must be able to write there. A dataset behind one is fetched. A node
+    that was lost a moment ago, which Ray may not have seen yet, is none.
     """
     nodes = _nodes()
     if len(nodes) == 1 and uri is None:
@@ -209,9 +211,21 @@ def check_nodes(directory: Path, dataset: PackedDataset, uri: str | None = None)
             try:
                 fault = ray.get(answer, timeout=CHECK_SECONDS)
             except ray.exceptions.RayError as error:
+                if not isinstance(error, ray.exceptions.RayTaskError) and _is_lost(node["NodeID"]):
+                    continue
                 fault = f"cannot run this program ({' '.join(str(error).split())})"
             if fault:
                 raise UserError(f"node {node['NodeManagerHostname']}: {fault}")
+
+
+def _is_lost(node_id: str) -> bool:
+    """Whether a node on which nothing could be run leaves the cluster, now or soon."""
+    until = monotonic() + LOST_SECONDS
+    while is_there := any(node["NodeID"] == node_id for node in _nodes()):
+        if monotonic() >= until:
+            break
+        sleep(0.5)
+    return not is_there
 
 
 def _look(probe: str, data: str, fingerprint: str) -> str:

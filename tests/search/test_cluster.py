@@ -1,0 +1,49 @@
+"""What is asked of a cluster's nodes before a search, where Ray itself is stood in for."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+
+from search import cluster
+from trainer.cli import UserError
+from trainer.dataset import PackedDataset
+
+DIED = ray.exceptions.RaySystemError("unschedulable")
+
+
+@pytest.fixture
+def alive(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Names of the nodes that Ray sees, from one look to the next; on node "b" nothing can be run."""
+    seen = [["a", "b"]]
+
+    def nodes() -> list[dict[str, Any]]:
+        names = seen.pop(0) if len(seen) > 1 else seen[0]
+        return [{"NodeID": f"{ord(name):056x}", "NodeManagerHostname": name} for name in names]
+
+    def get(node_id: str, **_: object) -> str:
+        if node_id == f"{ord('b'):056x}":
+            raise DIED
+        return ""
+
+    def options(scheduling_strategy: Any) -> Any:
+        return SimpleNamespace(remote=lambda *_: scheduling_strategy.node_id)
+
+    monkeypatch.setattr(cluster, "_nodes", nodes)
+    monkeypatch.setattr(cluster, "LOST_SECONDS", 1.0)
+    monkeypatch.setattr(ray, "remote", lambda **_: lambda _: SimpleNamespace(options=options))
+    monkeypatch.setattr(ray, "get", get)
+    return seen
+
+
+def test_a_node_that_is_lost_while_it_is_asked_is_none(alive: list[list[str]], tmp_path: Path, packed: Path) -> None:
+    alive += [["a", "b"], ["a"]]
+    cluster.check_nodes(tmp_path, PackedDataset.open(packed))
+
+
+def test_a_node_that_stays_and_runs_nothing_is_named(alive: list[list[str]], tmp_path: Path, packed: Path) -> None:
+    assert alive
+    with pytest.raises(UserError, match=r"node b: cannot run this program \(.*unschedulable"):
+        cluster.check_nodes(tmp_path, PackedDataset.open(packed))
