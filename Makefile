@@ -9,7 +9,7 @@ DEMO := results/demo
 .PHONY: help demo test test-slow check bench clean
 
 help:
-	@echo "make demo       search, select and ship a small ensemble on generated data (4 to 6 minutes on 2 cores)"
+	@echo "make demo       search, select and ship a small ensemble on generated data (3 to 7 minutes on 2 cores)"
 	@echo "make test       run the tests (under 10 minutes on 2 cores)"
 	@echo "make test-slow  run the tests marked slow"
 	@echo "make check      formatting, lint and types"

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from ensemble import rules
 from ensemble.objectives import Objective
-from ensemble.pool import Pool, ValProbs
+from ensemble.pool import Pool
 from trainer.cli import track
 
 RESAMPLES: Final = 10_000
@@ -188,7 +188,7 @@ def verdict(unseen: Unseen | None, members: int, alone: str) -> str:
     return f"the ensemble beats the best single model: {numbers}"
 
 
-def ensemble_probs(val_probs: ValProbs, counts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def ensemble_probs(val_probs: Sequence[np.ndarray], counts: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Average probabilities by counts: float32 [len(rows), signs]."""
     shares = counts / counts.sum()
     parts = (np.float32(shares[k]) * val_probs[int(k)][rows].astype(np.float32) for k in np.flatnonzero(counts))

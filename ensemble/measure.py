@@ -44,7 +44,7 @@ def keeping_roots(folders: Sequence[Folder], out: Path | None) -> dict[Path, Pat
     roots = {}
     for folder in folders:
         root = folder.path
-        if out is not None and not all(folder.can_write(name) for name in (str(Path(COSTS).parent), PROBS)):
+        if out is not None and not folder.can_write(str(Path(COSTS).parent), PROBS):
             where = folder.shown if folder.remote else str(folder.path.resolve())
             root = out / "measured" / f"{base_name(where)}-{sha256(where.encode()).hexdigest()[:8]}"
         roots[folder.path] = root
@@ -66,8 +66,8 @@ def measure(
     kept in each study, or in another folder that ``roots`` names for it. Raises StorageError if it cannot be told
     whether the packed dataset is there.
     """
-    roots = {study: roots.get(study, study) for study in pool.studies}
-    caches = {study: _Cache((root, study), pool, target, anew) for study, root in roots.items()}
+    places = {study: tuple(dict.fromkeys((roots.get(study, study), study))) for study in pool.studies}
+    caches = {study: _Cache(its, pool, target, anew) for study, its in places.items()}
     base = caches[pool.studies[0]].cost(tflite.build_shared(pool.max_frames), 0, 0).to_array()
     variants = [
         dataclasses.replace(candidate, precision=precision) for candidate in pool.candidates for precision in precisions
@@ -80,7 +80,7 @@ def measure(
         try:
             content = tflite.build([to_member(variant, 1)])
             if variant.precision != "float32":
-                candidate = _with_own_probs(variant, pool, content, roots[variant.study])
+                candidate = _with_own_probs(variant, pool, content, places[variant.study])
         except DatasetGoneError as error:
             gone.append(error)
             if variant.precision == "int8":  # a float16 file comes close to what its trial predicted
@@ -109,18 +109,19 @@ def measure(
     return dataclasses.replace(pool, candidates=candidates, left_out=left_out), base, np.array(costs)
 
 
-def _with_own_probs(variant: Candidate, pool: Pool, content: bytes, root: Path) -> Candidate:
-    """The variant with the probabilities that its file gives the validation sequences, computed once, kept in ``root``.
+def _with_own_probs(variant: Candidate, pool: Pool, content: bytes, roots: Sequence[Path]) -> Candidate:
+    """The variant with the probabilities that its file gives the validation sequences, computed once.
 
-    Raises what ``Pool.dataset`` does, and UserError if the file gives no numbers.
+    They are kept in the first of the roots, unless one of them has them. Raises what ``Pool.dataset`` does, and
+    UserError if the file gives no numbers.
     """
     name = f"{PROBS}/{sha256(content).hexdigest()}.npy"
-    path = next((where / name for where in (variant.study, root) if _is_kept(where / name, pool)), None)
+    path = next((where / name for where in roots if _is_kept(where / name, pool)), None)
     if path is None:
         probs = _predict(content, pool)
         if not np.isfinite(probs).all():
             raise UserError(f"its {variant.precision} file gives no numbers")
-        path = root / name
+        path = roots[0] / name
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.save(file, to_half(probs), allow_pickle=False)
     own = dataclasses.replace(variant, probs=path)

@@ -109,17 +109,20 @@ class Pool:
             raise DatasetGoneError(is_another)
         return dataset
 
+    @functools.cached_property
+    def _rows(self) -> np.ndarray:
+        """int64 [N]: where each validation sequence stands in ``dataset``"""
+        order = np.argsort(self.dataset.sequence_ids)
+        return order[np.searchsorted(self.dataset.sequence_ids, self.sequence_ids, sorter=order)]
+
     def raw_sequences(self, places: Iterable[int]) -> Iterator[np.ndarray]:
         """Landmarks as a file gets them, float32 [n, 543, 3], of validation sequences by their place.
 
         They come from the packed dataset: centred, with NaN for all that it does not keep. Raises what ``dataset``
         does.
         """
-        dataset = self.dataset
-        rows = {int(sequence): row for row, sequence in enumerate(dataset.sequence_ids)}
         for place in places:
-            row = rows[int(self.sequence_ids[place])]
-            points = dataset.sequence(row)
+            points = self.dataset.sequence(int(self._rows[place]))
             raw = np.full((len(points), NUM_ROWS, 3), np.nan, np.float32)
             raw[:, np.array(ROWS), :2] = np.where((points == 0).all(axis=2, keepdims=True), np.float32(np.nan), points)
             yield raw
@@ -244,10 +247,15 @@ def reason_of(error: UserError, path: Path) -> str:
 
 def listed(left_out: dict[str, str]) -> str:
     """A line for each reason why trials were left out."""
-    by_reason: dict[str, list[str]] = {}
+    return "".join(f"\n  {' '.join(names)}: {reason}" for reason, names in by_reason(left_out).items())
+
+
+def by_reason(left_out: dict[str, str]) -> dict[str, list[str]]:
+    """The names of what was left out for the same reason, by that."""
+    found: dict[str, list[str]] = {}
     for name, reason in left_out.items():
-        by_reason.setdefault(reason, []).append(name)
-    return "".join(f"\n  {' '.join(names)}: {reason}" for reason, names in by_reason.items())
+        found.setdefault(reason, []).append(name)
+    return found
 
 
 def _read_study(study: Path) -> dict[str, Any]:

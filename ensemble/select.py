@@ -32,7 +32,7 @@ from ensemble.honest import seen_accuracies, unseen_accuracies
 from ensemble.latency import Latency, Target
 from ensemble.measure import COSTS, PROBS, keeping_roots, measure
 from ensemble.objectives import Objective
-from ensemble.pool import Pool, open_pools
+from ensemble.pool import Pool, by_reason, open_pools
 from ensemble.rules import Rule
 from ensemble.twins import Twins
 from ensemble.verify import Agreement, compare
@@ -86,10 +86,7 @@ def print_latency(measured: Latency, estimate: float, target: Target, is_fresh: 
 
 
 def print_left_out(reasons: dict[str, str]) -> None:
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in sorted(reasons.items()):
-        by_reason.setdefault(reason, []).append(name)
-    for reason, names in by_reason.items():
+    for reason, names in by_reason(dict(sorted(reasons.items()))).items():
         console.print(f"[dim]left out, {reason}: {' '.join(names)}", soft_wrap=True)
 
 
@@ -218,7 +215,7 @@ def open_studies(arguments: argparse.Namespace) -> tuple[list[Folder], Pool]:
     if arguments.data is not None:
         pool = dataclasses.replace(pool, data=arguments.data)
         try:
-            pool.dataset  # noqa: B018, opening it says if it is none, or another
+            _ = pool.dataset  # which is opened only now, and says if it is none, or another
         except UserError as error:
             raise UserError(f"--data {error}") from error
     shown = ", ".join(folder.shown for folder in folders)

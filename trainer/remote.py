@@ -185,13 +185,14 @@ class Folder:
                 assert self.remote is not None
                 self.remote.upload(file, str(file.relative_to(self.path)))
 
-    def can_write(self, name: str) -> bool:
-        """Whether files can be put where they belong, into its folder ``name``."""
+    def can_write(self, *names: str) -> bool:
+        """Whether files can be put where they belong, into its folders ``names``."""
         try:
-            if self.remote is None:
-                require_writable("", self.path / name)
-            else:
+            if self.remote is not None:
                 self.remote.check_writable(self.path)
+            else:
+                for name in names:
+                    require_writable("", self.path / name)
         except UserError:
             return False
         return True

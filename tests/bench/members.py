@@ -31,6 +31,7 @@ from optuna.trial import create_trial
 from rich.table import Table
 
 from ensemble.greedy import select
+from ensemble.honest import ensemble_probs
 from ensemble.objectives import Blend
 from search.members import MemberBudget, Members, costs_of
 from search.samplers import for_space
@@ -159,26 +160,21 @@ def compare(folder: Path, budget_text: str, trials: int, seed: int) -> list[tupl
     people = np.unique(recorded.participants)
     choices = list(itertools.combinations(people.tolist(), SEEN))
     seen = np.flatnonzero(np.isin(recorded.participants, choices[seed % len(choices)]))
+    others = np.arange(len(recorded.other_labels))
     found = []
     for objective in OBJECTIVES:
         tried = search(objective, recorded, seen, budget, seed, trials)
         costs = np.array([costs_of(recorded.sizes[k]) for k in tried])
         pool = Blend.of([recorded.probs[k][seen] for k in tried], recorded.labels[seen])
         counts = select(pool, costs, budget.to_array()).counts
+        parts = ((recorded.probs, recorded.labels, seen), (recorded.other_probs, recorded.other_labels, others))
         found.append(
-            (
-                accuracy(averaged(counts, recorded.probs[tried])[seen], recorded.labels[seen]),
-                accuracy(averaged(counts, recorded.other_probs[tried]), recorded.other_labels),
+            tuple(
+                accuracy(ensemble_probs(list(probs[tried]), counts, rows), labels[rows])
+                for probs, labels, rows in parts
             )
         )
     return found
-
-
-def averaged(counts: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Sums of probs [T, N, signs] by counts [T]: float32 [N, signs]."""
-    members = np.flatnonzero(counts)
-    total: np.ndarray = np.tensordot(counts[members].astype(np.float32), probs[members].astype(np.float32), axes=1)
-    return total
 
 
 def main() -> None:
