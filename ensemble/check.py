@@ -23,8 +23,8 @@ from ensemble.budget import CONTEST, FORMATS, Budget
 from ensemble.latency import Target
 from ensemble.runtime import INPUT, INPUT_SHAPE, OUTPUT, SIGNATURE, Model
 from ensemble.submission import MODEL
-from trainer import cli
-from trainer.cli import UserError, console, track
+from trainer.common import cli
+from trainer.common.cli import UserError, console, track
 from trainer.landmarks import FACE_ROWS, LEFT_HAND_ROWS, NUM_ROWS, RIGHT_HAND_ROWS
 
 CONTEST_RUNTIME: Final = (2, 9, 1)

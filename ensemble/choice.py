@@ -11,7 +11,7 @@ from ensemble.objectives import Objective
 from ensemble.pool import Candidate, Pool, to_member
 from ensemble.rules import Rule
 from ensemble.twins import Twins
-from trainer.cli import UserError, console
+from trainer.common.cli import UserError, console
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from ensemble.budget import FORMATS, Budget, brief
 from ensemble.honest import ensemble_probs, rotated, selected
 from ensemble.objectives import Objective
 from ensemble.pool import Pool
-from trainer.cli import track
-from trainer.files import atomic_path, write_bytes
+from trainer.common.cli import track
+from trainer.common.files import atomic_path, write_bytes
 from trainer.metrics import accuracy, log_loss
 
 LEVELS: Final = 6  # budgets of each kind

@@ -17,7 +17,7 @@ from rich.table import Table
 from ensemble import rules
 from ensemble.objectives import Objective
 from ensemble.pool import Pool
-from trainer.cli import track
+from trainer.common.cli import track
 
 RESAMPLES: Final = 10_000
 FEWEST: Final = 6  # participants; intervals over fewer span little more than their worst and best

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from ensemble.runtime import Model
-from trainer.cli import number, positive
+from trainer.common.cli import number, positive
 from trainer.landmarks import NUM_ROWS
 
 LENGTHS: Final = 32  # lengths timed, spread evenly over the distribution

@@ -29,10 +29,10 @@ from ensemble.latency import Target
 from ensemble.pool import Candidate, DatasetGoneError, Pool, listed, reason_of, to_member
 from ensemble.runtime import Model
 from ensemble.submission import with_labels
-from trainer.cli import UserError, console, track
-from trainer.files import atomic_path, write_json
+from trainer.common.cli import UserError, console, track
+from trainer.common.files import atomic_path, write_json
+from trainer.common.storage import Folder, StorageError, base_name
 from trainer.metrics import accuracy, log_loss, to_half
-from trainer.remote import Folder, StorageError, base_name
 
 COSTS: Final = "ensemble/costs.json"
 PROBS: Final = "ensemble/val_probs"

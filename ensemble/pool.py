@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ensemble import tflite
-from trainer.cli import UserError
+from trainer.common.cli import UserError
+from trainer.common.storage import StorageError, base_name, open_dataset
 from trainer.config import ModelConfig
 from trainer.dataset import PackedDataset
 from trainer.landmarks import NUM_ROWS, ROWS
 from trainer.metrics import accuracy, log_loss
-from trainer.remote import StorageError, base_name, open_dataset
 from trainer.rundir import RunDir
 
 STUDY: Final = "study.json"

@@ -23,9 +23,9 @@ from rich.table import Table
 
 from ensemble import submission
 from ensemble.runtime import Model
-from trainer import cli
-from trainer.cli import UserError, console, require_writable, track
-from trainer.files import atomic_path
+from trainer.common import cli
+from trainer.common.cli import UserError, console, require_writable, track
+from trainer.common.files import atomic_path
 from trainer.landmarks import NUM_ROWS
 
 LIKELIEST: Final = 5

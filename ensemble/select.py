@@ -36,10 +36,10 @@ from ensemble.pool import Pool, by_reason, open_pools
 from ensemble.rules import Rule
 from ensemble.twins import Twins
 from ensemble.verify import Agreement, compare
-from trainer import cli
-from trainer.cli import UserError, console, require_writable
-from trainer.files import write_json
-from trainer.remote import Folder
+from trainer.common import cli
+from trainer.common.cli import UserError, console, require_writable
+from trainer.common.files import write_json
+from trainer.common.storage import Folder
 
 SELECTION, SUBMISSION = "selection.json", "submission.zip"
 FORMAT_VERSION: Final = 2

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from trainer.cli import UserError
-from trainer.files import write_bytes
+from trainer.common.cli import UserError
+from trainer.common.files import write_bytes
 
 MODEL: Final = "model.tflite"
 LABELS: Final = "labels.txt"

@@ -8,7 +8,7 @@ import dataclasses
 from pathlib import Path
 
 from ensemble.pool import TRIALS, Candidate
-from trainer.cli import UserError
+from trainer.common.cli import UserError
 from trainer.rundir import RunDir
 
 

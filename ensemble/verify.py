@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from ensemble.pool import Candidate, Pool
 from ensemble.runtime import Model
-from trainer.cli import UserError, console, track
+from trainer.common.cli import UserError, console, track
 from trainer.dataset import resize_indices
 from trainer.landmarks import NUM_ROWS
 from trainer.model import SignClassifier

@@ -20,9 +20,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import search
 import trainer
-from trainer.cli import UserError
+from trainer.common.cli import UserError
+from trainer.common.storage import Remote, cache_folder, is_uri, open_dataset
 from trainer.dataset import PackedDataset
-from trainer.remote import Remote, cache_folder, is_uri, open_dataset
 
 OBJECT_STORE_BYTES: Final = 80 * 2**20  # Ray's least; nothing large travels through it
 CAPACITY_SECONDS: Final = 5.0  # between looks at a cluster that may grow

@@ -17,7 +17,7 @@ from search.memory import WorkerOutOfMemory
 from search.progress import Progress
 from search.study import MAX_WORKER_LOSSES, Assignment, SearchStudy, Verdict
 from search.trial import Failure, read
-from trainer.cli import UserError
+from trainer.common.cli import UserError
 from trainer.rundir import EpochMetrics, Result
 
 

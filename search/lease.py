@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from trainer import cli
-from trainer.cli import LOCK, UserError
-from trainer.remote import Remote, StorageError
+from trainer.common import cli
+from trainer.common.cli import LOCK, UserError
+from trainer.common.storage import Remote, StorageError
 
 BEAT_SECONDS: Final = 5.0  # between renewals
 STALE_SECONDS: Final = 30.0  # without one

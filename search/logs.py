@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.settings import LOG_FOLDER
 from search.trial import Failure, read
-from trainer.cli import UserError
+from trainer.common.cli import UserError
 from trainer.rundir import EpochMetrics
 
 MLFLOW_DB: Final = "mlflow.db"

@@ -18,8 +18,8 @@ from optuna.trial import TrialState
 from search.ranges import Range, field_value
 from search.settings import LOG_FOLDER, STUDY_DB, STUDY_JSON, VALIDATION
 from search.space import Space
+from trainer.common.storage import Remote, copy_folder
 from trainer.config import TrainConfig
-from trainer.remote import Remote, copy_folder
 from trainer.rundir import CHECKPOINT, CONFIG, METRICS, VAL_PROBS, RunDir
 
 TRIALS: Final = "trials"

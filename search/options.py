@@ -8,8 +8,8 @@ from typing import Final
 from search.logs import LOGS
 from search.objective import DEFAULT_OBJECTIVE, OBJECTIVES
 from search.samplers import DEFAULT_PRUNER, PRUNERS, SAMPLERS
-from trainer import cli
-from trainer.cli import number, parse_amount, positive
+from trainer.common import cli
+from trainer.common.cli import number, parse_amount, positive
 
 DEFAULT_EPOCHS: Final = 30
 DEFAULT_RESULTS: Final = "results"

@@ -16,11 +16,11 @@ from search.settings import STUDY_DB, Settings, find_study
 from search.space import DEFAULT_SPACE, Space
 from search.storage import has_study, shown, to_keep
 from search.warm import earlier_trials
-from trainer import cli
+from trainer.common import cli
+from trainer.common.storage import is_uri, open_dataset
 from trainer.config import TrainConfig
 from trainer.dataset import MANIFEST, PackedDataset
 from trainer.pack import pack
-from trainer.remote import is_uri, open_dataset
 from trainer.synthesize import synthesize
 
 SEEDS: Final = 2**32  # that NumPy's generators take

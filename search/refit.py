@@ -17,11 +17,11 @@ from search.run import carry_out, check_name, is_study, resume_command
 from search.settings import STUDY_JSON, Settings
 from search.space import Space
 from search.table import read_trials, to_rows
-from trainer import cli
-from trainer.cli import UserError, positive
+from trainer.common import cli
+from trainer.common.cli import UserError, positive
+from trainer.common.storage import Folder, base_name, is_uri, join, open_dataset, parent
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
-from trainer.remote import Folder, base_name, is_uri, join, open_dataset, parent
 
 DEFAULT_TOP: Final = 8
 DEFAULT_SEEDS: Final = 3

@@ -26,10 +26,10 @@ from search.figures import Curve, NotComputable
 from search.page import Line
 from search.settings import Settings
 from search.table import Row, cell, param_names, read_trials, to_rows
-from trainer import cli
-from trainer.cli import UserError, require_writable
-from trainer.files import write_bytes
-from trainer.remote import Folder
+from trainer.common import cli
+from trainer.common.cli import UserError, require_writable
+from trainer.common.files import write_bytes
+from trainer.common.storage import Folder
 from trainer.rundir import RunDir
 
 REPORT: Final = "report.html"

@@ -37,11 +37,11 @@ from search.study import Assignment, SearchStudy
 from search.table import TRIALS_PARQUET, read_rows, show, title, to_rows, write_parquet
 from search.trial import Order, run_trial
 from search.warm import earlier_trials
-from trainer import cli
-from trainer.cli import LOCK
+from trainer.common import cli
+from trainer.common.cli import LOCK
+from trainer.common.storage import Remote, base_name, is_uri, join, parent
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
-from trainer.remote import Remote, base_name, is_uri, join, parent
 
 INTERRUPTED: Final = 130  # exit status
 

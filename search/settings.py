@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 from search.objective import DEFAULT_OBJECTIVE, LatencyScale, Objective
 from search.space import Space
 from search.storage import lacks_password, sqlite_url
-from trainer.cli import UserError
+from trainer.common.cli import UserError
+from trainer.common.files import atomic_path, write_json
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
-from trainer.files import atomic_path, write_json
 
 FORMAT_VERSION: Final = 1
 STUDY_JSON: Final = "study.json"

@@ -24,9 +24,9 @@ from search.settings import STUDY_DB, find_study
 from search.space import by_field
 from search.storage import load_trials, sqlite_url
 from search.warm import ORIGIN
-from trainer import cli
-from trainer.files import atomic_path
-from trainer.remote import Folder
+from trainer.common import cli
+from trainer.common.files import atomic_path
+from trainer.common.storage import Folder
 
 TRIALS_PARQUET: Final = "trials.parquet"
 _ORDER: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL)

@@ -14,9 +14,9 @@ from search.objective import Objective
 from search.settings import STUDY_DB, STUDY_JSON, Settings, find_study
 from search.space import Space
 from search.storage import lacks_password, load_trials, sqlite_url
-from trainer.cli import UserError
+from trainer.common.cli import UserError
+from trainer.common.storage import Remote, copy_folder, is_uri
 from trainer.config import TrainConfig
-from trainer.remote import Remote, copy_folder, is_uri
 
 ORIGIN: Final = "warm_start"  # user attribute: the study and the number that a trial had there
 _APART: Final = {"seed", "model"}  # fields that trials of one space may differ in, or that are named one by one

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from trainer import cli
+from trainer.common import cli
+from trainer.common.files import write_bytes
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
-from trainer.files import write_bytes
 from trainer.options import add_options, check_device, to_config
 from trainer.rundir import Result, RunDir
 from trainer.train import TrainingDiverged, train

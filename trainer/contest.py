@@ -16,7 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from trainer import parquet
-from trainer.cli import UserError
+from trainer.common.cli import UserError
 from trainer.landmarks import NUM_LANDMARKS, NUM_ROWS, ROWS
 
 TRAIN_CSV: Final = "train.csv"

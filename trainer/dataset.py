@@ -17,7 +17,7 @@ import torch
 
 from trainer import augment
 from trainer.augment import ranges
-from trainer.cli import UserError
+from trainer.common.cli import UserError
 from trainer.config import TrainConfig
 from trainer.landmarks import NUM_LANDMARKS, ROWS
 
@@ -46,7 +46,7 @@ class PackedDataset:
     fingerprint: str
     """SHA-256 of frames.npy and sequences.parquet, as the manifest states them"""
     source: str = ""
-    """Where every machine finds it: the URI that it was fetched from (trainer.remote), else the path"""
+    """Where every machine finds it: the URI that it was fetched from (trainer.common.storage), else the path"""
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -28,11 +28,11 @@ import pyarrow.parquet as pq
 from rich.table import Table
 from rich.text import Text
 
-from trainer import cli
-from trainer.cli import LOCK, UserError
+from trainer.common import cli
+from trainer.common.cli import LOCK, UserError
+from trainer.common.files import atomic_path, sha256, write_json
 from trainer.contest import SIGN_MAP, TRAIN_CSV, BadFile, Entry, read_landmarks, read_sign_map, read_train_csv
 from trainer.dataset import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, PackedDataset
-from trainer.files import atomic_path, sha256, write_json
 from trainer.landmarks import NUM_LANDMARKS, ROWS
 from trainer.normalize import normalize
 

@@ -22,9 +22,9 @@ import safetensors
 import safetensors.torch
 import torch
 
-from trainer.cli import UserError
+from trainer.common.cli import UserError
+from trainer.common.files import atomic_path, write_bytes, write_json
 from trainer.config import TrainConfig
-from trainer.files import atomic_path, write_bytes, write_json
 from trainer.metrics import to_half
 
 CONFIG, METRICS, CHECKPOINT = "config.json", "metrics.jsonl", "checkpoint.safetensors"

@@ -21,10 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from trainer import cli
-from trainer.cli import UserError
+from trainer.common import cli
+from trainer.common.cli import UserError
+from trainer.common.files import atomic_path, write_json
 from trainer.contest import INDICES, SIGN_MAP, TRAIN_CSV, TYPES, Entry
-from trainer.files import atomic_path, write_json
 from trainer.landmarks import NUM_ROWS
 from trainer.signing import make_block, make_participants, make_signs
 

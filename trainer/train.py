@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from trainer import cli
 from trainer.allocator import keep_freed_memory
+from trainer.common import cli
 from trainer.config import TrainConfig
 from trainer.dataset import Batch, Batches, PackedDataset
 from trainer.learner import Learner

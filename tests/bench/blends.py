@@ -28,7 +28,7 @@ from ensemble.objectives import Accuracy, Blend, LogLoss, Objective
 from tests.bench.members import OTHERS, Recorded
 from tests.bench.pools import Problem
 from tests.bench.select import MULTIPLES
-from trainer import cli
+from trainer.common import cli
 
 PEOPLE: Final = (2, 4, 6, 12, 24)
 PER_NATS: Final = (2.5, 5.0, 10.0, 20.0, 40.0)

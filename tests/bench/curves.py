@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from search.covering import sobol
 from search.shares import at, share_of
 from search.space import Space, num_parameters
-from trainer.cli import UserError
+from trainer.common.cli import UserError
+from trainer.common.files import atomic_path
 from trainer.config import TrainConfig
-from trainer.files import atomic_path
 
 TABLE: Final = Path("results/reference/curves.parquet")
 EPOCHS: Final = 27

@@ -10,7 +10,7 @@ from rich.table import Table
 from ensemble import greedy
 from ensemble.objectives import OBJECTIVES
 from tests.bench.pools import generated
-from trainer.cli import track
+from trainer.common.cli import track
 from trainer.metrics import SEQUENCES_PER_NAT, SMALLEST_PROBABILITY
 
 POOLS: Final = 10

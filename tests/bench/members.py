@@ -37,10 +37,10 @@ from search.members import MemberBudget, Members, costs_of
 from search.samplers import for_space
 from search.settings import VALIDATION
 from tests.bench.curves import NUM_SIGNS, configurations, point, size, space
-from trainer import cli
-from trainer.cli import UserError
+from trainer.common import cli
+from trainer.common.cli import UserError
+from trainer.common.files import atomic_path, sha256, write_bytes
 from trainer.dataset import MANIFEST, Batches, PackedDataset
-from trainer.files import atomic_path, sha256, write_bytes
 from trainer.metrics import accuracy
 from trainer.model import SignClassifier
 from trainer.pack import pack

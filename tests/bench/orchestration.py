@@ -47,7 +47,7 @@ from search.space import DEFAULT_SPACE, Space
 from search.study import SearchStudy
 from tests.bench.noop import SLEEP_SECONDS, SLEPT, our_sleeping_trial, our_trial, their_trial
 from tests.nodes import nodes
-from trainer import cli
+from trainer.common import cli
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.table import Table
 
-from trainer import cli
+from trainer.common import cli
 from trainer.contest import SIGN_MAP, TRAIN_CSV, read_any_layout, read_landmarks
 from trainer.landmarks import HEAD, ROWS
 from trainer.normalize import normalize

@@ -19,7 +19,7 @@ import torch
 
 from search.settings import write_validation
 from tests.bench.curves import EPOCHS, NUM_SIGNS, TABLE, Curves, configurations, size, space
-from trainer import cli
+from trainer.common import cli
 from trainer.config import TrainConfig
 from trainer.dataset import MANIFEST, PackedDataset
 from trainer.pack import pack

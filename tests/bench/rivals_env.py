@@ -10,8 +10,8 @@ import venv
 from pathlib import Path
 from typing import Final
 
-from trainer import cli
-from trainer.cli import console
+from trainer.common import cli
+from trainer.common.cli import console
 
 FOLDER: Final = Path("results/rivals-env")
 PACKAGES: Final = Path(__file__).with_name("rivals.txt")

@@ -47,7 +47,7 @@ from search.study import SearchStudy, Verdict
 from tests.bench.curves import EPOCHS, Curves, point, space
 from tests.bench.surrogate import Surrogate
 from tests.outcomes import metrics_of, result_of
-from trainer import cli
+from trainer.common import cli
 
 NUM_TRIALS: Final = 64
 CONCURRENT: Final = 4

@@ -33,8 +33,8 @@ from ensemble.objectives import OBJECTIVES
 from tests.bench import rivals_env, ways
 from tests.bench.exact import mean_gaps
 from tests.bench.pools import Problem, generated, large_pool, of_study
-from trainer import cli
-from trainer.cli import console, track
+from trainer.common import cli
+from trainer.common.cli import console, track
 
 MULTIPLES: Final = (1.0, 2.0, 4.0, 8.0, 16.0)  # of the median cost
 PARTS: Final = ("heldout", "ways", "exact", "accuracy", "log_loss", "large")

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from rich.table import Table
 
 from tests.bench.workload import seconds
-from trainer import cli
 from trainer.allocator import keep_freed_memory
+from trainer.common import cli
 from trainer.config import HEAD_DIM, ModelConfig
 
 LAYERS, FRAMES = 6, 38

@@ -22,8 +22,8 @@ from rich.table import Table
 
 from tests.bench.padded import PaddedTrainer
 from tests.bench.workload import matmul_rate, packed_dataset, seconds
-from trainer import cli
 from trainer.allocator import keep_freed_memory
+from trainer.common import cli
 from trainer.config import TrainConfig
 from trainer.dataset import Batches, PackedDataset
 from trainer.learner import Learner

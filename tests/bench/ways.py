@@ -13,7 +13,7 @@ from ensemble import bagging, rules
 from ensemble.bagging import ByParticipant
 from ensemble.objectives import Accuracy, Blend, LogLoss, Objective
 from tests.bench.pools import Problem, generated
-from trainer.cli import track
+from trainer.common.cli import track
 from trainer.metrics import SEQUENCES_PER_NAT
 
 SEEDS: Final = 1000  # the first; pools that rivals are met on have smaller ones

@@ -12,7 +12,7 @@ from ensemble import latency, submission, tflite
 from ensemble.check import FEW_LENGTHS, LENGTH_QUANTILES, LONGEST, Check, check, contest_lengths, main
 from ensemble.flatgraph import Graph, Tensor
 from tests.ensemble.conftest import random_classifier
-from trainer.cli import UserError, console
+from trainer.common.cli import UserError, console
 from trainer.config import ModelConfig
 from trainer.landmarks import NUM_ROWS
 

@@ -15,9 +15,9 @@ from ensemble.measure import COSTS, PROBS, keeping_roots, measure
 from ensemble.pool import open_pool, open_pools
 from tests.ensemble.test_pool import other_trials, twice
 from tests.ensemble.test_tflite import predict
-from trainer import remote
+from trainer.common import storage
+from trainer.common.storage import Folder, Remote, StorageError
 from trainer.model import SignClassifier
-from trainer.remote import Folder, Remote, StorageError
 from trainer.rundir import RunDir
 
 
@@ -184,7 +184,7 @@ def test_what_is_measured_of_a_study_that_cannot_be_written_is_kept_elsewhere(
     def refuse(*_: object) -> None:
         raise StorageError("cannot be written to")
 
-    monkeypatch.setattr(remote, "require_writable", refuse)
+    monkeypatch.setattr(storage, "require_writable", refuse)
     monkeypatch.setattr(Remote, "upload", refuse)
     assert keeping_roots([folder], None) == {folder.path: folder.path}  # it will be said
     roots = keeping_roots([folder], out)

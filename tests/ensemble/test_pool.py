@@ -13,7 +13,7 @@ from ensemble.latency import Target
 from ensemble.measure import measure
 from ensemble.pool import open_pool, open_pools
 from tests.ensemble.conftest import NUM_FOLDS
-from trainer.cli import UserError
+from trainer.common.cli import UserError
 from trainer.dataset import PackedDataset
 from trainer.normalize import normalize, select
 from trainer.rundir import RunDir

@@ -13,7 +13,7 @@ from ensemble import submission, tflite
 from ensemble.predict import Prediction, Source, accuracy, find_sources, main, read_landmarks
 from ensemble.runtime import Model
 from tests.ensemble.conftest import random_classifier
-from trainer.cli import UserError
+from trainer.common.cli import UserError
 from trainer.config import ModelConfig
 from trainer.synthesize import synthesize
 

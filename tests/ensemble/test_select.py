@@ -25,10 +25,10 @@ from ensemble.pool import open_pool
 from ensemble.runtime import Model
 from ensemble.verify import Agreement
 from tests.ensemble.test_measure import torch_probs
-from trainer.cli import UserError
+from trainer.common.cli import UserError
+from trainer.common.storage import Folder
 from trainer.dataset import PackedDataset
 from trainer.landmarks import NUM_ROWS
-from trainer.remote import Folder
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from ensemble import latency, submission, tflite
 from ensemble.predict import read_landmarks
 from ensemble.runtime import Model
 from tests.ensemble.conftest import random_classifier
-from trainer.cli import UserError
+from trainer.common.cli import UserError
 from trainer.config import ModelConfig
 from trainer.landmarks import NUM_ROWS
 

@@ -13,7 +13,7 @@ from ensemble.pool import open_pool
 from ensemble.runtime import Model
 from ensemble.twins import Twins
 from tests.ensemble.conftest import random_classifier
-from trainer.cli import UserError
+from trainer.common.cli import UserError
 from trainer.rundir import RunDir
 
 

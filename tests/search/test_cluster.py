@@ -8,7 +8,7 @@ import pytest
 import ray
 
 from search import cluster
-from trainer.cli import UserError
+from trainer.common.cli import UserError
 from trainer.dataset import PackedDataset
 
 DIED = ray.exceptions.RaySystemError("unschedulable")

@@ -20,7 +20,7 @@ from search.progress import Progress
 from search.space import Space
 from search.study import SearchStudy
 from tests.search.conftest import TINY_SPACE
-from trainer.cli import UserError
+from trainer.common.cli import UserError
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
 from trainer.rundir import RunDir

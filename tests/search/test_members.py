@@ -24,11 +24,11 @@ from search.study import Assignment, SearchStudy, Verdict
 from search.table import read_rows, render
 from tests.search.conftest import TINY_SPACE
 from tests.search.test_study import EPOCHS, _metrics, _result
-from trainer.cli import UserError
+from trainer.common.cli import UserError
+from trainer.common.storage import Remote
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
 from trainer.metrics import SEQUENCES_PER_NAT, accuracy, log_loss
-from trainer.remote import Remote
 from trainer.rundir import RunDir
 
 SEQUENCES, SIGNS = 12, 4

@@ -27,9 +27,9 @@ from search.warm import earlier_trials
 from tests.nodes import ROOT, nodes, without_ray
 from tests.search.conftest import TINY_SPACE
 from tests.search.test_warm import search_all, settings_of
-from trainer.cli import LOCK, UserError
+from trainer.common.cli import LOCK, UserError
+from trainer.common.storage import Folder, Remote, open_dataset
 from trainer.config import TrainConfig
-from trainer.remote import Folder, Remote, open_dataset
 
 BUCKET = "sign-studies"
 PATIENCE = 200.0  # seconds

@@ -22,7 +22,7 @@ from search.settings import Settings
 from search.space import DEFAULT_SPACE, Space
 from search.study import SearchStudy
 from tests.outcomes import metrics_of, result_of
-from trainer.cli import UserError
+from trainer.common.cli import UserError
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
 from trainer.rundir import RunDir

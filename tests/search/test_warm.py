@@ -21,7 +21,7 @@ from search.warm import ORIGIN, earlier_trials
 from tests.search.conftest import TINY_SPACE
 from tests.search.test_study import _train
 from tests.trainer.conftest import write_dataset
-from trainer.cli import UserError
+from trainer.common.cli import UserError
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
 

@@ -6,8 +6,9 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from trainer import ablate, cli
+from trainer import ablate
 from trainer.ablate import ROWS, Claim, Measured, Row
+from trainer.common import cli
 from trainer.config import TrainConfig
 from trainer.dataset import PackedDataset
 from trainer.rundir import RunDir

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from trainer import pack as packing
-from trainer.cli import UserError
+from trainer.common.cli import UserError
+from trainer.common.files import sha256
 from trainer.dataset import PackedDataset
-from trainer.files import sha256
 from trainer.pack import pack
 
 USED = [

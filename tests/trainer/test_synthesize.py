@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from trainer import signing, skeleton
-from trainer.cli import UserError
+from trainer.common.cli import UserError
 from trainer.landmarks import FACE_ROWS, LEFT_HAND_ROWS, RIGHT_HAND_ROWS
 from trainer.synthesize import synthesize
 

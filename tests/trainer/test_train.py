@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.trainer.conftest import MAX_FRAMES, NUM_SIGNS
-from trainer import cli
+from trainer.common import cli
 from trainer.config import ModelConfig, TrainConfig
 from trainer.dataset import Batch, Batches, PackedDataset
 from trainer.model import SignClassifier

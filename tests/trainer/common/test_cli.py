@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from trainer import cli
+from trainer.common import cli
 
 
 def end_of(main: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
@@ -114,7 +114,7 @@ def test_what_the_system_says_of_a_file_is_no_traceback(tmp_path: Path, capsys: 
 POOL = """
 import multiprocessing, os, sys, time
 from concurrent.futures import ProcessPoolExecutor
-from trainer import cli
+from trainer.common import cli
 if __name__ == "__main__":
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), cli.follow_parent) as pool:
         print(pool.submit(os.getpid).result(), flush=True)
@@ -124,7 +124,7 @@ if __name__ == "__main__":
 
 def test_a_worker_ends_with_its_killed_parent(tmp_path: Path) -> None:
     (tmp_path / "pool.py").write_text(POOL)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     parent = subprocess.Popen(
         [sys.executable, str(tmp_path / "pool.py")], stdout=subprocess.PIPE, text=True, env=environment
     )

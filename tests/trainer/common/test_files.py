@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.files import atomic_path, sha256, write_bytes, write_json
+from trainer.common.files import atomic_path, sha256, write_bytes, write_json
 
 
 def test_nothing_stands_at_the_name_until_it_is_whole(tmp_path: Path) -> None:

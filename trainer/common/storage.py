@@ -19,9 +19,9 @@ from typing import Any, Self
 import pyarrow as pa
 from pyarrow import fs
 
-from trainer.cli import LOCK, UserError, require_writable
+from trainer.common.cli import LOCK, UserError, require_writable
+from trainer.common.files import atomic_path, sha256
 from trainer.dataset import FRAMES, MANIFEST, SEQUENCES, PackedDataset, fingerprint
-from trainer.files import atomic_path, sha256
 
 
 class StorageError(UserError):
