@@ -20,7 +20,7 @@ from ensemble import tflite
 from trainer.common.cli import UserError
 from trainer.common.storage import StorageError, base_name, open_dataset
 from trainer.config import ModelConfig
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 from trainer.landmarks import NUM_ROWS, ROWS
 from trainer.metrics import accuracy, log_loss
 from trainer.rundir import RunDir

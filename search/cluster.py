@@ -22,7 +22,7 @@ import search
 import trainer
 from trainer.common.cli import UserError
 from trainer.common.storage import Remote, cache_folder, is_uri, open_dataset
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 
 OBJECT_STORE_BYTES: Final = 80 * 2**20  # Ray's least; nothing large travels through it
 CAPACITY_SECONDS: Final = 5.0  # between looks at a cluster that may grow

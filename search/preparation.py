@@ -19,7 +19,7 @@ from search.warm import earlier_trials
 from trainer.common import cli
 from trainer.common.storage import is_uri, open_dataset
 from trainer.config import TrainConfig
-from trainer.dataset import MANIFEST, PackedDataset
+from trainer.data.dataset import MANIFEST, PackedDataset
 from trainer.pack import pack
 from trainer.synthesize import synthesize
 

@@ -21,7 +21,7 @@ from trainer.common import cli
 from trainer.common.cli import UserError, positive
 from trainer.common.storage import Folder, base_name, is_uri, join, open_dataset, parent
 from trainer.config import TrainConfig
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 
 DEFAULT_TOP: Final = 8
 DEFAULT_SEEDS: Final = 3

@@ -41,7 +41,7 @@ from trainer.common import cli
 from trainer.common.cli import LOCK
 from trainer.common.storage import Remote, base_name, is_uri, join, parent
 from trainer.config import TrainConfig
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 
 INTERRUPTED: Final = 130  # exit status
 

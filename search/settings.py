@@ -21,7 +21,7 @@ from search.storage import lacks_password, sqlite_url
 from trainer.common.cli import UserError
 from trainer.common.files import atomic_path, write_json
 from trainer.config import TrainConfig
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 
 FORMAT_VERSION: Final = 1
 STUDY_JSON: Final = "study.json"

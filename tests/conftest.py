@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 from trainer.pack import pack
 from trainer.synthesize import synthesize
 

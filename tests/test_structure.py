@@ -13,9 +13,9 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 
 # trainer/'s files in the order of the house: each may import only those before it.
 TRAINER_HOUSE = """
-    common.files common.cli allocator bridge landmarks config loops normalize pages parquet contest augment dataset
-    common.storage pack
-    skeleton signing synthesize dropout attention fused model optimizer learner metrics rundir options train ablate
+    common.files common.cli allocator bridge landmarks config loops data.normalize data.parquet_pages
+    data.parquet_layout data.contest data.augment data.dataset common.storage pack skeleton signing synthesize
+    dropout attention fused model optimizer learner metrics rundir options train ablate
 """
 TRAINER_ORDER = TRAINER_HOUSE.split()
 FORBIDDEN = {

@@ -25,7 +25,7 @@ from rich.table import Table
 from trainer.common import cli
 from trainer.common.files import write_bytes
 from trainer.config import TrainConfig
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 from trainer.options import add_options, check_device, to_config
 from trainer.rundir import Result, RunDir
 from trainer.train import TrainingDiverged, train

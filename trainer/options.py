@@ -8,7 +8,7 @@ import torch
 
 from trainer.common.cli import UserError
 from trainer.config import ModelConfig, TrainConfig
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 
 
 def add_options(parser: argparse.ArgumentParser, *, without: frozenset[str] = frozenset()) -> None:

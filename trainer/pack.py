@@ -31,10 +31,10 @@ from rich.text import Text
 from trainer.common import cli
 from trainer.common.cli import LOCK, UserError
 from trainer.common.files import atomic_path, sha256, write_json
-from trainer.contest import SIGN_MAP, TRAIN_CSV, BadFile, Entry, read_landmarks, read_sign_map, read_train_csv
-from trainer.dataset import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, PackedDataset
+from trainer.data.contest import SIGN_MAP, TRAIN_CSV, BadFile, Entry, read_landmarks, read_sign_map, read_train_csv
+from trainer.data.dataset import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, PackedDataset
+from trainer.data.normalize import normalize
 from trainer.landmarks import NUM_LANDMARKS, ROWS
-from trainer.normalize import normalize
 
 FILES_PER_TASK: Final = 64  # at most 25 MB of frames
 MOST_USEFUL_WORKERS: Final = 4  # the one process that writes takes a quarter as long over a sequence as one that reads
@@ -237,7 +237,9 @@ def _read_all(plan: Plan, workers: int) -> Generator[np.ndarray | str, None, Non
         yield from (_read(plan.source / entry.path) for entry in entries)
         return
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["trainer.dataset", "trainer.pages"])  # what takes long to import, once for all
+    context.set_forkserver_preload(
+        ["trainer.data.dataset", "trainer.data.parquet_pages"]
+    )  # what takes long to import, once for all
     pending: deque[Future[list[np.ndarray | str]]] = deque()
     with ProcessPoolExecutor(workers, context, cli.follow_parent) as pool:
         try:

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from trainer.common import cli
 from trainer.common.cli import UserError
 from trainer.common.files import atomic_path, write_json
-from trainer.contest import INDICES, SIGN_MAP, TRAIN_CSV, TYPES, Entry
+from trainer.data.contest import INDICES, SIGN_MAP, TRAIN_CSV, TYPES, Entry
 from trainer.landmarks import NUM_ROWS
 from trainer.signing import make_block, make_participants, make_signs
 

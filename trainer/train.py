@@ -21,7 +21,7 @@ from torch import nn
 from trainer.allocator import keep_freed_memory
 from trainer.common import cli
 from trainer.config import TrainConfig
-from trainer.dataset import Batch, Batches, PackedDataset
+from trainer.data.dataset import Batch, Batches, PackedDataset
 from trainer.learner import Learner
 from trainer.metrics import accuracy, log_loss
 from trainer.model import SignClassifier

@@ -40,7 +40,7 @@ from tests.bench.curves import NUM_SIGNS, configurations, point, size, space
 from trainer.common import cli
 from trainer.common.cli import UserError
 from trainer.common.files import atomic_path, sha256, write_bytes
-from trainer.dataset import MANIFEST, Batches, PackedDataset
+from trainer.data.dataset import MANIFEST, Batches, PackedDataset
 from trainer.metrics import accuracy
 from trainer.model import SignClassifier
 from trainer.pack import pack

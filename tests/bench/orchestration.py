@@ -49,7 +49,7 @@ from tests.bench.noop import SLEEP_SECONDS, SLEPT, our_sleeping_trial, our_trial
 from tests.nodes import nodes
 from trainer.common import cli
 from trainer.config import TrainConfig
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 
 RATIO_TRIALS = (40, 160, 1000)
 GROWTH_TRIALS = (200, 2000)

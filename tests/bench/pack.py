@@ -26,9 +26,9 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from trainer.common import cli
-from trainer.contest import SIGN_MAP, TRAIN_CSV, read_any_layout, read_landmarks
+from trainer.data.contest import SIGN_MAP, TRAIN_CSV, read_any_layout, read_landmarks
+from trainer.data.normalize import normalize
 from trainer.landmarks import HEAD, ROWS
-from trainer.normalize import normalize
 from trainer.pack import pack
 from trainer.synthesize import synthesize
 

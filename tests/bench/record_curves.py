@@ -21,7 +21,7 @@ from search.settings import write_validation
 from tests.bench.curves import EPOCHS, NUM_SIGNS, TABLE, Curves, configurations, size, space
 from trainer.common import cli
 from trainer.config import TrainConfig
-from trainer.dataset import MANIFEST, PackedDataset
+from trainer.data.dataset import MANIFEST, PackedDataset
 from trainer.pack import pack
 from trainer.rundir import RunDir
 from trainer.synthesize import synthesize

@@ -25,7 +25,7 @@ from tests.bench.workload import matmul_rate, packed_dataset, seconds
 from trainer.allocator import keep_freed_memory
 from trainer.common import cli
 from trainer.config import TrainConfig
-from trainer.dataset import Batches, PackedDataset
+from trainer.data.dataset import Batches, PackedDataset
 from trainer.learner import Learner
 from trainer.train import resolve_precision, train_epoch
 

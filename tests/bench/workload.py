@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from ensemble.check import lengths_at
-from trainer.dataset import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, PackedDataset
+from trainer.data.dataset import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, PackedDataset
 from trainer.landmarks import ROWS
 
 

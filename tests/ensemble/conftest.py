@@ -12,7 +12,7 @@ import torch
 
 from tests.outcomes import result_of
 from trainer.config import ModelConfig, TrainConfig
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 from trainer.model import SignClassifier
 from trainer.rundir import RunDir
 

@@ -14,8 +14,8 @@ from ensemble.measure import measure
 from ensemble.pool import open_pool, open_pools
 from tests.ensemble.conftest import NUM_FOLDS
 from trainer.common.cli import UserError
-from trainer.dataset import PackedDataset
-from trainer.normalize import normalize, select
+from trainer.data.dataset import PackedDataset
+from trainer.data.normalize import normalize, select
 from trainer.rundir import RunDir
 
 

@@ -27,7 +27,7 @@ from ensemble.verify import Agreement
 from tests.ensemble.test_measure import torch_probs
 from trainer.common.cli import UserError
 from trainer.common.storage import Folder
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 from trainer.landmarks import NUM_ROWS
 
 

@@ -1,4 +1,4 @@
-"""Files against the PyTorch model and trainer.normalize, which they share no code with."""
+"""Files against the PyTorch model and trainer.data.normalize, which they share no code with."""
 
 import itertools
 
@@ -11,10 +11,10 @@ from ensemble.flatgraph import Graph
 from ensemble.runtime import Model
 from tests.ensemble.conftest import random_classifier
 from trainer.config import ModelConfig
-from trainer.dataset import resize_indices
+from trainer.data.dataset import resize_indices
+from trainer.data.normalize import normalize, select
 from trainer.landmarks import FACE_ROWS, LEFT_HAND_ROWS, NUM_ROWS, RIGHT_HAND_ROWS
 from trainer.model import SignClassifier
-from trainer.normalize import normalize, select
 
 LENGTHS = [1, 2, 38, 511, 512, 513, 600]
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
+from trainer.data.normalize import normalize, select
 from trainer.model import SignClassifier
-from trainer.normalize import normalize, select
 from trainer.rundir import RunDir
 
 ROOT = Path(__file__).parents[2]

@@ -28,7 +28,7 @@ from tests.search.conftest import TINY_SPACE
 from tests.search.test_run import scripted_train
 from tests.trainer.conftest import NUM_SIGNS
 from trainer.config import TrainConfig
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 from trainer.rundir import EpochMetrics, Result, RunDir
 
 GREEDY = 1  # number of the trial

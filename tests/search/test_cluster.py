@@ -9,7 +9,7 @@ import ray
 
 from search import cluster
 from trainer.common.cli import UserError
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 
 DIED = ray.exceptions.RaySystemError("unschedulable")
 

@@ -20,7 +20,7 @@ from search.table import to_rows
 from tests.outcomes import result_of
 from tests.search.test_space import CONDITIONAL
 from trainer.config import ModelConfig, TrainConfig
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 from trainer.rundir import Result
 
 BASE = TrainConfig(epochs=2).replace(num_signs=3)

@@ -16,7 +16,7 @@ import pytest
 import search
 from tests.nodes import nodes, processes, without_ray, worker_below
 from tests.search.conftest import TINY_SPACE
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 from trainer.rundir import RunDir
 
 NUM_TRIALS = 4

@@ -22,7 +22,7 @@ from search.study import SearchStudy
 from tests.search.conftest import TINY_SPACE
 from trainer.common.cli import UserError
 from trainer.config import TrainConfig
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 from trainer.rundir import RunDir
 
 

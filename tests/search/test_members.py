@@ -27,7 +27,7 @@ from tests.search.test_study import EPOCHS, _metrics, _result
 from trainer.common.cli import UserError
 from trainer.common.storage import Remote
 from trainer.config import TrainConfig
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 from trainer.metrics import SEQUENCES_PER_NAT, accuracy, log_loss
 from trainer.rundir import RunDir
 

@@ -21,7 +21,7 @@ from search.table import read_rows, render, to_rows
 from tests.search.conftest import TINY_SPACE
 from tests.search.test_study import _metrics, _result
 from trainer.config import ModelConfig, TrainConfig
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 from trainer.model import SignClassifier
 
 NUM_TRIALS = 13  # of which TPE draws the last three from a model of the first ten

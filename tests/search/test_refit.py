@@ -23,7 +23,7 @@ from search.table import read_rows, read_trials
 from tests.search.conftest import TINY_SPACE
 from trainer.common.cli import UserError
 from trainer.config import TrainConfig
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 from trainer.rundir import RunDir
 
 TWO_RANGES = """\

@@ -24,7 +24,7 @@ from search.study import SearchStudy
 from tests.outcomes import metrics_of, result_of
 from trainer.common.cli import UserError
 from trainer.config import TrainConfig
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 from trainer.rundir import RunDir
 
 EPOCHS = 6

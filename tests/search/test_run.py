@@ -34,7 +34,7 @@ from tests.search.conftest import TINY_SPACE
 from tests.trainer.conftest import write_dataset
 from trainer.common.cli import UserError
 from trainer.config import TrainConfig
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 from trainer.rundir import EpochMetrics, Result, RunDir
 from trainer.train import TrainingDiverged
 

@@ -23,7 +23,7 @@ from tests.search.test_study import _train
 from tests.trainer.conftest import write_dataset
 from trainer.common.cli import UserError
 from trainer.config import TrainConfig
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 
 EPOCHS = 9
 

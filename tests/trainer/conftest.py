@@ -11,7 +11,7 @@ import torch
 
 from trainer.common.files import sha256
 from trainer.config import ModelConfig, TrainConfig
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 from trainer.landmarks import LEFT_HAND, NUM_LANDMARKS, RIGHT_HAND, ROWS
 
 NUM_SIGNS = 4

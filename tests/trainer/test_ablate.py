@@ -10,7 +10,7 @@ from trainer import ablate
 from trainer.ablate import ROWS, Claim, Measured, Row
 from trainer.common import cli
 from trainer.config import TrainConfig
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 from trainer.rundir import RunDir
 
 BASE = np.array([0.80, 0.81, 0.82])

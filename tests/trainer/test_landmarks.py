@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from trainer import landmarks
-from trainer.contest import read_landmarks, read_train_csv
+from trainer.data.contest import read_landmarks, read_train_csv
+from trainer.data.normalize import normalize
 from trainer.landmarks import MIRROR, ROWS
-from trainer.normalize import normalize
 
 
 def test_the_85_landmarks_are_those_of_the_recipe() -> None:

@@ -20,7 +20,7 @@ import pytest
 from trainer import pack as packing
 from trainer.common.cli import UserError
 from trainer.common.files import sha256
-from trainer.dataset import PackedDataset
+from trainer.data.dataset import PackedDataset
 from trainer.pack import pack
 
 USED = [

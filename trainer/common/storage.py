@@ -21,7 +21,7 @@ from pyarrow import fs
 
 from trainer.common.cli import LOCK, UserError, require_writable
 from trainer.common.files import atomic_path, sha256
-from trainer.dataset import FRAMES, MANIFEST, SEQUENCES, PackedDataset, fingerprint
+from trainer.data.dataset import FRAMES, MANIFEST, SEQUENCES, PackedDataset, fingerprint
 
 
 class StorageError(UserError):

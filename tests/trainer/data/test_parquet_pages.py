@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainer.data.parquet_pages import MARGIN, decompress, find_indices, look_up
 from trainer.landmarks import ROWS
-from trainer.pages import MARGIN, decompress, find_indices, look_up
 
 GUARD = 0xA5
 

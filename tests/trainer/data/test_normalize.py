@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainer.data.normalize import normalize, select
 from trainer.landmarks import HEAD, NUM_ROWS, ROWS
-from trainer.normalize import normalize, select
 
 
 def make_points(seed: int, num_frames: int, missing: float) -> np.ndarray:

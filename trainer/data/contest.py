@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from trainer import parquet
 from trainer.common.cli import UserError
+from trainer.data import parquet_layout
 from trainer.landmarks import NUM_LANDMARKS, NUM_ROWS, ROWS
 
 TRAIN_CSV: Final = "train.csv"
@@ -94,13 +94,13 @@ def read_landmarks(path: Path) -> np.ndarray:
     Reads x and y alone, on the calling thread. Raises BadFile if the file is absent, not a whole parquet file,
     empty, lacks a column, holds an infinite coordinate, or has not 543 rows a frame in the contest's order.
     """
-    points = parquet.read(path, _right_orders)
+    points = parquet_layout.read(path, _right_orders)
     return read_any_layout(path) if points is None else points
 
 
 def read_any_layout(path: Path) -> np.ndarray:
     """The used landmarks of a file as any program may have written it: float32 [n, 85, 2]. Raises BadFile."""
-    order = parquet.find_order(path)
+    order = parquet_layout.find_order(path)
     try:
         with pa.OSFile(str(path)) as source:
             file = pq.ParquetFile(source, pre_buffer=False)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from tests.trainer.conftest import write_dataset
 from trainer.common.cli import UserError
 from trainer.config import ModelConfig, TrainConfig
-from trainer.dataset import Batches, PackedDataset, resize_indices
+from trainer.data.dataset import Batches, PackedDataset, resize_indices
 
 
 def test_opening_reads_no_frames(packed: PackedDataset) -> None:

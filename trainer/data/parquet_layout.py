@@ -2,7 +2,7 @@
 
 One program wrote all of the contest's files in one way: one row group, Snappy, and a column a dictionary page followed
 by a single data page of definition levels and bit-packed indices into the dictionary. Here the footer says where those
-pages are, and trainer.pages decodes the landmarks in use, where a general reader decodes all 543. A file that is laid
+pages are, and parquet_pages decodes the landmarks in use, where a general reader decodes all 543. A file that is laid
 out in any other way, or broken, is left to pyarrow: then ``read`` returns None. The format:
 github.com/apache/parquet-format.
 """
@@ -124,7 +124,9 @@ def _order(chunks: list[_Chunk], encoded: list[memoryview]) -> bytes:
 
 
 def _read(chunks: list[_Chunk], encoded: list[memoryview]) -> np.ndarray:
-    from trainer.pages import read_column  # not at the top: it imports numba, and most commands read no such file
+    from trainer.data.parquet_pages import (
+        read_column,  # not at the top: it imports numba, and most commands read no such file
+    )
 
     num_rows = chunks[0].num_rows
     num_frames = num_rows // NUM_ROWS

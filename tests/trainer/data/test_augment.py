@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer import augment
+from trainer.data import augment
 from trainer.landmarks import LEFT_HAND, MIRROR, RIGHT_HAND, ROWS, positions
 
 LENGTHS = np.array([1, 30, 7, 7, 2, 64, 12, 1, 19, 5])

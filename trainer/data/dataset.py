@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from trainer import augment
-from trainer.augment import ranges
 from trainer.common.cli import UserError
 from trainer.config import TrainConfig
+from trainer.data import augment
+from trainer.data.augment import ranges
 from trainer.landmarks import NUM_LANDMARKS, ROWS
 
 FORMAT_VERSION: Final = 1

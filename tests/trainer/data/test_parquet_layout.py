@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainer import contest, parquet
-from trainer.contest import read_landmarks
+from trainer.data import contest, parquet_layout
+from trainer.data.contest import read_landmarks
 from trainer.landmarks import ROWS
 
 CONTEST_LAYOUT = {"compression": "snappy", "version": "1.0"}
@@ -25,7 +25,7 @@ def by_pyarrow(path: Path) -> np.ndarray:
 def read_fast(path: Path) -> np.ndarray | None:
     """By the fast reader, the order of the file's rows being known to be right."""
     read_landmarks(path)
-    return parquet.read(path, contest._right_orders)
+    return parquet_layout.read(path, contest._right_orders)
 
 
 def expect_right(path: Path) -> None:
@@ -123,10 +123,10 @@ def test_a_file_of_unknown_order_is_not_read_fast(tmp_path: Path) -> None:
     path = tmp_path / "file.parquet"
     table = make_table(3, 0, "hands")
     pq.write_table(table, path, **CONTEST_LAYOUT)
-    assert parquet.read(path, frozenset()) is None
+    assert parquet_layout.read(path, frozenset()) is None
     assert read_fast(path) is not None
     pq.write_table(table.take([1, 0, *range(2, len(table))]), path, **CONTEST_LAYOUT)
-    assert parquet.read(path, contest._right_orders) is None
+    assert parquet_layout.read(path, contest._right_orders) is None
     with pytest.raises(contest.BadFile, match="landmark_index is not in the order"):
         read_landmarks(path)
 
@@ -150,7 +150,7 @@ def test_a_harmed_file_is_read_as_by_pyarrow_or_not_at_all(tmp_path: Path) -> No
         harmed[at] ^= int(rng.integers(1, 256))
         path.write_bytes(harmed)
         with np.errstate(over="ignore"):
-            points = parquet.read(path, contest._right_orders)
+            points = parquet_layout.read(path, contest._right_orders)
             if points is None:
                 continue
             answers += 1
