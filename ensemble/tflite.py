@@ -1,7 +1,7 @@
 """Members -> one TFLite file: preprocessing, every member, and the average of their probabilities.
 
 Input ``inputs`` float32 [n, 543, 3], any n >= 1, NaN where missing; output ``outputs`` float32 [num_signs]. The
-graph does what trainer.data.normalize, resize_indices and trainer.model do, rearranged for speed: norm
+graph does what trainer.data.normalize, resize_indices and trainer.model.classifier do, rearranged for speed: norm
 weights are folded into the next matrix, the two halves that a rotary embedding pairs come from two matrices so that
 nothing is sliced, and the last block computes the CLS token alone.
 

@@ -15,7 +15,7 @@ from trainer.common.cli import UserError, console, track
 from trainer.data.dataset import resize_indices
 from trainer.data.normalize import normalize, select
 from trainer.landmarks import NUM_ROWS
-from trainer.model import SignClassifier
+from trainer.model.classifier import SignClassifier
 
 SEQUENCES: Final = 200
 REQUIRED: Final = {"float32": (1e-4, 1.0), "float16": (0.05, 0.99), "int8": (1.0, 0.98)}

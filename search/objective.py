@@ -26,7 +26,7 @@ from search.members import MemberBudget
 from search.space import num_parameters
 from trainer.config import ModelConfig
 from trainer.landmarks import LANDMARK_SETS, NUM_LANDMARKS
-from trainer.model import SignClassifier
+from trainer.model.classifier import SignClassifier
 
 OBJECTIVES: Final = ("accuracy", "accuracy,params", "accuracy,latency", "ensemble")
 DEFAULT_OBJECTIVE: Final = "accuracy"

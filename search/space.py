@@ -36,7 +36,7 @@ from optuna.distributions import (
 from search.ranges import Fault, Range, allows, check_name, field_value, line_of, order, read_ranges, with_fixed
 from trainer.common.cli import UserError
 from trainer.config import ModelConfig, TrainConfig
-from trainer.model import SignClassifier
+from trainer.model.classifier import SignClassifier
 
 DEFAULT_SPACE: Final = """\
 num_heads = {type = "int", low = 1, high = 8}

@@ -8,7 +8,7 @@ from torch import nn
 
 from trainer.config import ModelConfig, TrainConfig
 from trainer.landmarks import NUM_LANDMARKS
-from trainer.model import SignClassifier
+from trainer.model.classifier import SignClassifier
 from trainer.optimizer import make_optimizer
 
 

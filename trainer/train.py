@@ -24,7 +24,7 @@ from trainer.config import TrainConfig
 from trainer.data.dataset import Batch, Batches, PackedDataset
 from trainer.learner import Learner
 from trainer.metrics import accuracy, log_loss
-from trainer.model import SignClassifier
+from trainer.model.classifier import SignClassifier
 from trainer.optimizer import cosine, ema_, ema_decay
 from trainer.options import add_options, check_device, to_config
 from trainer.rundir import EpochMetrics, Result, RunDir

@@ -42,7 +42,7 @@ from trainer.common.cli import UserError
 from trainer.common.files import atomic_path, sha256, write_bytes
 from trainer.data.dataset import MANIFEST, Batches, PackedDataset
 from trainer.metrics import accuracy
-from trainer.model import SignClassifier
+from trainer.model.classifier import SignClassifier
 from trainer.pack import pack
 from trainer.rundir import WEIGHTS, RunDir
 from trainer.synthesize import synthesize

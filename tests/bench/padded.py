@@ -45,7 +45,7 @@ def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
 
 
 class PaddedClassifier(nn.Module):
-    """The layers of trainer.model.SignClassifier, on padded batches."""
+    """The layers of trainer.model.classifier.SignClassifier, on padded batches."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ import torch
 from tests.outcomes import result_of
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import PackedDataset
-from trainer.model import SignClassifier
+from trainer.model.classifier import SignClassifier
 from trainer.rundir import RunDir
 
 SHAPES = [(1, 1), (1, 2), (2, 1), (1, 3)]  # heads, layers

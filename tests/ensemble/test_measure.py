@@ -17,7 +17,7 @@ from tests.ensemble.test_pool import other_trials, twice
 from tests.ensemble.test_tflite import predict
 from trainer.common import storage
 from trainer.common.storage import Folder, Remote, StorageError
-from trainer.model import SignClassifier
+from trainer.model.classifier import SignClassifier
 from trainer.rundir import RunDir
 
 

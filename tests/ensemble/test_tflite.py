@@ -14,7 +14,7 @@ from trainer.config import ModelConfig
 from trainer.data.dataset import resize_indices
 from trainer.data.normalize import normalize, select
 from trainer.landmarks import FACE_ROWS, LEFT_HAND_ROWS, NUM_ROWS, RIGHT_HAND_ROWS
-from trainer.model import SignClassifier
+from trainer.model.classifier import SignClassifier
 
 LENGTHS = [1, 2, 38, 511, 512, 513, 600]
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from trainer.data.normalize import normalize, select
-from trainer.model import SignClassifier
+from trainer.model.classifier import SignClassifier
 from trainer.rundir import RunDir
 
 ROOT = Path(__file__).parents[2]

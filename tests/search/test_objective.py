@@ -22,7 +22,7 @@ from tests.search.conftest import TINY_SPACE
 from tests.search.test_study import _metrics, _result
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import PackedDataset
-from trainer.model import SignClassifier
+from trainer.model.classifier import SignClassifier
 
 NUM_TRIALS = 13  # of which TPE draws the last three from a model of the first ten
 EPOCHS = 3

@@ -19,7 +19,7 @@ from tests.trainer.conftest import MAX_FRAMES, NUM_SIGNS
 from trainer.common import cli
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import Batch, Batches, PackedDataset
-from trainer.model import SignClassifier
+from trainer.model.classifier import SignClassifier
 from trainer.rundir import EpochMetrics, RunDir
 from trainer.train import TrainingDiverged, main, mixed_cross_entropy, train
 

@@ -26,7 +26,7 @@ def normalize(points: np.ndarray) -> np.ndarray:
     """
     if points.ndim != 3 or points.shape[1:] != (NUM_LANDMARKS, 2) or points.dtype != np.float32:
         raise ValueError(f"points must be float32 [n, {NUM_LANDMARKS}, 2], not {points.dtype} {list(points.shape)}")
-    from trainer.loops import centre  # not at the top: it imports numba, and not every command normalises
+    from trainer.model.loops import centre  # not at the top: it imports numba, and not every command normalises
 
     centred = np.empty_like(points)
     centre(points, HEAD, centred)

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.attention import AttentionMode, Packing, attend
-from trainer.dropout import Dropout
+from trainer.model.attention import AttentionMode, Packing, attend
+from trainer.model.dropout import Dropout
 
 pytestmark = pytest.mark.usefixtures("threads")
 

@@ -1,7 +1,7 @@
 """Operations of the model with hand-written gradients: autograd's own would pass over memory twice as often.
 
 Each is a torch.autograd.Function behind a plain function; tests compare value and gradient with the obvious formula.
-Float32 on one CPU thread, which is how a search trains, goes through compiled loops (trainer.loops).
+Float32 on one CPU thread, which is how a search trains, goes through compiled loops (trainer.model.loops).
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-from trainer.bridge import arrays, in_loops
+from trainer.model.bridge import arrays, in_loops
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:
@@ -48,7 +48,7 @@ class _RMSNorm(torch.autograd.Function):
 class _RMSNormInLoops(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-        from trainer import loops  # numba, which takes half a second, where it is used
+        from trainer.model import loops  # numba, which takes half a second, where it is used
 
         out, scale = torch.empty_like(x), x.new_empty(len(x))
         loops.rms_norm(*arrays(x, weight), eps, *arrays(out, scale))
@@ -58,7 +58,7 @@ class _RMSNormInLoops(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
-        from trainer import loops
+        from trainer.model import loops
 
         x, weight, scale = ctx.saved_tensors
         grad_x, grad_weight = torch.empty_like(x), np.zeros(len(weight))
@@ -96,7 +96,7 @@ class _SwiGLU(torch.autograd.Function):
 class _SwiGLUInLoops(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: torch.Tensor) -> torch.Tensor:
-        from trainer import loops
+        from trainer.model import loops
 
         out = gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2)
         loops.swiglu(*arrays(gate_up, out))
@@ -106,7 +106,7 @@ class _SwiGLUInLoops(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        from trainer import loops
+        from trainer.model import loops
 
         (gate_up,) = ctx.saved_tensors
         grad_gate_up = torch.empty_like(gate_up)

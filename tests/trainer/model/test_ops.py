@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from trainer.fused import rms_norm, swiglu
+from trainer.model.ops import rms_norm, swiglu
 
 pytestmark = pytest.mark.usefixtures("threads")
 

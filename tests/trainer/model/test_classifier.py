@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from trainer.config import ModelConfig
-from trainer.model import SignClassifier
+from trainer.model.classifier import SignClassifier
 
 LENGTHS = np.array([5, 1, 40, 12, 5, 7, 23, 1, 39])
 SMALL = ModelConfig(num_heads=2, num_layers=2, num_signs=11, dropout=0.3, max_frames=40)

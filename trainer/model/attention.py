@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-from trainer.bridge import arrays, in_loops
 from trainer.config import HEAD_DIM, ROTARY_THETA
-from trainer.dropout import Dropout
+from trainer.model.bridge import arrays, in_loops
+from trainer.model.dropout import Dropout
 
 GROUP_RATIO, GROUP_SLACK = 1.25, 4  # a group's longest sequence: at most ratio * shortest + slack tokens
 SCALE = HEAD_DIM**-0.5
@@ -250,7 +250,7 @@ def _through_softmax_(grad: torch.Tensor, dropped: torch.Tensor, weight: torch.T
     Through dropout and softmax at once: ``dropped`` is weight * mask, and 0 where weight is.
     """
     if in_loops(grad, dropped, weight):
-        from trainer import loops
+        from trainer.model import loops
 
         loops.softmax_backward(*arrays(*(item.flatten(0, 1) for item in (grad, dropped, weight))))
         return grad

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer.attention import AttentionMode, Packing, attend
 from trainer.config import NORM_EPS, ModelConfig
-from trainer.dropout import Dropout
-from trainer.fused import rms_norm, swiglu
 from trainer.landmarks import LANDMARK_SETS, positions
+from trainer.model.attention import AttentionMode, Packing, attend
+from trainer.model.dropout import Dropout
+from trainer.model.ops import rms_norm, swiglu
 
 INIT_STD = 0.02
 

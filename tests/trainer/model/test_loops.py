@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from trainer import loops
+from trainer.model import loops
 
 
 def test_loops_compile_where_no_folder_can_be_written() -> None:
@@ -13,7 +13,7 @@ def test_loops_compile_where_no_folder_can_be_written() -> None:
         "import numba.core.caching as caching\n"
         "caching.CacheImpl._locator_classes = []\n"
         "import numpy as np\n"
-        "from trainer import loops\n"
+        "from trainer.model import loops\n"
         "out = np.empty((1, 1), np.float32)\n"
         "loops.swiglu(np.ones((1, 2), np.float32), out)\n"
         "print(out[0, 0])"

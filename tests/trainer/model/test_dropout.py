@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.dropout import Dropout
+from trainer.model.dropout import Dropout
 
 pytestmark = pytest.mark.usefixtures("threads")
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-from trainer.bridge import arrays, in_loops
+from trainer.model.bridge import arrays, in_loops
 
 
 class Dropout:
@@ -54,7 +54,7 @@ class _DropoutInLoops(torch.autograd.Function):
 
 
 def _drop(x: torch.Tensor, bits: np.ndarray, threshold: int, scale: float) -> torch.Tensor:
-    from trainer import loops
+    from trainer.model import loops
 
     out = torch.empty_like(x)
     loops.dropout(*arrays(x.view(-1)), bits, threshold, scale, *arrays(out.view(-1)))

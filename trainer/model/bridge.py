@@ -1,4 +1,4 @@
-"""Between torch and the compiled loops of trainer.loops, which work on arrays."""
+"""Between torch and the compiled loops of trainer.model.loops, which work on arrays."""
 
 import numpy as np
 import torch
