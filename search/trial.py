@@ -17,10 +17,10 @@ import torch
 from ray import tune
 from safetensors import SafetensorError
 
-from trainer.allocator import give_freed_memory_back
 from trainer.common.storage import Remote, StorageError, copy_folder, is_uri, open_dataset
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
+from trainer.learning.allocator import give_freed_memory_back
 from trainer.rundir import CHECKPOINT, CONFIG, DONE, METRICS, VAL_PROBS, WEIGHTS, EpochMetrics, Result, RunDir
 from trainer.train import TrainingDiverged, train
 

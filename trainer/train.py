@@ -18,14 +18,14 @@ import torch.nn.functional as F
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from trainer.allocator import keep_freed_memory
 from trainer.common import cli
 from trainer.config import TrainConfig
 from trainer.data.dataset import Batch, Batches, PackedDataset
-from trainer.learner import Learner
+from trainer.learning.allocator import keep_freed_memory
+from trainer.learning.learner import Learner
+from trainer.learning.optimizer import cosine, ema_, ema_decay
 from trainer.metrics import accuracy, log_loss
 from trainer.model.classifier import SignClassifier
-from trainer.optimizer import cosine, ema_, ema_decay
 from trainer.options import add_options, check_device, to_config
 from trainer.rundir import EpochMetrics, Result, RunDir
 

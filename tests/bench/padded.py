@@ -11,7 +11,7 @@ from lion_pytorch import Lion
 from torch import nn
 
 from trainer.config import HEAD_DIM, NORM_EPS, ROTARY_THETA, ModelConfig, TrainConfig
-from trainer.optimizer import decay_groups
+from trainer.learning.optimizer import decay_groups
 
 QUARTERS = 4
 

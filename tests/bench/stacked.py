@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from rich.table import Table
 
 from tests.bench.workload import seconds
-from trainer.allocator import keep_freed_memory
 from trainer.common import cli
 from trainer.config import HEAD_DIM, ModelConfig
+from trainer.learning.allocator import keep_freed_memory
 
 LAYERS, FRAMES = 6, 38
 Weights = dict[str, torch.Tensor]

@@ -22,11 +22,11 @@ from rich.table import Table
 
 from tests.bench.padded import PaddedTrainer
 from tests.bench.workload import matmul_rate, packed_dataset, seconds
-from trainer.allocator import keep_freed_memory
 from trainer.common import cli
 from trainer.config import TrainConfig
 from trainer.data.dataset import Batches, PackedDataset
-from trainer.learner import Learner
+from trainer.learning.allocator import keep_freed_memory
+from trainer.learning.learner import Learner
 from trainer.train import resolve_precision, train_epoch
 
 SHAPES = ((2, 6), (6, 5))

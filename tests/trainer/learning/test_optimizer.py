@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from trainer.config import ModelConfig
+from trainer.learning.optimizer import Lion, cosine, decay_groups, ema_, ema_decay
 from trainer.model.classifier import SignClassifier
-from trainer.optimizer import Lion, cosine, decay_groups, ema_, ema_decay
 
 SHAPES = [(5, 3), (7,), (1, 4), (2, 2), (1,)]
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from trainer.config import ModelConfig, TrainConfig
 from trainer.landmarks import NUM_LANDMARKS
+from trainer.learning.optimizer import make_optimizer
 from trainer.model.classifier import SignClassifier
-from trainer.optimizer import make_optimizer
 
 
 class NextFrame(nn.Module):

@@ -7,7 +7,7 @@ import pytest
 
 SCRIPT = """
 import numpy as np
-from trainer.allocator import give_freed_memory_back, keep_freed_memory
+from trainer.learning.allocator import give_freed_memory_back, keep_freed_memory
 
 def held() -> int:
     with open("/proc/self/statm") as file:
