@@ -2,7 +2,7 @@
 
     python -m trainer.synthesize OUT --signs 20 --participants 12 --repeats 8 --seed 0
 
-What is generated, and how it is like the real data, stands in trainer.signing. The same arguments give the same
+trainer.synthetic.motion says what is generated, and how it resembles the real data. The same arguments give the same
 landmarks.
 """
 
@@ -26,7 +26,7 @@ from trainer.common.cli import UserError
 from trainer.common.files import atomic_path, write_json
 from trainer.data.contest import INDICES, SIGN_MAP, TRAIN_CSV, TYPES, Entry
 from trainer.landmarks import NUM_ROWS
-from trainer.signing import make_block, make_participants, make_signs
+from trainer.synthetic.motion import make_block, make_participants, make_signs
 
 REQUEST: Final = "synthesis.json"
 VERSION: Final = 1  # of what is generated: another version is another dataset

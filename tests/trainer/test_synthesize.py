@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainer import signing, skeleton
 from trainer.common.cli import UserError
 from trainer.landmarks import FACE_ROWS, LEFT_HAND_ROWS, RIGHT_HAND_ROWS
 from trainer.synthesize import synthesize
+from trainer.synthetic import body, motion
 
 TYPES = ["face"] * 468 + ["left_hand"] * 21 + ["pose"] * 33 + ["right_hand"] * 21
 
@@ -109,18 +109,18 @@ def test_numbers_below_one_are_refused(name: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def blocks() -> list[signing.Block]:
+def blocks() -> list[motion.Block]:
     """21 participants, as many as the real data has, with 30 sequences each."""
     rng = np.random.default_rng(0)
-    signs = signing.make_signs(rng, 20)
-    people = signing.make_participants(rng, signs, 21)
-    return [signing.make_block(rng, who, np.arange(30) % 20) for who in people]
+    signs = motion.make_signs(rng, 20)
+    people = motion.make_participants(rng, signs, 21)
+    return [motion.make_block(rng, who, np.arange(30) % 20) for who in people]
 
 
 def test_lengths_are_distributed_as_the_real_ones() -> None:
     rng = np.random.default_rng(0)
-    people = list(signing.make_participants(rng, signing.make_signs(rng, 20), 21))
-    by_person = [signing.draw_lengths(rng, who.median_length, 4_000) for who in people]
+    people = list(motion.make_participants(rng, motion.make_signs(rng, 20), 21))
+    by_person = [motion.draw_lengths(rng, who.median_length, 4_000) for who in people]
     lengths = np.concatenate(by_person)
     assert np.median(lengths) == pytest.approx(21, abs=2)
     assert lengths.mean() == pytest.approx(38, abs=3)
@@ -132,7 +132,7 @@ def test_lengths_are_distributed_as_the_real_ones() -> None:
     assert max(medians) == pytest.approx(40, abs=3)
 
 
-def test_hands_and_faces_are_missing_as_in_real_data(blocks: list[signing.Block]) -> None:
+def test_hands_and_faces_are_missing_as_in_real_data(blocks: list[motion.Block]) -> None:
     frames = np.concatenate([block.landmarks for block in blocks])
     left, right = np.isnan(frames[:, LEFT_HAND_ROWS]), np.isnan(frames[:, RIGHT_HAND_ROWS])
     for hand in (left, right):
@@ -148,7 +148,7 @@ def test_hands_and_faces_are_missing_as_in_real_data(blocks: list[signing.Block]
     assert np.nanmax(frames[..., 0]) < 1.65
 
 
-def test_a_sequence_shows_one_hand_as_a_rule(blocks: list[signing.Block]) -> None:
+def test_a_sequence_shows_one_hand_as_a_rule(blocks: list[motion.Block]) -> None:
     both, none, total = 0, 0, 0
     for block in blocks:
         for landmarks in block.sequences():
@@ -158,7 +158,7 @@ def test_a_sequence_shows_one_hand_as_a_rule(blocks: list[signing.Block]) -> Non
     assert none == 0
 
 
-def test_bodies_are_seen_where_the_real_ones_are(blocks: list[signing.Block], real_sample: Path) -> None:
+def test_bodies_are_seen_where_the_real_ones_are(blocks: list[motion.Block], real_sample: Path) -> None:
     """Where the shoulders are and how far apart, how large hands are, and where: means within a spread of the real."""
     lines = pd.read_csv(real_sample / "train.csv").iloc[::3]
     real = [landmarks_of(real_sample, path) for path in lines.path]
@@ -201,10 +201,10 @@ def _hand_height(landmarks: np.ndarray) -> float:
 
 def test_signs_are_distinct_and_have_near_neighbours() -> None:
     for num_signs in (1, 20, 250):
-        signs = signing.make_signs(np.random.default_rng(1), num_signs)
+        signs = motion.make_signs(np.random.default_rng(1), num_signs)
         assert signs.shape == (num_signs, 15)
         assert len(np.unique(signs, axis=0)) == num_signs
-    parts = (signing.SHAPE, signing.PLACE, signing.MOVEMENT)
+    parts = (motion.SHAPE, motion.PLACE, motion.MOVEMENT)
     shared = sum((signs[:, None, part] == signs[None, :, part]).all(axis=-1).astype(int) for part in parts)
     assert ((shared == 2).sum(axis=1) > 0).mean() > 0.9
 
@@ -212,11 +212,11 @@ def test_signs_are_distinct_and_have_near_neighbours() -> None:
 def test_the_body_is_as_long_as_its_bones() -> None:
     rng = np.random.default_rng(2)
     wrist = rng.uniform([-0.4, -0.3], [0.1, 0.4], (50, 2))
-    joint = skeleton.elbow(wrist)
-    np.testing.assert_allclose(np.linalg.norm(joint - wrist, axis=-1), skeleton.ARM, atol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(joint - [-skeleton.SHOULDER, 0], axis=-1), skeleton.ARM, atol=1e-6)
+    joint = body.elbow(wrist)
+    np.testing.assert_allclose(np.linalg.norm(joint - wrist, axis=-1), body.ARM, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(joint - [-body.SHOULDER, 0], axis=-1), body.ARM, atol=1e-6)
     flexion = rng.random((50, 5))
-    hand = skeleton.hand(flexion, np.ones(50), rng.uniform(-2, 2, 50), np.zeros(50))
+    hand = body.hand(flexion, np.ones(50), rng.uniform(-2, 2, 50), np.zeros(50))
     joints = hand[:, 1:].reshape(50, 5, 4, 3)
     bones = np.linalg.norm(np.diff(joints, axis=2), axis=-1)
     np.testing.assert_allclose(bones, np.broadcast_to(bones[0], bones.shape), atol=1e-6)
@@ -227,10 +227,10 @@ def test_the_body_is_as_long_as_its_bones() -> None:
 
 def test_mirroring_a_body_twice_is_the_identity() -> None:
     wrist = np.array([[-0.1, 0.1], [0.0, -0.2]])
-    hand = skeleton.hand(np.zeros((2, 5)), np.ones(2), np.zeros(2), np.zeros(2))
-    bodies = skeleton.body(wrist, hand, wrist + 0.1)
-    mirrored = skeleton.mirror(bodies)
+    hand = body.hand(np.zeros((2, 5)), np.ones(2), np.zeros(2), np.zeros(2))
+    bodies = body.body(wrist, hand, wrist + 0.1)
+    mirrored = body.mirror(bodies)
     assert np.abs(mirrored - bodies).max() > 0.1
-    np.testing.assert_array_equal(skeleton.mirror(mirrored), bodies)
-    pairs = (np.abs(bodies[0, FACE_ROWS] - skeleton.mirror(bodies)[0, FACE_ROWS]) < 1e-6).all()
+    np.testing.assert_array_equal(body.mirror(mirrored), bodies)
+    pairs = (np.abs(bodies[0, FACE_ROWS] - body.mirror(bodies)[0, FACE_ROWS]) < 1e-6).all()
     assert pairs, "the face is its own mirror image"

@@ -11,8 +11,8 @@ from typing import Final
 
 import numpy as np
 
-from trainer import skeleton
-from trainer.skeleton import FACE, LEFT_HAND, POSE, RIGHT_HAND
+from trainer.synthetic import body
+from trainer.synthetic.body import FACE, LEFT_HAND, POSE, RIGHT_HAND
 
 # A sign's traits, each between 0 and 1.
 SHAPE: Final = slice(0, 8)  # flexion of five fingers, spread, turn, tilt
@@ -149,18 +149,18 @@ def make_block(rng: np.random.Generator, who: Participant, labels: np.ndarray) -
     """A sequence for each label: the hand's motion, the body around it, and what camera and tracker see of it."""
     timeline = Timeline(rng, draw_lengths(rng, who.median_length, len(labels)))
     traits = who.traits[labels] + rng.normal(0, WOBBLE, (len(labels), NUM_TRAITS))
-    body = _body(timeline, *_motion(timeline, traits), who.jitter)
-    _lose(timeline, body, who.loses_face)
+    bodies = _body(timeline, *_motion(timeline, traits), who.jitter)
+    _lose(timeline, bodies, who.loses_face)
     left = timeline.each(rng.random(len(labels)) < who.left_handed)
-    body[left] = skeleton.mirror(body[left])
+    bodies[left] = body.mirror(bodies[left])
     size = who.size * rng.lognormal(0, 0.03, len(labels))
-    body *= (timeline.each(size)[:, None] * [ASPECT, 1, ASPECT])[:, None]
-    body[..., :2] += timeline.each(who.origin + rng.normal(0, 0.02, (len(labels), 2)))[:, None]
+    bodies *= (timeline.each(size)[:, None] * [ASPECT, 1, ASPECT])[:, None]
+    bodies[..., :2] += timeline.each(who.origin + rng.normal(0, 0.02, (len(labels), 2)))[:, None]
     return Block(
         labels=labels,
         lengths=timeline.lengths,
         first_frame_numbers=np.minimum(rng.lognormal(3, 0.8, len(labels)), 200).astype(np.int64),
-        landmarks=body,
+        landmarks=bodies,
     )
 
 
@@ -192,22 +192,22 @@ def _motion(timeline: Timeline, traits: np.ndarray) -> tuple[np.ndarray, np.ndar
     spread, turn, tilt = each(traits[:, 5:8]).T
     flexion = each(traits[:, :5]) + ((2 * change - 1) * 1.2 * (time - 0.5))[:, None] + timeline.wander(0.05, 5)
     turn = np.radians(100 * (2 * turn - 1)) + timeline.wander(0.12)
-    return wrist, skeleton.hand(np.clip(flexion, -0.1, 1.1), 0.4 + spread, turn, np.clip(tilt, 0, 1))
+    return wrist, body.hand(np.clip(flexion, -0.1, 1.1), 0.4 + spread, turn, np.clip(tilt, 0, 1))
 
 
 def _body(timeline: Timeline, wrist: np.ndarray, hand: np.ndarray, jitter: float) -> np.ndarray:
     """The body of a right-handed signer, as tracked: float32 [F, 543, 3]. The other hand is at rest."""
     rng, count = timeline.rng, len(wrist)
-    other_wrist = skeleton.REST + timeline.wander(0.015, 2)
+    other_wrist = body.REST + timeline.wander(0.015, 2)
     speed = np.linalg.norm(np.gradient(wrist, axis=0), axis=-1)
-    body = skeleton.body(wrist, hand, other_wrist).astype(np.float32)
-    body[:, FACE, :2] += timeline.wander(0.006, 1, 2)
-    body[:, POSE, :2] += timeline.wander(0.004, 1, 2)
+    bodies = body.body(wrist, hand, other_wrist).astype(np.float32)
+    bodies[:, FACE, :2] += timeline.wander(0.006, 1, 2)
+    bodies[:, POSE, :2] += timeline.wander(0.004, 1, 2)
     blur = jitter * (1 + 20 * np.minimum(speed, 0.1))[:, None, None]
     for part, deviation in ((FACE, 0.0006), (POSE, 0.002), (LEFT_HAND, blur), (RIGHT_HAND, blur)):
         noise = rng.standard_normal((count, part.stop - part.start, 3), np.float32)
-        body[:, part] += noise * np.float32(deviation)
-    return body
+        bodies[:, part] += noise * np.float32(deviation)
+    return bodies
 
 
 def _lose(timeline: Timeline, body: np.ndarray, loses_face: bool) -> None:
