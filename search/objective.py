@@ -1,4 +1,4 @@
-"""What a trial is scored by: --objective accuracy, accuracy,params, accuracy,latency or ensemble (search.members).
+"""What a trial is scored by: --objective accuracy, accuracy,params, accuracy,latency or ensemble.
 
 With two, Optuna searches the Pareto front: trials that no other beats in one without losing in the other. It cannot
 stop such trials early, so all of them run to their end; their accuracies after each epoch are in the study all the

@@ -1,10 +1,11 @@
-"""One Optuna study that decides what to try and what to stop; search.dispatch carries it to Ray Tune, which executes.
+"""One Optuna study that decides what to try and what to stop; Ray Tune executes it (search.dispatch).
 
 Parameters, intermediate values, states and reasons live in study.db and nowhere else; what to try next and
 what to stop early is decided from it alone, so a resumed search decides as an undisturbed one. Whatever a worker is
 told is in the database before: a new trial before it is handed out, an epoch before it is answered. States:
 finished -> COMPLETE, stopped early -> PRUNED, NaN, exception or dead worker -> FAIL with a reason. A trial
-that lost its worker or its driver stays RUNNING until it is handed out again, as does one that waits (search.halving).
+that lost its worker or its driver stays RUNNING until it is handed out again. So does a trial that waits
+(search.halving).
 """
 
 import copy
@@ -87,7 +88,7 @@ class SearchStudy:
         """Open the study, or create it.
 
         ``points`` are the parameters of its first trials, ``earlier`` gives trials of other studies that a new one
-        begins with (see search.warm) and may raise UserError, ``storage`` is the URL of its database (default:
+        begins with (search.warm) and may raise UserError, ``storage`` is the URL of its database (default:
         study.db in the directory), ``name`` its name there (default: the directory's), ``mirror`` is where the study
         lies if it is behind a URI. Every method that changes the study raises UserError if the database or that place
         cannot be written; the study must not be used after that, but opened again.
