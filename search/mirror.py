@@ -26,7 +26,7 @@ TRIALS: Final = "trials"
 
 
 class StudyMirror:
-    """The driver's side; a node's is search.trial.RemoteRun."""
+    """The driver's side; a node's is search.execute.worker.RemoteRun."""
 
     def __init__(self, remote: Remote) -> None:
         self.remote = remote

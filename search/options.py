@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Final
 
-from search.logs import LOGS
+from search.execute.loggers import LOGS
 from search.objective import DEFAULT_OBJECTIVE, OBJECTIVES
 from search.samplers import DEFAULT_PRUNER, PRUNERS, SAMPLERS
 from trainer.common import cli

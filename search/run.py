@@ -23,10 +23,12 @@ from typing import Any, Final
 from ray import tune
 from rich.console import Console
 
-from search import cluster, lease
-from search.dispatch import Brake, Dispatcher, StudyScheduler, StudySearcher
-from search.logs import LOGS, check_installed
-from search.memory import memory_kills_end_one_trial
+from search import lease
+from search.execute import cluster
+from search.execute.dispatch import Brake, Dispatcher, StudyScheduler, StudySearcher
+from search.execute.loggers import LOGS, check_installed
+from search.execute.out_of_memory import memory_kills_end_one_trial
+from search.execute.worker import Order, run_trial
 from search.mirror import StudyMirror
 from search.options import DEFAULT_RESULTS, parse, ray_options
 from search.preparation import make_study, resume_study
@@ -35,7 +37,6 @@ from search.settings import STUDY_JSON, VALIDATION, Settings, find_study, write_
 from search.storage import lacks_password, without_password
 from search.study import Assignment, SearchStudy
 from search.table import TRIALS_PARQUET, read_rows, show, title, to_rows, write_parquet
-from search.trial import Order, run_trial
 from search.warm import earlier_trials
 from trainer.common import cli
 from trainer.common.cli import LOCK

@@ -1,4 +1,4 @@
-"""One Optuna study that decides what to try and what to stop; Ray Tune executes it (search.dispatch).
+"""One Optuna study that decides what to try and what to stop; Ray Tune executes it (search.execute.dispatch).
 
 Parameters, intermediate values, states and reasons live in study.db and nowhere else; what to try next and
 what to stop early is decided from it alone, so a resumed search decides as an undisturbed one. Whatever a worker is

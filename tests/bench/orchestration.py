@@ -41,7 +41,7 @@ from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 
 import search.run
-from search import cluster
+from search.execute import cluster
 from search.progress import Progress
 from search.space import DEFAULT_SPACE, Space
 from search.study import SearchStudy

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from search import cluster
+from search.execute import cluster
 from search.progress import Progress
 from tests.trainer.conftest import NUM_SIGNS, write_dataset
 from trainer.config import TrainConfig

@@ -19,11 +19,11 @@ import ray._private.utils
 from rich.console import Console
 
 import search.run
-from search import cluster
+from search.execute import cluster
+from search.execute.worker import run_trial
 from search.progress import Progress
 from search.space import Space
 from search.study import SearchStudy
-from search.trial import run_trial
 from tests.search.conftest import TINY_SPACE
 from tests.search.test_run import scripted_train
 from tests.trainer.conftest import NUM_SIGNS
@@ -52,7 +52,7 @@ def _train(
 
 
 def run_scripted_trial(order: dict[str, Any]) -> None:
-    with mock.patch("search.trial.train", _train):
+    with mock.patch("search.execute.worker.train", _train):
         run_trial(order)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import search.run
-from search import cluster
+from search.execute import cluster
 from search.members import BYTES_PER_PARAMETER, MOST, PATIENCE, MemberBudget, Members
 from search.mirror import StudyMirror
 from search.objective import ENSEMBLE, Objective

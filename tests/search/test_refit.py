@@ -14,7 +14,8 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 import search.run
-from search import cluster, refit
+from search import refit
+from search.execute import cluster
 from search.progress import Progress
 from search.settings import Settings, write_validation
 from search.space import Space

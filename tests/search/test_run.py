@@ -19,15 +19,15 @@ import pytest
 import ray
 
 import search.run
-from search import cluster
-from search.dispatch import Brake
+from search.execute import cluster
+from search.execute.dispatch import Brake
+from search.execute.worker import run_trial
 from search.preparation import make_study, resume_study
 from search.progress import Progress
 from search.settings import Settings
 from search.space import Space
 from search.study import SearchStudy
 from search.table import TRIALS_PARQUET, read_rows, read_trials, write_parquet
-from search.trial import run_trial
 from tests.nodes import without_ray
 from tests.outcomes import metrics_of, result_of
 from tests.search.conftest import TINY_SPACE
@@ -66,7 +66,7 @@ def scripted_train(
 
 
 def _run_scripted_trial(order: dict[str, Any]) -> None:
-    with mock.patch("search.trial.train", scripted_train):
+    with mock.patch("search.execute.worker.train", scripted_train):
         run_trial(order)
 
 

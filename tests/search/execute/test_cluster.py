@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import ray
 
-from search import cluster
+from search.execute import cluster
 from trainer.common.cli import UserError
 from trainer.data.dataset import PackedDataset
 

@@ -14,8 +14,8 @@ from ray.tune import Callback
 from tensorboardX.proto.event_pb2 import Event
 
 import search.run
-from search import cluster
-from search.logs import LOGS
+from search.execute import cluster
+from search.execute.loggers import LOGS
 from search.progress import Progress
 from search.space import Space
 from search.study import SearchStudy

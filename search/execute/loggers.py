@@ -20,8 +20,8 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.logger import LoggerCallback, TBXLoggerCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from search.execute.worker import Failure, read
 from search.settings import LOG_FOLDER
-from search.trial import Failure, read
 from trainer.common.cli import UserError
 from trainer.rundir import EpochMetrics
 
