@@ -5,9 +5,9 @@ import math
 from pathlib import Path
 from typing import Final
 
+from search.decide.samplers import DEFAULT_PRUNER, PRUNERS, SAMPLERS
 from search.execute.loggers import LOGS
 from search.objective import DEFAULT_OBJECTIVE, OBJECTIVES
-from search.samplers import DEFAULT_PRUNER, PRUNERS, SAMPLERS
 from trainer.common import cli
 from trainer.common.cli import number, parse_amount, positive
 

@@ -24,6 +24,8 @@ from ray import tune
 from rich.console import Console
 
 from search import lease
+from search.decide.study import Assignment, SearchStudy
+from search.decide.warm_start import earlier_trials
 from search.execute import cluster
 from search.execute.dispatch import Brake, Dispatcher, StudyScheduler, StudySearcher
 from search.execute.loggers import LOGS, check_installed
@@ -35,9 +37,7 @@ from search.preparation import make_study, resume_study
 from search.progress import STATE_STYLES, Progress
 from search.settings import STUDY_JSON, VALIDATION, Settings, find_study, write_validation
 from search.storage import lacks_password, without_password
-from search.study import Assignment, SearchStudy
 from search.table import TRIALS_PARQUET, read_rows, show, title, to_rows, write_parquet
-from search.warm import earlier_trials
 from trainer.common import cli
 from trainer.common.cli import LOCK
 from trainer.common.storage import Remote, base_name, is_uri, join, parent

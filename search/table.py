@@ -18,12 +18,12 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from search.decide.warm_start import ORIGIN
 from search.objective import front
 from search.progress import STATE_STYLES, describe
 from search.settings import STUDY_DB, find_study
 from search.space import by_field
 from search.storage import load_trials, sqlite_url
-from search.warm import ORIGIN
 from trainer.common import cli
 from trainer.common.files import atomic_path
 from trainer.common.storage import Folder

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from search.covering import sobol
-from search.shares import at, share_of
+from search.decide.qmc import sobol
+from search.decide.unit_cube import at, share_of
 from search.space import Space, num_parameters
 from trainer.common.cli import UserError
 from trainer.common.files import atomic_path

@@ -33,8 +33,8 @@ from rich.table import Table
 from ensemble.greedy import select
 from ensemble.honest import ensemble_probs
 from ensemble.objectives import Blend
+from search.decide.samplers import for_space
 from search.members import MemberBudget, Members, costs_of
-from search.samplers import for_space
 from search.settings import VALIDATION
 from tests.bench.curves import NUM_SIGNS, configurations, point, size, space
 from trainer.common import cli

@@ -41,9 +41,9 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 from rich.table import Table
 
+from search.decide.samplers import DEFAULT_PRUNER, PRUNERS, SAMPLERS, default_sampler
+from search.decide.study import SearchStudy, Verdict
 from search.objective import Objective
-from search.samplers import DEFAULT_PRUNER, PRUNERS, SAMPLERS, default_sampler
-from search.study import SearchStudy, Verdict
 from tests.bench.curves import EPOCHS, Curves, point, space
 from tests.bench.surrogate import Surrogate
 from tests.outcomes import metrics_of, result_of
@@ -99,7 +99,7 @@ class Search(Protocol):
 
 
 class Ours:
-    """The study of search.study, in a folder of its own."""
+    """The study of search.decide.study, in a folder of its own."""
 
     def __init__(self, sampler: str, pruner: str, seed: int, trials: int) -> None:
         self._folder = tempfile.TemporaryDirectory()

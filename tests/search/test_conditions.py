@@ -10,12 +10,12 @@ import optuna
 import pytest
 from optuna.samplers import RandomSampler
 
-from search import samplers
 from search import space as space_module
-from search.samplers import WholeSampler
+from search.decide import samplers
+from search.decide.samplers import WholeSampler
+from search.decide.study import Assignment, SearchStudy
 from search.settings import STUDY_JSON, Settings
 from search.space import DEFAULT_SPACE, Space, num_parameters
-from search.study import Assignment, SearchStudy
 from search.table import to_rows
 from tests.outcomes import result_of
 from tests.search.test_space import CONDITIONAL

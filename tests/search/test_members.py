@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import search.run
+from search.decide.study import Assignment, SearchStudy, Verdict
 from search.execute import cluster
 from search.members import BYTES_PER_PARAMETER, MOST, PATIENCE, MemberBudget, Members
 from search.mirror import StudyMirror
@@ -20,10 +21,9 @@ from search.objective import ENSEMBLE, Objective
 from search.progress import Progress
 from search.settings import VALIDATION, write_validation
 from search.space import DEFAULT_SPACE, Space, num_parameters
-from search.study import Assignment, SearchStudy, Verdict
 from search.table import read_rows, render
 from tests.search.conftest import TINY_SPACE
-from tests.search.test_study import EPOCHS, _metrics, _result
+from tests.search.decide.test_study import EPOCHS, _metrics, _result
 from trainer.common.cli import UserError
 from trainer.common.storage import Remote
 from trainer.config import TrainConfig

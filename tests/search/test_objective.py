@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
+from search.decide.study import Assignment, SearchStudy, Verdict
 from search.objective import LatencyScale, Objective, front, multiply_adds
 from search.settings import Settings
 from search.space import DEFAULT_SPACE, Space, num_parameters
-from search.study import Assignment, SearchStudy, Verdict
 from search.table import read_rows, render, to_rows
 from tests.search.conftest import TINY_SPACE
-from tests.search.test_study import _metrics, _result
+from tests.search.decide.test_study import _metrics, _result
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.model.classifier import SignClassifier

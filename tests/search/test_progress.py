@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 from rich.console import Console
 
-from search.halving import SuccessiveHalving
+from search.decide.halving import SuccessiveHalving
 from search.progress import Progress
 from tests.outcomes import metrics_of
 from trainer.rundir import EpochMetrics

@@ -15,11 +15,11 @@ from optuna.trial import TrialState
 
 import search.run
 from search import refit
+from search.decide.study import SearchStudy
 from search.execute import cluster
 from search.progress import Progress
 from search.settings import Settings, write_validation
 from search.space import Space
-from search.study import SearchStudy
 from search.table import read_rows, read_trials
 from tests.search.conftest import TINY_SPACE
 from trainer.common.cli import UserError

@@ -19,14 +19,14 @@ from moto.server import ThreadedMotoServer
 import search.options
 import search.run
 from search import lease
+from search.decide.warm_start import earlier_trials
 from search.mirror import StudyMirror, adopt
 from search.preparation import make_study
 from search.space import Space
 from search.storage import StudyStorage, sqlite_url
-from search.warm import earlier_trials
 from tests.nodes import ROOT, nodes, without_ray
 from tests.search.conftest import TINY_SPACE
-from tests.search.test_warm import search_all, settings_of
+from tests.search.decide.test_warm_start import search_all, settings_of
 from trainer.common.cli import LOCK, UserError
 from trainer.common.storage import Folder, Remote, open_dataset
 from trainer.config import TrainConfig

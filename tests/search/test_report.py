@@ -18,9 +18,9 @@ import pytest
 from optuna.trial import TrialState
 
 from search import figures, report
+from search.decide.study import SearchStudy
 from search.settings import Settings
 from search.space import DEFAULT_SPACE, Space
-from search.study import SearchStudy
 from tests.outcomes import metrics_of, result_of
 from trainer.common.cli import UserError
 from trainer.config import TrainConfig

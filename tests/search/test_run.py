@@ -19,6 +19,7 @@ import pytest
 import ray
 
 import search.run
+from search.decide.study import SearchStudy
 from search.execute import cluster
 from search.execute.dispatch import Brake
 from search.execute.worker import run_trial
@@ -26,7 +27,6 @@ from search.preparation import make_study, resume_study
 from search.progress import Progress
 from search.settings import Settings
 from search.space import Space
-from search.study import SearchStudy
 from search.table import TRIALS_PARQUET, read_rows, read_trials, write_parquet
 from tests.nodes import without_ray
 from tests.outcomes import metrics_of, result_of

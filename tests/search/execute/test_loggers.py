@@ -14,11 +14,11 @@ from ray.tune import Callback
 from tensorboardX.proto.event_pb2 import Event
 
 import search.run
+from search.decide.study import SearchStudy
 from search.execute import cluster
 from search.execute.loggers import LOGS
 from search.progress import Progress
 from search.space import Space
-from search.study import SearchStudy
 from tests.search.conftest import TINY_SPACE
 from trainer.common.cli import UserError
 from trainer.config import TrainConfig

@@ -5,7 +5,7 @@ what to stop early is decided from it alone, so a resumed search decides as an u
 told is in the database before: a new trial before it is handed out, an epoch before it is answered. States:
 finished -> COMPLETE, stopped early -> PRUNED, NaN, exception or dead worker -> FAIL with a reason. A trial
 that lost its worker or its driver stays RUNNING until it is handed out again. So does a trial that waits
-(search.halving).
+(search.decide.halving).
 """
 
 import copy
@@ -21,15 +21,15 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from search.halving import SuccessiveHalving
+from search.decide.halving import SuccessiveHalving
+from search.decide.samplers import DEFAULT_PRUNER, HALVING, PRUNERS, default_sampler, for_space
+from search.decide.warm_start import is_own
 from search.members import Members
 from search.mirror import StudyMirror, adopt
 from search.objective import Objective
-from search.samplers import DEFAULT_PRUNER, HALVING, PRUNERS, default_sampler, for_space
 from search.settings import STUDY_DB, read_labels
 from search.space import Space, by_field, num_parameters
 from search.storage import StudyStorage, sqlite_url
-from search.warm import is_own
 from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result, RunDir
 
@@ -88,7 +88,7 @@ class SearchStudy:
         """Open the study, or create it.
 
         ``points`` are the parameters of its first trials, ``earlier`` gives trials of other studies that a new one
-        begins with (search.warm) and may raise UserError, ``storage`` is the URL of its database (default:
+        begins with (search.decide.warm_start) and may raise UserError, ``storage`` is the URL of its database (default:
         study.db in the directory), ``name`` its name there (default: the directory's), ``mirror`` is where the study
         lies if it is behind a URI. Every method that changes the study raises UserError if the database or that place
         cannot be written; the study must not be used after that, but opened again.

@@ -11,7 +11,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 from scipy.stats import qmc
 
-from search.shares import at
+from search.decide.unit_cube import at
 from search.space import Space
 
 POINTS: Final = 14  # 2 to the power of this: as many as are looked at for one that fits

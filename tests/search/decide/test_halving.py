@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.halving import FEWEST, SuccessiveHalving
+from search.decide.halving import FEWEST, SuccessiveHalving
 
 
 def _search(epochs: int, values: list[list[float]], concurrent: int, seed: int = 0) -> dict[int, int]:

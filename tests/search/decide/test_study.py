@@ -8,9 +8,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.samplers import PRUNERS
+from search.decide.samplers import PRUNERS
+from search.decide.study import MAX_WORKER_LOSSES, Assignment, SearchStudy, Verdict
 from search.space import DEFAULT_SPACE, SEED_POINTS, Space
-from search.study import MAX_WORKER_LOSSES, Assignment, SearchStudy, Verdict
 from tests.outcomes import metrics_of, result_of
 from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result

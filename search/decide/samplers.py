@@ -14,8 +14,8 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from search.covering import QmcSampler
-from search.evolution import CmaEsSampler, Evolution, evolving
+from search.decide.cmaes import CmaEsSampler, Evolution, evolving
+from search.decide.qmc import QmcSampler
 from search.objective import DEFAULT_OBJECTIVE, Objective
 from search.ranges import Range
 from search.space import Space
@@ -36,7 +36,7 @@ SAMPLERS: Final[dict[str, _OfStudy]] = {
     "qmc": lambda space, study_seed: functools.partial(QmcSampler, space, study_seed),
     "random": lambda _space, _: lambda seed: RandomSampler(seed=seed),
 }
-# Optuna's, but for the one that lets trials wait, which search.study asks search.halving for.
+# Optuna's, but for the one that lets trials wait, which search.decide.study asks search.decide.halving for.
 PRUNERS: Final[dict[str, Callable[[int], BasePruner]]] = {
     HALVING: lambda _: NopPruner(),
     "hyperband": lambda epochs: HyperbandPruner(

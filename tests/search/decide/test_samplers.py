@@ -9,10 +9,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial
 
-from search.evolution import GENERATION
+from search.decide.cmaes import GENERATION
+from search.decide.samplers import SAMPLERS, SeededSampler, WholeSampler, check, default_sampler, for_space
+from search.decide.unit_cube import at, share_of
 from search.objective import Objective
-from search.samplers import SAMPLERS, SeededSampler, WholeSampler, check, default_sampler, for_space
-from search.shares import at, share_of
 from search.space import DEFAULT_SPACE, Space
 from trainer.config import TrainConfig
 

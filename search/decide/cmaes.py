@@ -18,9 +18,9 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.shares import at, share_of
+from search.decide.unit_cube import at, share_of
+from search.decide.warm_start import is_own
 from search.space import Space
-from search.warm import is_own
 
 GENERATION: Final = "cmaes:generation"  # the trial's system attribute
 SPREAD: Final = 1 / 6  # of the first generation, in shares of each range

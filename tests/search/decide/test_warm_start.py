@@ -10,16 +10,16 @@ import pytest
 from optuna.trial import TrialState
 
 import search.run
+from search.decide.samplers import SAMPLERS
+from search.decide.study import SearchStudy
+from search.decide.warm_start import ORIGIN, earlier_trials
 from search.objective import Objective
 from search.report import Report, render
-from search.samplers import SAMPLERS
 from search.settings import Settings
 from search.space import Space
-from search.study import SearchStudy
 from search.table import read_rows, show, title, write_parquet
-from search.warm import ORIGIN, earlier_trials
 from tests.search.conftest import TINY_SPACE
-from tests.search.test_study import _train
+from tests.search.decide.test_study import _train
 from tests.trainer.conftest import write_dataset
 from trainer.common.cli import UserError
 from trainer.config import TrainConfig
