@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from search.options import add_ray_options
+from search.record.request import STUDY_JSON, Settings
 from search.run import carry_out, check_name, is_study, resume_command
-from search.settings import STUDY_JSON, Settings
 from search.space import Space
 from search.table import read_trials, to_rows
 from trainer.common import cli

@@ -24,7 +24,7 @@ from plotly.graph_objects import Figure
 from search import figures, page
 from search.figures import Curve, NotComputable
 from search.page import Line
-from search.settings import Settings
+from search.record.request import Settings
 from search.table import Row, cell, param_names, read_trials, to_rows
 from trainer.common import cli
 from trainer.common.cli import UserError, require_writable

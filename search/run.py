@@ -23,7 +23,6 @@ from typing import Any, Final
 from ray import tune
 from rich.console import Console
 
-from search import lease
 from search.decide.study import Assignment, SearchStudy
 from search.decide.warm_start import earlier_trials
 from search.execute import cluster
@@ -31,12 +30,13 @@ from search.execute.dispatch import Brake, Dispatcher, StudyScheduler, StudySear
 from search.execute.loggers import LOGS, check_installed
 from search.execute.out_of_memory import memory_kills_end_one_trial
 from search.execute.worker import Order, run_trial
-from search.mirror import StudyMirror
 from search.options import DEFAULT_RESULTS, parse, ray_options
 from search.preparation import make_study, resume_study
 from search.progress import STATE_STYLES, Progress
-from search.settings import STUDY_JSON, VALIDATION, Settings, find_study, write_validation
-from search.storage import lacks_password, without_password
+from search.record import remote_lock
+from search.record.remote_copy import StudyMirror
+from search.record.request import STUDY_JSON, VALIDATION, Settings, find_study, write_validation
+from search.record.storage import lacks_password, without_password
 from search.table import TRIALS_PARQUET, read_rows, show, title, to_rows, write_parquet
 from trainer.common import cli
 from trainer.common.cli import LOCK
@@ -238,7 +238,7 @@ def carry_out(
     with _locked(directory), contextlib.ExitStack() as stack:
         if mirror is not None:
             mirror.remote.check_writable(directory)
-            stack.enter_context(lease.held(mirror.remote, directory))
+            stack.enter_context(remote_lock.held(mirror.remote, directory))
             mirror.fetch()
         settings, dataset = prepare(options, directory)
         try:

@@ -21,7 +21,7 @@ from ray.tune.logger import LoggerCallback, TBXLoggerCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.execute.worker import Failure, read
-from search.settings import LOG_FOLDER
+from search.record.request import LOG_FOLDER
 from trainer.common.cli import UserError
 from trainer.rundir import EpochMetrics
 

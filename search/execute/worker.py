@@ -56,7 +56,7 @@ _MESSAGES = {kind.__name__: kind for kind in (EpochMetrics, Result, Failure)}
 
 
 class RemoteRun:
-    """The files of a trial whose study lies behind a URI, on its node (see search.mirror)."""
+    """The files of a trial whose study lies behind a URI, on its node (see search.record.remote_copy)."""
 
     def __init__(self, uri: str) -> None:
         """Fetch what the storage has of the trial; what this node has of it counts for nothing."""

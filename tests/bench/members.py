@@ -35,7 +35,7 @@ from ensemble.honest import ensemble_probs
 from ensemble.objectives import Blend
 from search.decide.samplers import for_space
 from search.members import MemberBudget, Members, costs_of
-from search.settings import VALIDATION
+from search.record.request import VALIDATION
 from tests.bench.curves import NUM_SIGNS, configurations, point, size, space
 from trainer.common import cli
 from trainer.common.cli import UserError

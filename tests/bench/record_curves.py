@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from search.settings import write_validation
+from search.record.request import write_validation
 from tests.bench.curves import EPOCHS, NUM_SIGNS, TABLE, Curves, configurations, size, space
 from trainer.common import cli
 from trainer.config import TrainConfig

@@ -14,7 +14,7 @@ from search import space as space_module
 from search.decide import samplers
 from search.decide.samplers import WholeSampler
 from search.decide.study import Assignment, SearchStudy
-from search.settings import STUDY_JSON, Settings
+from search.record.request import STUDY_JSON, Settings
 from search.space import DEFAULT_SPACE, Space, num_parameters
 from search.table import to_rows
 from tests.outcomes import result_of

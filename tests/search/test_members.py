@@ -16,10 +16,10 @@ import search.run
 from search.decide.study import Assignment, SearchStudy, Verdict
 from search.execute import cluster
 from search.members import BYTES_PER_PARAMETER, MOST, PATIENCE, MemberBudget, Members
-from search.mirror import StudyMirror
 from search.objective import ENSEMBLE, Objective
 from search.progress import Progress
-from search.settings import VALIDATION, write_validation
+from search.record.remote_copy import StudyMirror
+from search.record.request import VALIDATION, write_validation
 from search.space import DEFAULT_SPACE, Space, num_parameters
 from search.table import read_rows, render
 from tests.search.conftest import TINY_SPACE

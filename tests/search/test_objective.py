@@ -15,7 +15,7 @@ from rich.console import Console
 
 from search.decide.study import Assignment, SearchStudy, Verdict
 from search.objective import LatencyScale, Objective, front, multiply_adds
-from search.settings import Settings
+from search.record.request import Settings
 from search.space import DEFAULT_SPACE, Space, num_parameters
 from search.table import read_rows, render, to_rows
 from tests.search.conftest import TINY_SPACE

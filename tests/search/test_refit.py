@@ -18,7 +18,7 @@ from search import refit
 from search.decide.study import SearchStudy
 from search.execute import cluster
 from search.progress import Progress
-from search.settings import Settings, write_validation
+from search.record.request import Settings, write_validation
 from search.space import Space
 from search.table import read_rows, read_trials
 from tests.search.conftest import TINY_SPACE

@@ -18,12 +18,12 @@ from moto.server import ThreadedMotoServer
 
 import search.options
 import search.run
-from search import lease
 from search.decide.warm_start import earlier_trials
-from search.mirror import StudyMirror, adopt
 from search.preparation import make_study
+from search.record import remote_lock
+from search.record.remote_copy import StudyMirror, adopt
+from search.record.storage import StudyStorage, sqlite_url
 from search.space import Space
-from search.storage import StudyStorage, sqlite_url
 from tests.nodes import ROOT, nodes, without_ray
 from tests.search.conftest import TINY_SPACE
 from tests.search.decide.test_warm_start import search_all, settings_of
@@ -140,8 +140,8 @@ def test_a_search_begins_with_what_a_study_behind_a_uri_found(
 @pytest.fixture
 def place(s3: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
     """Where a study may lie, with nothing there, before and after."""
-    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.5)
-    monkeypatch.setattr(lease, "STALE_SECONDS", 4.0)  # this server tells whole seconds
+    monkeypatch.setattr(remote_lock, "BEAT_SECONDS", 0.5)
+    monkeypatch.setattr(remote_lock, "STALE_SECONDS", 4.0)  # this server tells whole seconds
     (tmp_path / LOCK).touch()
     assert s3
     remote = Remote.open(f"s3://{BUCKET}/places/{tmp_path.name}")
@@ -150,18 +150,18 @@ def place(s3: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_study_that_is_searched_is_refused_until_that_ends(place: Remote, tmp_path: Path) -> None:
-    with lease.held(place, tmp_path):
+    with remote_lock.held(place, tmp_path):
         assert not list(Folder.open(place.uri).path.rglob("*"))
         for _ in range(2):
             with (
                 pytest.raises(UserError, match=rf"{place.uri}: another search is at work"),
-                lease.held(place, tmp_path),
+                remote_lock.held(place, tmp_path),
             ):
                 pytest.fail("two searches have it")
         assert len(place.files()) == 1
     before = time.monotonic()
-    with lease.held(place, tmp_path):
-        assert time.monotonic() - before < lease.STALE_SECONDS
+    with remote_lock.held(place, tmp_path):
+        assert time.monotonic() - before < remote_lock.STALE_SECONDS
 
 
 def test_the_command_is_refused_before_it_touches_the_study(
@@ -170,7 +170,7 @@ def test_the_command_is_refused_before_it_touches_the_study(
     results, _, name = place.uri.rpartition("/")
     argv = ["search.run", "--trials", "1", "--data", str(packed), "--results", results, "--name", name]
     monkeypatch.setattr(sys, "argv", argv)
-    with lease.held(place, tmp_path):
+    with remote_lock.held(place, tmp_path):
         before = set(place.files())
         with pytest.raises(UserError, match=rf"{place.uri}: another search is at work"):
             search.run.main()
@@ -182,8 +182,8 @@ def test_what_a_killed_search_left_is_removed(
 ) -> None:
     place.upload(tmp_path / LOCK, f"{LOCK}/killed")
     before = time.monotonic()
-    with lease.held(place, tmp_path):
-        assert time.monotonic() - before >= lease.STALE_SECONDS
+    with remote_lock.held(place, tmp_path):
+        assert time.monotonic() - before >= remote_lock.STALE_SECONDS
         assert f"{LOCK}/killed" not in place.files()
     assert "a search has this study, or was killed" in capsys.readouterr().out
 
@@ -194,7 +194,7 @@ def test_of_those_that_come_at_once_one_at_most_has_it(place: Remote, tmp_path: 
     def come() -> None:
         at_once.wait()
         try:
-            with lease.held(place, tmp_path):
+            with remote_lock.held(place, tmp_path):
                 having.append(1)
                 most.append(len(having))
                 time.sleep(1)
@@ -214,7 +214,7 @@ def test_a_search_that_was_taken_over_stops(place: Remote, tmp_path: Path) -> No
     stopped = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: stopped.set())
     try:
-        held = lease.held(place, tmp_path)
+        held = remote_lock.held(place, tmp_path)
         held.__enter__()
         (name,) = place.files()
         place.remove(name)

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from search import figures, report
 from search.decide.study import SearchStudy
-from search.settings import Settings
+from search.record.request import Settings
 from search.space import DEFAULT_SPACE, Space
 from tests.outcomes import metrics_of, result_of
 from trainer.common.cli import UserError

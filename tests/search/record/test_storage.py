@@ -10,7 +10,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from search.storage import StudyStorage, has_study, shown, without_password
+from search.record.storage import StudyStorage, has_study, shown, without_password
 from trainer.common.cli import UserError
 
 NAME = "a study"

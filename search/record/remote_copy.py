@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from search.ranges import Range, field_value
-from search.settings import LOG_FOLDER, STUDY_DB, STUDY_JSON, VALIDATION
+from search.record.request import LOG_FOLDER, STUDY_DB, STUDY_JSON, VALIDATION
 from search.space import Space
 from trainer.common.storage import Remote, copy_folder
 from trainer.config import TrainConfig
