@@ -7,7 +7,7 @@ from typing import Final
 
 from search.decide.samplers import DEFAULT_PRUNER, PRUNERS, SAMPLERS
 from search.execute.loggers import LOGS
-from search.objective import DEFAULT_OBJECTIVE, OBJECTIVES
+from search.problem.objective import DEFAULT_OBJECTIVE, OBJECTIVES
 from trainer.common import cli
 from trainer.common.cli import number, parse_amount, positive
 

@@ -9,13 +9,13 @@ from typing import Final
 from search.decide.samplers import DEFAULT_PRUNER, default_sampler
 from search.decide.samplers import check as check_sampler
 from search.decide.warm_start import earlier_trials
-from search.members import EXAMPLE, MemberBudget
-from search.objective import DEFAULT_OBJECTIVE, ENSEMBLE, LatencyScale, Objective
 from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS
+from search.problem.members import EXAMPLE, MemberBudget
+from search.problem.objective import DEFAULT_OBJECTIVE, ENSEMBLE, LatencyScale, Objective
+from search.problem.space import DEFAULT_SPACE, Space
 from search.record.remote_copy import TRIALS
 from search.record.request import STUDY_DB, Settings, find_study
 from search.record.storage import has_study, shown, to_keep
-from search.space import DEFAULT_SPACE, Space
 from trainer.common import cli
 from trainer.common.storage import is_uri, open_dataset
 from trainer.config import TrainConfig

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from search.options import add_ray_options
+from search.problem.space import Space
 from search.record.request import STUDY_JSON, Settings
 from search.run import carry_out, check_name, is_study, resume_command
-from search.space import Space
 from search.table import read_trials, to_rows
 from trainer.common import cli
 from trainer.common.cli import UserError, positive

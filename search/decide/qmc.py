@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 from scipy.stats import qmc
 
 from search.decide.unit_cube import at
-from search.space import Space
+from search.problem.space import Space
 
 POINTS: Final = 14  # 2 to the power of this: as many as are looked at for one that fits
 

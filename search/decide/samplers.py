@@ -16,9 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.decide.cmaes import CmaEsSampler, Evolution, evolving
 from search.decide.qmc import QmcSampler
-from search.objective import DEFAULT_OBJECTIVE, Objective
-from search.ranges import Range
-from search.space import Space
+from search.problem.objective import DEFAULT_OBJECTIVE, Objective
+from search.problem.ranges import Range
+from search.problem.space import Space
 
 HALVING: Final = "successive-halving"
 DEFAULT_PRUNER: Final = HALVING

@@ -24,12 +24,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from search.decide.halving import SuccessiveHalving
 from search.decide.samplers import DEFAULT_PRUNER, HALVING, PRUNERS, default_sampler, for_space
 from search.decide.warm_start import is_own
-from search.members import Members
-from search.objective import Objective
+from search.problem.members import Members
+from search.problem.objective import Objective
+from search.problem.space import Space, by_field, num_parameters
 from search.record.remote_copy import StudyMirror, adopt
 from search.record.request import STUDY_DB, read_labels
 from search.record.storage import StudyStorage, sqlite_url
-from search.space import Space, by_field, num_parameters
 from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result, RunDir
 

@@ -15,9 +15,9 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from search.ranges import Range, field_value
+from search.problem.ranges import Range, field_value
+from search.problem.space import Space
 from search.record.request import LOG_FOLDER, STUDY_DB, STUDY_JSON, VALIDATION
-from search.space import Space
 from trainer.common.storage import Remote, copy_folder
 from trainer.config import TrainConfig
 from trainer.rundir import CHECKPOINT, CONFIG, METRICS, VAL_PROBS, RunDir

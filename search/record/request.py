@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from search.objective import DEFAULT_OBJECTIVE, LatencyScale, Objective
+from search.problem.objective import DEFAULT_OBJECTIVE, LatencyScale, Objective
+from search.problem.space import Space
 from search.record.storage import lacks_password, sqlite_url
-from search.space import Space
 from trainer.common.cli import UserError
 from trainer.common.files import atomic_path, write_json
 from trainer.config import TrainConfig

@@ -34,7 +34,7 @@ from ensemble.greedy import select
 from ensemble.honest import ensemble_probs
 from ensemble.objectives import Blend
 from search.decide.samplers import for_space
-from search.members import MemberBudget, Members, costs_of
+from search.problem.members import MemberBudget, Members, costs_of
 from search.record.request import VALIDATION
 from tests.bench.curves import NUM_SIGNS, configurations, point, size, space
 from trainer.common import cli

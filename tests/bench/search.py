@@ -43,7 +43,7 @@ from rich.table import Table
 
 from search.decide.samplers import DEFAULT_PRUNER, PRUNERS, SAMPLERS, default_sampler
 from search.decide.study import SearchStudy, Verdict
-from search.objective import Objective
+from search.problem.objective import Objective
 from tests.bench.curves import EPOCHS, Curves, point, space
 from tests.bench.surrogate import Surrogate
 from tests.outcomes import metrics_of, result_of

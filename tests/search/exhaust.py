@@ -22,8 +22,8 @@ import search.run
 from search.decide.study import SearchStudy
 from search.execute import cluster
 from search.execute.worker import run_trial
+from search.problem.space import Space
 from search.progress import Progress
-from search.space import Space
 from tests.search.conftest import TINY_SPACE
 from tests.search.test_run import scripted_train
 from tests.trainer.conftest import NUM_SIGNS

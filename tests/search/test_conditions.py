@@ -10,15 +10,15 @@ import optuna
 import pytest
 from optuna.samplers import RandomSampler
 
-from search import space as space_module
 from search.decide import samplers
 from search.decide.samplers import WholeSampler
 from search.decide.study import Assignment, SearchStudy
+from search.problem import space as space_module
+from search.problem.space import DEFAULT_SPACE, Space, num_parameters
 from search.record.request import STUDY_JSON, Settings
-from search.space import DEFAULT_SPACE, Space, num_parameters
 from search.table import to_rows
 from tests.outcomes import result_of
-from tests.search.test_space import CONDITIONAL
+from tests.search.problem.test_space import CONDITIONAL
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.rundir import Result

@@ -20,10 +20,10 @@ import search.options
 import search.run
 from search.decide.warm_start import earlier_trials
 from search.preparation import make_study
+from search.problem.space import Space
 from search.record import remote_lock
 from search.record.remote_copy import StudyMirror, adopt
 from search.record.storage import StudyStorage, sqlite_url
-from search.space import Space
 from tests.nodes import ROOT, nodes, without_ray
 from tests.search.conftest import TINY_SPACE
 from tests.search.decide.test_warm_start import search_all, settings_of

@@ -19,8 +19,8 @@ from optuna.trial import TrialState
 
 from search import figures, report
 from search.decide.study import SearchStudy
+from search.problem.space import DEFAULT_SPACE, Space
 from search.record.request import Settings
-from search.space import DEFAULT_SPACE, Space
 from tests.outcomes import metrics_of, result_of
 from trainer.common.cli import UserError
 from trainer.config import TrainConfig

@@ -12,8 +12,8 @@ from optuna.trial import FrozenTrial
 from search.decide.cmaes import GENERATION
 from search.decide.samplers import SAMPLERS, SeededSampler, WholeSampler, check, default_sampler, for_space
 from search.decide.unit_cube import at, share_of
-from search.objective import Objective
-from search.space import DEFAULT_SPACE, Space
+from search.problem.objective import Objective
+from search.problem.space import DEFAULT_SPACE, Space
 from trainer.config import TrainConfig
 
 CONDITIONAL = """\

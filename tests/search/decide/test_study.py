@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from search.decide.samplers import PRUNERS
 from search.decide.study import MAX_WORKER_LOSSES, Assignment, SearchStudy, Verdict
-from search.space import DEFAULT_SPACE, SEED_POINTS, Space
+from search.problem.space import DEFAULT_SPACE, SEED_POINTS, Space
 from tests.outcomes import metrics_of, result_of
 from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result

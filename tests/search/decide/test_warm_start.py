@@ -13,10 +13,10 @@ import search.run
 from search.decide.samplers import SAMPLERS
 from search.decide.study import SearchStudy
 from search.decide.warm_start import ORIGIN, earlier_trials
-from search.objective import Objective
+from search.problem.objective import Objective
+from search.problem.space import Space
 from search.record.request import Settings
 from search.report import Report, render
-from search.space import Space
 from search.table import read_rows, show, title, write_parquet
 from tests.search.conftest import TINY_SPACE
 from tests.search.decide.test_study import _train

@@ -17,8 +17,8 @@ import search.run
 from search.decide.study import SearchStudy
 from search.execute import cluster
 from search.execute.loggers import LOGS
+from search.problem.space import Space
 from search.progress import Progress
-from search.space import Space
 from tests.search.conftest import TINY_SPACE
 from trainer.common.cli import UserError
 from trainer.config import TrainConfig

@@ -33,7 +33,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from search.ranges import Fault, Range, allows, check_name, field_value, line_of, order, read_ranges, with_fixed
+from search.problem.ranges import Fault, Range, allows, check_name, field_value, line_of, order, read_ranges, with_fixed
 from trainer.common.cli import UserError
 from trainer.config import ModelConfig, TrainConfig
 from trainer.model.classifier import SignClassifier

@@ -1,6 +1,6 @@
 """What one field of a space file may be: its ranges, each with the condition under which it holds, checked.
 
-search.space reads the file with these and puts them together.
+search.problem.space reads the file with these and puts them together.
 """
 
 import difflib
@@ -33,7 +33,7 @@ _HEADER: Final = re.compile(r"""\s*\[{1,2}[\w\s"'.-]+\]{1,2}\s*(#.*)?$""")  # of
 
 
 class Fault(Exception):
-    """What is wrong with one of a file's fields, for search.space to say where."""
+    """What is wrong with one of a file's fields, for search.problem.space to say where."""
 
     def __init__(self, name: str, message: str, index: int = 0) -> None:
         """``index`` counts the ranges of the field."""

@@ -22,8 +22,8 @@ import torch
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.members import MemberBudget
-from search.space import num_parameters
+from search.problem.members import MemberBudget
+from search.problem.space import num_parameters
 from trainer.config import ModelConfig
 from trainer.landmarks import LANDMARK_SETS, NUM_LANDMARKS
 from trainer.model.classifier import SignClassifier

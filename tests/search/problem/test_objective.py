@@ -14,9 +14,9 @@ from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
 from search.decide.study import Assignment, SearchStudy, Verdict
-from search.objective import LatencyScale, Objective, front, multiply_adds
+from search.problem.objective import LatencyScale, Objective, front, multiply_adds
+from search.problem.space import DEFAULT_SPACE, Space, num_parameters
 from search.record.request import Settings
-from search.space import DEFAULT_SPACE, Space, num_parameters
 from search.table import read_rows, render, to_rows
 from tests.search.conftest import TINY_SPACE
 from tests.search.decide.test_study import _metrics, _result

@@ -3,7 +3,7 @@ import json
 import optuna
 import pytest
 
-from search.space import DEFAULT_SPACE, SEED_POINTS, Space, by_field, num_parameters
+from search.problem.space import DEFAULT_SPACE, SEED_POINTS, Space, by_field, num_parameters
 from trainer.common.cli import UserError
 from trainer.config import ModelConfig, TrainConfig
 
