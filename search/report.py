@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 from optuna.trial import FrozenTrial
 from plotly.graph_objects import Figure
 
-from search import figures, page
-from search.figures import Curve, NotComputable
-from search.page import Line
 from search.record.request import Settings
+from search.show import figures, html
+from search.show.figures import Curve, NotComputable
+from search.show.html import Line
 from search.table import Row, cell, param_names, read_trials, to_rows
 from trainer.common import cli
 from trainer.common.cli import UserError, require_writable
@@ -111,7 +111,7 @@ def _read_ensemble(directory: Path) -> Ensemble | None:
 def render(report: Report) -> str:
     """The whole page."""
     title = f"Study {report.name}"
-    return page.page(title, [page.heading(title, level=1), *_overview(report), *_sections(report)])
+    return html.page(title, [html.heading(title, level=1), *_overview(report), *_sections(report)])
 
 
 def _overview(report: Report) -> Iterator[str]:
@@ -119,7 +119,7 @@ def _overview(report: Report) -> Iterator[str]:
     counts = Counter(row.state for row in own)
     ended = sum(counts[state] for state in ("COMPLETE", "PRUNED", "FAIL"))
     best = report.best
-    yield page.numbers(
+    yield html.numbers(
         {
             "best accuracy": "–" if best is None else f"{best.val_accuracy:.4f}",
             "by trial": "–" if best is None else str(best.number),
@@ -132,17 +132,17 @@ def _overview(report: Report) -> Iterator[str]:
     )
     now = datetime.now(UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
     if ended < report.settings.trials:
-        yield page.paragraph(
+        yield html.paragraph(
             f"The search is not finished; running, waiting or interrupted: {counts['RUNNING']}. "
             f"It stood so on {now} UTC."
         )
     else:
-        yield page.paragraph(f"Finished. Written on {now} UTC.", "dim")
+        yield html.paragraph(f"Finished. Written on {now} UTC.", "dim")
     if others := len(report.rows) - len(own):
-        yield page.paragraph(f"It began with {others} trials of other studies, which are shown among its own.")
+        yield html.paragraph(f"It began with {others} trials of other studies, which are shown among its own.")
     if not report.rows:
-        yield page.paragraph("No trial has started yet.")
-    yield page.paragraph("Accuracies are on participants that no trial was trained on.", "dim")
+        yield html.paragraph("No trial has started yet.")
+    yield html.paragraph("Accuracies are on participants that no trial was trained on.", "dim")
 
 
 def _sections(report: Report) -> Iterator[str]:
@@ -151,12 +151,12 @@ def _sections(report: Report) -> Iterator[str]:
     if report.rows:
         yield from _curves(report.curves, best)
     if best is not None:
-        yield page.heading("Optimisation history")
-        yield page.figure(figures.history(study))
+        yield html.heading("Optimisation history")
+        yield html.figure(figures.history(study))
         if any(trial.params for trial in report.trials):
-            yield page.heading("Parameters of complete trials")
-            yield page.figure(figures.parallel_coordinates(study), "wide shaded")
-            yield page.paragraph("A line a trial; the stronger its colour, the more accurate.", "caption")
+            yield html.heading("Parameters of complete trials")
+            yield html.figure(figures.parallel_coordinates(study), "wide shaded")
+            yield html.paragraph("A line a trial; the stronger its colour, the more accurate.", "caption")
     if report.rows:
         note = "How much each parameter decides whether a trial is among the best tenth (PED-ANOVA)."
         yield from _figure("Which parameters mattered", lambda: figures.importances(study), note)
@@ -165,31 +165,31 @@ def _sections(report: Report) -> Iterator[str]:
         yield from _ensemble(report.ensemble)
     if report.rows:
         yield from _trials(report.rows)
-    yield page.heading("What was asked")
-    yield page.pairs(_asked(report.settings))
+    yield html.heading("What was asked")
+    yield html.pairs(_asked(report.settings))
 
 
 def _curves(curves: list[Curve], best: Row | None) -> Iterator[str]:
     drawn = [curve for curve in curves if curve.epochs]
-    yield page.heading("Learning curves")
+    yield html.heading("Learning curves")
     if drawn:
-        yield page.figure(figures.learning_curves(drawn, None if best is None else best.number))
-        yield page.paragraph("Accuracy after each epoch; trials that were stopped early are dimmed.", "caption")
+        yield html.figure(figures.learning_curves(drawn, None if best is None else best.number))
+        yield html.paragraph("Accuracy after each epoch; trials that were stopped early are dimmed.", "caption")
     else:
-        yield page.paragraph("No trial has ended an epoch yet.")
+        yield html.paragraph("No trial has ended an epoch yet.")
     without = sorted(curve.number for curve in curves if curve.state == "FAIL" and not curve.epochs)
     if without:
-        yield page.paragraph(f"Failed before the end of their first epoch: {', '.join(map(str, without))}.", "caption")
+        yield html.paragraph(f"Failed before the end of their first epoch: {', '.join(map(str, without))}.", "caption")
 
 
 def _figure(title: str, draw: Callable[[], Figure], note: str) -> Iterator[str]:
     """A figure under its heading, or a sentence on why it cannot be drawn."""
-    yield page.heading(title)
+    yield html.heading(title)
     try:
-        yield page.figure(draw())
-        yield page.paragraph(note, "caption")
+        yield html.figure(draw())
+        yield html.paragraph(note, "caption")
     except NotComputable as reason:
-        yield page.paragraph(str(reason))
+        yield html.paragraph(str(reason))
 
 
 def _costs(report: Report) -> Iterator[str]:
@@ -219,11 +219,11 @@ def _costs(report: Report) -> Iterator[str]:
 
 def _ensemble(ensemble: Ensemble) -> Iterator[str]:
     selection = ensemble.selection
-    yield page.heading("Ensemble")
+    yield html.heading("Ensemble")
     seen = selection["accuracy"]["seen_by_selection"]["ensemble"]
     unseen = (selection["accuracy"]["unseen_participants"] or {}).get("ensemble")
     cost = selection["cost"]
-    yield page.numbers(
+    yield html.numbers(
         {
             "accuracy on unseen participants": "–" if unseen is None else f"{unseen:.4f}",
             "on the labels selected on": f"{seen:.4f}",
@@ -233,7 +233,7 @@ def _ensemble(ensemble: Ensemble) -> Iterator[str]:
             "ms a sequence": f"{cost['latency']:.2f}",
         }
     )
-    yield page.paragraph(f"Selected on {selection['created']} for the budget {selection['budget'] or 'none'}.", "dim")
+    yield html.paragraph(f"Selected on {selection['created']} for the budget {selection['budget'] or 'none'}.", "dim")
     names = ("trial", "weights", "count", "heads", "layers", "million weights", "MB", "ms", "accuracy", "log loss")
     lines = [
         Line(
@@ -247,11 +247,11 @@ def _ensemble(ensemble: Ensemble) -> Iterator[str]:
         )
         for member in selection["members"]
     ]
-    yield page.table(names, lines, texts=frozenset({"weights"}))
-    yield page.figure(figures.frontier(ensemble.bought), "wide")
-    yield page.paragraph("What each budget buys; blue is on labels that the selection saw.", "caption")
-    yield page.table(FRONTIER_NAMES, _frontier(ensemble.bought), texts=frozenset({"budget"}))
-    yield page.paragraph(
+    yield html.table(names, lines, texts=frozenset({"weights"}))
+    yield html.figure(figures.frontier(ensemble.bought), "wide")
+    yield html.paragraph("What each budget buys; blue is on labels that the selection saw.", "caption")
+    yield html.table(FRONTIER_NAMES, _frontier(ensemble.bought), texts=frozenset({"budget"}))
+    yield html.paragraph(
         "others: on the same unseen people, the best of the other rules. Budgets that buy no more than the one before "
         "are left out.",
         "caption",
@@ -316,8 +316,8 @@ def _trials(rows: list[Row]) -> Iterator[str]:
         )
         for row in rows
     ]
-    yield page.heading("Trials")
-    yield page.table(names, lines)
+    yield html.heading("Trials")
+    yield html.table(names, lines)
 
 
 def _asked(settings: Settings) -> dict[str, Any]:

@@ -32,11 +32,11 @@ from search.execute.out_of_memory import memory_kills_end_one_trial
 from search.execute.worker import Order, run_trial
 from search.options import DEFAULT_RESULTS, parse, ray_options
 from search.preparation import make_study, resume_study
-from search.progress import STATE_STYLES, Progress
 from search.record import remote_lock
 from search.record.remote_copy import StudyMirror
 from search.record.request import STUDY_JSON, VALIDATION, Settings, find_study, write_validation
 from search.record.storage import lacks_password, without_password
+from search.show.progress import STATE_STYLES, Progress
 from search.table import TRIALS_PARQUET, read_rows, show, title, to_rows, write_parquet
 from trainer.common import cli
 from trainer.common.cli import LOCK

@@ -21,9 +21,9 @@ from rich.text import Text
 from search.decide.warm_start import ORIGIN
 from search.problem.objective import front
 from search.problem.space import by_field
-from search.progress import STATE_STYLES, describe
 from search.record.request import STUDY_DB, find_study
 from search.record.storage import load_trials, sqlite_url
+from search.show.progress import STATE_STYLES, describe
 from trainer.common import cli
 from trainer.common.files import atomic_path
 from trainer.common.storage import Folder

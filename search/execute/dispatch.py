@@ -16,7 +16,7 @@ from ray.tune.stopper import Stopper
 from search.decide.study import MAX_WORKER_LOSSES, Assignment, SearchStudy, Verdict
 from search.execute.out_of_memory import WorkerOutOfMemory
 from search.execute.worker import Failure, read
-from search.progress import Progress
+from search.show.progress import Progress
 from trainer.common.cli import UserError
 from trainer.rundir import EpochMetrics, Result
 

@@ -44,7 +44,7 @@ import search.run
 from search.decide.study import SearchStudy
 from search.execute import cluster
 from search.problem.space import DEFAULT_SPACE, Space
-from search.progress import Progress
+from search.show.progress import Progress
 from tests.bench.noop import SLEEP_SECONDS, SLEPT, our_sleeping_trial, our_trial, their_trial
 from tests.nodes import nodes
 from trainer.common import cli

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from search.execute import cluster
-from search.progress import Progress
+from search.show.progress import Progress
 from tests.trainer.conftest import NUM_SIGNS, write_dataset
 from trainer.config import TrainConfig
 

@@ -23,7 +23,7 @@ from search.decide.study import SearchStudy
 from search.execute import cluster
 from search.execute.worker import run_trial
 from search.problem.space import Space
-from search.progress import Progress
+from search.show.progress import Progress
 from tests.search.conftest import TINY_SPACE
 from tests.search.test_run import scripted_train
 from tests.trainer.conftest import NUM_SIGNS

@@ -18,8 +18,8 @@ from search import refit
 from search.decide.study import SearchStudy
 from search.execute import cluster
 from search.problem.space import Space
-from search.progress import Progress
 from search.record.request import Settings, write_validation
+from search.show.progress import Progress
 from search.table import read_rows, read_trials
 from tests.search.conftest import TINY_SPACE
 from trainer.common.cli import UserError

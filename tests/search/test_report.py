@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 from optuna.trial import TrialState
 
-from search import figures, report
+from search import report
 from search.decide.study import SearchStudy
 from search.problem.space import DEFAULT_SPACE, Space
 from search.record.request import Settings
+from search.show import figures
 from tests.outcomes import metrics_of, result_of
 from trainer.common.cli import UserError
 from trainer.config import TrainConfig

@@ -25,8 +25,8 @@ from search.execute.dispatch import Brake
 from search.execute.worker import run_trial
 from search.preparation import make_study, resume_study
 from search.problem.space import Space
-from search.progress import Progress
 from search.record.request import Settings
+from search.show.progress import Progress
 from search.table import TRIALS_PARQUET, read_rows, read_trials, write_parquet
 from tests.nodes import without_ray
 from tests.outcomes import metrics_of, result_of

@@ -18,7 +18,7 @@ from search.decide.study import SearchStudy
 from search.execute import cluster
 from search.execute.loggers import LOGS
 from search.problem.space import Space
-from search.progress import Progress
+from search.show.progress import Progress
 from tests.search.conftest import TINY_SPACE
 from trainer.common.cli import UserError
 from trainer.config import TrainConfig

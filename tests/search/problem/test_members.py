@@ -18,9 +18,9 @@ from search.execute import cluster
 from search.problem.members import BYTES_PER_PARAMETER, MOST, PATIENCE, MemberBudget, Members
 from search.problem.objective import ENSEMBLE, Objective
 from search.problem.space import DEFAULT_SPACE, Space, num_parameters
-from search.progress import Progress
 from search.record.remote_copy import StudyMirror
 from search.record.request import VALIDATION, write_validation
+from search.show.progress import Progress
 from search.table import read_rows, render
 from tests.search.conftest import TINY_SPACE
 from tests.search.decide.test_study import EPOCHS, _metrics, _result

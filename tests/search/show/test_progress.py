@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from search.decide.halving import SuccessiveHalving
-from search.progress import Progress
+from search.show.progress import Progress
 from tests.outcomes import metrics_of
 from trainer.rundir import EpochMetrics
 
@@ -103,7 +103,7 @@ def test_the_time_left_is_told_by_epochs_where_the_pruner_foresees_them(
     pruner: SuccessiveHalving | None, left: str
 ) -> None:
     view = io.StringIO()
-    with mock.patch("search.progress.monotonic", side_effect=itertools.chain([100.0], itertools.repeat(120.0))):
+    with mock.patch("search.show.progress.monotonic", side_effect=itertools.chain([100.0], itertools.repeat(120.0))):
         progress = Progress(Console(), "study", 64, None if pruner is None else pruner.foresee)
         for number in range(2):
             progress.earlier(number, "PRUNED", 0.1, {}, 3)
