@@ -31,7 +31,7 @@ from search.execute.loggers import LOGS, check_installed
 from search.execute.out_of_memory import memory_kills_end_one_trial
 from search.execute.worker import Order, run_trial
 from search.options import DEFAULT_RESULTS, parse, ray_options
-from search.preparation import make_study, resume_study
+from search.prepare import make_study, resume_study
 from search.record import remote_lock
 from search.record.remote_copy import StudyMirror
 from search.record.request import STUDY_JSON, VALIDATION, Settings, find_study, write_validation

@@ -19,7 +19,7 @@ from moto.server import ThreadedMotoServer
 import search.options
 import search.run
 from search.decide.warm_start import earlier_trials
-from search.preparation import make_study
+from search.prepare import make_study
 from search.problem.space import Space
 from search.record import remote_lock
 from search.record.remote_copy import StudyMirror, adopt

@@ -23,7 +23,7 @@ from search.decide.study import SearchStudy
 from search.execute import cluster
 from search.execute.dispatch import Brake
 from search.execute.worker import run_trial
-from search.preparation import make_study, resume_study
+from search.prepare import make_study, resume_study
 from search.problem.space import Space
 from search.record.request import Settings
 from search.show.progress import Progress
