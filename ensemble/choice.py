@@ -6,11 +6,11 @@ import numpy as np
 
 from ensemble import greedy, latency, submission, tflite
 from ensemble.budget import Budget, Cost, brief
+from ensemble.candidates.full_data import Twins
+from ensemble.candidates.pool import Candidate, Pool, to_member
 from ensemble.latency import Latency, Target
 from ensemble.objectives import Objective
-from ensemble.pool import Candidate, Pool, to_member
 from ensemble.rules import Rule
-from ensemble.twins import Twins
 from trainer.common.cli import UserError, console
 
 

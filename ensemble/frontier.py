@@ -17,9 +17,9 @@ from rich.table import Table
 
 from ensemble import recipe, rules
 from ensemble.budget import FORMATS, Budget, brief
+from ensemble.candidates.pool import Pool
 from ensemble.honest import ensemble_probs, rotated, selected
 from ensemble.objectives import Objective
-from ensemble.pool import Pool
 from trainer.common.cli import track
 from trainer.common.files import atomic_path, write_bytes
 from trainer.metrics import accuracy, log_loss

@@ -15,8 +15,8 @@ from rich import box
 from rich.table import Table
 
 from ensemble import rules
+from ensemble.candidates.pool import Pool
 from ensemble.objectives import Objective
-from ensemble.pool import Pool
 from trainer.common.cli import track
 
 RESAMPLES: Final = 10_000

@@ -6,9 +6,9 @@ from typing import Final
 
 import numpy as np
 
+from ensemble.candidates.pool import Pool
 from ensemble.honest import rotated
 from ensemble.objectives import Objective
-from ensemble.pool import Pool
 
 NUM_HEADS: Final = 2
 NUM_LAYERS: Final = 6

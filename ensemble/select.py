@@ -26,15 +26,15 @@ from rich.table import Table
 from ensemble import bagging, frontier, greedy, honest, latency, objectives, rules, submission, tflite
 from ensemble.bagging import ByParticipant
 from ensemble.budget import CONTEST, FORMATS, Budget, brief
+from ensemble.candidates.full_data import Twins
+from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
+from ensemble.candidates.pool import Pool, by_reason, open_pools
 from ensemble.check import check
 from ensemble.choice import Choice, choose, reasons_left_out
 from ensemble.honest import seen_accuracies, unseen_accuracies
 from ensemble.latency import Latency, Target
-from ensemble.measure import COSTS, PROBS, keeping_roots, measure
 from ensemble.objectives import Objective
-from ensemble.pool import Pool, by_reason, open_pools
 from ensemble.rules import Rule
-from ensemble.twins import Twins
 from ensemble.verify import Agreement, compare
 from trainer.common import cli
 from trainer.common.cli import UserError, console, require_writable

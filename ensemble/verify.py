@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from rich.markup import escape
 
-from ensemble.pool import Candidate, Pool
+from ensemble.candidates.pool import Candidate, Pool
 from ensemble.runtime import Model
 from trainer.common.cli import UserError, console, track
 from trainer.data.dataset import resize_indices

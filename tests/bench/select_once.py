@@ -28,7 +28,7 @@ RULES: Final[dict[str, rules.Rule]] = {
 
 
 class Matrices(list[Path]):
-    """Opens a file when it is asked for, and lets it go after, as ensemble.pool's ValProbs does."""
+    """Opens a file when it is asked for, and lets it go after, as ensemble.candidates.pool's ValProbs does."""
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
         return np.load(super().__getitem__(index), mmap_mode="r")

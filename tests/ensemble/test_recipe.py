@@ -8,8 +8,8 @@ import pytest
 
 from ensemble import frontier, recipe, rules
 from ensemble.budget import Budget
+from ensemble.candidates.pool import Candidate, Pool, open_pool
 from ensemble.objectives import Accuracy
-from ensemble.pool import Candidate, Pool, open_pool
 from trainer.config import ModelConfig
 from trainer.metrics import accuracy
 from trainer.rundir import RunDir

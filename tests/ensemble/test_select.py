@@ -19,12 +19,12 @@ import pytest
 
 from ensemble import frontier, latency, select, submission
 from ensemble.budget import Budget
+from ensemble.candidates.pool import open_pool
 from ensemble.check import Check
 from ensemble.choice import reasons_left_out
-from ensemble.pool import open_pool
 from ensemble.runtime import Model
 from ensemble.verify import Agreement
-from tests.ensemble.test_measure import torch_probs
+from tests.ensemble.candidates.test_measure import torch_probs
 from trainer.common.cli import UserError
 from trainer.common.storage import Folder
 from trainer.data.dataset import PackedDataset

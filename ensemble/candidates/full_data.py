@@ -7,7 +7,7 @@ what their held-out twins predict.
 import dataclasses
 from pathlib import Path
 
-from ensemble.pool import TRIALS, Candidate
+from ensemble.candidates.pool import TRIALS, Candidate
 from trainer.common.cli import UserError
 from trainer.rundir import RunDir
 

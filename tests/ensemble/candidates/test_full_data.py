@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ensemble import frontier, select, submission
-from ensemble.pool import open_pool
+from ensemble.candidates.full_data import Twins
+from ensemble.candidates.pool import open_pool
 from ensemble.runtime import Model
-from ensemble.twins import Twins
 from tests.ensemble.conftest import random_classifier
 from trainer.common.cli import UserError
 from trainer.rundir import RunDir

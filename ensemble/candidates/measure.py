@@ -25,8 +25,8 @@ from rich.markup import escape
 
 from ensemble import latency, tflite
 from ensemble.budget import Cost
+from ensemble.candidates.pool import Candidate, DatasetGoneError, Pool, listed, reason_of, to_member
 from ensemble.latency import Target
-from ensemble.pool import Candidate, DatasetGoneError, Pool, listed, reason_of, to_member
 from ensemble.runtime import Model
 from ensemble.submission import with_labels
 from trainer.common.cli import UserError, console, track

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from ensemble.candidates.measure import measure
+from ensemble.candidates.pool import open_pool, open_pools
 from ensemble.latency import Target
-from ensemble.measure import measure
-from ensemble.pool import open_pool, open_pools
 from tests.ensemble.conftest import NUM_FOLDS
 from trainer.common.cli import UserError
 from trainer.data.dataset import PackedDataset

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from ensemble import latency
-from ensemble import measure as measure_module
+from ensemble.candidates import measure as measure_module
+from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
+from ensemble.candidates.pool import open_pool, open_pools
 from ensemble.latency import Target
-from ensemble.measure import COSTS, PROBS, keeping_roots, measure
-from ensemble.pool import open_pool, open_pools
-from tests.ensemble.test_pool import other_trials, twice
+from tests.ensemble.candidates.test_pool import other_trials, twice
 from tests.ensemble.test_tflite import predict
 from trainer.common import storage
 from trainer.common.storage import Folder, Remote, StorageError
@@ -88,7 +88,7 @@ def test_a_dataset_that_cannot_be_reached_ends_it(copy: Path, monkeypatch: pytes
         asked.append(where)
         raise StorageError(f"{where}: cannot be reached")
 
-    monkeypatch.setattr("ensemble.pool.open_dataset", refuse)
+    monkeypatch.setattr("ensemble.candidates.pool.open_dataset", refuse)
     with pytest.raises(StorageError, match="s3://b/data: cannot be reached"):
         measure(dataclasses.replace(open_pool(copy), data="s3://b/data"), ["float16", "int8"], Target())
 

@@ -1,6 +1,6 @@
 """Studies' directories -> the candidates that an ensemble is chosen from: each finished trial's model and predictions.
 
-Which .tflite files these make, and what those cost and predict, is for ensemble.measure.
+Which .tflite files these make, and what those cost and predict, is for ensemble.candidates.measure.
 """
 
 import dataclasses
