@@ -40,8 +40,8 @@ def sweep(
     pool: Pool, objective: Objective, ours: rules.Rule, base: np.ndarray, costs: np.ndarray, asked: Asked
 ) -> list[dict[str, Any]]:
     """A row a candidate alone; rows for the asked budget; for each kind of limit rows from what the cheapest candidate
-    takes to what an ensemble without limits takes, one of ours and one of each of ``rules.RIVALS``; and one for what
-    the recipe's author shipped, if the pool has such models.
+    takes to what an ensemble without limits takes, one of ours and one of each of ``rules.RIVALS``; and one for
+    what the recipe's author shipped, if the pool has such models.
 
     Costs are estimates: the members' own plus what all share. ``val_accuracy`` is on the labels selected on,
     ``unseen_accuracy`` on participants that the selection did not see (None if there is one participant only).

@@ -296,8 +296,8 @@ def main() -> None:
     cli.for_tables().print(frontier.to_table(bought))
     print_members(chosen, base, budget)
     cli.for_tables().print(honest.to_table(seen, unseen))
-    scores = [objective.exact(counts) for counts in (chosen.counts, rules.single(objective, costs, chosen.capacity))]
-    print_measure(arguments.metric, *scores)
+    single = rules.single(objective, costs, chosen.capacity)
+    print_measure(arguments.metric, objective.exact(chosen.counts), objective.exact(single))
     alone = dataclasses.replace(budget, members=1)
     console.print(honest.verdict(unseen, len(chosen.members), str(alone)), soft_wrap=True)
     print_latency(chosen.latency, float((base + costs[chosen.counts > 0].sum(axis=0))[2]), target, arguments.remeasure)

@@ -11,8 +11,8 @@ over the pools; of studies over these, as what is drawn from one of them is not 
 and bagged, less the default, on other pools. exact: pools of 12, against every affordable ensemble with counts up to 2.
 accuracy, log_loss: 64 candidates x 10,000 sequences x 250 signs without a budget, from matrices to counts; ours the
 median of 3; a round tries each candidate as one more member. large: 1,000 candidates of that size. The real rivals run
-in their own environment; MULTI_GES, which is no package, is ensemble.rules.weighted, written after its published
-description.
+in their own environment; MULTI_GES, which is no package, is ensemble.rules.weighted, written after its
+published description.
 """
 
 import argparse

@@ -29,11 +29,11 @@ def test_a_drawing_is_of_whole_participants_among_those_it_may_see():
     allowed = objective.on(np.flatnonzero(PARTICIPANTS != 2))
     one = np.array([1, 0, 0])
     alone = [objective.on(np.flatnonzero(who == PARTICIPANTS)) for who in range(5)]
-    scores = [each.score(each.state(one)) for each in alone]
+    values = [each.score(each.state(one)) for each in alone]
     drawn = allowed.draw(np.random.default_rng(0))
     times = np.random.default_rng(0).choice([0, 1, 3, 4], 4)
     assert len(set(times)) < 4  # one of them more than once
-    assert drawn.score(drawn.state(one)) == pytest.approx(np.mean([scores[who] for who in times]))
+    assert drawn.score(drawn.state(one)) == pytest.approx(np.mean([values[who] for who in times]))
 
 
 def test_all_drawings_of_one_participant_are_the_selection_itself():

@@ -38,13 +38,13 @@ def test_top_k_is_the_best_of_its_prefixes():
     probs, labels, costs = make_pool(4, 6)
     objective = objectives.LogLoss.of(list(probs), labels)
     order = np.argsort(-objective.additions(objective.state(np.zeros(6, int))))
-    scores = []
+    values = []
     for k in range(1, 7):
         counts = np.isin(np.arange(6), order[:k]).astype(int)
-        scores.append(objective.score(objective.state(counts)))
+        values.append(objective.score(objective.state(counts)))
     found = rules.top_k(objective, costs, np.full(2, np.inf))
     assert found.max() == 1
-    assert objective.score(objective.state(found)) == max(scores)
+    assert objective.score(objective.state(found)) == max(values)
 
 
 def test_weighted_without_a_limit_is_at_least_the_best_single():
