@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble import greedy, latency, submission, tflite
+from ensemble import latency, submission, tflite
 from ensemble.budget import Budget, Cost, brief
 from ensemble.candidates.full_data import Twins
 from ensemble.candidates.pool import Candidate, Pool, to_member
 from ensemble.latency import Latency, Target
-from ensemble.objectives import Objective
-from ensemble.rules import Rule
+from ensemble.selection import greedy
+from ensemble.selection.baselines import Rule
+from ensemble.selection.scores import Objective
 from trainer.common.cli import UserError, console
 
 

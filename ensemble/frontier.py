@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 from rich import box
 from rich.table import Table
 
-from ensemble import recipe, rules
+from ensemble import recipe
 from ensemble.budget import FORMATS, Budget, brief
 from ensemble.candidates.pool import Pool
 from ensemble.honest import ensemble_probs, rotated, selected
-from ensemble.objectives import Objective
+from ensemble.selection import baselines
+from ensemble.selection.scores import Objective
 from trainer.common.cli import track
 from trainer.common.files import atomic_path, write_bytes
 from trainer.metrics import accuracy, log_loss
@@ -37,10 +38,10 @@ _MARGIN: Final = (56, 44)
 
 
 def sweep(
-    pool: Pool, objective: Objective, ours: rules.Rule, base: np.ndarray, costs: np.ndarray, asked: Asked
+    pool: Pool, objective: Objective, ours: baselines.Rule, base: np.ndarray, costs: np.ndarray, asked: Asked
 ) -> list[dict[str, Any]]:
     """A row a candidate alone; rows for the asked budget; for each kind of limit rows from what the cheapest candidate
-    takes to what an ensemble without limits takes, one of ours and one of each of ``rules.RIVALS``; and one for
+    takes to what an ensemble without limits takes, one of ours and one of each of ``baselines.RIVALS``; and one for
     what the recipe's author shipped, if the pool has such models.
 
     Costs are estimates: the members' own plus what all share. ``val_accuracy`` is on the labels selected on,
@@ -56,7 +57,7 @@ def sweep(
                 (kind, replace(Budget(), **{kind: float(limit)}))
                 for limit in np.geomspace(least * 1.01, most * 1.01, LEVELS)
             ]
-    chosen_by = {OURS: ours} | rules.RIVALS
+    chosen_by = {OURS: ours} | baselines.RIVALS
     capacities = [capacity, *(budget.to_array() - base for _, budget in budgets[1:])]
     unseen = _unseen(pool, objective, list(chosen_by.values()), costs, capacities)
     places = list(itertools.product(chosen_by, range(len(budgets))))
@@ -84,7 +85,7 @@ def _at_least(objective: Objective, counts: np.ndarray, before: np.ndarray | Non
 
 
 def _unseen(
-    pool: Pool, objective: Objective, chosen_by: list[rules.Rule], costs: np.ndarray, capacities: list[np.ndarray]
+    pool: Pool, objective: Objective, chosen_by: list[baselines.Rule], costs: np.ndarray, capacities: list[np.ndarray]
 ) -> list[list[float | None]]:
     """Accuracy on unseen participants, for each capacity by each rule."""
     if len(np.unique(pool.participants)) == 1:

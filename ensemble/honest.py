@@ -14,9 +14,9 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from ensemble import rules
 from ensemble.candidates.pool import Pool
-from ensemble.objectives import Objective
+from ensemble.selection import baselines
+from ensemble.selection.scores import Objective
 from trainer.common.cli import track
 
 RESAMPLES: Final = 10_000
@@ -55,20 +55,20 @@ def seen_accuracies(
 ) -> Accuracies:
     """Accuracies on all labels, of the ensemble with these counts and of the best single candidate."""
     everyone = np.arange(len(pool.labels))
-    best = rules.single(objective, costs, capacity)
+    best = baselines.single(objective, costs, capacity)
     return Accuracies(
         ensemble=float(_right(pool, counts, everyone).mean()), single=float(_right(pool, best, everyone).mean())
     )
 
 
 def unseen_accuracies(
-    pool: Pool, objective: Objective, rule: rules.Rule, costs: np.ndarray, capacity: np.ndarray
+    pool: Pool, objective: Objective, rule: baselines.Rule, costs: np.ndarray, capacity: np.ndarray
 ) -> Unseen | None:
     """Accuracies of a rule's selections without each participant on that participant; None if there is only one."""
     participants, sizes = np.unique(pool.participants, return_counts=True)
     if len(participants) == 1:
         return None
-    right = rotated(pool, objective, (rule, rules.single), costs, [capacity], len(participants))[:, 0]
+    right = rotated(pool, objective, (rule, baselines.single), costs, [capacity], len(participants))[:, 0]
     ensemble, single = right.sum(axis=1) / sizes.sum()
     drawn = resampled(right, sizes)
     return Unseen(
@@ -84,7 +84,7 @@ def unseen_accuracies(
 def rotated(
     pool: Pool,
     objective: Objective,
-    chosen_by: Sequence[rules.Rule],
+    chosen_by: Sequence[baselines.Rule],
     costs: np.ndarray,
     capacities: Sequence[np.ndarray],
     folds: int,
@@ -116,7 +116,7 @@ def rotated(
 
 
 def selected(
-    objective: Objective, chosen_by: Sequence[rules.Rule], costs: np.ndarray, capacities: Sequence[np.ndarray]
+    objective: Objective, chosen_by: Sequence[baselines.Rule], costs: np.ndarray, capacities: Sequence[np.ndarray]
 ) -> Iterator[np.ndarray]:
     """Counts int64 [K] by each rule, for each capacity; all cores share the work."""
     with ThreadPoolExecutor(os.cpu_count()) as executor:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ensemble.candidates.pool import Pool
 from ensemble.honest import rotated
-from ensemble.objectives import Objective
+from ensemble.selection.scores import Objective
 
 NUM_HEADS: Final = 2
 NUM_LAYERS: Final = 6

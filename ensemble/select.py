@@ -23,8 +23,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from ensemble import bagging, frontier, greedy, honest, latency, objectives, rules, submission, tflite
-from ensemble.bagging import ByParticipant
+from ensemble import frontier, honest, latency, submission, tflite
 from ensemble.budget import CONTEST, FORMATS, Budget, brief
 from ensemble.candidates.full_data import Twins
 from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
@@ -33,8 +32,10 @@ from ensemble.check import check
 from ensemble.choice import Choice, choose, reasons_left_out
 from ensemble.honest import seen_accuracies, unseen_accuracies
 from ensemble.latency import Latency, Target
-from ensemble.objectives import Objective
-from ensemble.rules import Rule
+from ensemble.selection import bagging, baselines, greedy, scores
+from ensemble.selection.bagging import ByParticipant
+from ensemble.selection.baselines import Rule
+from ensemble.selection.scores import Objective
 from ensemble.verify import Agreement, compare
 from trainer.common import cli
 from trainer.common.cli import UserError, console, require_writable
@@ -69,7 +70,7 @@ def _models(number: float) -> str:
 
 def print_measure(metric: str, ours: float, single: float) -> None:
     console.print(
-        f"members were chosen by {objectives.MEASURES[metric]}, on the labels they were selected on: {ours:.4f}; "
+        f"members were chosen by {scores.MEASURES[metric]}, on the labels they were selected on: {ours:.4f}; "
         f"of the best single model: {single:.4f}",
         soft_wrap=True,
     )
@@ -175,7 +176,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--ship", metavar="STUDY", help="ship the same trainings on all participants, of search.refit")
     parser.add_argument(
         "--metric",
-        choices=list(objectives.OBJECTIVES),
+        choices=list(scores.OBJECTIVES),
         default="blend",
         help="what to select by (default: blend, of both)",
     )
@@ -267,12 +268,12 @@ def main() -> None:
     for folder in folders:
         if roots[folder.path] == folder.path:
             folder.publish(COSTS, PROBS)  # what was measured is not lost, whatever comes
-    objective: Objective = objectives.OBJECTIVES[arguments.metric].of(pool.val_probs, pool.labels)
-    ours: Rule = rules.ours
+    objective: Objective = scores.OBJECTIVES[arguments.metric].of(pool.val_probs, pool.labels)
+    ours: Rule = baselines.ours
     if arguments.bag is not None:
         objective = ByParticipant(objective, pool.participants)
         ours = functools.partial(bagging.select, bags=arguments.bag)
-    rule = functools.partial(rules.ours, exact=True) if arguments.exact else ours
+    rule = functools.partial(baselines.ours, exact=True) if arguments.exact else ours
     chosen = choose(pool, objective, base, costs, budget, rule, twins, target)
     agreement = compare(chosen.model, chosen.shipped, pool)
     agreement.require({candidate.precision for candidate, _, _ in chosen.members})
@@ -296,7 +297,7 @@ def main() -> None:
     cli.for_tables().print(frontier.to_table(bought))
     print_members(chosen, base, budget)
     cli.for_tables().print(honest.to_table(seen, unseen))
-    single = rules.single(objective, costs, chosen.capacity)
+    single = baselines.single(objective, costs, chosen.capacity)
     print_measure(arguments.metric, objective.exact(chosen.counts), objective.exact(single))
     alone = dataclasses.replace(budget, members=1)
     console.print(honest.verdict(unseen, len(chosen.members), str(alone)), soft_wrap=True)

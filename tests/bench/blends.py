@@ -23,8 +23,8 @@ from typing import Final
 import numpy as np
 from rich.table import Table
 
-from ensemble import rules
-from ensemble.objectives import Accuracy, Blend, LogLoss, Objective
+from ensemble.selection import baselines
+from ensemble.selection.scores import Accuracy, Blend, LogLoss, Objective
 from tests.bench.members import OTHERS, Recorded
 from tests.bench.pools import Problem
 from tests.bench.select import MULTIPLES
@@ -56,7 +56,7 @@ def accuracies(folder: Path, seed: int) -> list[list[float]]:
 def _percent(problem: Problem, objective: Objective) -> float:
     """On people not seen, averaged over budgets."""
     limits = np.median(problem.costs) * np.array(MULTIPLES)[:, None]
-    chosen = [rules.ours(objective, problem.costs[:, None], limit) for limit in limits]
+    chosen = [baselines.ours(objective, problem.costs[:, None], limit) for limit in limits]
     return float(np.mean([problem.unseen_accuracy(counts) for counts in chosen]))
 
 

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 from rich.table import Table
 
-from ensemble import greedy
-from ensemble.objectives import OBJECTIVES
+from ensemble.selection import greedy
+from ensemble.selection.scores import OBJECTIVES
 from tests.bench.pools import generated
 from trainer.common.cli import track
 from trainer.metrics import SEQUENCES_PER_NAT, SMALLEST_PROBABILITY

@@ -6,7 +6,7 @@ Replays the runs that tests.bench.record_curves left, with their predictions (al
 Searches of as many trials each choose among these: of what the sampler proposes it is the nearest run that was not
 tried yet that is tried, and that one's own parameters that are learned from. Nothing is stopped early. A search sees
 four of the six held-out participants, another four every seed, in turns, and so does the selection from its trials,
-which is ensemble.greedy's, by accuracy and likelihood, under the same budget. What is told is the accuracy of
+which is ensemble.selection.greedy's, by accuracy and likelihood, under the same budget. What is told is the accuracy of
 that ensemble on 48 other people of the same signs, who are generated for this and predicted once. Differences are
 between searches of the same seed, standard errors their scatter over seeds: over other searches, not over other
 people or runs.
@@ -31,9 +31,9 @@ import torch
 from optuna.trial import create_trial
 from rich.table import Table
 
-from ensemble.greedy import select
 from ensemble.honest import ensemble_probs
-from ensemble.objectives import Blend
+from ensemble.selection.greedy import select
+from ensemble.selection.scores import Blend
 from search.decide.samplers import for_space
 from search.problem.members import MemberBudget, Members, costs_of
 from search.record.request import VALIDATION

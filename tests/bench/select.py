@@ -11,7 +11,7 @@ over the pools; of studies over these, as what is drawn from one of them is not 
 and bagged, less the default, on other pools. exact: pools of 12, against every affordable ensemble with counts up to 2.
 accuracy, log_loss: 64 candidates x 10,000 sequences x 250 signs without a budget, from matrices to counts; ours the
 median of 3; a round tries each candidate as one more member. large: 1,000 candidates of that size. The real rivals run
-in their own environment; MULTI_GES, which is no package, is ensemble.rules.weighted, written after its
+in their own environment; MULTI_GES, which is no package, is ensemble.selection.baselines.weighted, written after its
 published description.
 """
 
@@ -28,8 +28,8 @@ from typing import Any, Final
 import numpy as np
 from rich.table import Table
 
-from ensemble import greedy, rules
-from ensemble.objectives import OBJECTIVES
+from ensemble.selection import baselines, greedy
+from ensemble.selection.scores import OBJECTIVES
 from tests.bench import rivals_env, ways
 from tests.bench.exact import mean_gaps
 from tests.bench.pools import Problem, generated, large_pool, of_study
@@ -71,7 +71,11 @@ def local_rules(problem: Problem, limits: np.ndarray) -> dict[str, list[np.ndarr
             ours = greedy.select(objective, costs, capacity).counts
             found.setdefault("ours" if metric == DEFAULT else f"ours, by {metric} alone", []).append(ours)
             if metric in METRICS:
-                for name, rule in (("MULTI_GES", rules.weighted), ("top-k", rules.top_k), ("single", rules.single)):
+                for name, rule in (
+                    ("MULTI_GES", baselines.weighted),
+                    ("top-k", baselines.top_k),
+                    ("single", baselines.single),
+                ):
                     found.setdefault(f"{name}, {metric}", []).append(rule(objective, costs, capacity))
     return found
 

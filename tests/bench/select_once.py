@@ -16,14 +16,14 @@ from typing import Final
 
 import numpy as np
 
-from ensemble import rules
-from ensemble.objectives import OBJECTIVES, State
+from ensemble.selection import baselines
+from ensemble.selection.scores import OBJECTIVES, State
 
-RULES: Final[dict[str, rules.Rule]] = {
-    "ours": rules.ours,
-    "MULTI_GES": rules.weighted,
-    "top-k": rules.top_k,
-    "single": rules.single,
+RULES: Final[dict[str, baselines.Rule]] = {
+    "ours": baselines.ours,
+    "MULTI_GES": baselines.weighted,
+    "top-k": baselines.top_k,
+    "single": baselines.single,
 }
 
 

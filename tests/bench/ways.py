@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 from rich.table import Table
 
-from ensemble import bagging, rules
-from ensemble.bagging import ByParticipant
-from ensemble.objectives import Accuracy, Blend, LogLoss, Objective
+from ensemble.selection import bagging, baselines
+from ensemble.selection.bagging import ByParticipant
+from ensemble.selection.scores import Accuracy, Blend, LogLoss, Objective
 from tests.bench.pools import Problem, generated
 from trainer.common.cli import track
 from trainer.metrics import SEQUENCES_PER_NAT
@@ -22,12 +22,14 @@ BAGS: Final = 8
 DEFAULT: Final = f"blend, {SEQUENCES_PER_NAT:g}"
 
 
-def ways(problem: Problem) -> dict[str, tuple[Objective, rules.Rule]]:
+def ways(problem: Problem) -> dict[str, tuple[Objective, baselines.Rule]]:
     accuracy = Accuracy.of(problem.seen, problem.seen_labels)
     log_loss = LogLoss.of(problem.seen, problem.seen_labels)
     blends = {f"blend, {per_nat:g}": Blend(accuracy, log_loss, per_nat) for per_nat in PER_NATS}
-    found: dict[str, tuple[Objective, rules.Rule]] = {"accuracy": (accuracy, rules.ours)}
-    found |= {name: (blend, rules.ours) for name, blend in blends.items()} | {"log_loss": (log_loss, rules.ours)}
+    found: dict[str, tuple[Objective, baselines.Rule]] = {"accuracy": (accuracy, baselines.ours)}
+    found |= {name: (blend, baselines.ours) for name, blend in blends.items()} | {
+        "log_loss": (log_loss, baselines.ours)
+    }
     by_participant = ByParticipant(blends[DEFAULT], problem.seen_participants)
     return found | {f"{DEFAULT}, {BAGS} bags": (by_participant, functools.partial(bagging.select, bags=BAGS))}
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble import frontier, recipe, rules
+from ensemble import frontier, recipe
 from ensemble.budget import Budget
 from ensemble.candidates.pool import Candidate, Pool, open_pool
-from ensemble.objectives import Accuracy
+from ensemble.selection import baselines
+from ensemble.selection.scores import Accuracy
 from trainer.config import ModelConfig
 from trainer.metrics import accuracy
 from trainer.rundir import RunDir
@@ -61,16 +62,16 @@ def test_needs_three_of_the_shape(pool: Pool):
     few = dataclasses.replace(pool, candidates=pool.candidates[:6])
     assert recipe.counts(few, Accuracy.of(few.val_probs, few.labels), COSTS[:6]) is None
     objective, capacity = Accuracy.of(few.val_probs, few.labels), np.full(4, np.inf)
-    chosen = rules.ours(objective, COSTS[:6], capacity)
-    rows = frontier.sweep(few, objective, rules.ours, np.zeros(4), COSTS[:6], (Budget(), capacity, chosen))
+    chosen = baselines.ours(objective, COSTS[:6], capacity)
+    rows = frontier.sweep(few, objective, baselines.ours, np.zeros(4), COSTS[:6], (Budget(), capacity, chosen))
     assert "recipe" not in {row["kind"] for row in rows}
 
 
 def test_is_a_row_of_the_frontier(pool: Pool):
     objective = Accuracy.of(pool.val_probs, pool.labels)
     one = Budget(members=1)
-    chosen = rules.ours(objective, COSTS, one.to_array())
-    rows = frontier.sweep(pool, objective, rules.ours, np.zeros(4), COSTS, (one, one.to_array(), chosen))
+    chosen = baselines.ours(objective, COSTS, one.to_array())
+    rows = frontier.sweep(pool, objective, baselines.ours, np.zeros(4), COSTS, (one, one.to_array(), chosen))
     row = rows[-1]
     assert row["kind"] == "recipe"
     assert row["parameters"] == 3e6

@@ -10,9 +10,9 @@ from typing import Final, NamedTuple, Self
 
 import numpy as np
 
-from ensemble import greedy
-from ensemble.greedy import require_affordable, shares_of
-from ensemble.objectives import Objective, State
+from ensemble.selection import greedy
+from ensemble.selection.greedy import require_affordable, shares_of
+from ensemble.selection.scores import Objective, State
 
 ROUNDS: Final = 25  # AutoGluon's
 WEIGHTS: Final = 20  # of cost against loss, from 0 to 1; MULTI_GES's

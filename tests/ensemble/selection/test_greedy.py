@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble import greedy, objectives
+from ensemble.selection import greedy, scores
 from trainer.metrics import log_loss
 
-METRICS = list(objectives.OBJECTIVES)
+METRICS = list(scores.OBJECTIVES)
 
 
 def make_pool(
@@ -40,7 +40,7 @@ def score(metric: str, probs: np.ndarray, labels: np.ndarray, counts: np.ndarray
 def select(
     metric: str, probs: np.ndarray, labels: np.ndarray, costs: np.ndarray, capacity: np.ndarray
 ) -> greedy.Selection:
-    return greedy.select(objectives.OBJECTIVES[metric].of(list(probs), labels), costs, capacity)
+    return greedy.select(scores.OBJECTIVES[metric].of(list(probs), labels), costs, capacity)
 
 
 pools = st.tuples(st.integers(0, 2**32), st.integers(1, 8))
@@ -147,29 +147,27 @@ def test_exact_is_at_least_the_best_subset(metric: str):
             for subset in subsets
             if (costs[subset > 0].sum(axis=0) <= capacity).all()
         )
-        objective = objectives.OBJECTIVES[metric].of(list(probs), labels)
+        objective = scores.OBJECTIVES[metric].of(list(probs), labels)
         assert greedy.select(objective, costs, capacity, exact=True).score >= best - 1e-6
     with pytest.raises(ValueError, match="13 candidates have too many subsets"):
-        greedy.select(
-            objectives.LogLoss.of(list(make_pool(0, 13)[0]), labels), np.ones((13, 1)), np.ones(1), exact=True
-        )
+        greedy.select(scores.LogLoss.of(list(make_pool(0, 13)[0]), labels), np.ones((13, 1)), np.ones(1), exact=True)
 
 
 def test_accuracy_is_exact_where_float32_sums_would_round():
     """Two candidates that cancel exactly, plus the least that a float16 can tip the scales by."""
     tip = np.float16(2**-24)
     probs = np.array([[[0.75, 0.25]], [[0.25, 0.75]], [[0.5, 0.5]]], np.float16)
-    objective = objectives.Accuracy.of(list(probs), np.array([0]))
+    objective = scores.Accuracy.of(list(probs), np.array([0]))
     assert objective.additions(objective.state(np.array([1, 0, 0]))).tolist() == [1, 0, 1]
     probs[1] = [tip, 0.5]
-    objective = objectives.Accuracy.of(list(probs), np.array([0]))
+    objective = scores.Accuracy.of(list(probs), np.array([0]))
     assert objective.additions(objective.state(np.array([1, 0, 0]))).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_additions_are_the_scores_of_grown_ensembles(metric: str):
     probs, labels, _ = make_pool(3, 7)
-    objective = objectives.OBJECTIVES[metric].of(list(probs), labels)
+    objective = scores.OBJECTIVES[metric].of(list(probs), labels)
     for counts in np.random.default_rng(0).integers(0, 4, (20, 7)):
         found = objective.additions(objective.state(counts))
         expected = [score(metric, probs, labels, counts + step) for step in np.eye(7, dtype=int)]
@@ -180,7 +178,7 @@ def test_additions_are_the_scores_of_grown_ensembles(metric: str):
 def test_in_the_end_all_signs_count(metric: str):
     """Weak models, each with rivals of its own: among the strongest alone an ensemble looks better than it is."""
     probs, labels, costs = make_pool(3, 7, signs=250, alike=0)
-    objective = objectives.OBJECTIVES[metric].of(list(probs), labels)
+    objective = scores.OBJECTIVES[metric].of(list(probs), labels)
     rows = np.random.default_rng(0).integers(0, len(labels), 90)
     flattered = 0
     for counts in np.eye(7, dtype=int):
@@ -197,7 +195,7 @@ def test_in_the_end_all_signs_count(metric: str):
 @pytest.mark.parametrize("metric", METRICS)
 def test_ensembles_grow_and_shrink_without_rounding(metric: str):
     probs, labels, _ = make_pool(3, 7)
-    objective = objectives.OBJECTIVES[metric].of(list(probs), labels)
+    objective = scores.OBJECTIVES[metric].of(list(probs), labels)
     rng = np.random.default_rng(0)
     counts = rng.integers(0, 4, 7)
     state = objective.state(counts)

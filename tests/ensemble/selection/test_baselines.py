@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from ensemble import greedy, objectives, rules
-from tests.ensemble.test_greedy import make_pool
+from ensemble.selection import baselines, greedy, scores
+from tests.ensemble.selection.test_greedy import make_pool
 
-RULES = {**rules.RIVALS, "single": rules.single}
+RULES = {**baselines.RIVALS, "single": baselines.single}
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -14,7 +14,7 @@ RULES = {**rules.RIVALS, "single": rules.single}
 def test_rules_keep_the_budget(rule: str, metric: str):
     for seed in range(6):
         probs, labels, costs = make_pool(seed, 7)
-        objective = objectives.OBJECTIVES[metric].of(list(probs), labels)
+        objective = scores.OBJECTIVES[metric].of(list(probs), labels)
         capacity = np.maximum(2 * costs.mean(axis=0), costs[0])
         counts = RULES[rule](objective, costs, capacity)
         assert counts.sum() >= 1
@@ -26,30 +26,30 @@ def test_rules_keep_the_budget(rule: str, metric: str):
 
 def test_drop_the_weakest_uses_none_of_those_that_it_dropped():
     probs, labels, costs = make_pool(3, 6)
-    objective = objectives.LogLoss.of(list(probs), labels)
+    objective = scores.LogLoss.of(list(probs), labels)
     order = np.argsort(objective.additions(objective.state(np.zeros(6, int))))
     costs[:, :] = 1
-    counts = rules.drop_weakest(objective, costs, np.full(2, 3.0))
+    counts = baselines.drop_weakest(objective, costs, np.full(2, 3.0))
     assert counts[order[:3]].sum() == 0
     assert counts[order[3:]].sum() >= 1
 
 
 def test_top_k_is_the_best_of_its_prefixes():
     probs, labels, costs = make_pool(4, 6)
-    objective = objectives.LogLoss.of(list(probs), labels)
+    objective = scores.LogLoss.of(list(probs), labels)
     order = np.argsort(-objective.additions(objective.state(np.zeros(6, int))))
     values = []
     for k in range(1, 7):
         counts = np.isin(np.arange(6), order[:k]).astype(int)
         values.append(objective.score(objective.state(counts)))
-    found = rules.top_k(objective, costs, np.full(2, np.inf))
+    found = baselines.top_k(objective, costs, np.full(2, np.inf))
     assert found.max() == 1
     assert objective.score(objective.state(found)) == max(values)
 
 
 def test_weighted_without_a_limit_is_at_least_the_best_single():
     probs, labels, costs = make_pool(5, 6)
-    objective = objectives.LogLoss.of(list(probs), labels)
-    counts = rules.weighted(objective, costs, np.full(2, np.inf))
+    objective = scores.LogLoss.of(list(probs), labels)
+    counts = baselines.weighted(objective, costs, np.full(2, np.inf))
     singles = objective.additions(objective.state(np.zeros(6, int)))
     assert objective.score(objective.state(counts)) >= singles.max()

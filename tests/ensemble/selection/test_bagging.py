@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from ensemble import bagging, greedy, objectives
-from ensemble.bagging import ByParticipant
-from tests.ensemble.test_greedy import METRICS, make_pool
+from ensemble.selection import bagging, greedy, scores
+from ensemble.selection.bagging import ByParticipant
+from tests.ensemble.selection.test_greedy import METRICS, make_pool
 
 PARTICIPANTS = np.arange(150) // 30
 
@@ -14,7 +14,7 @@ PARTICIPANTS = np.arange(150) // 30
 def test_keeps_the_budget(metric: str):
     for seed in range(4):
         probs, labels, costs = make_pool(seed, 7)
-        objective = ByParticipant(objectives.OBJECTIVES[metric].of(list(probs), labels), PARTICIPANTS)
+        objective = ByParticipant(scores.OBJECTIVES[metric].of(list(probs), labels), PARTICIPANTS)
         capacity = np.maximum(2 * costs.mean(axis=0), costs[0])
         counts = bagging.select(objective, costs, capacity, bags=4)
         assert counts.sum() >= 1
@@ -25,7 +25,7 @@ def test_keeps_the_budget(metric: str):
 
 def test_a_drawing_is_of_whole_participants_among_those_it_may_see():
     probs, labels, _ = make_pool(0, 3)
-    objective = ByParticipant(objectives.LogLoss.of(list(probs), labels), PARTICIPANTS)
+    objective = ByParticipant(scores.LogLoss.of(list(probs), labels), PARTICIPANTS)
     allowed = objective.on(np.flatnonzero(PARTICIPANTS != 2))
     one = np.array([1, 0, 0])
     alone = [objective.on(np.flatnonzero(who == PARTICIPANTS)) for who in range(5)]
@@ -38,7 +38,7 @@ def test_a_drawing_is_of_whole_participants_among_those_it_may_see():
 
 def test_all_drawings_of_one_participant_are_the_selection_itself():
     probs, labels, costs = make_pool(2, 6)
-    objective = objectives.LogLoss.of(list(probs), labels)
+    objective = scores.LogLoss.of(list(probs), labels)
     capacity = 2 * costs.mean(axis=0)
     chosen = greedy.select(objective, costs, capacity).counts
     bagged = bagging.select(ByParticipant(objective, np.zeros(150, int)), costs, capacity, bags=3)

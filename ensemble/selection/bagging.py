@@ -9,8 +9,8 @@ from typing import Self
 
 import numpy as np
 
-from ensemble import greedy
-from ensemble.objectives import Objective, State
+from ensemble.selection import greedy
+from ensemble.selection.scores import Objective, State
 
 
 @dataclass(frozen=True)
