@@ -18,11 +18,11 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from ensemble import latency, submission
 from ensemble.budget import CONTEST, FORMATS, Budget
-from ensemble.latency import Target
-from ensemble.runtime import INPUT, INPUT_SHAPE, OUTPUT, SIGNATURE, Model
-from ensemble.submission import MODEL
+from ensemble.tflite import latency, submission
+from ensemble.tflite.latency import Target
+from ensemble.tflite.runtime import INPUT, INPUT_SHAPE, OUTPUT, SIGNATURE, Model
+from ensemble.tflite.submission import MODEL
 from trainer.common import cli
 from trainer.common.cli import UserError, console, track
 from trainer.landmarks import FACE_ROWS, LEFT_HAND_ROWS, NUM_ROWS, RIGHT_HAND_ROWS

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble import latency, submission, tflite
 from ensemble.budget import Budget, Cost, brief
 from ensemble.candidates.full_data import Twins
 from ensemble.candidates.pool import Candidate, Pool, to_member
-from ensemble.latency import Latency, Target
 from ensemble.selection import greedy
 from ensemble.selection.baselines import Rule
 from ensemble.selection.scores import Objective
+from ensemble.tflite import export, latency, submission
+from ensemble.tflite.latency import Latency, Target
 from trainer.common.cli import UserError, console
 
 
@@ -55,7 +55,7 @@ def choose(
         chosen = np.flatnonzero(counts)
         members = [(pool.candidates[k], int(counts[k]), costs[k]) for k in chosen]
         shipped = [(twins.of(candidate) if twins else candidate, count) for candidate, count, _ in members]
-        built = tflite.build([to_member(candidate, count) for candidate, count in shipped])
+        built = export.build([to_member(candidate, count) for candidate, count in shipped])
         model = submission.with_labels(built, pool.label_names)
         timed = target.measure(model, latency.typical_lengths(pool.lengths))
         parameters = sum(candidate.num_parameters for candidate, _, _ in members)

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from rich.markup import escape
 from rich.table import Table
 
-from ensemble import submission
-from ensemble.runtime import Model
+from ensemble.tflite import submission
+from ensemble.tflite.runtime import Model
 from trainer.common import cli
 from trainer.common.cli import UserError, console, require_writable, track
 from trainer.common.files import atomic_path

@@ -23,7 +23,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from ensemble import frontier, honest, latency, submission, tflite
+from ensemble import frontier, honest
 from ensemble.budget import CONTEST, FORMATS, Budget, brief
 from ensemble.candidates.full_data import Twins
 from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
@@ -31,11 +31,12 @@ from ensemble.candidates.pool import Pool, by_reason, open_pools
 from ensemble.check import check
 from ensemble.choice import Choice, choose, reasons_left_out
 from ensemble.honest import seen_accuracies, unseen_accuracies
-from ensemble.latency import Latency, Target
 from ensemble.selection import bagging, baselines, greedy, scores
 from ensemble.selection.bagging import ByParticipant
 from ensemble.selection.baselines import Rule
 from ensemble.selection.scores import Objective
+from ensemble.tflite import export, latency, submission
+from ensemble.tflite.latency import Latency, Target
 from ensemble.verify import Agreement, compare
 from trainer.common import cli
 from trainer.common.cli import UserError, console, require_writable
@@ -193,8 +194,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--precision",
         nargs="+",
-        choices=tflite.PRECISIONS,
-        default=list(tflite.PRECISIONS),
+        choices=export.PRECISIONS,
+        default=list(export.PRECISIONS),
         help="of the weights; of several, the best for each member is taken (default: all three)",
     )
     parser.add_argument(

@@ -10,7 +10,7 @@ import torch
 from rich.markup import escape
 
 from ensemble.candidates.pool import Candidate, Pool
-from ensemble.runtime import Model
+from ensemble.tflite.runtime import Model
 from trainer.common.cli import UserError, console, track
 from trainer.data.dataset import resize_indices
 from trainer.data.normalize import normalize, select

@@ -23,12 +23,12 @@ from typing import Any, Final
 import numpy as np
 from rich.markup import escape
 
-from ensemble import latency, tflite
 from ensemble.budget import Cost
 from ensemble.candidates.pool import Candidate, DatasetGoneError, Pool, listed, reason_of, to_member
-from ensemble.latency import Target
-from ensemble.runtime import Model
-from ensemble.submission import with_labels
+from ensemble.tflite import export, latency
+from ensemble.tflite.latency import Target
+from ensemble.tflite.runtime import Model
+from ensemble.tflite.submission import with_labels
 from trainer.common.cli import UserError, console, track
 from trainer.common.files import atomic_path, write_json
 from trainer.common.storage import Folder, StorageError, base_name
@@ -68,7 +68,7 @@ def measure(
     """
     places = {study: tuple(dict.fromkeys((roots.get(study, study), study))) for study in pool.studies}
     caches = {study: _Cache(its, pool, target, anew) for study, its in places.items()}
-    base = caches[pool.studies[0]].cost(tflite.build_shared(pool.max_frames), 0, 0).to_array()
+    base = caches[pool.studies[0]].cost(export.build_shared(pool.max_frames), 0, 0).to_array()
     variants = [
         dataclasses.replace(candidate, precision=precision) for candidate in pool.candidates for precision in precisions
     ]
@@ -78,7 +78,7 @@ def measure(
         label = variant.name if len(precisions) == 1 else f"{variant.name} {variant.precision}"
         candidate = variant
         try:
-            content = tflite.build([to_member(variant, 1)])
+            content = export.build([to_member(variant, 1)])
             if variant.precision != "float32":
                 candidate = _with_own_probs(variant, pool, content, places[variant.study])
         except DatasetGoneError as error:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ensemble import tflite
+from ensemble.tflite import export
 from trainer.common.cli import UserError
 from trainer.common.storage import StorageError, base_name, open_dataset
 from trainer.config import ModelConfig
@@ -297,10 +297,10 @@ def _read_trial(run: RunDir, labels: np.ndarray, num_signs: int) -> Candidate:
     )
 
 
-def to_member(candidate: Candidate, count: int) -> tflite.Member:
+def to_member(candidate: Candidate, count: int) -> export.Member:
     """Raises UserError if the weights cannot be read or are not a classifier's."""
     weights = {name: tensor.numpy() for name, tensor in candidate.run.read_weights().items()}
     parameters = sum(weight.size for weight in weights.values())
     if parameters != candidate.num_parameters:
         raise UserError(f"weights.safetensors: not a classifier's of {candidate.num_parameters} parameters")
-    return tflite.Member(candidate.model, weights, count, candidate.precision)
+    return export.Member(candidate.model, weights, count, candidate.precision)

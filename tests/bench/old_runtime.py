@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ensemble import submission, tflite
 from ensemble.check import FEW_LENGTHS, contest_lengths
-from ensemble.runtime import Model
+from ensemble.tflite import export, submission
+from ensemble.tflite.runtime import Model
 from tests.ensemble.conftest import random_classifier
 from trainer.config import ModelConfig
 from trainer.landmarks import FACE_ROWS, LEFT_HAND_ROWS, NUM_ROWS, RIGHT_HAND_ROWS
@@ -113,9 +113,9 @@ def random_models() -> dict[str, bytes]:
     }
     configs = {"": shape} | {f", {name}": ModelConfig(num_signs=9, **some) for name, some in options.items()}
     files = {}
-    for (name, config), precision in itertools.product(configs.items(), tflite.PRECISIONS):
+    for (name, config), precision in itertools.product(configs.items(), export.PRECISIONS):
         weights = {key: weight.numpy() for key, weight in random_classifier(config).state_dict().items()}
-        files[f"{precision}{name}"] = tflite.build([tflite.Member(config, weights, 1, precision)])
+        files[f"{precision}{name}"] = export.build([export.Member(config, weights, 1, precision)])
     return files
 
 

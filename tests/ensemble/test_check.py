@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble import latency, submission, tflite
 from ensemble.check import FEW_LENGTHS, LENGTH_QUANTILES, LONGEST, Check, check, contest_lengths, main
-from ensemble.flatgraph import Graph, Tensor
+from ensemble.tflite import export, latency, submission
+from ensemble.tflite.graph import Graph, Tensor
 from tests.ensemble.conftest import random_classifier
 from trainer.common.cli import UserError, console
 from trainer.config import ModelConfig
@@ -24,7 +24,7 @@ def model() -> bytes:
     classifier = random_classifier(ModelConfig(num_heads=1, num_layers=1, num_signs=NUM_SIGNS))
     weights = {name: weight.numpy() for name, weight in classifier.state_dict().items()}
     return submission.with_labels(
-        tflite.build([tflite.Member(classifier.config, weights)]), [f"sign{i}" for i in range(NUM_SIGNS)]
+        export.build([export.Member(classifier.config, weights)]), [f"sign{i}" for i in range(NUM_SIGNS)]
     )
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ensemble import predict as predict_module
-from ensemble import submission, tflite
 from ensemble.predict import Prediction, Source, accuracy, find_sources, main, read_landmarks
-from ensemble.runtime import Model
+from ensemble.tflite import export, submission
+from ensemble.tflite.runtime import Model
 from tests.ensemble.conftest import random_classifier
 from trainer.common.cli import UserError
 from trainer.config import ModelConfig
@@ -34,7 +34,7 @@ def zipped(folder: Path) -> Path:
     classifier = random_classifier(ModelConfig(num_heads=1, num_layers=1, num_signs=NUM_SIGNS))
     weights = {name: weight.numpy() for name, weight in classifier.state_dict().items()}
     path = folder.parent / "submission.zip"
-    submission.write(path, submission.with_labels(tflite.build([tflite.Member(classifier.config, weights)]), names))
+    submission.write(path, submission.with_labels(export.build([export.Member(classifier.config, weights)]), names))
     return path
 
 

@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ensemble import frontier, latency, select, submission
+from ensemble import frontier, select
 from ensemble.budget import Budget
 from ensemble.candidates.pool import open_pool
 from ensemble.check import Check
 from ensemble.choice import reasons_left_out
-from ensemble.runtime import Model
+from ensemble.tflite import latency, submission
+from ensemble.tflite.runtime import Model
 from ensemble.verify import Agreement
 from tests.ensemble.candidates.test_measure import torch_probs
 from trainer.common.cli import UserError

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble import frontier, select, submission
+from ensemble import frontier, select
 from ensemble.candidates.full_data import Twins
 from ensemble.candidates.pool import open_pool
-from ensemble.runtime import Model
+from ensemble.tflite import submission
+from ensemble.tflite.runtime import Model
 from tests.ensemble.conftest import random_classifier
 from trainer.common.cli import UserError
 from trainer.rundir import RunDir

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble import latency
 from ensemble.candidates import measure as measure_module
 from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
 from ensemble.candidates.pool import open_pool, open_pools
-from ensemble.latency import Target
+from ensemble.tflite import latency
+from ensemble.tflite.latency import Target
 from tests.ensemble.candidates.test_pool import other_trials, twice
-from tests.ensemble.test_tflite import predict
+from tests.ensemble.tflite.test_export import predict
 from trainer.common import storage
 from trainer.common.storage import Folder, Remote, StorageError
 from trainer.model.classifier import SignClassifier

@@ -11,7 +11,7 @@ import pytest
 
 from ensemble.candidates.measure import measure
 from ensemble.candidates.pool import open_pool, open_pools
-from ensemble.latency import Target
+from ensemble.tflite.latency import Target
 from tests.ensemble.conftest import NUM_FOLDS
 from trainer.common.cli import UserError
 from trainer.data.dataset import PackedDataset

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ensemble import tflite
-from ensemble.flatgraph import Graph
-from ensemble.runtime import Model
+from ensemble.tflite import export
+from ensemble.tflite.graph import Graph
+from ensemble.tflite.runtime import Model
 from tests.ensemble.conftest import random_classifier
 from trainer.config import ModelConfig
 from trainer.data.dataset import resize_indices
@@ -38,9 +38,9 @@ def predict(model: SignClassifier, raw: np.ndarray) -> np.ndarray:
     return torch.softmax(model(torch.from_numpy(points), np.array([len(points)]))[0], dim=0).numpy()
 
 
-def member(model: SignClassifier, count: int = 1, precision: str = "float32") -> tflite.Member:
+def member(model: SignClassifier, count: int = 1, precision: str = "float32") -> export.Member:
     weights = {name: weight.numpy() for name, weight in model.state_dict().items()}
-    return tflite.Member(model.config, weights, count, precision)
+    return export.Member(model.config, weights, count, precision)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def models() -> list[SignClassifier]:
 
 @pytest.fixture(scope="module")
 def ensemble(models: list[SignClassifier]) -> Model:
-    return Model(tflite.build([member(models[0], 2), member(models[1], 1)]))
+    return Model(export.build([member(models[0], 2), member(models[1], 1)]))
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -102,7 +102,7 @@ def test_equals_pytorch_with_every_option(
         pooling=pooling,
     )
     model = random_classifier(config)
-    file = Model(tflite.build([member(model)]))
+    file = Model(export.build([member(model)]))
     for length in (1, 9, 40):
         np.testing.assert_allclose(file(sequence(length)), predict(model, sequence(length)), atol=1e-5)
 
@@ -115,13 +115,13 @@ def share_of_same_signs(content: bytes, model: SignClassifier) -> float:
 
 
 def test_float16_halves_the_file_and_keeps_the_sign(models: list[SignClassifier]):
-    full, half = (tflite.build([member(models[0], 1, precision)]) for precision in ("float32", "float16"))
+    full, half = (export.build([member(models[0], 1, precision)]) for precision in ("float32", "float16"))
     assert len(half) < 0.55 * len(full)
     assert share_of_same_signs(half, models[0]) >= 0.97
 
 
 def test_int8_is_smaller_yet_and_mostly_keeps_the_sign(models: list[SignClassifier]):
-    half, quarter = (tflite.build([member(models[0], 1, precision)]) for precision in ("float16", "int8"))
+    half, quarter = (export.build([member(models[0], 1, precision)]) for precision in ("float16", "int8"))
     assert len(quarter) < 0.75 * len(half)
     same = share_of_same_signs(quarter, models[0])
     assert same >= 0.8  # of untrained models, whose probabilities are close to each other
@@ -137,16 +137,16 @@ def test_order_of_lengths_does_not_matter(ensemble: Model):
 def test_members_must_fit_together(models: list[SignClassifier]):
     other = random_classifier(ModelConfig(num_heads=1, num_layers=1, num_signs=3))
     with pytest.raises(ValueError, match="num_signs"):
-        tflite.build([member(models[0]), member(other)])
+        export.build([member(models[0]), member(other)])
     with pytest.raises(ValueError, match="num_signs"):
-        tflite.build([])
+        export.build([])
 
 
 def test_every_buffer_is_aligned(models: list[SignClassifier]):
     """The schema demands 16 bytes; some runtimes refuse, or copy, what is not."""
     from ai_edge_litert import schema_py_generated as schema
 
-    content = tflite.build([member(models[1])])
+    content = export.build([member(models[1])])
     parsed = schema.Model.GetRootAs(content, 0)
     start = np.frombuffer(content, np.uint8).__array_interface__["data"][0]
     for i in range(1, parsed.BuffersLength()):

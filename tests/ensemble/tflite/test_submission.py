@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble import latency, submission, tflite
 from ensemble.predict import read_landmarks
-from ensemble.runtime import Model
+from ensemble.tflite import export, latency, submission
+from ensemble.tflite.runtime import Model
 from tests.ensemble.conftest import random_classifier
 from trainer.common.cli import UserError
 from trainer.config import ModelConfig
@@ -21,7 +21,7 @@ LABEL_NAMES = [f"sign{i}" for i in range(NUM_SIGNS)]
 def model() -> bytes:
     classifier = random_classifier(ModelConfig(num_heads=1, num_layers=1, num_signs=NUM_SIGNS))
     weights = {name: weight.numpy() for name, weight in classifier.state_dict().items()}
-    return submission.with_labels(tflite.build([tflite.Member(classifier.config, weights)]), LABEL_NAMES)
+    return submission.with_labels(export.build([export.Member(classifier.config, weights)]), LABEL_NAMES)
 
 
 def test_reads_what_it_wrote(model: bytes, tmp_path: Path):

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from ensemble.runtime import Model
+from ensemble.tflite.runtime import Model
 from trainer.common.cli import number, positive
 from trainer.landmarks import NUM_ROWS
 
