@@ -23,14 +23,14 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from ensemble import frontier, honest
 from ensemble.budget import CONTEST, FORMATS, Budget, brief
 from ensemble.candidates.full_data import Twins
 from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
 from ensemble.candidates.pool import Pool, by_reason, open_pools
 from ensemble.check import check
 from ensemble.choice import Choice, choose, reasons_left_out
-from ensemble.honest import seen_accuracies, unseen_accuracies
+from ensemble.evaluation import frontier, unseen
+from ensemble.evaluation.unseen import seen_accuracies, unseen_accuracies
 from ensemble.selection import bagging, baselines, greedy, scores
 from ensemble.selection.bagging import ByParticipant
 from ensemble.selection.baselines import Rule
@@ -281,11 +281,11 @@ def main() -> None:
     checks = require_contract(chosen.model, len(pool.label_names))
 
     seen = seen_accuracies(pool, objective, costs, chosen.capacity, chosen.counts)
-    unseen = unseen_accuracies(pool, objective, rule, costs, chosen.capacity)
+    others = unseen_accuracies(pool, objective, rule, costs, chosen.capacity)
     reasons = reasons_left_out(pool, base, costs, budget, chosen)
     accuracies = {
         "seen_by_selection": dataclasses.asdict(seen),
-        "unseen_participants": unseen and {**dataclasses.asdict(unseen), "single_is_as_good": unseen.single_is_as_good},
+        "unseen_participants": others and {**dataclasses.asdict(others), "single_is_as_good": others.single_is_as_good},
     }
     bought = frontier.sweep(pool, objective, ours, base, costs, (budget, chosen.capacity, chosen.counts))
     frontier.write(out, bought)  # only now, all together: until here what an earlier selection left stands as it was
@@ -297,11 +297,11 @@ def main() -> None:
     print_left_out(reasons)
     cli.for_tables().print(frontier.to_table(bought))
     print_members(chosen, base, budget)
-    cli.for_tables().print(honest.to_table(seen, unseen))
+    cli.for_tables().print(unseen.to_table(seen, others))
     single = baselines.single(objective, costs, chosen.capacity)
     print_measure(arguments.metric, objective.exact(chosen.counts), objective.exact(single))
     alone = dataclasses.replace(budget, members=1)
-    console.print(honest.verdict(unseen, len(chosen.members), str(alone)), soft_wrap=True)
+    console.print(unseen.verdict(others, len(chosen.members), str(alone)), soft_wrap=True)
     print_latency(chosen.latency, float((base + costs[chosen.counts > 0].sum(axis=0))[2]), target, arguments.remeasure)
     if twins is not None:
         console.print(

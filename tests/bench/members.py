@@ -31,7 +31,7 @@ import torch
 from optuna.trial import create_trial
 from rich.table import Table
 
-from ensemble.honest import ensemble_probs
+from ensemble.evaluation.unseen import ensemble_probs
 from ensemble.selection.greedy import select
 from ensemble.selection.scores import Blend
 from search.decide.samplers import for_space

@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ensemble import frontier, select
+from ensemble import select
 from ensemble.budget import Budget
 from ensemble.candidates.pool import open_pool
 from ensemble.check import Check
 from ensemble.choice import reasons_left_out
+from ensemble.evaluation import frontier
 from ensemble.tflite import latency, submission
 from ensemble.tflite.runtime import Model
 from ensemble.verify import Agreement

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble import frontier, select
+from ensemble import select
 from ensemble.candidates.full_data import Twins
 from ensemble.candidates.pool import open_pool
+from ensemble.evaluation import frontier
 from ensemble.tflite import submission
 from ensemble.tflite.runtime import Model
 from tests.ensemble.conftest import random_classifier

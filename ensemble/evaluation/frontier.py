@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from rich import box
 from rich.table import Table
 
-from ensemble import recipe
 from ensemble.budget import FORMATS, Budget, brief
 from ensemble.candidates.pool import Pool
-from ensemble.honest import ensemble_probs, rotated, selected
+from ensemble.evaluation import recipe_ensemble
+from ensemble.evaluation.unseen import ensemble_probs, rotated, selected
 from ensemble.selection import baselines
 from ensemble.selection.scores import Objective
 from trainer.common.cli import track
@@ -70,9 +70,9 @@ def sweep(
             counts = _at_least(objective, found[name, place], before.get((kind, name)))
             before[kind, name] = counts
             rows.append(_row(pool, kind, name, str(budget), counts, base, costs) | {"unseen_accuracy": accuracy_there})
-    if (of_recipe := recipe.counts(pool, objective, costs)) is not None:
-        there = recipe.unseen_accuracy(pool, objective, costs)
-        row = _row(pool, "recipe", OURS, recipe.NAME, of_recipe, base, costs)
+    if (of_recipe := recipe_ensemble.counts(pool, objective, costs)) is not None:
+        there = recipe_ensemble.unseen_accuracy(pool, objective, costs)
+        row = _row(pool, "recipe", OURS, recipe_ensemble.NAME, of_recipe, base, costs)
         rows.append(row | {"unseen_accuracy": there})
     return rows
 

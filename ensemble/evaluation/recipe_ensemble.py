@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from ensemble.candidates.pool import Pool
-from ensemble.honest import rotated
+from ensemble.evaluation.unseen import rotated
 from ensemble.selection.scores import Objective
 
 NUM_HEADS: Final = 2

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ensemble.honest import Unseen, resampled, verdict
+from ensemble.evaluation.unseen import Unseen, resampled, verdict
 
 
 def test_intervals_come_from_participants_not_sequences():

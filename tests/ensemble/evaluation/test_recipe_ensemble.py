@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble import frontier, recipe
 from ensemble.budget import Budget
 from ensemble.candidates.pool import Candidate, Pool, open_pool
+from ensemble.evaluation import frontier, recipe_ensemble
 from ensemble.selection import baselines
 from ensemble.selection.scores import Accuracy
 from trainer.config import ModelConfig
@@ -48,7 +48,7 @@ def pool(study: Path, tmp_path: Path) -> Pool:
 
 def test_takes_the_three_best_trials_of_the_shape_once_each(pool: Pool):
     objective = Accuracy.of(pool.val_probs, pool.labels)
-    counts = recipe.counts(pool, objective, COSTS)
+    counts = recipe_ensemble.counts(pool, objective, COSTS)
     assert counts is not None
     assert set(counts) == {0, 1}
     of_the_shape = sorted({c.name: c.val_accuracy for c in pool.candidates if c.model.num_layers == 6}.items())
@@ -60,7 +60,7 @@ def test_takes_the_three_best_trials_of_the_shape_once_each(pool: Pool):
 
 def test_needs_three_of_the_shape(pool: Pool):
     few = dataclasses.replace(pool, candidates=pool.candidates[:6])
-    assert recipe.counts(few, Accuracy.of(few.val_probs, few.labels), COSTS[:6]) is None
+    assert recipe_ensemble.counts(few, Accuracy.of(few.val_probs, few.labels), COSTS[:6]) is None
     objective, capacity = Accuracy.of(few.val_probs, few.labels), np.full(4, np.inf)
     chosen = baselines.ours(objective, COSTS[:6], capacity)
     rows = frontier.sweep(few, objective, baselines.ours, np.zeros(4), COSTS[:6], (Budget(), capacity, chosen))
@@ -76,7 +76,7 @@ def test_is_a_row_of_the_frontier(pool: Pool):
     assert row["kind"] == "recipe"
     assert row["parameters"] == 3e6
     assert len(row["trials"]) == 3
-    assert row["unseen_accuracy"] == recipe.unseen_accuracy(pool, objective, COSTS)
+    assert row["unseen_accuracy"] == recipe_ensemble.unseen_accuracy(pool, objective, COSTS)
     assert frontier.to_table(rows).row_count >= 2
 
 
@@ -89,5 +89,5 @@ def test_unseen_accuracy_is_of_the_best_on_the_others(pool: Pool):
         best = sorted(by_trial, key=lambda name: -accuracy(by_trial[name][others], pool.labels[others]))[:3]
         mean = sum(by_trial[name][rows].astype(np.float32) for name in best)
         expected += int((mean.argmax(axis=1) == pool.labels[rows]).sum())
-    found = recipe.unseen_accuracy(pool, Accuracy.of(pool.val_probs, pool.labels), COSTS)
+    found = recipe_ensemble.unseen_accuracy(pool, Accuracy.of(pool.val_probs, pool.labels), COSTS)
     assert found == expected / len(pool.labels)
