@@ -28,16 +28,16 @@ from ensemble.candidates.full_data import Twins
 from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
 from ensemble.candidates.pool import Pool, by_reason, open_pools
 from ensemble.check import check
-from ensemble.choice import Choice, choose, reasons_left_out
 from ensemble.evaluation import frontier, unseen
 from ensemble.evaluation.unseen import seen_accuracies, unseen_accuracies
 from ensemble.selection import bagging, baselines, greedy, scores
 from ensemble.selection.bagging import ByParticipant
 from ensemble.selection.baselines import Rule
 from ensemble.selection.scores import Objective
+from ensemble.ship.fit import Choice, choose, reasons_left_out
+from ensemble.ship.parity import Agreement, compare
 from ensemble.tflite import export, latency, submission
 from ensemble.tflite.latency import Latency, Target
-from ensemble.verify import Agreement, compare
 from trainer.common import cli
 from trainer.common.cli import UserError, console, require_writable
 from trainer.common.files import write_json

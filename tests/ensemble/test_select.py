@@ -21,11 +21,11 @@ from ensemble import select
 from ensemble.budget import Budget
 from ensemble.candidates.pool import open_pool
 from ensemble.check import Check
-from ensemble.choice import reasons_left_out
 from ensemble.evaluation import frontier
+from ensemble.ship.fit import reasons_left_out
+from ensemble.ship.parity import Agreement
 from ensemble.tflite import latency, submission
 from ensemble.tflite.runtime import Model
-from ensemble.verify import Agreement
 from tests.ensemble.candidates.test_measure import torch_probs
 from trainer.common.cli import UserError
 from trainer.common.storage import Folder
