@@ -12,7 +12,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from trainer.common.cli import parse_limits
+from trainer.common.units import parse_limits
 
 EXAMPLE: Final = "5.1M,40MB,100ms"
 CONTEST: Final = "40MB,100ms"

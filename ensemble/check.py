@@ -24,7 +24,8 @@ from ensemble.tflite.latency import Target
 from ensemble.tflite.runtime import INPUT, INPUT_SHAPE, OUTPUT, SIGNATURE, Model
 from ensemble.tflite.submission import MODEL
 from trainer.common import cli
-from trainer.common.cli import UserError, console, track
+from trainer.common.console import console, for_tables, track
+from trainer.common.errors import UserError
 from trainer.landmarks import FACE_ROWS, LEFT_HAND_ROWS, NUM_ROWS, RIGHT_HAND_ROWS
 
 CONTEST_RUNTIME: Final = (2, 9, 1)
@@ -148,7 +149,7 @@ def _to_table(checks: Sequence[Check]) -> Table:
 
 
 def main() -> None:
-    parser = cli.Parser(prog="python -m ensemble.check", description="Play the contest's evaluator on a submission.")
+    parser = cli.Parser("ensemble.check", description="Play the contest's evaluator on a submission.")
     parser.add_argument("path", type=Path, metavar="submission.zip", help="or a .tflite file")
     latency.add_options(parser)
     arguments = parser.parse_args()
@@ -164,7 +165,7 @@ def main() -> None:
         target = Target(threads=arguments.threads, scale=arguments.latency_scale)
         checks += check_limits(content, target)
         console.print(f"timed on {target}", soft_wrap=True)
-    cli.for_tables().print(_to_table(checks))
+    for_tables().print(_to_table(checks))
     if labels is not None and len(labels) != CONTEST_SIGNS:
         console.print(
             f"[yellow]held against the {len(labels)} signs whose names the file holds; the contest has "

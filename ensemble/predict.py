@@ -24,8 +24,9 @@ from rich.table import Table
 from ensemble.tflite import submission
 from ensemble.tflite.runtime import Model
 from trainer.common import cli
-from trainer.common.cli import UserError, console, require_writable, track
-from trainer.common.files import atomic_path
+from trainer.common.console import console, for_tables, track
+from trainer.common.errors import UserError
+from trainer.common.files import atomic_path, require_writable
 from trainer.landmarks import NUM_ROWS
 
 LIKELIEST: Final = 5
@@ -180,9 +181,7 @@ def accuracy(predictions: Sequence[Prediction], label_names: list[str] | None) -
 
 
 def main() -> None:
-    parser = cli.Parser(
-        prog="python -m ensemble.predict", description="The five likeliest signs of each landmark file."
-    )
+    parser = cli.Parser("ensemble.predict", description="The five likeliest signs of each landmark file.")
     parser.add_argument("model", type=Path, metavar="submission.zip", help="or a .tflite file")
     parser.add_argument(
         "paths", type=Path, nargs="+", metavar="PATH", help="landmark files in the contest's layout, or its folder"
@@ -219,7 +218,7 @@ def main() -> None:
             write_csv(arguments.out, predictions)
             console.print(f"wrote {arguments.out}: {len(predictions):,} sequences", soft_wrap=True, markup=False)
     if not streams and predictions and arguments.out is None:
-        cli.for_tables().print(to_table(predictions))
+        for_tables().print(to_table(predictions))
     if line := accuracy(predictions, label_names):
         console.print(line, soft_wrap=True)
     if faults:

@@ -39,8 +39,10 @@ from ensemble.ship.parity import Agreement, compare
 from ensemble.tflite import export, latency, submission
 from ensemble.tflite.latency import Latency, Target
 from trainer.common import cli
-from trainer.common.cli import UserError, console, require_writable
-from trainer.common.files import write_json
+from trainer.common.console import console, for_tables
+from trainer.common.errors import UserError
+from trainer.common.fields import positive
+from trainer.common.files import require_writable, write_json
 from trainer.common.storage import Folder
 
 SELECTION, SUBMISSION = "selection.json", "submission.zip"
@@ -62,7 +64,7 @@ def print_members(chosen: Choice, base: np.ndarray, budget: Budget) -> None:
     table.add_row(f"[bold]file, {_models(len(chosen.members))}", "", "", "", *brief(chosen.cost.to_array()), "")
     limit = f", {_models(budget.members)}" if budget.members < math.inf else ""
     table.add_row(f"[dim]budget{limit}" if str(budget) else "[dim]no budget", "", "", "", *brief(budget.to_array()), "")
-    cli.for_tables().print(table)
+    for_tables().print(table)
 
 
 def _models(number: float) -> str:
@@ -153,9 +155,7 @@ def newest_study(results: Path) -> Path:
 
 
 def _parse() -> argparse.Namespace:
-    parser = cli.Parser(
-        prog="python -m ensemble.select", description="The best ensemble of a study's models that fits a budget."
-    )
+    parser = cli.Parser("ensemble.select", description="The best ensemble of a study's models that fits a budget.")
     parser.add_argument(
         "--budget", nargs="?", const=CONTEST, metavar="B", help=f"such as 5.1M,40MB,100ms,3models; alone: {CONTEST}"
     )
@@ -187,7 +187,7 @@ def _parse() -> argparse.Namespace:
     )
     how.add_argument(
         "--bag",
-        type=cli.positive,
+        type=cli.readable(positive),
         metavar="N",
         help="average the selections on N drawings of the participants (default: one selection on all of them)",
     )
@@ -295,9 +295,9 @@ def main() -> None:
         folders[0].publish(*(f"ensemble/{name}" for name in (frontier.PARQUET, frontier.SVG, SUBMISSION, SELECTION)))
 
     print_left_out(reasons)
-    cli.for_tables().print(frontier.to_table(bought))
+    for_tables().print(frontier.to_table(bought))
     print_members(chosen, base, budget)
-    cli.for_tables().print(unseen.to_table(seen, others))
+    for_tables().print(unseen.to_table(seen, others))
     single = baselines.single(objective, costs, chosen.capacity)
     print_measure(arguments.metric, objective.exact(chosen.counts), objective.exact(single))
     alone = dataclasses.replace(budget, members=1)

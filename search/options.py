@@ -9,7 +9,8 @@ from search.decide.samplers import DEFAULT_PRUNER, PRUNERS, SAMPLERS
 from search.execute.loggers import LOGS
 from search.problem.objective import DEFAULT_OBJECTIVE, OBJECTIVES
 from trainer.common import cli
-from trainer.common.cli import number, parse_amount, positive
+from trainer.common.fields import positive
+from trainer.common.units import number, parse_amount
 
 DEFAULT_EPOCHS: Final = 30
 DEFAULT_RESULTS: Final = "results"
@@ -17,15 +18,21 @@ DEFAULT_RESULTS: Final = "results"
 
 def parse() -> argparse.Namespace:
     """What was given; exits with status 2 if that cannot be parsed."""
-    parser = cli.Parser(
-        prog="python -m search.run", description="Search for good configurations with Ray Tune and Optuna."
-    )
+    parser = cli.Parser("search.run", description="Search for good configurations with Ray Tune and Optuna.")
     add = parser.add_argument
-    add("--trials", type=positive, help="trials in the study when it is done; with --resume, default: as asked before")
+    add(
+        "--trials",
+        type=cli.readable(positive),
+        help="trials in the study when it is done; with --resume, default: as asked before",
+    )
     add("--data", help="packed dataset, made by trainer.pack, or its URI; default: a small generated one")
     add("--name", help="of the study; default: date and time")
     add("--results", default=DEFAULT_RESULTS, help="folder of all studies, or its URI, s3://... (default: results)")
-    add("--epochs", type=positive, help=f"of every trial that is not stopped early (default: {DEFAULT_EPOCHS})")
+    add(
+        "--epochs",
+        type=cli.readable(positive),
+        help=f"of every trial that is not stopped early (default: {DEFAULT_EPOCHS})",
+    )
     add("--seed", type=int, help="of the search and its trials (default: 0)")
     add("--space", type=Path, help="TOML file that says what to search; README has an example")
     add(
@@ -64,9 +71,9 @@ def add_ray_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--log", choices=LOGS, help="also write what trials report under STUDY/logs, for this tool")
     add("--address", help="of a Ray cluster, such as auto; default: start Ray on this machine")
-    add("--workers", type=positive, help="trials at a time; default: as many as fit")
+    add("--workers", type=cli.readable(positive), help="trials at a time; default: as many as fit")
     add("--time-budget", type=_seconds, help="stop after this time, such as 8h or 90m; --resume goes on")
-    add("--cpus-per-trial", type=positive, default=1, help="CPUs, and threads, of a trial (default: 1)")
+    add("--cpus-per-trial", type=cli.readable(positive), default=1, help="CPUs, and threads, of a trial (default: 1)")
     add("--gpus-per-trial", type=_share, default=0.0, help="GPUs of a trial, such as 0.25 (default: 0)")
 
 

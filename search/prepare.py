@@ -16,7 +16,8 @@ from search.problem.space import DEFAULT_SPACE, Space
 from search.record.remote_copy import TRIALS
 from search.record.request import STUDY_DB, Settings, find_study
 from search.record.storage import has_study, shown, to_keep
-from trainer.common import cli
+from trainer.common.console import console
+from trainer.common.errors import UserError
 from trainer.common.storage import is_uri, open_dataset
 from trainer.config import TrainConfig
 from trainer.data.dataset import MANIFEST, PackedDataset
@@ -42,9 +43,9 @@ def _objective(options: argparse.Namespace, dataset: PackedDataset, base: TrainC
     if objective.name == ENSEMBLE:
         return _ensemble_objective(options)
     if options.budget is not None:
-        raise cli.UserError(f"--budget: limits what --objective {ENSEMBLE} looks for; leave it out, or ask for that")
+        raise UserError(f"--budget: limits what --objective {ENSEMBLE} looks for; leave it out, or ask for that")
     if objective.has_front and options.pruner not in (None, "none"):
-        raise cli.UserError(
+        raise UserError(
             f"--pruner {options.pruner}: with --objective {objective.name} no trial can be stopped early, "
             "as Optuna cannot compare two values before the end; leave it out"
         )
@@ -56,18 +57,16 @@ def _objective(options: argparse.Namespace, dataset: PackedDataset, base: TrainC
 
 def _ensemble_objective(options: argparse.Namespace) -> Objective:
     if options.budget is None:
-        raise cli.UserError(
-            f"--objective {ENSEMBLE}: say with --budget what the ensemble may take, for example {EXAMPLE}"
-        )
+        raise UserError(f"--objective {ENSEMBLE}: say with --budget what the ensemble may take, for example {EXAMPLE}")
     if options.warm_start:
-        raise cli.UserError(
+        raise UserError(
             f"--warm-start: with --objective {ENSEMBLE} trials are scored by predictions, which a study has of its "
             "own trials only; leave one of them out"
         )
     try:
         MemberBudget.parse(options.budget)
     except ValueError as error:
-        raise cli.UserError(f"--budget: {error}") from error
+        raise UserError(f"--budget: {error}") from error
     return Objective(ENSEMBLE, budget=options.budget)
 
 
@@ -77,36 +76,36 @@ def _limited(space: Space, objective: Objective, max_params: int | None) -> Spac
         try:
             space = space.limited(max_params)
         except ValueError as error:
-            raise cli.UserError(f"--max-params: {error}; raise the limit, or make the space smaller") from error
+            raise UserError(f"--max-params: {error}; raise the limit, or make the space smaller") from error
     if objective.members is None or objective.members.largest >= (max_params or math.inf):
         return space
     try:
         return space.limited(int(objective.members.largest))
     except ValueError as error:
-        raise cli.UserError(f"--budget: {error}; raise the limit, or make the space smaller") from error
+        raise UserError(f"--budget: {error}; raise the limit, or make the space smaller") from error
 
 
 def make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, PackedDataset]:
     """Check what a new study is asked for. Raises UserError at the first fault."""
     if options.trials is None:
-        raise cli.UserError("--trials: say how many, such as --trials 64")
+        raise UserError("--trials: say how many, such as --trials 64")
     if options.seed is not None and not 0 <= options.seed < SEEDS:
-        raise cli.UserError(f"--seed: must be at least 0 and less than 2**32, not {options.seed}")
+        raise UserError(f"--seed: must be at least 0 and less than 2**32, not {options.seed}")
     dataset = open_dataset(options.data or _generated_dataset(options.results))
     base = TrainConfig(epochs=options.epochs or DEFAULT_EPOCHS, seed=options.seed or 0)
     base = base.replace(num_signs=dataset.num_signs)
     space = Space.read(options.space, base) if options.space else Space.parse(DEFAULT_SPACE, base)
     if options.epochs and "epochs" in space.source:
-        raise cli.UserError(f"--epochs: {options.space} says something on epochs too; leave one of them out")
+        raise UserError(f"--epochs: {options.space} says something on epochs too; leave one of them out")
     objective = _objective(options, dataset, base)
     space = _limited(space, objective, options.max_params)
     sampler = options.sampler or default_sampler(space, objective)
     try:
         check_sampler(sampler, space, objective.has_front)
     except ValueError as error:
-        raise cli.UserError(f"--sampler {sampler}: {error}; choose another sampler") from error
+        raise UserError(f"--sampler {sampler}: {error}; choose another sampler") from error
     if not options.no_seed_points and (left_out := space.seed_points_left_out()):
-        cli.console.print(f"seed points left out: {left_out}", soft_wrap=True, markup=False)
+        console.print(f"seed points left out: {left_out}", soft_wrap=True, markup=False)
     settings = Settings.make(
         space=space,
         dataset=dataset,
@@ -123,9 +122,9 @@ def make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, 
         studies = [where if is_uri(where) else str(Path(where).absolute()) for where in options.warm_start]
         settings = dataclasses.replace(settings, warm_start=studies)
         count = len(earlier_trials(options.warm_start, settings))
-        cli.console.print(f"begins with {count} trials of {' '.join(options.warm_start)}", soft_wrap=True, markup=False)
+        console.print(f"begins with {count} trials of {' '.join(options.warm_start)}", soft_wrap=True, markup=False)
     if options.storage and has_study(options.storage, directory.name):
-        raise cli.UserError(f"--storage: it has a study named {directory.name} already; choose another --name")
+        raise UserError(f"--storage: it has a study named {directory.name} already; choose another --name")
     return settings, dataset
 
 
@@ -134,23 +133,21 @@ def resume_study(options: argparse.Namespace, directory: Path) -> tuple[Settings
     settings = Settings.read(directory)
     for name in ("epochs", "seed", "space", "sampler", "pruner", "max_params", "objective", "budget", "warm_start"):
         if getattr(options, name) is not None:
-            raise cli.UserError(
+            raise UserError(
                 f"--{name.replace('_', '-')}: was settled when {directory} was made; leave it out with --resume"
             )
     if options.no_seed_points and settings.seed_points:
-        raise cli.UserError(f"--no-seed-points: was settled when {directory} was made; leave it out with --resume")
+        raise UserError(f"--no-seed-points: was settled when {directory} was made; leave it out with --resume")
     kept = settings.storage and to_keep(settings.storage)  # older studies kept relative paths
     if options.storage is not None and to_keep(options.storage) != kept:
-        raise cli.UserError(f"--storage: was settled when {directory} was made: {settings.storage or STUDY_DB}")
+        raise UserError(f"--storage: was settled when {directory} was made: {settings.storage or STUDY_DB}")
     if not is_uri(options.results):  # there a study is put together again from its trials
         _require_trials(directory, settings, options.storage)
     dataset = open_dataset(options.data or settings.data)
     if dataset.fingerprint != settings.data_fingerprint:
-        raise cli.UserError(f"{dataset.source}: is not the dataset of {directory}; give the right one with --data")
+        raise UserError(f"{dataset.source}: is not the dataset of {directory}; give the right one with --data")
     if options.trials is not None and options.trials < settings.trials:
-        raise cli.UserError(
-            f"--trials: {directory} was asked for {settings.trials} trials; that many or more can be done"
-        )
+        raise UserError(f"--trials: {directory} was asked for {settings.trials} trials; that many or more can be done")
     return dataclasses.replace(settings, trials=options.trials or settings.trials, data=dataset.source), dataset
 
 
@@ -161,7 +158,7 @@ def _require_trials(directory: Path, settings: Settings, storage: str | None) ->
     url, name = find_study(directory, storage)
     file = directory / STUDY_DB
     if not (file.exists() if settings.storage is None else has_study(url, name or directory.name)):
-        raise cli.UserError(
+        raise UserError(
             f"{shown(url)}: holds no study, but {directory / TRIALS} has its trials; bring the database back, or begin "
             "with another --name"
         )

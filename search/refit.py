@@ -18,7 +18,8 @@ from search.record.request import STUDY_JSON, Settings
 from search.run import carry_out, check_name, is_study, resume_command
 from search.table import read_trials, to_rows
 from trainer.common import cli
-from trainer.common.cli import UserError, positive
+from trainer.common.errors import UserError
+from trainer.common.fields import positive
 from trainer.common.storage import Folder, base_name, is_uri, join, open_dataset, parent
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
@@ -72,14 +73,27 @@ def prepare(options: argparse.Namespace, _: Path) -> tuple[Settings, PackedDatas
 
 
 def _parse() -> argparse.Namespace:
-    parser = cli.Parser(
-        prog="python -m search.refit", description="Train the best configurations of a study at full length."
-    )
+    parser = cli.Parser("search.refit", description="Train the best configurations of a study at full length.")
     add = parser.add_argument
     add("study", help="directory of the study, such as results/STUDY, or its URI")
-    add("--top", type=positive, default=DEFAULT_TOP, help=f"configurations, best first (default: {DEFAULT_TOP})")
-    add("--seeds", type=positive, default=DEFAULT_SEEDS, help=f"trainings of each (default: {DEFAULT_SEEDS})")
-    add("--epochs", type=positive, default=DEFAULT_EPOCHS, help=f"of every training (default: {DEFAULT_EPOCHS})")
+    add(
+        "--top",
+        type=cli.readable(positive),
+        default=DEFAULT_TOP,
+        help=f"configurations, best first (default: {DEFAULT_TOP})",
+    )
+    add(
+        "--seeds",
+        type=cli.readable(positive),
+        default=DEFAULT_SEEDS,
+        help=f"trainings of each (default: {DEFAULT_SEEDS})",
+    )
+    add(
+        "--epochs",
+        type=cli.readable(positive),
+        default=DEFAULT_EPOCHS,
+        help=f"of every training (default: {DEFAULT_EPOCHS})",
+    )
     add("--all-participants", action="store_true", help="hold nobody out: weights to ship, not to select by")
     add("--name", help="of the new study, beside the old one (default: STUDY-refit, or STUDY-refit-all)")
     add("--data", help="packed dataset (default: where it lay when the study was made)")

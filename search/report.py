@@ -27,8 +27,9 @@ from search.show.figures import Curve, NotComputable
 from search.show.html import Line
 from search.table import Row, cell, param_names, read_trials, to_rows
 from trainer.common import cli
-from trainer.common.cli import UserError, require_writable
-from trainer.common.files import write_bytes
+from trainer.common.console import console
+from trainer.common.errors import UserError
+from trainer.common.files import require_writable, write_bytes
 from trainer.common.storage import Folder
 from trainer.rundir import RunDir
 
@@ -335,9 +336,7 @@ def _asked(settings: Settings) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = cli.Parser(
-        prog="python -m search.report", description="Write a study as one HTML file that needs no network."
-    )
+    parser = cli.Parser("search.report", description="Write a study as one HTML file that needs no network.")
     parser.add_argument("study", help="directory of the study, such as results/STUDY, or its URI")
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"where to write (default: STUDY/{REPORT})")
     parser.add_argument("--storage", help="URL of the study's database, if that has a password")
@@ -352,7 +351,7 @@ def main() -> None:
     write_bytes(out, content)
     if options.out is None:
         folder.publish(REPORT)
-    cli.console.print(
+    console.print(
         f"wrote {folder.show(out)} ({len(content) / 1e6:.1f} MB, {len(report.rows)} trials)",
         soft_wrap=True,
         markup=False,

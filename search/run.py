@@ -39,7 +39,9 @@ from search.record.storage import lacks_password, without_password
 from search.show.progress import STATE_STYLES, Progress
 from search.table import TRIALS_PARQUET, read_rows, show, title, to_rows, write_parquet
 from trainer.common import cli
-from trainer.common.cli import LOCK
+from trainer.common.console import console
+from trainer.common.errors import UserError
+from trainer.common.files import LOCK, locked
 from trainer.common.storage import Remote, base_name, is_uri, join, parent
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
@@ -129,7 +131,7 @@ def search(
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
     """Keep the study to this process. Raises UserError if another one has it."""
-    with cli.locked(directory, "another search is at work on this study; let it end, or stop it"):
+    with locked(directory, "another search is at work on this study; let it end, or stop it"):
         try:
             yield
         finally:
@@ -187,20 +189,20 @@ def _run(
 def check_name(name: str) -> None:
     """Raise UserError if a study cannot be called so."""
     if name in ("", "..") or name != Path(name).name:
-        raise cli.UserError(f"--name: must be the name of one folder under --results, not {name!r}")
+        raise UserError(f"--name: must be the name of one folder under --results, not {name!r}")
 
 
 def main() -> None:
     options = parse()
     if options.resume and options.name is None:
-        raise cli.UserError("--resume: say which study with --name")
+        raise UserError("--resume: say which study with --name")
     if options.name is not None:
         check_name(options.name)
     shown = join(options.results, options.name or datetime.now().strftime("%Y-%m-%d-%H%M%S"))
     if options.resume and not is_study(shown):
-        raise cli.UserError(f"{shown}: there is no study here to go on with")
+        raise UserError(f"{shown}: there is no study here to go on with")
     if not options.resume and is_study(shown):
-        raise cli.UserError(f"{shown}: there is a study of this name; choose another --name, or go on with --resume")
+        raise UserError(f"{shown}: there is a study of this name; choose another --name, or go on with --resume")
     carry_out(shown, resume_study if options.resume else make_study, options)
 
 
@@ -245,7 +247,7 @@ def carry_out(
             is_complete = _run(directory, settings, dataset, options, mirror)
         except KeyboardInterrupt:
             if (directory / STUDY_JSON).exists():
-                cli.console.print(f"go on with:\n  {resume_command(shown, options)}", soft_wrap=True, markup=False)
+                console.print(f"go on with:\n  {resume_command(shown, options)}", soft_wrap=True, markup=False)
             raise
         finally:
             if mirror is not None:
@@ -259,14 +261,14 @@ def carry_out(
     if not is_complete:
         ended = sum(row.state in STATE_STYLES and row.origin is None for row in rows)
         again = resume_command(shown, options)
-        cli.console.print(
+        console.print(
             f"interrupted with {ended} of {settings.trials} trials ended; go on with:\n  {again}",
             soft_wrap=True,
             markup=False,
         )
         sys.exit(INTERRUPTED)
     if TrainConfig.from_json(settings.base_config).all_participants:
-        cli.console.print(
+        console.print(
             "these accuracies are of people that were trained on: select from the held-out refits, and ship these with "
             f"--ship {shlex.quote(shown)}",
             soft_wrap=True,
@@ -275,7 +277,7 @@ def carry_out(
     else:
         budget = "--budget" if settings.budget is None else f"--budget {settings.budget}"
         again = f"python -m ensemble.select {budget} --results {shlex.quote(shown)}"
-        cli.console.print(f"next: {again}", soft_wrap=True, markup=False)
+        console.print(f"next: {again}", soft_wrap=True, markup=False)
 
 
 if __name__ == "__main__":

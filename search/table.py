@@ -25,6 +25,8 @@ from search.record.request import STUDY_DB, find_study
 from search.record.storage import load_trials, sqlite_url
 from search.show.progress import STATE_STYLES, describe
 from trainer.common import cli
+from trainer.common.console import PIPE_WIDTH, for_tables
+from trainer.common.errors import UserError
 from trainer.common.files import atomic_path
 from trainer.common.storage import Folder
 
@@ -67,7 +69,7 @@ def read_trials(directory: Path, storage: str | None = None) -> list[FrozenTrial
     """
     url, name = find_study(directory, storage)
     if url == sqlite_url(directory / STUDY_DB) and not (directory / STUDY_DB).is_file():
-        raise cli.UserError(f"{directory}: holds no study (no {STUDY_DB}); make one with: python -m search.run")
+        raise UserError(f"{directory}: holds no study (no {STUDY_DB}); make one with: python -m search.run")
     return load_trials(url, name)
 
 
@@ -141,7 +143,7 @@ def render(rows: list[Row], heading: str, console: Console) -> Group:
     Searched parameters have a column each, or where that is too wide share one, on several lines.
     """
     table = _table(rows, heading, param_names(rows))
-    if Measurement.get(console, console.options.update(width=cli.PIPE_WIDTH), table).maximum > console.width:
+    if Measurement.get(console, console.options.update(width=PIPE_WIDTH), table).maximum > console.width:
         table = _table(rows, heading, None)
     failures = [Text(f"trial {row.number} failed: {row.reason}") for row in rows if row.reason]
     legend = [Text("* on the Pareto front: no trial is as good in both and better in one")]
@@ -195,12 +197,12 @@ def title(study: str, rows: list[Row]) -> str:
 
 def show(rows: list[Row], heading: str) -> None:
     """Print the table; where there is no terminal, as wide as it takes."""
-    console = cli.for_tables()
+    console = for_tables()
     console.print(render(rows, heading, console))
 
 
 def main() -> None:
-    parser = cli.Parser(prog="python -m search.table", description="Print the trials of a study, best first.")
+    parser = cli.Parser("search.table", description="Print the trials of a study, best first.")
     parser.add_argument("study", help="directory of the study, such as results/STUDY, or its URI")
     parser.add_argument("--storage", help="URL of the study's database, if that has a password")
     options = parser.parse_args()

@@ -23,7 +23,10 @@ import torch
 from rich.table import Table
 
 from trainer.common import cli
+from trainer.common.console import console, for_tables, track
+from trainer.common.errors import UserError
 from trainer.common.files import write_bytes
+from trainer.common.processes import follow_parent
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.options import add_options, check_device, to_config
@@ -129,13 +132,13 @@ def measure(
     }
     accuracies: dict[tuple[str, int], float] = {}
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, cli.follow_parent) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, context, follow_parent) as pool:
         futures = {
             pool.submit(_train_one, out / "runs" / f"{name}-{seed}", config, dataset.path, device): (name, seed)
             for (name, seed), config in tasks.items()
         }
         try:
-            for future in cli.track(concurrent.futures.as_completed(futures), len(futures), "training"):
+            for future in track(concurrent.futures.as_completed(futures), len(futures), "training"):
                 accuracies[futures[future]] = future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -174,7 +177,7 @@ def show(measured: list[Measured], title: str) -> None:
         table.add_column(heading, justify="right" if heading in ("accuracy", "spread", "difference") else "left")
     for cells in _cells(measured):
         table.add_row(*cells)
-    cli.for_tables().print(table)
+    for_tables().print(table)
 
 
 def to_markdown(measured: list[Measured], title: str, command: str) -> str:
@@ -198,12 +201,12 @@ def _chosen(names: str | None) -> list[Row]:
     by_name = {row.name: row for row in ROWS}
     unknown = [name for name in names.split(",") if name not in by_name]
     if unknown:
-        raise cli.UserError(f"--rows: there is no row {unknown[0]!r}; the rows are {', '.join(by_name)}")
+        raise UserError(f"--rows: there is no row {unknown[0]!r}; the rows are {', '.join(by_name)}")
     return [by_name[name] for name in dict.fromkeys(names.split(","))]
 
 
 def main() -> None:
-    parser = cli.Parser(prog="python -m trainer.ablate", description="Measure the recipe's parts.")
+    parser = cli.Parser("trainer.ablate", description="Measure the recipe's parts.")
     parser.add_argument("--data", type=Path, required=True, help="packed dataset, made by trainer.pack")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs and of ablation.md")
     parser.add_argument("--rows", help="only these rows, separated by commas (default: all)")
@@ -228,7 +231,7 @@ def main() -> None:
     show(measured, title)
     command = shlex.join(["python", "-m", "trainer.ablate", *sys.argv[1:]])
     write_bytes(out / "ablation.md", to_markdown(measured, title, command).encode())
-    cli.console.print(f"wrote {out / 'ablation.md'}")
+    console.print(f"wrote {out / 'ablation.md'}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any, get_args, get_type_hints
 
 import torch
 
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import PackedDataset
 

@@ -29,8 +29,10 @@ from rich.table import Table
 from rich.text import Text
 
 from trainer.common import cli
-from trainer.common.cli import LOCK, UserError
-from trainer.common.files import atomic_path, sha256, write_json
+from trainer.common.console import console, track
+from trainer.common.errors import UserError
+from trainer.common.files import LOCK, atomic_path, locked, sha256, write_json
+from trainer.common.processes import follow_parent
 from trainer.data.contest import SIGN_MAP, TRAIN_CSV, BadFile, Entry, read_landmarks, read_sign_map, read_train_csv
 from trainer.data.dataset import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, PackedDataset
 from trainer.data.normalize import normalize
@@ -129,7 +131,7 @@ def make_plan(source: Path, signs: Sequence[str] | None) -> Plan:
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """Keep other packers out of a folder, and leave no trace of it there."""
-    with cli.locked(out, "another trainer.pack is writing to it"):
+    with locked(out, "another trainer.pack is writing to it"):
         try:
             yield
         finally:
@@ -148,7 +150,7 @@ def _check_same(plan: Plan, out: Path) -> list[Skipped]:
         raise UserError(f"{out}: already holds something else; choose another OUT, or remove it")
     if not whole:
         raise UserError(f"{out}: this dataset is damaged; remove it and pack again")
-    cli.console.print(f"{out}: already packed from the same content", soft_wrap=True, markup=False)
+    console.print(f"{out}: already packed from the same content", soft_wrap=True, markup=False)
     return [Skipped(*item) for item in manifest["skipped"]]
 
 
@@ -173,7 +175,7 @@ def _write(plan: Plan, out: Path, workers: int, skip_bad: bool) -> list[Skipped]
         atomic_path(out / FRAMES) as temporary,
         temporary.open("wb") as file,
         contextlib.closing(_read_all(plan, workers)) as results,
-        contextlib.closing(cli.track(results, len(plan.entries), "packing")) as tracked,
+        contextlib.closing(track(results, len(plan.entries), "packing")) as tracked,
     ):
         _write_header(file, 0)
         for entry, result in zip(plan.entries, tracked, strict=True):
@@ -241,7 +243,7 @@ def _read_all(plan: Plan, workers: int) -> Generator[np.ndarray | str, None, Non
         ["trainer.data.dataset", "trainer.data.parquet_pages"]
     )  # what takes long to import, once for all
     pending: deque[Future[list[np.ndarray | str]]] = deque()
-    with ProcessPoolExecutor(workers, context, cli.follow_parent) as pool:
+    with ProcessPoolExecutor(workers, context, follow_parent) as pool:
         try:
             for task in tasks:
                 pending.append(pool.submit(_read_task, plan.source, task))
@@ -275,7 +277,7 @@ def _table_of_skipped(skipped: list[Skipped]) -> Table:
 
 
 def main() -> None:
-    parser = cli.Parser(prog="python -m trainer.pack", description="Pack the contest's files into one.")
+    parser = cli.Parser("trainer.pack", description="Pack the contest's files into one.")
     parser.add_argument("source", type=Path, help=f"folder with {TRAIN_CSV}, {SIGN_MAP} and landmark files")
     parser.add_argument("out", type=Path, help="folder that becomes the packed dataset")
     parser.add_argument("--signs", help="only these signs, separated by commas (default: all)")
@@ -289,14 +291,14 @@ def main() -> None:
     skipped = pack(arguments.source, arguments.out, signs=signs, workers=arguments.workers, skip_bad=arguments.skip_bad)
     dataset = PackedDataset.open(arguments.out)
     participants, signs_seen = len(set(dataset.participants)), len(set(dataset.labels))
-    cli.console.print(
+    console.print(
         f"{arguments.out}: {len(dataset):,} sequences, {len(dataset.frames):,} frames, "
         f"{participants} participants, {signs_seen} of {dataset.num_signs} signs",
         soft_wrap=True,
         markup=False,
     )
     if skipped:
-        cli.console.print(_table_of_skipped(skipped))
+        console.print(_table_of_skipped(skipped))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.common.files import atomic_path, write_bytes, write_json
 from trainer.config import TrainConfig
 from trainer.metrics import to_half

@@ -22,7 +22,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from trainer.common import cli
-from trainer.common.cli import UserError
+from trainer.common.console import console, track
+from trainer.common.errors import UserError
 from trainer.common.files import atomic_path, write_json
 from trainer.data.contest import INDICES, SIGN_MAP, TRAIN_CSV, TYPES, Entry
 from trainer.landmarks import NUM_ROWS
@@ -54,7 +55,7 @@ def synthesize(out: Path, *, num_signs: int = 20, num_participants: int = 12, re
     request["seed"] = seed
     try:
         if _is_finished(out, request):
-            cli.console.print(f"{out}: already generated", soft_wrap=True, markup=False)
+            console.print(f"{out}: already generated", soft_wrap=True, markup=False)
             return
         write_json(out / REQUEST, request)
         _write(out, np.random.default_rng([VERSION, seed]), num_signs, num_participants, repeats)
@@ -76,7 +77,7 @@ def _write(out: Path, rng: np.random.Generator, num_signs: int, num_participants
     names = [f"sign{number:03}" for number in range(num_signs)]
     write_json(out / SIGN_MAP, {name: label for label, name in enumerate(names)})
     written = _write_sequences(out, rng, names, num_participants, repeats)
-    with contextlib.closing(cli.track(written, num_signs * num_participants * repeats, "generating")) as tracked:
+    with contextlib.closing(track(written, num_signs * num_participants * repeats, "generating")) as tracked:
         entries = list(tracked)
     order = rng.permutation(len(entries))
     columns = dict(zip(Entry._fields, zip(*(entries[index] for index in order), strict=True), strict=True))
@@ -124,9 +125,7 @@ def write_landmarks(path: Path, first_frame_number: int, landmarks: np.ndarray) 
 
 
 def main() -> None:
-    parser = cli.Parser(
-        prog="python -m trainer.synthesize", description="Generate a sign dataset in the contest's layout."
-    )
+    parser = cli.Parser("trainer.synthesize", description="Generate a sign dataset in the contest's layout.")
     parser.add_argument("out", type=Path, help="folder that becomes the dataset")
     parser.add_argument("--signs", type=int, default=20, help="classes (default: %(default)s)")
     parser.add_argument("--participants", type=int, default=12, help="signers (default: %(default)s)")

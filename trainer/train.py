@@ -19,6 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from trainer.common import cli
+from trainer.common.console import console
+from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.data.dataset import Batch, Batches, PackedDataset
 from trainer.learning.allocator import keep_freed_memory
@@ -194,18 +196,18 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 def _claim(run: RunDir, config: TrainConfig, dataset: PackedDataset) -> None:
     """Write the configuration into a new run's directory, or check that it is the one there."""
     if config.model.num_signs != dataset.num_signs:
-        raise cli.UserError(f"{dataset.path}: has {dataset.num_signs} signs, but num_signs is {config.model.num_signs}")
+        raise UserError(f"{dataset.path}: has {dataset.num_signs} signs, but num_signs is {config.model.num_signs}")
     if not (run.path / "config.json").exists():
         run.write_config(config)
     elif run.read_config() != config:
-        raise cli.UserError(f"{run.path}: holds a run of another configuration; choose another directory or remove it")
+        raise UserError(f"{run.path}: holds a run of another configuration; choose another directory or remove it")
     if run.is_done:
         _check_data(run, run.read_result().data_fingerprint, dataset)
 
 
 def _check_data(run: RunDir, fingerprint: str, dataset: PackedDataset) -> None:
     if fingerprint != dataset.fingerprint:
-        raise cli.UserError(f"{run.path}: holds a run on another dataset; choose another directory or remove it")
+        raise UserError(f"{run.path}: holds a run on another dataset; choose another directory or remove it")
 
 
 def _restore(run: RunDir, dataset: PackedDataset, learner: Learner) -> tuple[int, float]:
@@ -223,11 +225,11 @@ def _restore(run: RunDir, dataset: PackedDataset, learner: Learner) -> tuple[int
 
 def _train_visibly(config: TrainConfig, dataset: PackedDataset, run: RunDir, device: str) -> Result:
     """Train with a line an epoch and, on a terminal, a bar below them."""
-    print_line = cli.console.print
+    print_line = console.print
     head = f"{'epoch':>6} {'train loss':>11} {'val accuracy':>13} {'val log loss':>13} {'seq/s':>7} {'seconds':>8}"
     has_begun = False
     columns = (TextColumn("epochs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=cli.console, disable=not cli.console.is_terminal) as progress:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("epochs", total=config.epochs)
 
         def report(metrics: EpochMetrics) -> None:
@@ -245,7 +247,7 @@ def _train_visibly(config: TrainConfig, dataset: PackedDataset, run: RunDir, dev
 
 
 def main() -> None:
-    parser = cli.Parser(prog="python -m trainer.train", description="Train one model on a packed dataset.")
+    parser = cli.Parser("trainer.train", description="Train one model on a packed dataset.")
     parser.add_argument("--data", type=Path, required=True, help="packed dataset, made by trainer.pack")
     parser.add_argument(
         "--out", type=Path, required=True, help="directory of the run; an interrupted run in it goes on"
@@ -266,9 +268,9 @@ def main() -> None:
     try:
         result = _train_visibly(config, dataset, run, device)
     except TrainingDiverged as error:
-        raise cli.UserError(f"{error}; try a lower --learning-rate") from error
+        raise UserError(f"{error}; try a lower --learning-rate") from error
     whom = "participants that it was trained on" if config.all_participants else "the held-out participants"
-    cli.console.print(
+    console.print(
         f"{out}: {result.num_parameters:,} parameters, accuracy {result.val_accuracy:.4f} and log loss "
         f"{result.val_log_loss:.4f} on {whom}, {result.seconds:.0f} s "
         f"({result.precision}, {result.device})",
@@ -276,7 +278,7 @@ def main() -> None:
         soft_wrap=True,
     )
     if was_done:
-        cli.console.print(
+        console.print(
             "this run was finished before: nothing was trained; choose another --out to train anew", soft_wrap=True
         )
 

@@ -8,7 +8,7 @@ import dataclasses
 from pathlib import Path
 
 from ensemble.candidates.pool import TRIALS, Candidate
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.rundir import RunDir
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ensemble.tflite import export
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.common.storage import StorageError, base_name, open_dataset
 from trainer.config import ModelConfig
 from trainer.data.dataset import PackedDataset

@@ -21,7 +21,7 @@ from ensemble.evaluation import recipe_ensemble
 from ensemble.evaluation.unseen import ensemble_probs, rotated, selected
 from ensemble.selection import baselines
 from ensemble.selection.scores import Objective
-from trainer.common.cli import track
+from trainer.common.console import track
 from trainer.common.files import atomic_path, write_bytes
 from trainer.metrics import accuracy, log_loss
 

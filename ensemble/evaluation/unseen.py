@@ -17,7 +17,7 @@ from rich.table import Table
 from ensemble.candidates.pool import Pool
 from ensemble.selection import baselines
 from ensemble.selection.scores import Objective
-from trainer.common.cli import track
+from trainer.common.console import track
 
 RESAMPLES: Final = 10_000
 FEWEST: Final = 6  # participants; intervals over fewer span little more than their worst and best

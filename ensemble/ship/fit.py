@@ -12,7 +12,8 @@ from ensemble.selection.baselines import Rule
 from ensemble.selection.scores import Objective
 from ensemble.tflite import export, latency, submission
 from ensemble.tflite.latency import Latency, Target
-from trainer.common.cli import UserError, console
+from trainer.common.console import console
+from trainer.common.errors import UserError
 
 
 @dataclass(frozen=True)

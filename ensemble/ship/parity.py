@@ -11,7 +11,8 @@ from rich.markup import escape
 
 from ensemble.candidates.pool import Candidate, Pool
 from ensemble.tflite.runtime import Model
-from trainer.common.cli import UserError, console, track
+from trainer.common.console import console, track
+from trainer.common.errors import UserError
 from trainer.data.dataset import resize_indices
 from trainer.data.normalize import normalize, select
 from trainer.landmarks import NUM_ROWS

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from ensemble.tflite.graph import Graph, Tensor
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.config import HEAD_DIM, NORM_EPS, ROTARY_THETA, ModelConfig
 from trainer.landmarks import HEAD, LANDMARK_SETS, NUM_LANDMARKS, NUM_ROWS, ROWS, positions
 

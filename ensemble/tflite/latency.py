@@ -16,7 +16,8 @@ from typing import Final
 import numpy as np
 
 from ensemble.tflite.runtime import Model
-from trainer.common.cli import number, positive
+from trainer.common.fields import positive
+from trainer.common.units import number
 from trainer.landmarks import NUM_ROWS
 
 LENGTHS: Final = 32  # lengths timed, spread evenly over the distribution

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.landmarks import NUM_ROWS
 
 SIGNATURE, INPUT, OUTPUT = "serving_default", "inputs", "outputs"

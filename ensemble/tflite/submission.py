@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.common.files import write_bytes
 
 MODEL: Final = "model.tflite"

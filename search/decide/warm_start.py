@@ -14,7 +14,7 @@ from search.problem.objective import Objective
 from search.problem.space import Space
 from search.record.request import STUDY_DB, STUDY_JSON, Settings, find_study
 from search.record.storage import lacks_password, load_trials, sqlite_url
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.common.storage import Remote, copy_folder, is_uri
 from trainer.config import TrainConfig
 

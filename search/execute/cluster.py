@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import search
 import trainer
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.common.storage import Remote, cache_folder, is_uri, open_dataset
 from trainer.data.dataset import PackedDataset
 

@@ -17,7 +17,7 @@ from search.decide.study import MAX_WORKER_LOSSES, Assignment, SearchStudy, Verd
 from search.execute.out_of_memory import WorkerOutOfMemory
 from search.execute.worker import Failure, read
 from search.show.progress import Progress
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.rundir import EpochMetrics, Result
 
 

@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.execute.worker import Failure, read
 from search.record.request import LOG_FOLDER
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.rundir import EpochMetrics
 
 MLFLOW_DB: Final = "mlflow.db"

@@ -20,7 +20,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from trainer.common.cli import parse_limits
+from trainer.common.units import parse_limits
 from trainer.metrics import SEQUENCES_PER_NAT, SMALLEST_PROBABILITY
 
 EXAMPLE: Final = "5.1M,40MB,3models"

@@ -34,7 +34,7 @@ from optuna.distributions import (
 )
 
 from search.problem.ranges import Fault, Range, allows, check_name, field_value, line_of, order, read_ranges, with_fixed
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.config import ModelConfig, TrainConfig
 from trainer.model.classifier import SignClassifier
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from trainer.common import cli
-from trainer.common.cli import LOCK, UserError
+from trainer.common.console import console
+from trainer.common.errors import UserError
+from trainer.common.files import LOCK
 from trainer.common.storage import Remote, StorageError
 
 BEAT_SECONDS: Final = 5.0  # between renewals
@@ -70,7 +71,7 @@ def _left_behind(locks: Remote, busy: UserError) -> list[str]:
     """Names of objects that nobody renews. Raises ``busy`` if somebody does."""
     seen = locks.files()
     if seen:
-        cli.console.print(
+        console.print(
             f"a search has this study, or was killed; watching for {STALE_SECONDS:.0f} s which it is", soft_wrap=True
         )
     end = time.monotonic() + STALE_SECONDS

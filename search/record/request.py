@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from search.problem.objective import DEFAULT_OBJECTIVE, LatencyScale, Objective
 from search.problem.space import Space
 from search.record.storage import lacks_password, sqlite_url
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.common.files import atomic_path, write_json
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset

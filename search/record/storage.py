@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, Table, bindparam, event, insert, make_url, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 
 BUSY_SECONDS: Final = 60.0  # to wait while somebody else writes to the same SQLite file
 HIDDEN: Final = "***"  # stands for a password

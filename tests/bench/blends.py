@@ -29,6 +29,8 @@ from tests.bench.members import OTHERS, Recorded
 from tests.bench.pools import Problem
 from tests.bench.select import MULTIPLES
 from trainer.common import cli
+from trainer.common.console import console, track
+from trainer.common.processes import follow_parent
 
 PEOPLE: Final = (2, 4, 6, 12, 24)
 PER_NATS: Final = (2.5, 5.0, 10.0, 20.0, 40.0)
@@ -68,9 +70,9 @@ def main() -> None:
     options = parser.parse_args()
     sequences = len(Recorded.read(options.runs).other_labels) // OTHERS
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(options.workers, context, cli.follow_parent) as pool:
+    with concurrent.futures.ProcessPoolExecutor(options.workers, context, follow_parent) as pool:
         one = functools.partial(accuracies, options.runs)
-        results = np.array(list(cli.track(pool.map(one, range(options.pools)), options.pools, "pools")))
+        results = np.array(list(track(pool.map(one, range(options.pools)), options.pools, "pools")))
     gains = results[:, :, 1:] - results[:, :, :1]
     means, errors = gains.mean(axis=0), gains.std(axis=0, ddof=1) / math.sqrt(options.pools)
     table = Table(title=f"accuracy on unseen people, points over accuracy alone: {options.pools} pools of {CANDIDATES}")
@@ -79,7 +81,7 @@ def main() -> None:
     for people, row, its_errors in zip(PEOPLE, means, errors, strict=True):
         cells = [f"{mean:+.2f} ± {error:.2f}" for mean, error in zip(row, its_errors, strict=True)]
         table.add_row(str(people * sequences), *cells)
-    cli.console.print(table)
+    console.print(table)
     points = {
         str(people * sequences): dict(
             zip(map(str, PER_NATS), np.stack([row, its], axis=1).round(2).tolist(), strict=True)

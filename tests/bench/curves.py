@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from search.decide.qmc import sobol
 from search.decide.unit_cube import at, share_of
 from search.problem.space import Space, num_parameters
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.common.files import atomic_path
 from trainer.config import TrainConfig
 

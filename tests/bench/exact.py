@@ -10,7 +10,7 @@ from rich.table import Table
 from ensemble.selection import greedy
 from ensemble.selection.scores import OBJECTIVES
 from tests.bench.pools import generated
-from trainer.common.cli import track
+from trainer.common.console import track
 from trainer.metrics import SEQUENCES_PER_NAT, SMALLEST_PROBABILITY
 
 POOLS: Final = 10

@@ -39,8 +39,10 @@ from search.problem.members import MemberBudget, Members, costs_of
 from search.record.request import VALIDATION
 from tests.bench.curves import NUM_SIGNS, configurations, point, size, space
 from trainer.common import cli
-from trainer.common.cli import UserError
+from trainer.common.console import console, track
+from trainer.common.errors import UserError
 from trainer.common.files import atomic_path, sha256, write_bytes
+from trainer.common.processes import follow_parent
 from trainer.data.dataset import MANIFEST, Batches, PackedDataset
 from trainer.metrics import accuracy
 from trainer.model.classifier import SignClassifier
@@ -107,7 +109,7 @@ def of_others(folder: Path, runs: list[RunDir]) -> tuple[np.ndarray, PackedDatas
     asked = json.dumps([dataset.fingerprint, weights])
     stamp = kept.with_suffix(".json")
     if not stamp.exists() or stamp.read_text() != asked:
-        probs = [predict_all(run, dataset) for run in cli.track(runs, len(runs), "predicting other people")]
+        probs = [predict_all(run, dataset) for run in track(runs, len(runs), "predicting other people")]
         with atomic_path(kept) as temporary, temporary.open("wb") as file:
             np.save(file, np.array(probs, np.float16))
         write_bytes(stamp, asked.encode())
@@ -188,9 +190,9 @@ def main() -> None:
     options = parser.parse_args()
     recorded = Recorded.read(options.runs)
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(options.workers, context, cli.follow_parent) as pool:
+    with concurrent.futures.ProcessPoolExecutor(options.workers, context, follow_parent) as pool:
         one = functools.partial(compare, options.runs, options.budget, options.trials)
-        results = np.array(list(cli.track(pool.map(one, range(options.seeds)), options.seeds, "seeds")))
+        results = np.array(list(track(pool.map(one, range(options.seeds)), options.seeds, "seeds")))
     differences = 100 * (results - results[:, :1])[:, :, 1]  # [seeds, objectives], points on people unseen
     errors = differences.std(axis=0, ddof=1) / math.sqrt(options.seeds)
     table = Table(title=f"{options.trials} of {len(recorded.params)} runs, {options.budget}, {options.seeds} seeds")
@@ -200,7 +202,7 @@ def main() -> None:
         seen, unseen = results[:, place].mean(axis=0)
         against = "" if place == 0 else f"{differences[:, place].mean():+.2f} +- {errors[place]:.2f}"
         table.add_row(name, f"{seen:.4f}", f"{unseen:.4f}", against)
-    cli.console.print(table)
+    console.print(table)
     report = {
         "bench": "members",
         "seeds": options.seeds,

@@ -48,6 +48,7 @@ from search.show.progress import Progress
 from tests.bench.noop import SLEEP_SECONDS, SLEPT, our_sleeping_trial, our_trial, their_trial
 from tests.nodes import nodes
 from trainer.common import cli
+from trainer.common.console import console
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 
@@ -124,7 +125,7 @@ def measure_ratio(folder: Path, counts: list[int], rounds: int, workers: int) ->
             sides["ours"].append(ours(folder / f"ours-{count}-{turn}", count, workers, our_trial).whole)
         mine, other = median(sides["ours"]), median(sides["theirs"])
         rows = " ".join(f"{name} {' '.join(f'{value:.4f}' for value in values)}" for name, values in sides.items())
-        cli.console.print(f"{count} trials, s a trial: {rows}", soft_wrap=True)
+        console.print(f"{count} trials, s a trial: {rows}", soft_wrap=True)
         found |= {f"ours_{count}": round(mine, 4), f"ray_optuna_{count}": round(other, 4)}
         found[f"ratio_{count}"] = round(mine / other, 3)
     return found
@@ -135,7 +136,7 @@ def measure_growth(folder: Path, workers: int) -> dict[str, Any]:
     for sampler in ("cmaes", "tpe", "random"):
         few, many = (ours(folder / f"{sampler}-{count}", count, workers, our_trial, sampler) for count in GROWTH_TRIALS)
         for name, side in (("200", few), ("2,000", many)):
-            cli.console.print(
+            console.print(
                 f"{sampler}, {name} trials: {side.whole:.4f} s a trial, between ends {side.between_ends:.4f} s",
                 soft_wrap=True,
             )
@@ -161,7 +162,7 @@ def measure_cluster(folder: Path) -> dict[str, Any]:
     slept = np.clip(np.minimum(ends, first_to_end) - np.maximum(begins, all_at_work), 0, None).sum()
     efficiency = float(slept / (first_to_end - all_at_work) / workers)
     whole = SLEEP_SECONDS / workers / taken.whole
-    cli.console.print(
+    console.print(
         f"{len(trials)} trials by {workers} workers: asleep {efficiency:.1%} of the {first_to_end - all_at_work:.0f} s "
         f"in which all worked, {whole:.1%} of {taken.whole * len(trials):.0f} s in all",
         soft_wrap=True,
@@ -170,7 +171,7 @@ def measure_cluster(folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = cli.Parser(prog="python -m tests.bench.orchestration", description="What handing out a trial costs.")
+    parser = cli.Parser("tests.bench.orchestration", description="What handing out a trial costs.")
     parser.add_argument("--parts", default="ratio,growth,cluster", help="of the benchmark, such as ratio,growth")
     parser.add_argument("--trials", default=",".join(map(str, RATIO_TRIALS)), help="numbers of trials of the ratio")
     parser.add_argument("--rounds", type=int, default=3, help="of the ratio, below 1,000 trials (default: 3)")

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from rich.table import Table
 
 from trainer.common import cli
+from trainer.common.console import console
 from trainer.data.contest import SIGN_MAP, TRAIN_CSV, read_any_layout, read_landmarks
 from trainer.data.normalize import normalize
 from trainer.landmarks import HEAD, ROWS
@@ -120,7 +121,7 @@ def main() -> None:
         files, originals = original_files(scratch)
         kind = "original" if originals else "generated"
         if not originals:
-            cli.console.print(f"no sample at {SAMPLE}: generated files instead", soft_wrap=True)
+            console.print(f"no sample at {SAMPLE}: generated files instead", soft_wrap=True)
         seconds = per_core(files, options.rounds)
         rates = {name: len(files) / median(taken) for name, taken in seconds.items()}
         ratios = {name: median(seconds["pandas"] / taken) for name, taken in seconds.items()}
@@ -129,11 +130,11 @@ def main() -> None:
             table.add_column(heading, justify="right" if heading else "left")
         for name, rate in rates.items():
             table.add_row(name, f"{rate:,.0f}", f"{1000 / rate:.3f}", f"{ratios[name]:.2f}")
-        cli.console.print(table)
+        console.print(table)
         counts = [int(count) for count in options.workers.split(",")]
         scaling = {count: whole_command(files, options.sequences, count, scratch) for count in counts}
         for count, rate in scaling.items():
-            cli.console.print(f"trainer.pack with {count} workers: {rate:,.0f} sequences/s")
+            console.print(f"trainer.pack with {count} workers: {rate:,.0f} sequences/s")
     report = {
         "bench": "pack",
         "original_files": originals,

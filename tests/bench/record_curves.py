@@ -20,6 +20,8 @@ import torch
 from search.record.request import write_validation
 from tests.bench.curves import EPOCHS, NUM_SIGNS, TABLE, Curves, configurations, size, space
 from trainer.common import cli
+from trainer.common.console import track
+from trainer.common.processes import follow_parent
 from trainer.config import TrainConfig
 from trainer.data.dataset import MANIFEST, PackedDataset
 from trainer.pack import pack
@@ -74,12 +76,12 @@ def main() -> None:
     numbers = range(len(known), max(len(known), options.configurations))
     runs = [options.out / "runs" / f"{number:04d}" for number in numbers]
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(options.workers, context, cli.follow_parent) as pool:
+    with concurrent.futures.ProcessPoolExecutor(options.workers, context, follow_parent) as pool:
         params = configurations(numbers.stop)
         configs = [space().config(params[number]).replace(seed=number) for number in numbers]
         futures = [pool.submit(record, *item, data.path) for item in zip(runs, configs, strict=True)]
         try:
-            for future in cli.track(concurrent.futures.as_completed(futures), len(futures), "training"):
+            for future in track(concurrent.futures.as_completed(futures), len(futures), "training"):
                 future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

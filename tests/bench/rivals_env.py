@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from trainer.common import cli
-from trainer.common.cli import console
+from trainer.common.console import console
 
 FOLDER: Final = Path("results/rivals-env")
 PACKAGES: Final = Path(__file__).with_name("rivals.txt")

@@ -48,6 +48,8 @@ from tests.bench.curves import EPOCHS, Curves, point, space
 from tests.bench.surrogate import Surrogate
 from tests.outcomes import metrics_of, result_of
 from trainer.common import cli
+from trainer.common.console import console, for_tables, track
+from trainer.common.processes import follow_parent
 
 NUM_TRIALS: Final = 64
 CONCURRENT: Final = 4
@@ -334,14 +336,14 @@ def main() -> None:
     pair_seeds = range(FIRST_PAIR_SEED, FIRST_PAIR_SEED + (options.pair_seeds or options.seeds))
     tries = [(pair, seed) for seed in pair_seeds for pair in pairs]
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(options.workers, context, cli.follow_parent) as pool:
-        tried = list(cli.track(pool.map(try_pair, *zip(*tries, strict=True)), len(tries), "pairs"))
-        compared = list(cli.track(pool.map(compare, range(options.seeds)), options.seeds, "comparisons"))
+    with concurrent.futures.ProcessPoolExecutor(options.workers, context, follow_parent) as pool:
+        tried = list(track(pool.map(try_pair, *zip(*tries, strict=True)), len(tries), "pairs"))
+        compared = list(track(pool.map(compare, range(options.seeds)), options.seeds, "comparisons"))
     of_pairs = {
         pair: [result for (its_pair, _), result in zip(tries, tried, strict=True) if its_pair == pair] for pair in pairs
     }
-    cli.for_tables().print(table_of_pairs(of_pairs), table_of_marks(compared))
-    cli.console.print(told(compared), soft_wrap=True)
+    for_tables().print(table_of_pairs(of_pairs), table_of_marks(compared))
+    console.print(told(compared), soft_wrap=True)
     report = {
         "bench": "search",
         "seeds": options.seeds,

@@ -34,7 +34,8 @@ from tests.bench import rivals_env, ways
 from tests.bench.exact import mean_gaps
 from tests.bench.pools import Problem, generated, large_pool, of_study
 from trainer.common import cli
-from trainer.common.cli import console, track
+from trainer.common.console import console, track
+from trainer.common.errors import UserError
 
 MULTIPLES: Final = (1.0, 2.0, 4.0, 8.0, 16.0)  # of the median cost
 PARTS: Final = ("heldout", "ways", "exact", "accuracy", "log_loss", "large")
@@ -196,7 +197,7 @@ def main() -> None:
     parser.add_argument("--pools", type=int, default=6, help="generated ones")
     arguments = parser.parse_args()
     if len(arguments.study) == 1:
-        raise cli.UserError("--study: one study has no error to hold its margins against; name two or more")
+        raise UserError("--study: one study has no error to hold its margins against; name two or more")
     report: dict[str, Any] = {"bench": "select"}
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from tests.bench.workload import seconds
 from trainer.common import cli
+from trainer.common.console import console, track
 from trainer.config import HEAD_DIM, ModelConfig
 from trainer.learning.allocator import keep_freed_memory
 
@@ -88,14 +89,14 @@ def main() -> None:
     shapes = [(heads, sequences) for heads in (1, 2) for sequences in (16, 128)]
     ratios = {
         shape: {count: round(compare(*shape, count, options.rounds, device), 2) for count in counts}
-        for shape in cli.track(shapes, len(shapes), "shapes")
+        for shape in track(shapes, len(shapes), "shapes")
     }
     table = Table(title=f"stacked over in turns, {options.device}, {options.threads} thread(s)")
     for heading in ("heads", "sequences", *(f"{count} models" for count in counts)):
         table.add_column(heading, justify="right")
     for (heads, sequences), row in ratios.items():
         table.add_row(str(heads), str(sequences), *(f"{ratio:.2f}" for ratio in row.values()))
-    cli.console.print(table)
+    console.print(table)
     report = {f"{heads}x{LAYERS}, {sequences} sequences": row for (heads, sequences), row in ratios.items()}
     print(json.dumps({"bench": "stacked", "device": options.device, "threads": options.threads, "speedup": report}))
 

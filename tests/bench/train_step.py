@@ -23,6 +23,7 @@ from rich.table import Table
 from tests.bench.padded import PaddedTrainer
 from tests.bench.workload import matmul_rate, packed_dataset, seconds
 from trainer.common import cli
+from trainer.common.console import console, track
 from trainer.config import TrainConfig
 from trainer.data.dataset import Batches, PackedDataset
 from trainer.learning.allocator import keep_freed_memory
@@ -105,7 +106,7 @@ def compare(shape: tuple[int, int], dataset: PackedDataset, device: torch.device
         side.measure()
     rates: dict[str, list[Rate]] = {name: [] for name in ("padded", *sides)}
     matmul: list[float] = []  # the machine's own rate, just before ours, whatever else the machine is doing
-    for _ in cli.track(range(rounds), rounds, f"{shape[0]}x{shape[1]}"):
+    for _ in track(range(rounds), rounds, f"{shape[0]}x{shape[1]}"):
         rates["padded"].append(padded.measure())  # one step of it takes as long as all the rest
         for _ in range(5):
             matmul.append(matmul_rate(device, torch.bfloat16 if device.type == "cuda" else torch.float32))
@@ -182,7 +183,7 @@ def main() -> None:
         table.add_column(side, justify="right")
     for row in next(iter(sides.values())):
         table.add_row(row, *(f"{figures[row]:g}" for figures in sides.values()))
-    cli.console.print(table)
+    console.print(table)
     print(json.dumps(report))
 
 

@@ -13,7 +13,7 @@ from ensemble.selection import bagging, baselines
 from ensemble.selection.bagging import ByParticipant
 from ensemble.selection.scores import Accuracy, Blend, LogLoss, Objective
 from tests.bench.pools import Problem, generated
-from trainer.common.cli import track
+from trainer.common.console import track
 from trainer.metrics import SEQUENCES_PER_NAT
 
 SEEDS: Final = 1000  # the first; pools that rivals are met on have smaller ones

@@ -12,7 +12,8 @@ from ensemble.check import FEW_LENGTHS, LENGTH_QUANTILES, LONGEST, Check, check,
 from ensemble.tflite import export, latency, submission
 from ensemble.tflite.graph import Graph, Tensor
 from tests.ensemble.conftest import random_classifier
-from trainer.common.cli import UserError, console
+from trainer.common.console import console
+from trainer.common.errors import UserError
 from trainer.config import ModelConfig
 from trainer.landmarks import NUM_ROWS
 

@@ -13,7 +13,7 @@ from ensemble.predict import Prediction, Source, accuracy, find_sources, main, r
 from ensemble.tflite import export, submission
 from ensemble.tflite.runtime import Model
 from tests.ensemble.conftest import random_classifier
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.config import ModelConfig
 from trainer.synthesize import synthesize
 

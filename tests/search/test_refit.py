@@ -22,7 +22,7 @@ from search.record.request import Settings, write_validation
 from search.show.progress import Progress
 from search.table import read_rows, read_trials
 from tests.search.conftest import TINY_SPACE
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.rundir import RunDir

@@ -27,7 +27,8 @@ from search.record.storage import StudyStorage, sqlite_url
 from tests.nodes import ROOT, nodes, without_ray
 from tests.search.conftest import TINY_SPACE
 from tests.search.decide.test_warm_start import search_all, settings_of
-from trainer.common.cli import LOCK, UserError
+from trainer.common.errors import UserError
+from trainer.common.files import LOCK
 from trainer.common.storage import Folder, Remote, open_dataset
 from trainer.config import TrainConfig
 

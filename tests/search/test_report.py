@@ -23,7 +23,7 @@ from search.problem.space import DEFAULT_SPACE, Space
 from search.record.request import Settings
 from search.show import figures
 from tests.outcomes import metrics_of, result_of
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.rundir import RunDir

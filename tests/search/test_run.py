@@ -32,7 +32,7 @@ from tests.nodes import without_ray
 from tests.outcomes import metrics_of, result_of
 from tests.search.conftest import TINY_SPACE
 from tests.trainer.conftest import write_dataset
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.rundir import EpochMetrics, Result, RunDir

@@ -8,7 +8,7 @@ from rich.console import Console
 
 import search.table
 from search.table import Row, main, read_rows, render, write_parquet
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 
 
 def _row(number: int, state: str, accuracy: float | None, reason: str | None = None) -> Row:

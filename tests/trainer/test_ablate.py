@@ -8,7 +8,7 @@ import pytest
 
 from trainer import ablate
 from trainer.ablate import ROWS, Claim, Measured, Row
-from trainer.common import cli
+from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.rundir import RunDir
@@ -54,7 +54,7 @@ def test_every_row_is_one_change_that_the_configuration_accepts() -> None:
 
 
 def test_unknown_rows_are_refused_by_name() -> None:
-    with pytest.raises(cli.UserError, match=r"--rows: there is no row 'mixdown'; the rows are mixup, "):
+    with pytest.raises(UserError, match=r"--rows: there is no row 'mixdown'; the rows are mixup, "):
         ablate._chosen("mixup,mixdown")
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from trainer import pack as packing
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.common.files import sha256
 from trainer.data.dataset import PackedDataset
 from trainer.pack import pack

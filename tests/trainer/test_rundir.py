@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result, RunDir
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.landmarks import FACE_ROWS, LEFT_HAND_ROWS, RIGHT_HAND_ROWS
 from trainer.synthesize import synthesize
 from trainer.synthetic import body, motion

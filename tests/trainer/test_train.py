@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from tests.trainer.conftest import MAX_FRAMES, NUM_SIGNS
 from trainer.common import cli
+from trainer.common.errors import UserError
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import Batch, Batches, PackedDataset
 from trainer.model.classifier import SignClassifier
@@ -204,7 +205,7 @@ def test_a_killed_run_goes_on_bitwise(dataset: PackedDataset, config: TrainConfi
 
 def test_another_configuration_is_refused(finished: RunDir, dataset: PackedDataset, config: TrainConfig) -> None:
     before = outcome(finished)
-    with pytest.raises(cli.UserError, match="another configuration"):
+    with pytest.raises(UserError, match="another configuration"):
         train(config.replace(seed=1), dataset, finished)
     assert outcome(finished) == before
 
@@ -214,12 +215,12 @@ def test_another_dataset_is_refused(epochs: int, dataset: PackedDataset, config:
     run, other = RunDir(tmp_path), dataclasses.replace(dataset, fingerprint="another")
     with contextlib.suppress(Stop):
         train(config, dataset, run, report=None if epochs == config.epochs else stopping_after(epochs))
-    with pytest.raises(cli.UserError, match="another dataset"):
+    with pytest.raises(UserError, match="another dataset"):
         train(config, other, run)
 
 
 def test_a_dataset_with_other_signs_is_refused(dataset: PackedDataset, config: TrainConfig, tmp_path: Path) -> None:
-    with pytest.raises(cli.UserError, match=f"{NUM_SIGNS} signs, but num_signs is 250"):
+    with pytest.raises(UserError, match=f"{NUM_SIGNS} signs, but num_signs is 250"):
         train(config.replace(num_signs=250), dataset, RunDir(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 

@@ -1,75 +1,289 @@
-"""What every command shares: one console, errors without a traceback, progress bars, locked folders."""
+"""From a dataclass to a command: its help, its parsing, and errors of one line.
+
+The options of a command are the fields of a dataclass; the help is the docstrings beneath them.
+
+    from trainer.common.fields import option, positive
+
+
+    @dataclass(frozen=True, kw_only=True)
+    class PackOptions:
+        \"\"\"Pack the contest's files into one dataset.\"\"\"
+
+        source: Path = option(positional=True)
+        \"\"\"Folder of the contest.\"\"\"
+        workers: int = option(2, parse=positive)
+        \"\"\"Processes that read.\"\"\"
+
+
+    @command("trainer.pack", PackOptions, examples=["asl-signs packed --workers 4"])
+    def main(options: PackOptions) -> None: ...
+
+argparse does the parsing. tyro 1.0, which reads docstrings too, prints an error as a box of several lines, knows no
+option whose value may be left out (--budget alone), and suggests no value for a misspelt one.
+"""
 
 import argparse
 import contextlib
-import fcntl
-import math
-import multiprocessing
-import os
+import dataclasses
+import functools
+import inspect
 import re
-import signal
+import shutil
 import sys
-import tempfile
-import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+import types
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from time import monotonic
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from trainer.common.errors import UserError
+from trainer.common.fields import Option, field_docs, suggestion
 
-Item = TypeVar("Item")
-LOCK = ".lock"
-PLAIN_SECONDS = 10.0  # between progress lines when the output is not a terminal
-PIPE_WIDTH: Final = 4000  # of tables there: nothing is cut or wrapped
-
-console = Console(highlight=False, emoji=False)
-_AMOUNT: Final = re.compile(r"(\d+\.?\d*|\.\d+)\s*([a-z]+)")
-
-
-class UserError(Exception):
-    """Something the user can mend. The message names the file or option, the field, and what to do."""
+Options = TypeVar("Options")
+PROGRAM: Final = "sign-ensemble"  # the console script
+_METAVARS: Final[dict[Any, str]] = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
+_WIDEST: Final = 110  # columns of a help page
 
 
 class Parser(argparse.ArgumentParser):
-    """Options whose errors end a command in one line, as all others do, without the usage before it.
+    """Parses what a dataclass describes. Whatever is wrong is a UserError of one line that names the option.
 
     An argument such as -5MB is a value, not an option: no option begins with a digit.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._negative_number_matcher = re.compile(r"-\.?\d.*")
+    def __init__(
+        self, module: str, kind: type | None = None, *, description: str = "", examples: Sequence[str] = ()
+    ) -> None:
+        """For the command that ``python -m module`` runs, with the fields of ``kind`` as options."""
+        prog = sys.argv[0] if sys.argv[0].startswith(f"{PROGRAM} ") else f"python -m {module}"
+        text = inspect.getdoc(kind) if kind is not None and not description else description
+        epilog = "\n".join(["examples:", *(f"  {prog} {example}".rstrip() for example in examples)])
+        super().__init__(
+            prog=prog,
+            description=text,
+            epilog=epilog if examples else None,
+            formatter_class=_Help,
+            add_help=False,
+        )
+        self._negative_number_matcher = re.compile(r"-\.?\d.*")  # argparse's own takes -5 for a number, not -5MB
+        self.kind = kind
+        self.flags: dict[str, str] = {}
+        """How each field is called on the command line"""
+        self._headings: dict[str, Any] = {}
+        self._collected: dict[str, list[str]] = {}
+        self._repeated: set[str] = set()
+        if kind is not None:
+            self.add_fields(kind)
+        last = self._heading("help")
+        last.add_argument("-h", "--help", action="help", help="show this page and exit")
+        last.add_argument(
+            "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="show the version and exit"
+        )
+
+    def add_fields(self, kind: type, *, without: Collection[str] = (), group: str | None = None) -> list[str]:
+        """Add an option for each field of a dataclass; with ``group``, under that heading and without defaults.
+
+        Returns the names of the fields.
+        """
+        docs, hints = field_docs(kind), get_type_hints(kind)
+        added = []
+        for item in dataclasses.fields(kind):
+            how: Option = item.metadata.get("option", Option())
+            if item.name in without:
+                continue
+            if how.fields_of:
+                names = [self.add_fields(part, without=how.without, group=how.group) for part in how.fields_of]
+                self._collected[item.name] = [name for part in names for name in part]
+            else:
+                self._add_field(item, how, hints[item.name], docs.get(item.name, ""), group)
+                added.append(item.name)
+        return added
+
+    def _add_field(self, item: Any, how: Option, hint: Any, doc: str, group: str | None) -> None:
+        is_required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        default = None if is_required else item.default
+        settings: dict[str, Any] = _reading(hint, how, is_flag=default is False and group is None)
+        settings["help"] = argparse.SUPPRESS if how.hidden else _help(doc, default, is_required, how)
+        heading = self._heading(group or how.group)
+        if how.positional:
+            name = how.metavar or item.name.upper()
+            self.flags[item.name] = name
+            settings["metavar"] = name
+            if not is_required:
+                settings |= {"nargs": settings.get("nargs", "?"), "default": default}
+            heading.add_argument(item.name, **settings)
+            return
+        flag = f"--{item.name.replace('_', '-')}"
+        self.flags[item.name] = flag
+        if how.repeated:
+            self._repeated.add(item.name)
+        if group is None:
+            settings |= {"default": None if how.repeated else default, "required": is_required}
+        else:
+            settings["default"] = argparse.SUPPRESS
+        heading.add_argument(flag, **settings)
+        for alias in how.aliases:
+            self.add_argument(alias, dest=item.name, **settings | {"help": argparse.SUPPRESS})
+
+    def _heading(self, title: str) -> Any:
+        if title not in self._headings:
+            self._headings[title] = self.add_argument_group(title)
+        return self._headings[title]
+
+    def parse(self, arguments: Sequence[str] | None = None) -> Any:
+        """The options as the dataclass. Raises UserError; exits after --help and --version."""
+        values = vars(self.parse_args(arguments))
+        for name, fields in self._collected.items():
+            values[name] = {field: values.pop(field) for field in fields if field in values}
+        assert self.kind is not None
+        given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        with self.naming_flags():
+            return self.kind(**{name: value for name, value in given.items() if name not in self._repeated or value})
+
+    @contextlib.contextmanager
+    def naming_flags(self) -> Iterator[None]:
+        """Have a UserError of a field say how the field is called here."""
+        try:
+            yield
+        except UserError as error:
+            error.field = self.flags.get(error.field or "", error.field)
+            raise
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
+        words = sys.argv[1:] if args is None else list(args)
+        for word in (
+            words[: words.index("--")] if "--" in words else words
+        ):  # before any option is missed for want of it
+            name = word.partition("=")[0]
+            if name.startswith("--") and not any(known.startswith(name) for known in self._option_string_actions):
+                self.error(f"{name}: there is no such option{self._near(name)}")
+        parsed: argparse.Namespace = super().parse_args(words, namespace)
+        return parsed
+
+    def _near(self, name: str) -> str:
+        known = [option for option in self._option_string_actions if option.startswith("--")]
+        return suggestion(name, known)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = ", ".join(map(str, action.choices))
+            near = suggestion(str(value), [str(choice) for choice in action.choices])
+            raise argparse.ArgumentError(action, f"{value!r} is not one of {choices}{near}")
+
+    def format_usage(self) -> str:
+        return f"usage: {self._usage()}\n"
+
+    def format_help(self) -> str:
+        self.usage = self._usage()
+        return super().format_help()
+
+    def _usage(self) -> str:
+        words = [self.prog]
+        needed = [action for action in self._actions if action.option_strings and action.required]
+        words += [f"{action.option_strings[0]} {action.metavar or ''}".strip() for action in needed]
+        words.append("[options]")
+        for action in self._actions:
+            if not action.option_strings:
+                dots = " ..." if action.nargs in ("+", "*") else ""
+                words.append(f"[{action.metavar}]" if action.nargs in ("?", "*") else f"{action.metavar}{dots}")
+        return " ".join(words)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message.removeprefix('argument ')} ({self.prog} --help lists the options)")
 
 
-def for_tables() -> Console:
-    """What to print tables on: where there is no terminal, as wide as they take."""
-    return console if console.is_terminal else Console(width=PIPE_WIDTH, highlight=False, emoji=False)
+class _Version(argparse.Action):
+    def __call__(self, *_: Any, **__: Any) -> None:
+        print(f"sign-ensemble-search {version()}")
+        sys.exit(0)
 
 
-def require_writable(option: str, folder: Path) -> None:
-    """Raises UserError naming the option if a folder cannot be written to, or made; leaves nothing there."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"{option} {folder}: {existing} cannot be written to ({error.strerror}); name another folder"
-        ) from error
+class _Help(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        columns = shutil.get_terminal_size().columns - 2
+        super().__init__(prog, max_help_position=30, width=max(40, min(columns, _WIDEST)))
+
+
+def version() -> str:
+    """The version of this package."""
+    from importlib import metadata  # 30 ms that only few commands need
+
+    return metadata.version("sign-ensemble-search")
+
+
+def _reading(hint: Any, how: Option, *, is_flag: bool) -> dict[str, Any]:
+    """What argparse needs to read a field of this type; a flag is off unless given."""
+    kind, origin = hint, get_origin(hint)
+    if origin in (Union, types.UnionType):
+        (kind,) = (part for part in get_args(hint) if part is not types.NoneType)
+        origin = get_origin(kind)
+    settings: dict[str, Any] = {}
+    if origin is tuple:
+        kind = get_args(kind)[0]
+        origin = get_origin(kind)
+        settings |= {"action": "append"} if how.repeated else {"nargs": "*" if how.positional else "+"}
+    if kind is bool:
+        return {"action": "store_true" if is_flag else argparse.BooleanOptionalAction}
+    choices = get_args(kind) if origin is Literal else how.choices
+    if choices is not None:
+        metavar = how.metavar or ("{" + ",".join(choices) + "}" if len(",".join(choices)) < 30 else "NAME")
+        return settings | {"choices": tuple(choices), "metavar": metavar}
+    settings |= {"type": readable(how.parse or kind), "metavar": how.metavar or _METAVARS.get(kind, "TEXT")}
+    if how.alone is not None:
+        settings |= {"nargs": "?", "const": settings["type"](how.alone), "metavar": how.metavar}
+    return settings
+
+
+def readable(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """``parse`` with errors that argparse prints as they are."""
+    words = {int: "must be a whole number", float: "must be a number"}
+
+    def read(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            rule = words.get(parse)  # type: ignore[call-overload]
+            raise argparse.ArgumentTypeError(f"{rule}, not {text!r}" if rule else str(error)) from error
+
+    return read
+
+
+def _help(doc: str, default: Any, is_required: bool, how: Option) -> str:
+    """A field's docstring, what may be chosen, and its default."""
+    text = doc.rstrip(".")
+    choices = how.choices
+    if choices is not None and len(",".join(choices)) >= 30:
+        text += f" [{', '.join(choices)}]"
+    if is_required and not how.positional:
+        text += " (required)"
+    elif default not in (None, False, ()) and "default" not in doc:
+        text += f" (default: {' '.join(map(str, default)) if isinstance(default, tuple) else _shown(default)})"
+    return text.replace("%", "%%")
+
+
+def _shown(default: Any) -> str:
+    return "on" if default is True else str(default)
+
+
+def command(
+    module: str, kind: type[Options], *, examples: Sequence[str] = ()
+) -> Callable[[Callable[[Options], None]], Callable[[], None]]:
+    """Make a function of options into a command that reads them from the command line.
+
+    A UserError that has a field then names the field's flag.
+    """
+
+    def decorate(act: Callable[[Options], None]) -> Callable[[], None]:
+        @functools.wraps(act)
+        def main() -> None:
+            parser = Parser(module, kind, examples=examples)
+            options: Options = parser.parse()
+            with parser.naming_flags():
+                act(options)
+
+        del main.__wrapped__
+        return main
+
+    return decorate
 
 
 def run(main: Callable[[], None]) -> NoReturn:
@@ -83,116 +297,17 @@ def run(main: Callable[[], None]) -> NoReturn:
         message = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             message = f"{error.filename}: {error.strerror}"
-        text = Text.assemble(("error:", "bold red"), f" {message}")
-        Console(stderr=True, highlight=False, emoji=False).print(text, soft_wrap=True)
+        _print_error("error:", f" {message}")
         sys.exit(2)
     except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted")
+        _print_error("", "interrupted")
         sys.exit(130)
     sys.exit(0)
 
 
-def parse_amount(text: str, units: Mapping[str, float]) -> tuple[float, str]:
-    """Read a number with a unit, such as "5.1M": the number times what ``units`` says of the unit, and the unit.
+def _print_error(head: str, message: str) -> None:
+    from rich.console import Console  # where there is something to print
+    from rich.text import Text
 
-    Raises ValueError if it is none; small and capital letters are alike.
-    """
-    match = _AMOUNT.fullmatch(text.strip().lower())
-    if match is None or match[2] not in units:
-        raise ValueError(f"{text.strip()!r} is not a number with a unit ({', '.join(units)})")
-    return round(float(match[1]) * units[match[2]], 6), match[2]  # 32.767M is 32767000, not 4e-9 more
-
-
-def parse_limits(text: str, units: Mapping[str, tuple[str, float]], example: str) -> dict[str, float]:
-    """Read a budget such as "5.1M,40MB": the limits by their names; ``units`` says what each limits, and times what.
-
-    Raises ValueError, with the example, for what is no limit, one given twice, or none left.
-    """
-    factors = {unit: factor for unit, (_, factor) in units.items()}
-    limits: dict[str, float] = {}
-    for part in text.split(","):
-        try:
-            amount, unit = parse_amount(part, factors)
-        except ValueError as error:
-            raise ValueError(f"{error}; write for example {example}") from error
-        name, _ = units[unit]
-        if name in limits:
-            raise ValueError(f"{text!r} limits {name} twice; write for example {example}")
-        if amount == 0:
-            raise ValueError(f"{part.strip()!r} leaves room for nothing; write for example {example}")
-        limits[name] = amount
-    return limits
-
-
-def number(text: str) -> float:
-    """Read a number; NaN if it is none, which is in no range that an option is held to."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def positive(text: str) -> int:
-    """Read an option's whole number of at least 1. Raises ArgumentTypeError."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text}")
-    return value
-
-
-def follow_parent() -> None:
-    """Start a worker process of a pool: it leaves interrupts to its parent, and ends with it even if that is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-@contextlib.contextmanager
-def locked(folder: Path, busy: str) -> Iterator[None]:
-    """Keep a folder to this process, by its file LOCK. Raises UserError with the message ``busy`` if another has it.
-
-    The lock goes with the process, however it ends; whether the file stays is up to the caller.
-    """
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{folder}: {busy}") from error
-        yield
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.1f}/s" if speed else "", style="dim")
-
-
-def track(items: Iterable[Item], total: int, what: str) -> Generator[Item, None, None]:
-    """Yield ``items``, showing progress, rate and time left: a bar on a terminal, else a line now and then."""
-    if not console.is_terminal:
-        yield from _track_plainly(items, total, what)
-        return
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        yield from progress.track(items, total=total)
-
-
-def _track_plainly(items: Iterable[Item], total: int, what: str) -> Generator[Item, None, None]:
-    began = last = monotonic()
-    for count, item in enumerate(items, start=1):
-        yield item
-        now = monotonic()
-        if now - last >= PLAIN_SECONDS or count == total:
-            rate = count / max(now - began, 1e-9)
-            left = (total - count) / rate
-            console.print(f"{what}: {count:,}/{total:,}, {rate:,.1f}/s, {left:,.0f} s left")
-            last = now
+    text = Text.assemble((head, "bold red"), message)
+    Console(stderr=True, highlight=False, emoji=False).print(text, soft_wrap=True)

@@ -1,13 +1,18 @@
-"""Files that appear whole or not at all: written beside their final name, synced, then renamed."""
+"""Files that appear whole or not at all (written beside their final name, synced, renamed), and folder locks."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from trainer.common.errors import UserError
+
+LOCK: Final = ".lock"
 
 
 @contextlib.contextmanager
@@ -51,3 +56,29 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's content, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def locked(folder: Path, busy: str) -> Iterator[None]:
+    """Keep a folder to this process, by its file LOCK. Raises UserError with the message ``busy`` if another has it.
+
+    The lock goes with the process, however it ends; whether the file stays is up to the caller.
+    """
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{folder}: {busy}") from error
+        yield
+
+
+def require_writable(field: str, folder: Path) -> None:
+    """Raises UserError with ``field`` if a folder cannot be written to, or made; leaves nothing there."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{folder}: {existing} cannot be written to ({error.strerror}); name another folder", field=field
+        ) from error

@@ -19,8 +19,8 @@ from typing import Any, Self
 import pyarrow as pa
 from pyarrow import fs
 
-from trainer.common.cli import LOCK, UserError, require_writable
-from trainer.common.files import atomic_path, sha256
+from trainer.common.errors import UserError
+from trainer.common.files import LOCK, atomic_path, require_writable, sha256
 from trainer.data.dataset import FRAMES, MANIFEST, SEQUENCES, PackedDataset, fingerprint
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.data import parquet_layout
 from trainer.landmarks import NUM_LANDMARKS, NUM_ROWS, ROWS
 

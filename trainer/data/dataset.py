@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.data import augment
 from trainer.data.augment import ranges

@@ -15,7 +15,7 @@ from ensemble.evaluation import frontier
 from ensemble.tflite import submission
 from ensemble.tflite.runtime import Model
 from tests.ensemble.conftest import random_classifier
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.rundir import RunDir
 
 

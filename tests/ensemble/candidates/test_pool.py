@@ -13,7 +13,7 @@ from ensemble.candidates.measure import measure
 from ensemble.candidates.pool import open_pool, open_pools
 from ensemble.tflite.latency import Target
 from tests.ensemble.conftest import NUM_FOLDS
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.data.dataset import PackedDataset
 from trainer.data.normalize import normalize, select
 from trainer.rundir import RunDir

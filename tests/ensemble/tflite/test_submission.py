@@ -9,7 +9,7 @@ from ensemble.predict import read_landmarks
 from ensemble.tflite import export, latency, submission
 from ensemble.tflite.runtime import Model
 from tests.ensemble.conftest import random_classifier
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.config import ModelConfig
 from trainer.landmarks import NUM_ROWS
 

@@ -21,7 +21,7 @@ from search.table import read_rows, show, title, write_parquet
 from tests.search.conftest import TINY_SPACE
 from tests.search.decide.test_study import _train
 from tests.trainer.conftest import write_dataset
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 

@@ -8,7 +8,7 @@ import pytest
 import ray
 
 from search.execute import cluster
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.data.dataset import PackedDataset
 
 DIED = ray.exceptions.RaySystemError("unschedulable")

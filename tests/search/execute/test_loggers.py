@@ -20,7 +20,7 @@ from search.execute.loggers import LOGS
 from search.problem.space import Space
 from search.show.progress import Progress
 from tests.search.conftest import TINY_SPACE
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.rundir import RunDir

@@ -24,7 +24,7 @@ from search.show.progress import Progress
 from search.table import read_rows, render
 from tests.search.conftest import TINY_SPACE
 from tests.search.decide.test_study import EPOCHS, _metrics, _result
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.common.storage import Remote
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset

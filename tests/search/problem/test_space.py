@@ -4,7 +4,7 @@ import optuna
 import pytest
 
 from search.problem.space import DEFAULT_SPACE, SEED_POINTS, Space, by_field, num_parameters
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.config import ModelConfig, TrainConfig
 
 BASE = TrainConfig(epochs=7, seed=100)

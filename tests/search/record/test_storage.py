@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from search.record.storage import StudyStorage, has_study, shown, without_password
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 
 NAME = "a study"
 

@@ -1,19 +1,62 @@
-"""What every command shares: how it ends, and the progress it shows."""
+"""What every command shares: options from a dataclass, their help, how a command ends."""
 
-import io
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
-from rich.console import Console
-from rich.table import Table
 
 from trainer.common import cli
+from trainer.common.cli import Parser, command
+from trainer.common.errors import UserError
+from trainer.common.fields import field_docs, option, positive, to_words
+
+
+@dataclass(frozen=True)
+class Model:
+    """A part whose fields are options too."""
+
+    width: int = 8
+    """Channels."""
+    deep: bool = False
+    """Whether it is deep."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Does something with files.
+
+    And more of it.
+    """
+
+    source: Path = option(positional=True)
+    """Folder to read."""
+    data: str
+    """Packed dataset."""
+    budget: str | None = option(None, alone="40MB", metavar="BUDGET")
+    """Limits, 100% hard."""
+    speed: float = 0.5
+    """How fast."""
+    kind: Literal["cmaes", "tpe"] = "cmaes"
+    """How it is done."""
+    workers: int | None = option(None, parse=positive, group="where it runs")
+    """Processes
+    that read."""
+    studies: tuple[str, ...] = ()
+    """Where it begins."""
+    results: tuple[str, ...] = option((), repeated=True)
+    """Given again and again."""
+    resume: bool = False
+    """Go on."""
+    config: dict[str, Any] = option({}, fields_of=(Model,), group="the model")
+
+
+def parse(*words: str) -> Options:
+    options: Options = Parser("some.command", Options).parse(words)
+    return options
 
 
 def end_of(main: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
@@ -31,40 +74,115 @@ def test_a_user_error_exits_2_with_its_message_alone(capsys: pytest.CaptureFixtu
     message = "data/train.csv: no column 'sign'; [bold]not markup[/bold], and [/path] too " + "long " * 40
 
     def main() -> None:
-        raise cli.UserError(message)
+        raise UserError(message)
 
     code, error = end_of(main, capsys)
     assert code == 2
     assert error == f"error: {message}\n"
 
 
+def test_options_are_the_dataclass_with_its_defaults() -> None:
+    assert parse("here", "--data", "x") == Options(source=Path("here"), data="x", config={})
+
+
+def test_options_are_read_by_their_types() -> None:
+    words = "here --data x --budget --speed 2 --kind tpe --workers 3 --studies a b --resume --width 4 --no-deep"
+    assert parse(*words.split(), "--results", "p", "--results", "q") == Options(
+        source=Path("here"),
+        data="x",
+        budget="40MB",
+        speed=2.0,
+        kind="tpe",
+        workers=3,
+        studies=("a", "b"),
+        results=("p", "q"),
+        resume=True,
+        config={"width": 4, "deep": False},
+    )
+
+
+def test_a_value_may_begin_with_a_minus() -> None:
+    assert parse("here", "--data", "x", "--budget", "-5MB").budget == "-5MB"
+    assert parse("here", "--data", "x", "--speed", "-1").speed == -1
+
+
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("words", "message"),
     [
-        (["--much"], "unrecognized arguments: --much"),
-        (["--number", "x"], "--number: invalid int value: 'x'"),
-        (["--number"], "--number: expected one argument"),
-        (["--choice", "c"], "--choice: invalid choice: 'c' (choose from 'a', 'b')"),
+        ("here", "the following arguments are required: --data"),
+        ("here --dta x", "--dta: there is no such option; did you mean --data?"),
+        ("here --data x --wide", "--wide: there is no such option; did you mean --width?"),
+        ("here --data x --zzz=3", "--zzz: there is no such option"),
+        ("here --data", "--data: expected one argument"),
+        ("here there --data x", "unrecognized arguments: there"),
+        ("here --data x --kind cmae", "--kind: 'cmae' is not one of cmaes, tpe; did you mean cmaes?"),
+        ("here --data x --workers 0", "--workers: must be a whole number of at least 1, not 0"),
+        ("here --data x --width 1.5", "--width: must be a whole number, not '1.5'"),
+        ("here --data x --speed fast", "--speed: must be a number, not 'fast'"),
     ],
 )
-def test_what_cannot_be_parsed_is_one_line(
-    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+def test_what_cannot_be_parsed_is_one_line_that_names_the_option(
+    words: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parser = cli.Parser(prog="python -m some.command")
-    parser.add_argument("--number", type=int)
-    parser.add_argument("--choice", choices=["a", "b"])
-    code, error = end_of(lambda: (parser.parse_args(arguments), None)[1], capsys)
+    code, error = end_of(lambda: [parse(*words.split())].clear(), capsys)
     assert code == 2
-    assert error == f"error: {words} (python -m some.command --help lists the options)\n"
+    assert error == f"error: {message} (python -m some.command --help lists the options)\n"
 
 
-def test_values_may_begin_with_a_minus() -> None:
-    parser = cli.Parser()
-    parser.add_argument("--budget", nargs="?")
-    parser.add_argument("--seed", type=int)
-    given = parser.parse_args(["--budget", "-5MB", "--seed", "-1"])
-    assert (given.budget, given.seed) == ("-5MB", -1)
-    assert parser.parse_args(["--budget", "--seed", "1"]).budget is None
+def test_an_error_of_a_field_names_its_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    @command("some.command", Options)
+    def main(options: Options) -> None:
+        field = {"a": "workers", "b": "source", "c": "elsewhere", "d": "width"}[options.data]
+        raise UserError("is wrong", field=field)
+
+    for data, name in {"a": "--workers", "b": "SOURCE", "c": "elsewhere", "d": "--width"}.items():
+        monkeypatch.setattr("sys.argv", ["x", "here", "--data", data])
+        with pytest.raises(UserError, match=f"^{name}: is wrong$"):
+            main()
+
+
+def test_help_is_a_page_to_work_from(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    parser = Parser("some.command", Options, examples=["here --data x", "there --data y --budget"])
+    with pytest.raises(SystemExit) as ended:
+        parser.parse(["--help"])
+    assert ended.value.code == 0
+    page = capsys.readouterr().out
+    assert page.startswith("usage: python -m some.command --data TEXT [options] SOURCE\n\nDoes something with files.\n")
+    lines = [" ".join(line.split()) for line in page.splitlines()]
+    for line in (
+        "SOURCE Folder to read",
+        "--data TEXT Packed dataset (required)",
+        "--budget [BUDGET] Limits, 100% hard",
+        "--speed X How fast (default: 0.5)",
+        "--kind {cmaes,tpe} How it is done (default: cmaes)",
+        "where it runs:",
+        "--workers N Processes that read",
+        "--resume Go on",
+        "the model:",
+        "--width N Channels (default: 8)",
+        "--deep, --no-deep Whether it is deep",
+        "--version show the version and exit",
+        "python -m some.command there --data y --budget",
+    ):
+        assert line in lines
+
+
+def test_every_field_of_options_is_documented() -> None:
+    assert field_docs(Options)["workers"] == "Processes that read."
+    assert field_docs(Options).keys() == set(Options.__dataclass_fields__) - {"config"}
+
+
+def test_words_ask_for_the_same_options_again() -> None:
+    options = parse("here", "--data", "x", "--studies", "a", "b", "--resume", "--speed", "2")
+    words = to_words(options, {"source": options.source, "config": options.config})
+    assert words == ["--data", "x", "--speed", "2", "--studies", "a", "b", "--resume"]
+
+
+def test_the_version_is_the_packages() -> None:
+    command = [sys.executable, "-c", "from trainer.common.cli import Parser; Parser('a.b').parse(['--version'])"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said == f"sign-ensemble-search {cli.version()}\n"
 
 
 def test_an_interrupt_exits_130_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,67 +200,8 @@ def test_a_fault_of_ours_keeps_its_traceback() -> None:
         cli.run(main)
 
 
-@pytest.mark.parametrize("terminal", [False, True])
-def test_track_yields_everything_and_says_how_far_it_is(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = io.StringIO()
-    console = Console(file=shown, force_terminal=terminal, width=80, highlight=False)
-    monkeypatch.setattr(cli, "console", console)
-    assert list(cli.track(iter(range(30)), 30, "counting")) == list(range(30))
-    assert "counting" in shown.getvalue()
-    assert "30/30" in shown.getvalue()
-    assert ("\x1b[" in shown.getvalue()) == terminal
-
-
-def test_track_prints_a_line_now_and_then_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = io.StringIO()
-    monkeypatch.setattr(cli, "console", Console(file=shown, width=80))
-    clock = iter(range(0, 10_000, 4))
-    monkeypatch.setattr(cli, "monotonic", lambda: next(clock))
-    list(cli.track(range(7), 7, "counting"))
-    lines = shown.getvalue().splitlines()
-    assert [line.split(",")[0] for line in lines] == ["counting: 3/7", "counting: 6/7", "counting: 7/7"]
-    assert lines[0] == "counting: 3/7, 0.2/s, 16 s left"
-
-
 def test_what_the_system_says_of_a_file_is_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.run(lambda: (tmp_path / "[no] such" / "file").write_text(""))
     assert end.value.code == 2
     assert capsys.readouterr().err == f"error: {tmp_path}/[no] such/file: No such file or directory\n"
-
-
-POOL = """
-import multiprocessing, os, sys, time
-from concurrent.futures import ProcessPoolExecutor
-from trainer.common import cli
-if __name__ == "__main__":
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), cli.follow_parent) as pool:
-        print(pool.submit(os.getpid).result(), flush=True)
-        pool.submit(time.sleep, 600).result()
-"""
-
-
-def test_a_worker_ends_with_its_killed_parent(tmp_path: Path) -> None:
-    (tmp_path / "pool.py").write_text(POOL)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    parent = subprocess.Popen(
-        [sys.executable, str(tmp_path / "pool.py")], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert parent.stdout is not None
-    worker = Path(f"/proc/{int(parent.stdout.readline())}")
-    assert worker.exists()
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    give_up = time.monotonic() + 30
-    while worker.exists() and "State:\tZ" not in (worker / "status").read_text() and time.monotonic() < give_up:
-        time.sleep(0.1)
-    assert not worker.exists() or "State:\tZ" in (worker / "status").read_text()
-
-
-def test_tables_are_never_cut_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    words = [f"a column called number {index}" for index in range(12)]
-    table = Table(*words)
-    table.add_row(*words)
-    cli.for_tables().print(table)
-    counts = {line.count("number") for line in capsys.readouterr().out.splitlines()}
-    assert len(words) in counts <= {0, len(words)}

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.trainer.conftest import write_dataset
-from trainer.common.cli import UserError
+from trainer.common.errors import UserError
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import Batches, PackedDataset, resize_indices
 

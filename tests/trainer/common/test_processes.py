@@ -1,0 +1,35 @@
+"""Worker processes that do not outlive their parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+POOL = """
+import multiprocessing, os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from trainer.common.processes import follow_parent
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), follow_parent) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 600).result()
+"""
+
+
+def test_a_worker_ends_with_its_killed_parent(tmp_path: Path) -> None:
+    (tmp_path / "pool.py").write_text(POOL)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    parent = subprocess.Popen(
+        [sys.executable, str(tmp_path / "pool.py")], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert parent.stdout is not None
+    worker = Path(f"/proc/{int(parent.stdout.readline())}")
+    assert worker.exists()
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    give_up = time.monotonic() + 30
+    while worker.exists() and "State:\tZ" not in (worker / "status").read_text() and time.monotonic() < give_up:
+        time.sleep(0.1)
+    assert not worker.exists() or "State:\tZ" in (worker / "status").read_text()

@@ -1,0 +1,101 @@
+"""How a command's options are written down: as the fields of a dataclass, with their docstrings for help."""
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import textwrap
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """How a field is given on the command line, beyond what its type says."""
+
+    parse: Callable[[str], Any] | None = None
+    """Reads one value; raises ValueError with what is wrong and what to write instead."""
+    choices: Collection[str] | None = None
+    metavar: str | None = None
+    group: str = "options"
+    """Heading of the help page under which it stands."""
+    positional: bool = False
+    alone: str | None = None
+    """What the option means without a value."""
+    repeated: bool = False
+    """Given again, it adds a value."""
+    hidden: bool = False
+    """Left out of the help."""
+    aliases: tuple[str, ...] = ()
+    """Older names, not shown."""
+    fields_of: tuple[type, ...] = ()
+    """Dataclasses, each field of which is an option of its own; those that are given become a dict."""
+    without: frozenset[str] = frozenset()
+    """Fields of those that are left out."""
+
+
+def option(default: Any = dataclasses.MISSING, **how: Any) -> Any:
+    """A field of a dataclass of options, with the fields of ``Option``; required if it has no default."""
+    metadata = {"option": Option(**how)}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def field_docs(kind: type) -> dict[str, str]:
+    """The docstring beneath each field of a dataclass, in one line, by the field's name.
+
+    They are read from the source, as Python throws them away.
+    """
+    docs: dict[str, str] = {}
+    for owner in reversed(kind.__mro__[:-1]):
+        (node,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+        assert isinstance(node, ast.ClassDef)
+        for item, below in zip(node.body, node.body[1:], strict=False):
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and isinstance(below, ast.Expr):
+                docs[item.target.id] = " ".join(str(ast.literal_eval(below.value)).split())
+    return docs
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1. Raises ValueError.
+
+    >>> positive("3")
+    3
+    """
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise ValueError(f"must be a whole number of at least 1, not {text}")
+    return value
+
+
+def suggestion(word: str, known: Collection[str]) -> str:
+    """What may have been meant, to stand behind an error; empty if nothing is near.
+
+    >>> suggestion("--trails", ["--trials", "--data"])
+    '; did you mean --trials?'
+    """
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def to_words(options: Any, defaults: Mapping[str, Any] | None = None) -> list[str]:
+    """The command-line words that ask for these options again; those at their defaults are left out."""
+    words: list[str] = []
+    for item in dataclasses.fields(options):
+        value = getattr(options, item.name)
+        default = (defaults or {}).get(item.name, item.default)
+        if value == default or value is None:
+            continue
+        flag = f"--{item.name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
+        elif isinstance(value, tuple):
+            words += [flag, *map(str, value)]
+        else:
+            words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+    return words
