@@ -17,7 +17,7 @@ TRAINER_HOUSE = """
     learning.allocator model.bridge landmarks config model.loops data.normalize data.parquet_pages
     data.parquet_layout data.contest data.augment data.dataset common.storage pack synthetic.body
     synthetic.motion synthesize model.dropout model.attention model.ops model.classifier learning.optimizer
-    learning.learner metrics rundir options train ablate
+    learning.learner metrics rundir studydir options train ablate
 """
 TRAINER_ORDER = TRAINER_HOUSE.split()
 FORBIDDEN = {

@@ -32,6 +32,10 @@ def _rebuild(kind: type[UserError], message: str, field: str | None) -> UserErro
     return kind(message, field=field)
 
 
+class FieldError(UserError, ValueError):
+    """A field of a configuration that is unknown, or whose value is out of its range."""
+
+
 class StorageError(UserError):
     """Storage that cannot be reached, read or written."""
 

@@ -1,0 +1,89 @@
+"""A study's files: what is written can be read again, and what is broken or of another version is named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trainer.common.errors import UserError
+from trainer.data.dataset import PackedDataset
+from trainer.studydir import (
+    ENSEMBLE,
+    SELECTION,
+    STUDY_JSON,
+    VALIDATION,
+    StudyDir,
+    Validation,
+    write_frontier,
+    write_selection,
+)
+
+REQUEST: dict[str, Any] = {"label_names": ["a", "b"], "data": "/packed", "base_config": {}, "seed": 3}
+
+
+def test_a_request_is_read_as_it_was_written(tmp_path: Path) -> None:
+    study = StudyDir(tmp_path)
+    assert not study.exists
+    study.write_request(REQUEST)
+    assert study.exists
+    assert study.read_request() == REQUEST
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "holds no study"),
+        ("{", "study.json: cannot be read"),
+        ("[]", "study.json: must hold a JSON object"),
+        (json.dumps(REQUEST), "format_version is None"),
+        (json.dumps({"format_version": 9, "versions": {"sign-ensemble-search": "7.1"}}), r"is 9, written by .* 7\.1"),
+        (json.dumps({"format_version": 1, **REQUEST, "data": 3}), "the field 'data' is missing, or no str"),
+    ],
+)
+def test_a_request_that_cannot_be_read_is_named(content: str | None, words: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / STUDY_JSON).write_text(content)
+    with pytest.raises(UserError, match=words):
+        StudyDir(tmp_path).read_request()
+
+
+def test_validation_is_what_the_fold_holds_out(packed: PackedDataset, tmp_path: Path) -> None:
+    study = StudyDir(tmp_path)
+    held_out = Validation.of(packed, num_folds=3, fold=1)
+    study.write_validation(held_out, packed.sign_names)
+    found = study.read_validation(packed.num_signs)
+    _, indices = packed.split(3, 1)
+    np.testing.assert_array_equal(found.sequence_ids, packed.sequence_ids[indices])
+    np.testing.assert_array_equal(found.labels, packed.labels[indices])
+    np.testing.assert_array_equal(found.lengths, held_out.lengths)
+    np.testing.assert_array_equal(found.participants, held_out.participants)
+    with pytest.raises(UserError, match="label: must be indices of the 1 signs"):
+        study.read_validation(1)
+    (tmp_path / VALIDATION).write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"validation.parquet: cannot be read"):
+        study.read_validation(packed.num_signs)
+
+
+def test_a_selection_of_another_version_is_named(tmp_path: Path) -> None:
+    study = StudyDir(tmp_path)
+    assert study.read_selection() is None
+    write_selection(tmp_path / ENSEMBLE, {"members": []})
+    assert study.read_selection() == {"members": []}
+    path = tmp_path / ENSEMBLE / SELECTION
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 1'))
+    with pytest.raises(UserError, match=r"selection\.json: format_version is 1"):
+        study.read_selection()
+
+
+def test_a_frontier_is_read_as_it_was_written(tmp_path: Path) -> None:
+    rows = [{"kind": "single", "trials": ["0001"], "unseen_accuracy": None, "size": 2.0}]
+    write_frontier(tmp_path / ENSEMBLE, rows)
+    assert StudyDir(tmp_path).read_frontier() == rows
+
+
+def test_trials_are_listed_by_number(tmp_path: Path) -> None:
+    for name in ("0002", "10000", "0011", "notes"):
+        (tmp_path / "trials" / name).mkdir(parents=True)
+    assert [run.path.name for run in StudyDir(tmp_path).trials()] == ["0002", "0011", "10000"]

@@ -1,0 +1,181 @@
+"""A study's directory: the only place that knows its files' names, formats and versions.
+
+    study.json               what was asked; written before the first trial
+    study.db                 the Optuna study, unless that is in another database
+    validation.parquet       one row a held-out sequence, in the order of every trial's val_probs.npy
+    trials/0007/             one trial (trainer.rundir)
+    trials.parquet           one row a trial
+    report.html              written by search.report
+    logs/                    written by --log
+    ensemble/                written by ensemble.select: selection.json, frontier.parquet, submission.zip;
+                             costs.json and val_probs/ keep what was measured of candidates
+
+search writes a study, ensemble reads it: they meet here, and import nothing of each other.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainer.common.errors import UserError, first_line
+from trainer.common.files import atomic_path, write_json
+from trainer.data.dataset import PackedDataset
+from trainer.rundir import RunDir
+
+STUDY_JSON: Final = "study.json"
+STUDY_DB: Final = "study.db"
+VALIDATION: Final = "validation.parquet"
+TRIALS: Final = "trials"
+TRIALS_PARQUET: Final = "trials.parquet"
+REPORT: Final = "report.html"
+LOGS: Final = "logs"
+ENSEMBLE: Final = "ensemble"
+SELECTION: Final = "selection.json"
+FRONTIER: Final = "frontier.parquet"
+SUBMISSION: Final = "submission.zip"
+COSTS: Final = "costs.json"
+FILE_PROBS: Final = "val_probs"  # of candidates' own files, in ENSEMBLE
+
+REQUEST_VERSION: Final = 1  # of study.json
+SELECTION_VERSION: Final = 2  # of selection.json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """The held-out sequences of a study, in the order of the rows of every trial's val_probs.npy; int64 [N] each."""
+
+    sequence_ids: np.ndarray
+    participants: np.ndarray
+    labels: np.ndarray
+    lengths: np.ndarray
+    """Frames"""
+
+    @classmethod
+    def of(cls, dataset: PackedDataset, num_folds: int, fold: int) -> Self:
+        """The sequences that a dataset holds out in a fold."""
+        _, indices = dataset.split(num_folds, fold)
+        return cls(
+            sequence_ids=dataset.sequence_ids[indices],
+            participants=dataset.participants[indices],
+            labels=dataset.labels[indices],
+            lengths=dataset.lengths[indices],
+        )
+
+
+@dataclass(frozen=True)
+class StudyDir:
+    """Reader and writer of a study's files. Reading raises UserError naming a file that is missing or broken.
+
+    >>> StudyDir(Path("results/asl")).trial(7).path.as_posix()
+    'results/asl/trials/0007'
+    """
+
+    path: Path
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a study here."""
+        return (self.path / STUDY_JSON).is_file()
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    def trial(self, number: int) -> RunDir:
+        return RunDir(self.path / TRIALS / f"{number:04d}")
+
+    def trials(self) -> list[RunDir]:
+        """All trials that have a directory, by number."""
+        found = [path for path in (self.path / TRIALS).glob("*/") if path.name.isdecimal()]
+        return [RunDir(path) for path in sorted(found, key=lambda path: int(path.name))]
+
+    def read_request(self) -> dict[str, Any]:
+        """The fields of study.json, but for its version."""
+        path = self.path / STUDY_JSON
+        if not path.is_file():
+            raise UserError(f"{self.path}: holds no study (no {STUDY_JSON}); make one with: python -m search.run")
+        content = _read_versioned(path, REQUEST_VERSION)
+        for name, kind in (("label_names", list), ("data", str), ("base_config", dict)):
+            if not isinstance(content.get(name), kind):
+                raise UserError(f"{path}: the field {name!r} is missing, or no {kind.__name__}")
+        return content
+
+    def write_request(self, fields: dict[str, Any]) -> None:
+        write_json(self.path / STUDY_JSON, {"format_version": REQUEST_VERSION, **fields})
+
+    def read_validation(self, num_signs: int) -> Validation:
+        """The held-out sequences, whose labels are indices of ``num_signs`` signs."""
+        path = self.path / VALIDATION
+        try:
+            table = pq.read_table(path)
+            ids, participants, labels, lengths = (
+                table[name].to_numpy().astype(np.int64) for name in ("sequence_id", "participant_id", "label", "length")
+            )
+        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+            raise UserError(f"{path}: cannot be read ({first_line(error)}); is this a study of search.run?") from error
+        if not len(labels) or labels.min() < 0 or labels.max() >= num_signs:
+            raise UserError(f"{path}: label: must be indices of the {num_signs} signs of {STUDY_JSON}")
+        return Validation(sequence_ids=ids, participants=participants, labels=labels, lengths=lengths)
+
+    def write_validation(self, validation: Validation, label_names: tuple[str, ...]) -> None:
+        table = pa.table(
+            {
+                "sequence_id": validation.sequence_ids,
+                "participant_id": validation.participants,
+                "label": validation.labels,
+                "sign": [label_names[label] for label in validation.labels],
+                "length": validation.lengths,
+            }
+        )
+        with atomic_path(self.path / VALIDATION) as temporary:
+            pq.write_table(table, temporary)
+
+    def read_selection(self) -> dict[str, Any] | None:
+        """The fields of ensemble/selection.json; None if nothing was selected yet."""
+        path = self.path / ENSEMBLE / SELECTION
+        return _read_versioned(path, SELECTION_VERSION) if path.exists() else None
+
+    def read_frontier(self) -> list[dict[str, Any]]:
+        """The rows of ensemble/frontier.parquet, as ensemble.evaluation.frontier wrote them."""
+        path = self.path / ENSEMBLE / FRONTIER
+        try:
+            rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(f"{path}: cannot be read ({first_line(error)}); run ensemble.select again") from error
+        return rows
+
+
+def write_selection(folder: Path, fields: dict[str, Any]) -> None:
+    """Write selection.json into the folder of an ensemble, a study's own or another."""
+    write_json(folder / SELECTION, {"format_version": SELECTION_VERSION, **fields})
+
+
+def write_frontier(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Write frontier.parquet into the folder of an ensemble, a study's own or another."""
+    with atomic_path(folder / FRONTIER) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows), temporary)
+
+
+def _read_versioned(path: Path, version: int) -> dict[str, Any]:
+    """A JSON object that was written in this version of its format, without the field that says so."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must hold a JSON object")
+    found = content.pop("format_version", None)
+    if found != version:
+        versions = content.get("versions")
+        by = (
+            versions.get("sign-ensemble-search", "another version") if isinstance(versions, dict) else "another version"
+        )
+        raise UserError(
+            f"{path}: format_version is {found}, written by sign-ensemble-search {by}; this version reads {version}"
+        )
+    return content
