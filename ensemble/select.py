@@ -4,7 +4,7 @@
 
 Without --results the newest study under results/ is taken; given several times, the candidates of all these studies
 are. --budget without a value is the contest's, 40MB,100ms; no --budget is no limit. Writes submission.zip,
-selection.json, frontier.parquet and frontier.svg to STUDY/ensemble, or to --out, which several studies need.
+selection.json and frontier.parquet to STUDY/ensemble, or to --out, which several studies need.
 """
 
 import argparse
@@ -30,8 +30,7 @@ from ensemble.candidates.pool import Pool, by_reason, open_pools
 from ensemble.check import check
 from ensemble.evaluation import frontier, unseen
 from ensemble.evaluation.unseen import seen_accuracies, unseen_accuracies
-from ensemble.selection import bagging, baselines, greedy, scores
-from ensemble.selection.bagging import ByParticipant
+from ensemble.selection import baselines, greedy, scores
 from ensemble.selection.baselines import Rule
 from ensemble.selection.scores import Objective
 from ensemble.ship.fit import Choice, choose, reasons_left_out
@@ -41,7 +40,6 @@ from ensemble.tflite.latency import Latency, Target
 from trainer.common import cli
 from trainer.common.console import console, for_tables
 from trainer.common.errors import UserError
-from trainer.common.fields import positive
 from trainer.common.files import require_writable, write_json
 from trainer.common.storage import Folder
 
@@ -111,7 +109,6 @@ def to_json(
         "budget": str(budget) or None,
         "metric": arguments.metric,
         "exact": arguments.exact,
-        "bags": arguments.bag,
         "shipped_weights": None if arguments.ship is None else str(arguments.ship),
         "precisions": arguments.precision,
         "members": [
@@ -181,15 +178,8 @@ def _parse() -> argparse.Namespace:
         default="blend",
         help="what to select by (default: blend, of both)",
     )
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument(
+    parser.add_argument(
         "--exact", action="store_true", help=f"also try every set of candidates, where {greedy.EXACT_MOST} or fewer fit"
-    )
-    how.add_argument(
-        "--bag",
-        type=cli.readable(positive),
-        metavar="N",
-        help="average the selections on N drawings of the participants (default: one selection on all of them)",
     )
     parser.add_argument(
         "--precision",
@@ -270,11 +260,7 @@ def main() -> None:
         if roots[folder.path] == folder.path:
             folder.publish(COSTS, PROBS)  # what was measured is not lost, whatever comes
     objective: Objective = scores.OBJECTIVES[arguments.metric].of(pool.val_probs, pool.labels)
-    ours: Rule = baselines.ours
-    if arguments.bag is not None:
-        objective = ByParticipant(objective, pool.participants)
-        ours = functools.partial(bagging.select, bags=arguments.bag)
-    rule = functools.partial(baselines.ours, exact=True) if arguments.exact else ours
+    rule: Rule = functools.partial(baselines.ours, exact=True) if arguments.exact else baselines.ours
     chosen = choose(pool, objective, base, costs, budget, rule, twins, target)
     agreement = compare(chosen.model, chosen.shipped, pool)
     agreement.require({candidate.precision for candidate, _, _ in chosen.members})
@@ -287,12 +273,12 @@ def main() -> None:
         "seen_by_selection": dataclasses.asdict(seen),
         "unseen_participants": others and {**dataclasses.asdict(others), "single_is_as_good": others.single_is_as_good},
     }
-    bought = frontier.sweep(pool, objective, ours, base, costs, (budget, chosen.capacity, chosen.counts))
+    bought = frontier.sweep(pool, objective, baselines.ours, base, costs, (budget, chosen.capacity, chosen.counts))
     frontier.write(out, bought)  # only now, all together: until here what an earlier selection left stands as it was
     submission.write(out / SUBMISSION, chosen.model)
     write_json(out / SELECTION, to_json(pool, arguments, budget, chosen, reasons, agreement, accuracies))
     if arguments.out is None:
-        folders[0].publish(*(f"ensemble/{name}" for name in (frontier.PARQUET, frontier.SVG, SUBMISSION, SELECTION)))
+        folders[0].publish(*(f"ensemble/{name}" for name in (frontier.PARQUET, SUBMISSION, SELECTION)))
 
     print_left_out(reasons)
     for_tables().print(frontier.to_table(bought))

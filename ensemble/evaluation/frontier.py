@@ -1,10 +1,9 @@
 """What each budget buys: single models, and the ensembles selected as one limit after another is loosened.
 
-Written as frontier.parquet, drawn as frontier.svg, and printed as a table.
+Written as frontier.parquet and printed as a table; search.report draws it.
 """
 
 import itertools
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -22,19 +21,16 @@ from ensemble.evaluation.unseen import ensemble_probs, rotated, selected
 from ensemble.selection import baselines
 from ensemble.selection.scores import Objective
 from trainer.common.console import track
-from trainer.common.files import atomic_path, write_bytes
+from trainer.common.files import atomic_path
 from trainer.metrics import accuracy, log_loss
 
 LEVELS: Final = 6  # budgets of each kind
 FOLDS: Final = 3  # at most, that participants are dealt into for ``unseen_accuracy``
 OURS: Final = "ours"
-PARQUET, SVG = "frontier.parquet", "frontier.svg"
+PARQUET: Final = "frontier.parquet"
 LIMITS: Final = ("parameters", "size", "latency")
-COLOURS: Final = {OURS: "#1565c0", "top-k": "#ef6c00", "drop the weakest": "#2e7d32", "weighted": "#8e24aa"}
 Asked = tuple[Budget, np.ndarray, np.ndarray]
 """A budget, the capacity float64 [4] that it left for members in the end, and what was chosen: counts int64 [K]"""
-_PANEL: Final = (300, 240)  # pixels of one plot's inside
-_MARGIN: Final = (56, 44)
 
 
 def sweep(
@@ -121,10 +117,9 @@ def _row(
 
 
 def write(directory: Path, rows: list[dict[str, Any]]) -> None:
-    """Write frontier.parquet and frontier.svg, each whole or not at all."""
+    """Write frontier.parquet, whole or not at all."""
     with atomic_path(directory / PARQUET) as temporary:
         pq.write_table(pa.Table.from_pylist(rows), temporary)
-    write_bytes(directory / SVG, draw(rows).encode())
 
 
 def to_table(rows: list[dict[str, Any]]) -> Table:
@@ -165,78 +160,3 @@ def _three_digits(limit: str) -> str:
     """A limit as Budget writes it, to three significant digits."""
     number = limit.rstrip("KMBmsodel")
     return f"{float(number):.3g}{limit[len(number) :]}"
-
-
-def draw(rows: list[dict[str, Any]]) -> str:
-    """An SVG: accuracy against each kind of cost, on unseen participants where there are any.
-
-    Grey dots are single models, on the labels that selections see; lines the ensembles selected for each budget.
-    """
-    drawn = [row | {"height": _height(row)} for row in rows]
-    heights = [row["height"] for row in drawn]
-    low, high = min(heights), max(heights)
-    panels = [_panel(i, kind, drawn, low, max(high, low + 1e-3)) for i, kind in enumerate(LIMITS)]
-    width = len(LIMITS) * (_PANEL[0] + _MARGIN[0]) + 16
-    height = _PANEL[1] + 2 * _MARGIN[1]
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        'font-family="sans-serif" font-size="11">'
-        f'<rect width="{width}" height="{height}" fill="white"/>{_axis_title(drawn)}{"".join(panels)}{_legend(height)}'
-        "</svg>\n"
-    )
-
-
-def _height(row: dict[str, Any]) -> float:
-    accuracy_there = row["unseen_accuracy"]
-    return float(row["val_accuracy"] if accuracy_there is None else accuracy_there)
-
-
-def _axis_title(rows: list[dict[str, Any]]) -> str:
-    honest = any(row["unseen_accuracy"] is not None for row in rows)
-    title = "accuracy, of ensembles on unseen participants" if honest else "accuracy, on labels selected on"
-    middle = _MARGIN[1] / 2 + _PANEL[1] / 2
-    return f'<text transform="rotate(-90)" x="{-middle}" y="12" text-anchor="middle">{title}</text>'
-
-
-def _legend(height: int) -> str:
-    parts = []
-    for i, (name, colour) in enumerate((("single models, on labels selected on", "#aaa"), *COLOURS.items())):
-        x = _MARGIN[0] + 150 * i + 90 * (i > 0)
-        parts.append(f'<circle cx="{x}" cy="{height - 12}" r="4" fill="{colour}"/>')
-        parts.append(f'<text x="{x + 9}" y="{height - 8}">{name}</text>')
-    return "".join(parts)
-
-
-def _panel(index: int, kind: str, rows: list[dict[str, Any]], low: float, high: float) -> str:
-    left, top = index * (_PANEL[0] + _MARGIN[0]) + _MARGIN[0], _MARGIN[1] / 2
-    least, most = (f(math.log(row[kind]) for row in rows) for f in (min, max))
-
-    def place(row: dict[str, Any]) -> tuple[float, float]:
-        across = (math.log(row[kind]) - least) / max(most - least, 1e-9)
-        return left + across * _PANEL[0], top + (high - row["height"]) / (high - low) * _PANEL[1]
-
-    singles = [place(row) for row in rows if row["kind"] == "single"]
-    lines = []
-    for above, (name, colour) in reversed(list(enumerate(COLOURS.items()))):  # ours last, on top
-        chosen = [place(row) for row in rows if row["kind"] == kind and row["rule"] == name]
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in chosen)
-        width = 2 + above  # what lies below a line that runs along the same points shows beside it
-        lines.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}"/>')
-        lines += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{width / 2 + 2}" fill="{colour}"/>' for x, y in chosen]
-    right, bottom = left + _PANEL[0], top + _PANEL[1]
-    least_text, most_text = (_three_digits(FORMATS[kind](math.exp(value))) for value in (least, most))
-    heights = [(share, high - share * (high - low)) for share in (0, 0.25, 0.5, 0.75, 1)]
-    texts = [
-        *((left - 5, top + share * _PANEL[1] + 4, "end", f"{height:.3f}") for share, height in heights),
-        (left, bottom + 14, "start", least_text),
-        (right, bottom + 14, "end", most_text),
-        ((left + right) / 2, bottom + 28, "middle", kind),
-    ]
-    return "".join(
-        [
-            f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="#888"/>',
-            *(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="#aaa"/>' for x, y in singles),
-            *lines,
-            *(f'<text x="{x}" y="{y}" text-anchor="{anchor}">{text}</text>' for x, y, anchor, text in texts),
-        ]
-    )

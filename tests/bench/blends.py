@@ -47,7 +47,7 @@ def accuracies(folder: Path, seed: int) -> list[list[float]]:
     found = []
     for people in PEOPLE:
         is_seen = np.isin(recorded.other_participants, order[:people])
-        problem = Problem.split(probs, recorded.other_labels, recorded.other_participants, is_seen, costs)
+        problem = Problem.split(probs, recorded.other_labels, is_seen, costs)
         alone = Accuracy.of(problem.seen, problem.seen_labels)
         likelihood = LogLoss.of(problem.seen, problem.seen_labels)
         ways: list[Objective] = [alone, *(Blend(alone, likelihood, per_nat) for per_nat in PER_NATS)]

@@ -8,7 +8,7 @@ candidate takes. Generated pools of 64 candidates x 60 signs, 3 participants sel
 --study, two or more, their val_probs, costs in parameters, each selected for on one half of its held-out participants
 and reported on the other, ten times. A margin is ours less a rival's, in percentage points, with its standard error
 over the pools; of studies over these, as what is drawn from one of them is not independent. ways: ours by other blends
-and bagged, less the default, on other pools. exact: pools of 12, against every affordable ensemble with counts up to 2.
+less the default, on other pools. exact: pools of 12, against every affordable ensemble with counts up to 2.
 accuracy, log_loss: 64 candidates x 10,000 sequences x 250 signs without a budget, from matrices to counts; ours the
 median of 3; a round tries each candidate as one more member. large: 1,000 candidates of that size. The real rivals run
 in their own environment; MULTI_GES, which is no package, is ensemble.selection.baselines.weighted, written after its
