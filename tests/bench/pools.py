@@ -104,7 +104,8 @@ class Problem:
         """Of an ensemble's weights [K], in percent; NaN if it has no members."""
         if not weights.any():
             return float("nan")
-        total = sum(np.float32(weights[k]) * self.unseen[k].astype(np.float32) for k in np.flatnonzero(weights))
+        parts = [np.float32(weights[k]) * self.unseen[k].astype(np.float32) for k in np.flatnonzero(weights)]
+        total = np.sum(parts, axis=0)
         return 100 * float((total.argmax(axis=1) == self.unseen_labels).mean())
 
     @classmethod
@@ -150,8 +151,8 @@ def of_study(study: Path, halves: int = 5) -> list[Problem]:
     pool = open_pool(study)
     probs = [np.array(matrix) for matrix in pool.val_probs]
     costs = np.array([float(candidate.num_parameters) for candidate in pool.candidates])
-    people = np.unique(pool.participants)
+    people = np.unique(pool.validation.participants)
     rng = np.random.default_rng(0)
-    drawn = [np.isin(pool.participants, rng.permutation(people)[: len(people) // 2]) for _ in range(halves)]
+    drawn = [np.isin(pool.validation.participants, rng.permutation(people)[: len(people) // 2]) for _ in range(halves)]
     splits = [is_seen for half in drawn for is_seen in (half, ~half)]
-    return [Problem.split(probs, pool.labels, is_seen, costs) for is_seen in splits]
+    return [Problem.split(probs, pool.validation.labels, is_seen, costs) for is_seen in splits]

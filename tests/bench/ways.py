@@ -9,7 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from ensemble.selection import baselines
-from ensemble.selection.scores import Accuracy, Blend, LogLoss, Objective
+from ensemble.selection.scores import Accuracy, Blend, LogLoss, Score
 from tests.bench.pools import Problem, generated
 from trainer.common.console import track
 from trainer.metrics import SEQUENCES_PER_NAT
@@ -19,7 +19,7 @@ PER_NATS: Final = (2.5, 10.0, 40.0, 160.0)  # sequences that a nat counts as in 
 DEFAULT: Final = f"blend, {SEQUENCES_PER_NAT:g}"
 
 
-def ways(problem: Problem) -> dict[str, Objective]:
+def ways(problem: Problem) -> dict[str, Score]:
     accuracy = Accuracy.of(problem.seen, problem.seen_labels)
     log_loss = LogLoss.of(problem.seen, problem.seen_labels)
     blends = {f"blend, {per_nat:g}": Blend(accuracy, log_loss, per_nat) for per_nat in PER_NATS}
@@ -32,9 +32,9 @@ def compare(pools: int, multiples: tuple[float, ...]) -> tuple[dict[str, tuple[f
     accuracies: dict[str, list[list[float]]] = {}
     for seed in track(range(SEEDS, SEEDS + pools), pools, "pools"):
         problem = generated(seed)
-        for name, objective in ways(problem).items():
+        for name, score in ways(problem).items():
             limits = np.median(problem.costs) * np.array(multiples)[:, None]
-            chosen = [baselines.ours(objective, problem.costs[:, None], limit) for limit in limits]
+            chosen = [baselines.ours(score, problem.costs[:, None], limit) for limit in limits]
             accuracies.setdefault(name, []).append([problem.unseen_accuracy(counts) for counts in chosen])
     table = Table(title=f"accuracy on unseen participants less the default's, percentage points: {pools} other pools")
     for heading in ("selected by", *(f"x{multiple:g}" for multiple in multiples), "mean"):
