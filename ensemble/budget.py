@@ -7,7 +7,6 @@ given in, and how it is shown. The arrays of costs that selection works on have 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import ClassVar, Final, Self
 
 import numpy as np
@@ -83,7 +82,7 @@ class Amounts(Mapping[str, float]):
         """Raises TypeError for a name that is no cost."""
         if unknown := amounts.keys() - COSTS.keys():
             raise TypeError(f"no such cost: {', '.join(sorted(unknown))}; there are {', '.join(COSTS)}")
-        self._amounts = MappingProxyType({name: amounts.get(name, self._otherwise) for name in COSTS})
+        self._amounts = {name: amounts.get(name, self._otherwise) for name in COSTS}
 
     @classmethod
     def from_array(cls, amounts: np.ndarray) -> Self:

@@ -140,7 +140,7 @@ def to_table(rows: list[Row]) -> Table:
     names = budgets.columns()
     table = Table(
         title="accuracy by budget, on labels that the selection saw and on unseen people",
-        caption="others: on the same unseen people, the best of top-k, drop the weakest and weighted",
+        caption=f"others: on the same unseen people, the best of {', '.join(baselines.RIVALS)}",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )

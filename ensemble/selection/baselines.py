@@ -1,7 +1,7 @@
-"""How others choose an ensemble under a budget, for comparison: ``greedy.select`` must not lose to any of these.
+"""Other selection rules, for comparison: ``greedy.select`` must not lose to any of them.
 
-Each takes what ``greedy.select`` does, gives counts int64 [K] within the capacity, and raises UnaffordableError if no
-candidate fits. Of what a rule finds on its way, the best that fits is taken.
+Each rule takes what ``greedy.select`` takes, returns counts int64 [K] within the capacity, and raises UnaffordableError
+if no candidate fits. Among the ensembles that a rule builds on its way, the best one that fits is returned.
 """
 
 import functools
@@ -41,7 +41,7 @@ def single(score: Score, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
 
 
 def top_k(score: Score, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
-    """The best so many candidates that fit, each counted once; passes over those for which no room is left."""
+    """The best k candidates that fit, each counted once; candidates that no longer fit are skipped."""
 
     def grown() -> Iterable[_Ensemble]:
         ensemble = _Ensemble.empty(score, len(costs))
@@ -54,7 +54,7 @@ def top_k(score: Score, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
 
 
 def drop_weakest(score: Score, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
-    """AutoGluon: drop the weakest candidates until all that are left fit together, then greedy selection among those.
+    """AutoGluon: drop the weakest candidates until the rest fit together, then select greedily among the rest.
 
     autogluon.tabular 1.6, abstract_trainer.py, _filter_base_models_via_infer_limit, and autogluon.core's
     ensemble_selection.py.
@@ -80,8 +80,8 @@ def weighted(
 ) -> np.ndarray:
     """MULTI_GES: greedy selection by a weighted sum of loss and cost, with each of several weights from 0 to 1.
 
-    Maier et al. 2024, "Hardware Aware Ensemble Selection"; both are scaled to 0 to 1 over the candidates. Of the
-    prefixes of all its runs, the best that fits. Cost is the largest part of any limit.
+    Maier et al. 2024, "Hardware Aware Ensemble Selection". Loss and cost are scaled to 0 to 1 over the candidates; cost
+    is the largest share of any limit. Returns the best prefix of all runs that fits.
     """
     affordable = require_affordable(costs, capacity)
     spent = shares_of(costs, capacity)

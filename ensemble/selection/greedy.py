@@ -1,9 +1,9 @@
 """Selection: which candidates, counted how often, under a hard budget. Pure numpy; reads and writes nothing.
 
-Caruana et al. 2004 (greedy selection with replacement, best prefix kept), made aware of costs: the greedy runs
-once by gain and once each by gain per share of the budget, at two strengths; then members are removed, swapped and
-added for as long as that helps, from each run's best prefix. What these end with, and the best candidate alone, are
-compared by exact scores; on the way accuracy is decided among the likeliest signs alone.
+Caruana et al. 2004 (greedy selection with replacement, best prefix kept), made aware of costs. The greedy search runs
+three times: by gain, and by gain per share of the budget, at two strengths. From each run's best prefix, members are
+removed, swapped and added as long as that helps. The results and the best single candidate are compared by exact
+scores; during the search accuracy is decided among the likeliest signs alone.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""What ensembles are scored by during selection. Pure numpy; reads and writes nothing.
+"""Scores that ensembles are selected by. Pure numpy; reads and writes nothing.
 
 Only what can change a decision is computed. Log loss needs the true sign's probability alone. Accuracy needs
 margins to each sequence's strongest rival signs, on the sequences that one more member can still flip; margins
@@ -32,24 +32,25 @@ class Score(Protocol):
 
     @property
     def likelihoods(self) -> np.ndarray:
-        """float64 [K]: something to tell candidates apart by that does not depend on their order"""
+        """A number per candidate that breaks ties whatever their order: float64 [K]"""
 
     def on(self, rows: np.ndarray) -> Self:
-        """The same for some of the sequences only: their indices."""
+        """The same score on some of the sequences only, by their indices int64."""
 
     def state(self, counts: np.ndarray) -> State:
-        """Of an ensemble's counts int64 [K]."""
+        """The state of an ensemble with counts int64 [K]."""
 
     def grown(self, state: State, k: int, times: int = 1) -> State:
-        """With a candidate counted so many times more, or less if negative: exactly what ``state`` gives."""
+        """The state after counting candidate k ``times`` more (or less, if negative): exactly what ``state`` gives."""
 
-    def value(self, state: State) -> float: ...
+    def value(self, state: State) -> float:
+        """The score of a state, decided among the likeliest signs."""
 
     def additions(self, state: State) -> np.ndarray:
         """Scores float64 [K] after counting each candidate once more."""
 
     def exact(self, counts: np.ndarray) -> float:
-        """The score of an ensemble's counts int64 [K] among all signs, which ``score`` may leave some out of."""
+        """The score of an ensemble with counts int64 [K] among all signs, of which ``value`` may leave some out."""
 
 
 class Accuracy:

@@ -1,8 +1,8 @@
 """Milliseconds a sequence on LiteRT, warm, over lengths like the validation set's.
 
-Timed as the contest counts it: a call is everything from raw landmarks to probabilities, and as sequences differ in
-length, resizing the input and planning memory anew is part of each. The contest's limit is on the mean, which is also
-what adds up over members; the median and the 95th percentile are there to be looked at.
+Timed as the contest counts it: a call goes from raw landmarks to probabilities. As sequences differ in length, each
+call also resizes the input and plans memory again. The contest limits the mean, which is also what adds up over
+members; the median and the 95th percentile are for the reader.
 """
 
 import platform
