@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from ensemble.budget import Budget, Cost
+from ensemble.budget import COSTS, Budget, Cost
 from ensemble.tflite.runtime import Model
 from trainer.common.errors import UserError, first_line
 from trainer.common.files import write_bytes
@@ -170,7 +170,9 @@ class Submission:
     @property
     def cost(self) -> Cost | None:
         """What the file costs, measured, such as ``cost["latency"]`` in milliseconds."""
-        return None if self._selection is None else Cost(**self._selection["cost"])
+        if self._selection is None:
+            return None
+        return Cost(**{name: amount for name, amount in self._selection["cost"].items() if name in COSTS})
 
     @property
     def budget(self) -> Budget | None:

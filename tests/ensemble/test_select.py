@@ -82,6 +82,7 @@ def test_from_study_to_predictions(copy: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(
         sys, "argv", ["predict", str(out / "submission.zip"), *(f"{copy}/{n}.parquet" for n in (1, 30))]
     )
+    monkeypatch.delitem(sys.modules, "ensemble.predict", raising=False)
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("ensemble.predict", run_name="__main__", alter_sys=True)
     assert ended.value.code == 0
