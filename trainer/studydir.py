@@ -137,8 +137,7 @@ class StudyDir:
 
     def read_selection(self) -> dict[str, Any] | None:
         """The fields of ensemble/selection.json; None if nothing was selected yet."""
-        path = self.path / ENSEMBLE / SELECTION
-        return _read_versioned(path, SELECTION_VERSION) if path.exists() else None
+        return read_selection(self.path / ENSEMBLE)
 
     def read_frontier(self) -> list[dict[str, Any]]:
         """The rows of ensemble/frontier.parquet, as ensemble.evaluation.frontier wrote them."""
@@ -148,6 +147,12 @@ class StudyDir:
         except (OSError, pa.ArrowException) as error:
             raise UserError(f"{path}: cannot be read ({first_line(error)}); run ensemble.select again") from error
         return rows
+
+
+def read_selection(folder: Path) -> dict[str, Any] | None:
+    """The fields of selection.json in the folder of an ensemble; None if there is none."""
+    path = folder / SELECTION
+    return _read_versioned(path, SELECTION_VERSION) if path.exists() else None
 
 
 def write_selection(folder: Path, fields: dict[str, Any]) -> None:

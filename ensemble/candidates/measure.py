@@ -1,11 +1,10 @@
-"""Candidates -> what the file of each, at each precision, takes and predicts, measured on the files themselves.
+"""Candidates -> the cost and the predictions of each one's .tflite file at each precision, measured on the files.
 
-Costs are kept in the trial's study, in ensemble/costs.json, under the SHA-256 of the very file that was timed, so
-nothing is timed twice in one setting (machine, runtime, threads, lengths), and nothing stale is ever used. Files that
-round what was trained are run on the validation sequences, and their own probabilities, kept under the same hash, are
-what they are selected by. A float32 file gives what the trial did: validation is in float32, whatever training was.
-Without the packed dataset, and unless they are kept, float16 files keep their trials' and int8 files are left out. Of
-studies that cannot be written to, all this is kept under --out.
+Costs are cached in the trial's study, in ensemble/costs.json, under the SHA-256 of the very file that was timed: in one
+setting (machine, runtime, threads, lengths) nothing is timed twice, and no stale number is used. Files that round the
+trained weights are run on the validation sequences; their own probabilities, cached under the same hash, are what they
+are selected by. Without the packed dataset, precisions close to the training's are selected by the trial's predictions,
+and others are left out. If a study is read-only, the caches are kept in the output folder.
 """
 
 import contextlib
@@ -23,25 +22,30 @@ from typing import Any, Final
 import numpy as np
 from rich.markup import escape
 
-from ensemble.budget import Cost
+from ensemble.budget import BuiltFile, Cost
 from ensemble.candidates.pool import Candidate, DatasetGoneError, Pool, listed, reason_of, to_member
+from ensemble.candidates.priced import PricedPool
 from ensemble.tflite import export, latency
 from ensemble.tflite.latency import Target
 from ensemble.tflite.runtime import Model
 from ensemble.tflite.submission import with_labels
+from trainer import studydir
 from trainer.common.console import console, track
 from trainer.common.errors import UserError
 from trainer.common.files import atomic_path, write_json
 from trainer.common.storage import Folder, StorageError, base_name
 from trainer.metrics import accuracy, log_loss, to_half
+from trainer.studydir import ENSEMBLE
 
-COSTS: Final = "ensemble/costs.json"
-PROBS: Final = "ensemble/val_probs"
+COSTS: Final = f"{ENSEMBLE}/{studydir.COSTS}"
+PROBS: Final = f"{ENSEMBLE}/{studydir.FILE_PROBS}"
 
 
 def keeping_roots(folders: Sequence[Folder], out: Path | None) -> dict[Path, Path]:
-    """For each study, by its path here, the folder to keep what is measured in: itself, or of one that cannot be
-    written to, one of its own under --out, if that was given."""
+    """The folder that caches each study's measurements, by the study's path on this machine.
+
+    It is the study itself, or a folder under ``out`` if the study is read-only and ``out`` is given.
+    """
     roots = {}
     for folder in folders:
         root = folder.path
@@ -58,18 +62,17 @@ def measure(
     target: Target,
     anew: bool = False,
     roots: Mapping[Path, Path] = MappingProxyType({}),
-) -> tuple[Pool, np.ndarray, np.ndarray]:
+) -> PricedPool:
     """Build, weigh and time a .tflite file of each candidate at each precision; shows a progress bar.
 
-    Gives the pool with a candidate a file, without those whose file cannot be built; what every ensemble takes before
-    it has a member, float64 [4] in the order of Cost's fields; and what each candidate adds to that, float64 [K, 4].
-    What the studies keep of before is taken from there, latencies not if they are to be measured anew. What is new is
-    kept in each study, or in another folder that ``roots`` names for it. Raises StorageError if it cannot be told
-    whether the packed dataset is there.
+    The pool that comes back has one candidate per file; those whose file cannot be built are left out. What the studies
+    have cached is used, except that ``anew`` times every file again; new measurements are cached in each study, or in
+    the folder that ``roots`` names for it. Raises UserError if no candidate is left, and StorageError if it cannot be
+    told whether the packed dataset is there.
     """
     places = {study: tuple(dict.fromkeys((roots.get(study, study), study))) for study in pool.studies}
     caches = {study: _Cache(its, pool, target, anew) for study, its in places.items()}
-    base = caches[pool.studies[0]].cost(export.build_shared(pool.max_frames), 0, 0).to_array()
+    base = caches[pool.studies[0]].cost(export.build_shared(pool.max_frames), 0, 0)
     variants = [
         dataclasses.replace(candidate, precision=precision) for candidate in pool.candidates for precision in precisions
     ]
@@ -77,45 +80,51 @@ def measure(
     gone: list[DatasetGoneError] = []
     for variant in track(variants, len(variants), "measuring candidates"):
         label = variant.name if len(precisions) == 1 else f"{variant.name} {variant.precision}"
-        candidate = variant
         try:
-            content = export.build([to_member(variant, 1)])
-            if variant.precision != "float32":
-                candidate = _with_own_probs(variant, pool, content, places[variant.study])
+            content = _build(variant)
+            candidate = _with_own_probs(variant, pool, content, places[variant.study])
         except DatasetGoneError as error:
             gone.append(error)
-            if variant.precision == "int8":  # a float16 file comes close to what its trial predicted
-                left_out[label] = str(error)
+            if export.PRECISIONS[variant.precision].trial_predictions == "far":
+                left_out[label] = error.message
                 continue
+            candidate = variant
         except StorageError:
             raise
-        except (KeyError, ValueError) as error:
-            left_out[label] = f"weights.safetensors: not a classifier's ({error})"
-            continue
         except UserError as error:
             left_out[label] = reason_of(error, variant.run.path)
             continue
         candidates.append(candidate)
         cost = caches[candidate.study].cost(content, candidate.num_parameters, 1)
-        costs.append(np.maximum(cost.to_array() - base, 0))
+        costs.append(np.maximum(cost.to_array() - base.to_array(), 0))
     if not candidates:
         shown = ", ".join(map(str, pool.studies))
         raise UserError(f"{shown}: no trial can be used{listed(left_out)}")
     if gone:
         console.print(
-            f"[yellow]{len(gone)} files cannot be run; float16 ones are judged by their trials' predictions, int8 ones "
-            f"left out:[/] {escape(str(gone[0]))}",
+            f"[yellow]{len(gone)} files cannot be run; where a precision is close to the training's, the trial's "
+            f"predictions stand for the file's, otherwise the file is left out:[/] {escape(gone[0].message)}",
             soft_wrap=True,
         )
-    return dataclasses.replace(pool, candidates=candidates, left_out=left_out), base, np.array(costs)
+    return PricedPool(dataclasses.replace(pool, candidates=candidates, left_out=left_out), base, np.array(costs))
+
+
+def _build(variant: Candidate) -> bytes:
+    """Its .tflite file. Raises UserError if the weights are not a classifier's."""
+    try:
+        return export.build([to_member(variant, 1)])
+    except (KeyError, ValueError) as error:
+        raise UserError(f"weights.safetensors: not a classifier's ({error})") from error
 
 
 def _with_own_probs(variant: Candidate, pool: Pool, content: bytes, roots: Sequence[Path]) -> Candidate:
     """The variant with the probabilities that its file gives the validation sequences, computed once.
 
-    They are kept in the first of the roots, unless one of them has them. Raises what ``Pool.dataset`` does, and
+    They are cached in the first of the roots, unless one of them has them. Raises what ``Pool.dataset`` does, and
     UserError if the file gives no numbers.
     """
+    if export.PRECISIONS[variant.precision].trial_predictions == "exact":
+        return variant
     name = f"{PROBS}/{sha256(content).hexdigest()}.npy"
     path = next((where / name for where in roots if _is_kept(where / name, pool)), None)
     if path is None:
@@ -128,7 +137,7 @@ def _with_own_probs(variant: Candidate, pool: Pool, content: bytes, roots: Seque
     own = dataclasses.replace(variant, probs=path)
     probs = own.val_probs()
     return dataclasses.replace(
-        own, val_accuracy=accuracy(probs, pool.labels), val_log_loss=log_loss(probs, pool.labels)
+        own, val_accuracy=accuracy(probs, pool.validation.labels), val_log_loss=log_loss(probs, pool.validation.labels)
     )
 
 
@@ -138,18 +147,18 @@ def _is_kept(path: Path, pool: Pool) -> bool:
         probs = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return False
-    return probs.shape == (len(pool.labels), len(pool.label_names)) and bool(np.isfinite(probs).all())
+    return probs.shape == (len(pool.validation.labels), len(pool.label_names)) and bool(np.isfinite(probs).all())
 
 
 def _predict(content: bytes, pool: Pool) -> np.ndarray:
-    """What a file gives the validation sequences, float32 [N, signs]; all cores share the work."""
-    threads = min(os.cpu_count() or 1, len(pool.labels))
+    """A file's probabilities for the validation sequences, float32 [N, signs]; all cores share the work."""
+    threads = min(os.cpu_count() or 1, len(pool.validation.labels))
 
     def share(first: int) -> list[np.ndarray]:
         model = Model(content)
-        return [model(raw) for raw in pool.raw_sequences(range(first, len(pool.labels), threads))]
+        return [model(raw) for raw in pool.raw_sequences(range(first, len(pool.validation.labels), threads))]
 
-    probs = np.empty((len(pool.labels), len(pool.label_names)), np.float32)
+    probs = np.empty((len(pool.validation.labels), len(pool.label_names)), np.float32)
     with ThreadPoolExecutor(threads) as executor:
         for first, part in enumerate(executor.map(share, range(threads))):
             probs[first::threads] = part
@@ -157,14 +166,14 @@ def _predict(content: bytes, pool: Pool) -> np.ndarray:
 
 
 class _Cache:
-    """Latencies of files by the SHA-256 of their content, in one setting; those of other settings are kept."""
+    """Latencies of files in one setting, by the SHA-256 of their content; other settings' latencies are kept too."""
 
     def __init__(self, roots: Sequence[Path], pool: Pool, target: Target, anew: bool) -> None:
-        """Kept in the first of the roots; what the others keep is known too."""
+        """Read the caches of all roots; new latencies go to the first."""
         self._path = roots[0] / COSTS
         self._pool = pool
         self._target = target
-        self._lengths = latency.typical_lengths(pool.lengths)
+        self._lengths = latency.typical_lengths(pool.validation.lengths)
         setting = {
             "machine": latency.machine(),
             "litert": version("ai-edge-litert"),
@@ -192,11 +201,11 @@ class _Cache:
             known["milliseconds"] = milliseconds | known["milliseconds"]
 
     def cost(self, model: bytes, parameters: int, members: int) -> Cost:
-        """Of a .tflite file, labels attached; timed only if it never was."""
+        """Cost of a .tflite file once the signs' names are attached; it is timed unless it was before."""
         model = with_labels(model, self._pool.label_names)
         key = sha256(model).hexdigest()
         if key not in self._milliseconds:
             self._milliseconds[key] = latency.measure(model, self._lengths, threads=self._target.threads).mean
             write_json(self._path, {"settings": self._settings})
-        milliseconds = self._target.scale * self._milliseconds[key]
-        return Cost(parameters=parameters, size=len(model), latency=milliseconds, members=members)
+        milliseconds = self._target.latency_scale * self._milliseconds[key]
+        return Cost.of(BuiltFile(content=model, parameters=parameters, members=members, milliseconds=milliseconds))

@@ -1,20 +1,18 @@
-"""Studies' directories -> the candidates that an ensemble is chosen from: each finished trial's model and predictions.
+"""Studies -> the candidates that an ensemble is chosen from: the model and predictions of each finished trial.
 
-Which .tflite files these make, and what those cost and predict, is for ensemble.candidates.measure.
+ensemble.candidates.measure builds their .tflite files and measures what those cost and predict.
 """
 
 import dataclasses
 import functools
-import json
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, overload
+from typing import Final, overload
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ensemble.tflite import export
 from trainer.common.errors import UserError
@@ -24,10 +22,10 @@ from trainer.data.dataset import PackedDataset
 from trainer.landmarks import NUM_ROWS, ROWS
 from trainer.metrics import accuracy, log_loss
 from trainer.rundir import RunDir
+from trainer.studydir import StudyDir, Validation
 
-STUDY: Final = "study.json"
-VALIDATION: Final = "validation.parquet"
-TRIALS: Final = "trials"
+OTHER_MAX_FRAMES: Final = "config.json: another max_frames than the first candidate's"
+_OPENING: Final = threading.Lock()  # np.load parses a header with ast, which fails in threads (CPython gh-106905)
 ROUNDING: Final = 0.02  # a row of float16 probabilities may miss 1 by this much
 
 
@@ -44,24 +42,25 @@ class Candidate:
     run: RunDir
     model: ModelConfig
     precision: str
-    """float32 as trained, or that of its file"""
+    """A name in export.PRECISIONS"""
     probs: Path | None
-    """Where its own val_probs are, if they are not its trial's"""
+    """The predictions of its own file; None if those of the trial stand for them"""
     num_parameters: int
     val_accuracy: float
     val_log_loss: float
 
     @property
     def study(self) -> Path:
-        """Whose trial it is."""
+        """Directory of the trial's study."""
         return self.run.path.parents[1]
 
     def val_probs(self) -> np.ndarray:
         """float16 [N, signs], memory-mapped."""
-        if self.probs is None:
-            return self.run.read_val_probs()
-        probs: np.ndarray = np.load(self.probs, mmap_mode="r", allow_pickle=False)
-        return probs
+        with _OPENING:
+            if self.probs is None:
+                return self.run.read_val_probs()
+            probs: np.ndarray = np.load(self.probs, mmap_mode="r", allow_pickle=False)
+            return probs
 
 
 @dataclass(frozen=True)
@@ -71,20 +70,14 @@ class Pool:
     studies: tuple[Path, ...]
     candidates: list[Candidate]
     left_out: dict[str, str]
-    """Trials that are no candidates, by name, with the reason"""
+    """Why trials are no candidates, by their names"""
     label_names: tuple[str, ...]
-    labels: np.ndarray
-    """int64 [N]"""
-    participants: np.ndarray
-    """int64 [N]"""
-    lengths: np.ndarray
-    """int64 [N], frames"""
-    sequence_ids: np.ndarray
-    """int64 [N]"""
+    validation: Validation
+    """The sequences that all candidates predicted, N of them, in the order of the rows of their predictions"""
     data: str
-    """The packed dataset: path or URI, where it lay when the (first) study was made, or lies now"""
+    """Path or URI of the packed dataset: where it was for the first study, or where it is now"""
     fingerprint: str | None
-    """Of the packed dataset"""
+    """Fingerprint of the packed dataset; None if the study does not say"""
 
     @property
     def max_frames(self) -> int:
@@ -99,36 +92,37 @@ class Pool:
         except StorageError:
             raise
         except UserError as error:
-            raise DatasetGoneError(f"{error}; if it was moved, say with --data where it lies now") from error
-        is_another = (
-            f"{self.data}: is not the packed dataset that the study was made on; say with --data where that lies"
-        )
-        if self.fingerprint not in (None, dataset.fingerprint):
-            raise DatasetGoneError(is_another)
-        if not np.isin(self.sequence_ids, dataset.sequence_ids).all():
-            raise DatasetGoneError(is_another)
+            raise DatasetGoneError(f"{error}; if it was moved, say where it is now", field="data") from error
+        is_known = np.isin(self.validation.sequence_ids, dataset.sequence_ids).all()
+        if self.fingerprint not in (None, dataset.fingerprint) or not is_known:
+            raise DatasetGoneError(
+                f"{self.data}: is not the packed dataset that the study was made on; say where that is", field="data"
+            )
         return dataset
 
     @functools.cached_property
     def _rows(self) -> np.ndarray:
-        """int64 [N]: where each validation sequence stands in ``dataset``"""
+        """The place of each validation sequence in ``dataset``: int64 [N]."""
         order = np.argsort(self.dataset.sequence_ids)
-        return order[np.searchsorted(self.dataset.sequence_ids, self.sequence_ids, sorter=order)]
+        return order[np.searchsorted(self.dataset.sequence_ids, self.validation.sequence_ids, sorter=order)]
 
     def raw_sequences(self, places: Iterable[int]) -> Iterator[np.ndarray]:
-        """Landmarks as a file gets them, float32 [n, 543, 3], of validation sequences by their place.
+        """Landmarks of validation sequences, by their places in 0 .. N - 1, as a .tflite file takes them.
 
-        They come from the packed dataset: centred, with NaN for all that it does not keep. Raises what ``dataset``
-        does.
+        Yields float32 [n, 543, 3]. A packed dataset keeps x and y of 85 landmarks, centred, with (0, 0) for missing
+        ones. These are put back at their rows of a frame; everything else, and what was missing, is NaN. As a file
+        centres its input itself, it predicts what it would for the original. Raises what ``dataset`` does.
         """
         for place in places:
             points = self.dataset.sequence(int(self._rows[place]))
+            is_missing = (points == 0).all(axis=2, keepdims=True)
             raw = np.full((len(points), NUM_ROWS, 3), np.nan, np.float32)
-            raw[:, np.array(ROWS), :2] = np.where((points == 0).all(axis=2, keepdims=True), np.float32(np.nan), points)
+            raw[:, np.array(ROWS), :2] = np.where(is_missing, np.float32(np.nan), points)
             yield raw
 
     @property
     def val_probs(self) -> "ValProbs":
+        """Every candidate's predictions, opened when asked for."""
         return ValProbs(self.candidates)
 
 
@@ -151,56 +145,46 @@ class ValProbs(Sequence[np.ndarray]):
         return ValProbs(self._candidates[index]) if isinstance(index, slice) else self._candidates[index].val_probs()
 
 
-def open_pool(study: Path) -> Pool:
+def open_pool(path: Path) -> Pool:
     """Read a study. A broken trial is left out with its reason; a broken study raises UserError."""
-    about = _read_study(study)
-    try:
-        table = pq.read_table(study / VALIDATION)
-        columns = {
-            name: table[name].to_numpy().astype(np.int64)
-            for name in ("label", "participant_id", "length", "sequence_id")
-        }
-    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"{study / VALIDATION}: cannot be read ({error}); is this a study of search.run?") from error
-    label_names = tuple(about["label_names"])
-    if not len(columns["label"]) or not set(np.unique(columns["label"])) <= set(range(len(label_names))):
-        raise UserError(f"{study / VALIDATION}: label: must be indices of the {len(label_names)} signs of {STUDY}")
+    study = StudyDir(path)
+    request = study.read_request()
+    label_names = tuple(request["label_names"])
+    validation = study.read_validation(len(label_names))
     candidates: list[Candidate] = []
     left_out: dict[str, str] = {}
-    for path in sorted((study / TRIALS).glob("*/")):
+    for run in study.trials():
         try:
-            candidate = _read_trial(RunDir(path), columns["label"], len(label_names))
+            candidate = _read_trial(run, validation.labels, len(label_names))
             if candidates and candidate.model.max_frames != candidates[0].model.max_frames:
-                raise UserError("config.json: another max_frames than the first candidate's")
+                raise UserError(OTHER_MAX_FRAMES)
             candidates.append(candidate)
         except UserError as error:
-            left_out[path.name] = reason_of(error, path)
+            left_out[run.path.name] = reason_of(error, run.path)
     if not candidates:
-        raise UserError(f"{study}: no trial can be used{listed(left_out)}")
+        raise UserError(f"{path}: no trial can be used{listed(left_out)}")
     return Pool(
-        studies=(study,),
+        studies=(path,),
         candidates=candidates,
         left_out=left_out,
         label_names=label_names,
-        labels=columns["label"],
-        participants=columns["participant_id"],
-        lengths=columns["length"],
-        sequence_ids=columns["sequence_id"],
-        data=str(about["data"]),
-        fingerprint=about.get("data_fingerprint"),
+        validation=validation,
+        data=request["data"],
+        fingerprint=request.get("data_fingerprint"),
     )
 
 
 def open_pools(studies: Sequence[tuple[str, Path]]) -> Pool:
-    """Read studies, each with how the user calls it, as one pool; of several, trials are named asl/0007.
+    """Read studies, each given with the user's name for it, as one pool.
 
-    A trial that an earlier study holds too, as of a study and its copy, is left out. Raises UserError as ``open_pool``
-    does, or if two are the same, or were not validated on the same sequences.
+    If there are several, trials are named asl/0007. A trial that an earlier study holds too is left out, so that a
+    study and its copy have each trial once. Raises UserError as ``open_pool`` does, or if two studies are the same or
+    were not validated on the same sequences.
     """
     if len(studies) == 1:
         return open_pool(studies[0][1])
     if len({path.resolve() for _, path in studies}) < len(studies):
-        raise UserError(f"--results: the same study twice ({', '.join(shown for shown, _ in studies)})")
+        raise UserError(f"the same study twice ({', '.join(shown for shown, _ in studies)})", field="studies")
     names = [base_name(str(path.resolve())) for _, path in studies]
     if len(set(names)) < len(names):
         names = [shown for shown, _ in studies]
@@ -208,8 +192,9 @@ def open_pools(studies: Sequence[tuple[str, Path]]) -> Pool:
     for (shown, _), other in zip(studies[1:], others, strict=True):
         if different := _difference(first, other):
             raise UserError(
-                f"--results {shown}: {different} than {studies[0][0]}; only models validated on the same sequences can "
-                "be chosen among"
+                f"{shown}: {different} than {studies[0][0]}; only models validated on the same sequences can be chosen "
+                "among",
+                field="studies",
             )
     candidates: list[Candidate] = []
     left_out: dict[str, str] = {}
@@ -219,7 +204,7 @@ def open_pools(studies: Sequence[tuple[str, Path]]) -> Pool:
         for candidate in pool.candidates:
             holder = holders.setdefault(sha256(candidate.val_probs().tobytes()).hexdigest(), name)
             if pool.max_frames != first.max_frames:
-                left_out[f"{name}/{candidate.name}"] = "config.json: another max_frames than the first candidate's"
+                left_out[f"{name}/{candidate.name}"] = OTHER_MAX_FRAMES
             elif holder != name:
                 left_out[f"{name}/{candidate.name}"] = f"{holder} holds the same trial"
             else:
@@ -229,20 +214,20 @@ def open_pools(studies: Sequence[tuple[str, Path]]) -> Pool:
 
 
 def _difference(first: Pool, other: Pool) -> str | None:
-    """What the studies do not have in common, if anything, though all candidates of one ensemble must."""
+    """How another study differs in what all candidates of an ensemble must share; None if it does not."""
     if other.label_names != first.label_names:
         return "has other signs"
     if other.fingerprint != first.fingerprint:
         return "was searched on another packed dataset"
-    if not np.array_equal(other.sequence_ids, first.sequence_ids):
-        held_out = ", ".join(map(str, np.unique(other.participants)))
+    if not np.array_equal(other.validation.sequence_ids, first.validation.sequence_ids):
+        held_out = ", ".join(map(str, np.unique(other.validation.participants)))
         return f"holds out other participants ({held_out})"
     return None
 
 
 def reason_of(error: UserError, path: Path) -> str:
-    """The error without the trial's directory, for where its name stands beside it."""
-    return str(error).replace(f"{path}/", "")
+    """The message of an error without the trial's directory, to be shown beside the trial's name."""
+    return error.message.replace(f"{path}/", "")
 
 
 def listed(left_out: dict[str, str]) -> str:
@@ -251,26 +236,11 @@ def listed(left_out: dict[str, str]) -> str:
 
 
 def by_reason(left_out: dict[str, str]) -> dict[str, list[str]]:
-    """The names of what was left out for the same reason, by that."""
+    """Names by their reason: the inverse of ``left_out``."""
     found: dict[str, list[str]] = {}
     for name, reason in left_out.items():
         found.setdefault(reason, []).append(name)
     return found
-
-
-def _read_study(study: Path) -> dict[str, Any]:
-    try:
-        about: dict[str, Any] = json.loads((study / STUDY).read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{study}: holds no study (no {STUDY}); make one with: python -m search.run") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{study / STUDY}: cannot be read ({error})") from error
-    if not isinstance(about, dict):
-        raise UserError(f"{study / STUDY}: must be an object; is this a study of search.run?")
-    for name, kind in (("label_names", list), ("data", str)):
-        if not isinstance(about.get(name), kind):
-            raise UserError(f"{study / STUDY}: the field {name!r} is missing, or no {kind.__name__}")
-    return about
 
 
 def _read_trial(run: RunDir, labels: np.ndarray, num_signs: int) -> Candidate:
@@ -279,7 +249,9 @@ def _read_trial(run: RunDir, labels: np.ndarray, num_signs: int) -> Candidate:
         raise UserError("not finished: no done.json (stopped early, failed, or still running)")
     config, result = run.read_config(), run.read_result()
     if config.all_participants:
-        raise UserError("trained on all participants: nothing to select it by; ship it with --ship")
+        raise UserError(
+            "trained on all participants: nothing to select it by; it can be shipped for the trial that it repeats"
+        )
     probs = run.read_val_probs()
     if probs.shape != (len(labels), num_signs):
         raise UserError(f"val_probs.npy: shape {list(probs.shape)}, not {[len(labels), num_signs]}")

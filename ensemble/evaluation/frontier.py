@@ -1,111 +1,124 @@
-"""What each budget buys: single models, and the ensembles selected as one limit after another is loosened.
+"""The frontier: which accuracy each budget buys, by our selection and by the rules it is compared with.
 
-Written as frontier.parquet, drawn as frontier.svg, and printed as a table.
+Written as frontier.parquet and printed as a table; search.report draws it.
 """
 
 import itertools
-import math
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, Final
+import re
+from typing import Any, Final, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from rich import box
 from rich.table import Table
 
-from ensemble.budget import FORMATS, Budget, brief
-from ensemble.candidates.pool import Pool
+from ensemble import budget as budgets
+from ensemble.budget import COSTS, Budget, Cost
+from ensemble.candidates.priced import PricedPool
 from ensemble.evaluation import recipe_ensemble
 from ensemble.evaluation.unseen import ensemble_probs, rotated, selected
 from ensemble.selection import baselines
-from ensemble.selection.scores import Objective
+from ensemble.selection.scores import Score
 from trainer.common.console import track
-from trainer.common.files import atomic_path, write_bytes
 from trainer.metrics import accuracy, log_loss
 
 LEVELS: Final = 6  # budgets of each kind
 FOLDS: Final = 3  # at most, that participants are dealt into for ``unseen_accuracy``
 OURS: Final = "ours"
-PARQUET, SVG = "frontier.parquet", "frontier.svg"
-LIMITS: Final = ("parameters", "size", "latency")
-COLOURS: Final = {OURS: "#1565c0", "top-k": "#ef6c00", "drop the weakest": "#2e7d32", "weighted": "#8e24aa"}
-Asked = tuple[Budget, np.ndarray, np.ndarray]
-"""A budget, the capacity float64 [4] that it left for members in the end, and what was chosen: counts int64 [K]"""
-_PANEL: Final = (300, 240)  # pixels of one plot's inside
-_MARGIN: Final = (56, 44)
+Row = dict[str, Any]
 
 
-def sweep(
-    pool: Pool, objective: Objective, ours: baselines.Rule, base: np.ndarray, costs: np.ndarray, asked: Asked
-) -> list[dict[str, Any]]:
-    """A row a candidate alone; rows for the asked budget; for each kind of limit rows from what the cheapest candidate
-    takes to what an ensemble without limits takes, one of ours and one of each of ``baselines.RIVALS``; and one for
-    what the recipe's author shipped, if the pool has such models.
+class Asked(NamedTuple):
+    """The budget that was asked for, and what was chosen for it."""
 
-    Costs are estimates: the members' own plus what all share. ``val_accuracy`` is on the labels selected on,
-    ``unseen_accuracy`` on participants that the selection did not see (None if there is one participant only).
+    budget: Budget
+    capacity: np.ndarray
+    """float64 [len(COSTS)]: what it left for members in the end"""
+    counts: np.ndarray
+    """int64 [K]"""
+
+
+def sweep(priced: PricedPool, score: Score, ours: baselines.Rule, asked: Asked) -> list[Row]:
+    """The rows of the frontier.
+
+    There is one row per single candidate (kind single), one per rule for the budget that was asked for (asked), one per
+    rule and budget of each kind of cost, from what the cheapest candidate costs to what an ensemble without limits
+    costs, and one for what the recipe's author shipped, if the pool has such models (recipe). Rules are ours and
+    ``baselines.RIVALS``. In each row:
+
+    - costs are estimates: the members' own plus the shared part;
+    - ``val_accuracy`` and ``val_log_loss`` are on the labels selected on;
+    - ``unseen_accuracy`` is on participants the selection did not see, None if there is only one participant;
+    - ``rival_accuracy`` is the best ``unseen_accuracy`` of the other rules at the same budget, None without one;
+    - ``buys_more`` is False if the ensemble is the same as for the budget before.
     """
-    rows = [_row(pool, "single", OURS, None, counts, base, costs) for counts in np.eye(len(costs), dtype=np.int64)]
-    unlimited = base + costs[ours(objective, costs, np.full(4, np.inf)) > 0].sum(axis=0)
-    budget, capacity, chosen = asked
-    budgets = [("asked", budget)]
-    for kind, least, most in zip(FORMATS, base + costs.min(axis=0), unlimited, strict=True):
-        if kind in LIMITS:
-            budgets += [
-                (kind, replace(Budget(), **{kind: float(limit)}))
-                for limit in np.geomspace(least * 1.01, most * 1.01, LEVELS)
-            ]
-    chosen_by = {OURS: ours} | baselines.RIVALS
-    capacities = [capacity, *(budget.to_array() - base for _, budget in budgets[1:])]
-    unseen = _unseen(pool, objective, list(chosen_by.values()), costs, capacities)
-    places = list(itertools.product(chosen_by, range(len(budgets))))
-    selections = selected(objective, list(chosen_by.values()), costs, capacities)
+    rules = {OURS: ours} | baselines.RIVALS
+    limits = [("asked", asked.budget), *_budgets(priced, score, ours)]
+    capacities = [asked.capacity, *(priced.room(budget) for _, budget in limits[1:])]
+    unseen = _unseen(priced, score, list(rules.values()), capacities)
+    places = list(itertools.product(rules, range(len(limits))))
+    selections = selected(score, list(rules.values()), priced.costs, capacities)
     found = dict(zip(places, track(selections, len(places), "selecting for each budget"), strict=True))
-    found[OURS, 0] = chosen
+    found[OURS, 0] = asked.counts
+    rows = [_row(priced, ("single", OURS, None), counts) for counts in np.eye(len(priced.costs), dtype=np.int64)]
     before: dict[tuple[str, str], np.ndarray] = {}
-    for place, ((kind, budget), honest) in enumerate(zip(budgets, unseen, strict=True)):
-        for name, accuracy_there in zip(chosen_by, honest, strict=True):
-            counts = _at_least(objective, found[name, place], before.get((kind, name)))
+    for place, ((kind, budget), accuracies) in enumerate(zip(limits, unseen, strict=True)):
+        rivals = [value for name, value in zip(rules, accuracies, strict=True) if name != OURS and value is not None]
+        for name, unseen_accuracy in zip(rules, accuracies, strict=True):
+            smaller = before.get((kind, name))
+            counts = _at_least(score, found[name, place], smaller)
+            row = _row(priced, (kind, name, str(budget)), counts, unseen_accuracy)
+            row["rival_accuracy"] = max(rivals, default=None) if name == OURS else None
+            row["buys_more"] = smaller is None or not np.array_equal(counts, smaller)
+            rows.append(row)
             before[kind, name] = counts
-            rows.append(_row(pool, kind, name, str(budget), counts, base, costs) | {"unseen_accuracy": accuracy_there})
-    if (of_recipe := recipe_ensemble.counts(pool, objective, costs)) is not None:
-        there = recipe_ensemble.unseen_accuracy(pool, objective, costs)
-        row = _row(pool, "recipe", OURS, recipe_ensemble.NAME, of_recipe, base, costs)
-        rows.append(row | {"unseen_accuracy": there})
+    if (shipped := recipe_ensemble.counts(priced, score)) is not None:
+        there = recipe_ensemble.unseen_accuracy(priced, score)
+        rows.append(_row(priced, ("recipe", OURS, recipe_ensemble.NAME), shipped, there))
     return rows
 
 
-def _at_least(objective: Objective, counts: np.ndarray, before: np.ndarray | None) -> np.ndarray:
+def _budgets(priced: PricedPool, score: Score, ours: baselines.Rule) -> list[tuple[str, Budget]]:
+    """Budgets of one limit each, LEVELS of each kind of cost that has a column."""
+    most = priced.total(ours(score, priced.costs, priced.room(Budget())))
+    least = Cost.from_array(priced.base.to_array() + priced.costs.min(axis=0))
+    return [
+        (kind, Budget(**{kind: float(limit)}))
+        for kind in budgets.columns()
+        for limit in np.geomspace(least[kind] * 1.01, most[kind] * 1.01, LEVELS)
+    ]
+
+
+def _at_least(score: Score, counts: np.ndarray, before: np.ndarray | None) -> np.ndarray:
     """What was chosen, or what a smaller budget bought if that is better."""
     if before is None:
         return counts
-    return max(before, counts, key=objective.exact)
+    return max(before, counts, key=score.exact)
 
 
 def _unseen(
-    pool: Pool, objective: Objective, chosen_by: list[baselines.Rule], costs: np.ndarray, capacities: list[np.ndarray]
+    priced: PricedPool, score: Score, rules: list[baselines.Rule], capacities: list[np.ndarray]
 ) -> list[list[float | None]]:
-    """Accuracy on unseen participants, for each capacity by each rule."""
-    if len(np.unique(pool.participants)) == 1:
-        return [[None] * len(chosen_by)] * len(capacities)
-    right = rotated(pool, objective, chosen_by, costs, capacities, FOLDS).sum(axis=2)
-    accuracies: list[list[float | None]] = (right / len(pool.labels)).T.tolist()
+    """Accuracy on unseen participants: for each capacity, by each rule."""
+    people = priced.pool.validation.participants
+    if len(np.unique(people)) == 1:
+        return [[None] * len(rules)] * len(capacities)
+    right = rotated(priced, score, rules, capacities, FOLDS).sum(axis=2)
+    accuracies: list[list[float | None]] = (right / len(people)).T.tolist()
     return accuracies
 
 
 def _row(
-    pool: Pool,
-    kind: str,
-    rule: str,
-    budget: str | None,
+    priced: PricedPool,
+    what: tuple[str, str, str | None],
     counts: np.ndarray,
-    base: np.ndarray,
-    costs: np.ndarray,
-) -> dict[str, Any]:
-    probs = ensemble_probs(pool.val_probs, counts, np.arange(len(pool.labels)))
+    unseen_accuracy: float | None = None,
+) -> Row:
+    """The row of an ensemble; ``what`` is its kind, rule and budget."""
+    pool = priced.pool
+    labels = pool.validation.labels
+    probs = ensemble_probs(pool.val_probs, counts, np.arange(len(labels)))
     members = np.flatnonzero(counts)
+    kind, rule, budget = what
     return {
         "kind": kind,
         "rule": rule,
@@ -113,130 +126,39 @@ def _row(
         "trials": [pool.candidates[k].name for k in members],
         "precisions": [pool.candidates[k].precision for k in members],
         "counts": [int(counts[k]) for k in members],
-        **dict(zip(FORMATS, (base + costs[members].sum(axis=0)).tolist(), strict=True)),
-        "val_accuracy": accuracy(probs, pool.labels),
-        "unseen_accuracy": None,
-        "val_log_loss": log_loss(probs, pool.labels),
+        **priced.total(counts),
+        "val_accuracy": accuracy(probs, labels),
+        "unseen_accuracy": unseen_accuracy,
+        "val_log_loss": log_loss(probs, labels),
+        "rival_accuracy": None,
+        "buys_more": True,
     }
 
 
-def write(directory: Path, rows: list[dict[str, Any]]) -> None:
-    """Write frontier.parquet and frontier.svg, each whole or not at all."""
-    with atomic_path(directory / PARQUET) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows), temporary)
-    write_bytes(directory / SVG, draw(rows).encode())
-
-
-def to_table(rows: list[dict[str, Any]]) -> Table:
-    """Our ensembles, one line a budget, beside the best rival on unseen people; budgets that buy the same as the one
-    before are skipped."""
+def to_table(rows: list[Row]) -> Table:
+    """Our ensembles, one line per budget that buys more than the one before, beside the best other rule."""
+    names = budgets.columns()
     table = Table(
         title="accuracy by budget, on labels that the selection saw and on unseen people",
-        caption="others: on the same unseen people, the best of top-k, drop the weakest and weighted",
+        caption=f"others: on the same unseen people, the best of {', '.join(baselines.RIVALS)}",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    for name in ("budget", "members", *LIMITS, "seen", "unseen", "others"):
+    for name in ("budget", "members", *names, "seen", "unseen", "others"):
         table.add_column(name, justify="left" if name == "budget" else "right", no_wrap=True)
-    rivals: dict[tuple[str, str], float] = {}
     for row in rows:
-        if row["rule"] != OURS and row["unseen_accuracy"] is not None:
-            at = (row["kind"], row["budget"])
-            rivals[at] = max(rivals.get(at, 0.0), row["unseen_accuracy"])
-    before: dict[str, Any] = {}
-    for row in rows:
-        same = all(row[name] == before.get(name) for name in ("kind", "trials", "precisions", "counts"))
-        if row["kind"] == "single" or row["rule"] != OURS:
+        if row["kind"] == "single" or row["rule"] != OURS or not row["buys_more"]:
             continue
-        if not same:
-            unseen = "-" if row["unseen_accuracy"] is None else f"{row['unseen_accuracy']:.4f}"
-            rival = rivals.get((row["kind"], row["budget"]))
-            rival_text = "-" if rival is None else f"{rival:.4f}"
-            costs = brief(np.array([row[name] for name in FORMATS]))
-            budget = row["budget"]
-            if row["kind"] != "recipe":
-                budget = ",".join(_three_digits(limit) for limit in budget.split(",") if limit) or "none"
-            table.add_row(budget, str(len(row["trials"])), *costs, f"{row['val_accuracy']:.4f}", unseen, rival_text)
-        before = row
+        budget = row["budget"]
+        if row["kind"] != "recipe":
+            budget = ",".join(_three_digits(limit) for limit in budget.split(",") if limit) or "none"
+        costs = Cost(**{name: row[name] for name in COSTS}).brief()
+        accuracies = (row[f"{name}_accuracy"] for name in ("val", "unseen", "rival"))
+        texts = ("-" if value is None else f"{value:.4f}" for value in accuracies)
+        table.add_row(budget, str(len(row["trials"])), *costs, *texts)
     return table
 
 
 def _three_digits(limit: str) -> str:
     """A limit as Budget writes it, to three significant digits."""
-    number = limit.rstrip("KMBmsodel")
-    return f"{float(number):.3g}{limit[len(number) :]}"
-
-
-def draw(rows: list[dict[str, Any]]) -> str:
-    """An SVG: accuracy against each kind of cost, on unseen participants where there are any.
-
-    Grey dots are single models, on the labels that selections see; lines the ensembles selected for each budget.
-    """
-    drawn = [row | {"height": _height(row)} for row in rows]
-    heights = [row["height"] for row in drawn]
-    low, high = min(heights), max(heights)
-    panels = [_panel(i, kind, drawn, low, max(high, low + 1e-3)) for i, kind in enumerate(LIMITS)]
-    width = len(LIMITS) * (_PANEL[0] + _MARGIN[0]) + 16
-    height = _PANEL[1] + 2 * _MARGIN[1]
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        'font-family="sans-serif" font-size="11">'
-        f'<rect width="{width}" height="{height}" fill="white"/>{_axis_title(drawn)}{"".join(panels)}{_legend(height)}'
-        "</svg>\n"
-    )
-
-
-def _height(row: dict[str, Any]) -> float:
-    accuracy_there = row["unseen_accuracy"]
-    return float(row["val_accuracy"] if accuracy_there is None else accuracy_there)
-
-
-def _axis_title(rows: list[dict[str, Any]]) -> str:
-    honest = any(row["unseen_accuracy"] is not None for row in rows)
-    title = "accuracy, of ensembles on unseen participants" if honest else "accuracy, on labels selected on"
-    middle = _MARGIN[1] / 2 + _PANEL[1] / 2
-    return f'<text transform="rotate(-90)" x="{-middle}" y="12" text-anchor="middle">{title}</text>'
-
-
-def _legend(height: int) -> str:
-    parts = []
-    for i, (name, colour) in enumerate((("single models, on labels selected on", "#aaa"), *COLOURS.items())):
-        x = _MARGIN[0] + 150 * i + 90 * (i > 0)
-        parts.append(f'<circle cx="{x}" cy="{height - 12}" r="4" fill="{colour}"/>')
-        parts.append(f'<text x="{x + 9}" y="{height - 8}">{name}</text>')
-    return "".join(parts)
-
-
-def _panel(index: int, kind: str, rows: list[dict[str, Any]], low: float, high: float) -> str:
-    left, top = index * (_PANEL[0] + _MARGIN[0]) + _MARGIN[0], _MARGIN[1] / 2
-    least, most = (f(math.log(row[kind]) for row in rows) for f in (min, max))
-
-    def place(row: dict[str, Any]) -> tuple[float, float]:
-        across = (math.log(row[kind]) - least) / max(most - least, 1e-9)
-        return left + across * _PANEL[0], top + (high - row["height"]) / (high - low) * _PANEL[1]
-
-    singles = [place(row) for row in rows if row["kind"] == "single"]
-    lines = []
-    for above, (name, colour) in reversed(list(enumerate(COLOURS.items()))):  # ours last, on top
-        chosen = [place(row) for row in rows if row["kind"] == kind and row["rule"] == name]
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in chosen)
-        width = 2 + above  # what lies below a line that runs along the same points shows beside it
-        lines.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}"/>')
-        lines += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{width / 2 + 2}" fill="{colour}"/>' for x, y in chosen]
-    right, bottom = left + _PANEL[0], top + _PANEL[1]
-    least_text, most_text = (_three_digits(FORMATS[kind](math.exp(value))) for value in (least, most))
-    heights = [(share, high - share * (high - low)) for share in (0, 0.25, 0.5, 0.75, 1)]
-    texts = [
-        *((left - 5, top + share * _PANEL[1] + 4, "end", f"{height:.3f}") for share, height in heights),
-        (left, bottom + 14, "start", least_text),
-        (right, bottom + 14, "end", most_text),
-        ((left + right) / 2, bottom + 28, "middle", kind),
-    ]
-    return "".join(
-        [
-            f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="#888"/>',
-            *(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="#aaa"/>' for x, y in singles),
-            *lines,
-            *(f'<text x="{x}" y="{y}" text-anchor="{anchor}">{text}</text>' for x, y, anchor, text in texts),
-        ]
-    )
+    return re.sub(r"[\d.]+", lambda number: f"{float(number[0]):.3g}", limit)

@@ -1,14 +1,16 @@
-"""The 26th place solution's own ensemble, made of a pool's models, for others to be compared with: the average of the
-three best of 2 heads x 6 layers, whatever the budget.
+"""The recipe's own ensemble, for comparison: the average of a pool's three best models of 2 heads x 6 layers.
+
+The recipe is the 26th-place solution of the contest. Its author shipped these three, whatever the budget.
 """
 
 from typing import Final
 
 import numpy as np
 
-from ensemble.candidates.pool import Pool
+from ensemble.budget import Budget
+from ensemble.candidates.priced import PricedPool
 from ensemble.evaluation.unseen import rotated
-from ensemble.selection.scores import Objective
+from ensemble.selection.scores import Score
 
 NUM_HEADS: Final = 2
 NUM_LAYERS: Final = 6
@@ -16,35 +18,39 @@ NUM_MODELS: Final = 3
 NAME: Final = f"{NUM_MODELS} of {NUM_HEADS} x {NUM_LAYERS}"
 
 
-def counts(pool: Pool, objective: Objective, costs: np.ndarray) -> np.ndarray | None:
-    """The three best trials of the shape, one candidate each: int64 [K]; None if the pool has fewer.
+def counts(priced: PricedPool, score: Score) -> np.ndarray | None:
+    """Counts int64 [K] of the three best trials of the shape, one candidate each; None if the pool has fewer.
 
-    Of a trial's precisions that score alike the smallest file is taken.
+    If a trial's precisions score alike, the smallest file is taken.
     """
-    scores = objective.additions(objective.state(np.zeros(len(costs), np.int64)))
-    best_first = np.lexsort((costs[:, 1], -scores))
+    scores = score.additions(score.state(np.zeros(len(priced.costs), np.int64)))
+    best_first = np.lexsort((priced.costs_of("size"), -scores))
     chosen: dict[str, int] = {}
     for k in best_first:
-        candidate = pool.candidates[k]
+        candidate = priced.pool.candidates[k]
         if (candidate.model.num_heads, candidate.model.num_layers) == (NUM_HEADS, NUM_LAYERS):
             chosen.setdefault(candidate.name, int(k))
     if len(chosen) < NUM_MODELS:
         return None
-    result = np.zeros(len(costs), np.int64)
+    result = np.zeros(len(priced.costs), np.int64)
     result[list(chosen.values())[:NUM_MODELS]] = 1
     return result
 
 
-def unseen_accuracy(pool: Pool, objective: Objective, costs: np.ndarray) -> float | None:
-    """Accuracy on each participant of the three that are best on the others; None if there is only one, or too few
-    trials of the shape."""
-    participants = len(np.unique(pool.participants))
-    if participants == 1 or counts(pool, objective, costs) is None:
+def unseen_accuracy(priced: PricedPool, score: Score) -> float | None:
+    """Accuracy on each participant of the three models that are best on the others.
+
+    None if there is only one participant, or too few trials of the shape.
+    """
+    people = priced.pool.validation.participants
+    folds = len(np.unique(people))
+    if folds == 1 or counts(priced, score) is None:
         return None
 
-    def rule(others: Objective, costs: np.ndarray, _: np.ndarray) -> np.ndarray:
-        chosen = counts(pool, others, costs)
-        assert chosen is not None  # it depends on the candidates alone
+    def rule(others: Score, *_: np.ndarray) -> np.ndarray:
+        chosen = counts(priced, others)
+        assert chosen is not None  # whether there are three depends on the candidates alone
         return chosen
 
-    return float(rotated(pool, objective, [rule], costs, [np.full(4, np.inf)], participants).sum() / len(pool.labels))
+    no_limit = priced.room(Budget())
+    return float(rotated(priced, score, [rule], [no_limit], folds).sum() / len(people))

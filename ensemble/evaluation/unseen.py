@@ -1,5 +1,7 @@
-"""Accuracy on people whom the selection never saw: chosen on all validation participants but one, reported on that one,
-for each in turn. What was selected on the same labels that it is reported on looks better than it is.
+"""Accuracy on participants that a selection has not seen.
+
+An ensemble looks better on the labels that it was selected on than it is. So it is selected again without each
+validation participant in turn, and its accuracy is measured on that participant.
 """
 
 import functools
@@ -15,19 +17,20 @@ from rich import box
 from rich.table import Table
 
 from ensemble.candidates.pool import Pool
+from ensemble.candidates.priced import PricedPool
 from ensemble.selection import baselines
-from ensemble.selection.scores import Objective
+from ensemble.selection.scores import Score
 from trainer.common.console import track
 
 RESAMPLES: Final = 10_000
-FEWEST: Final = 6  # participants; intervals over fewer span little more than their worst and best
+FEWEST: Final = 6  # participants; an interval over fewer is little more than their worst and best
 INTERVAL: Final = 0.95
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Share of sequences that are right."""
+    """Shares of sequences whose sign is named correctly."""
 
     ensemble: float
     single: float
@@ -36,39 +39,34 @@ class Accuracies:
 
 @dataclass(frozen=True)
 class Unseen(Accuracies):
-    """Of participants that the selection did not see, with bootstrap intervals over participants."""
+    """Accuracies on unseen participants, with bootstrap intervals over participants."""
 
     participants: int
     ensemble_interval: Interval
     single_interval: Interval
     gain_interval: Interval
-    """Of the ensemble's accuracy less the single candidate's"""
+    """Interval of the ensemble's accuracy minus the single candidate's"""
 
     @property
     def single_is_as_good(self) -> bool | None:
-        """Whether nothing says that the ensemble is better; None where participants are too few to say anything."""
+        """Whether the ensemble is not measurably better; None if there are too few participants to tell."""
         return None if self.participants < FEWEST else self.gain_interval[0] <= 0
 
 
-def seen_accuracies(
-    pool: Pool, objective: Objective, costs: np.ndarray, capacity: np.ndarray, counts: np.ndarray
-) -> Accuracies:
-    """Accuracies on all labels, of the ensemble with these counts and of the best single candidate."""
-    everyone = np.arange(len(pool.labels))
-    best = baselines.single(objective, costs, capacity)
-    return Accuracies(
-        ensemble=float(_right(pool, counts, everyone).mean()), single=float(_right(pool, best, everyone).mean())
-    )
+def seen_accuracies(priced: PricedPool, score: Score, capacity: np.ndarray, counts: np.ndarray) -> Accuracies:
+    """Accuracies on all labels: of the ensemble with these counts, and of the best single candidate."""
+    everyone = np.arange(len(priced.pool.validation.labels))
+    best = baselines.single(score, priced.costs, capacity)
+    ensemble, single = (float(_right(priced.pool, chosen, everyone).mean()) for chosen in (counts, best))
+    return Accuracies(ensemble=ensemble, single=single)
 
 
-def unseen_accuracies(
-    pool: Pool, objective: Objective, rule: baselines.Rule, costs: np.ndarray, capacity: np.ndarray
-) -> Unseen | None:
-    """Accuracies of a rule's selections without each participant on that participant; None if there is only one."""
-    participants, sizes = np.unique(pool.participants, return_counts=True)
+def unseen_accuracies(priced: PricedPool, score: Score, rule: baselines.Rule, capacity: np.ndarray) -> Unseen | None:
+    """Accuracies on each participant of what a rule selects without them; None if there is only one participant."""
+    participants, sizes = np.unique(priced.pool.validation.participants, return_counts=True)
     if len(participants) == 1:
         return None
-    right = rotated(pool, objective, (rule, baselines.single), costs, [capacity], len(participants))[:, 0]
+    right = rotated(priced, score, (rule, baselines.single), [capacity], len(participants))[:, 0]
     ensemble, single = right.sum(axis=1) / sizes.sum()
     drawn = resampled(right, sizes)
     return Unseen(
@@ -82,51 +80,44 @@ def unseen_accuracies(
 
 
 def rotated(
-    pool: Pool,
-    objective: Objective,
-    chosen_by: Sequence[baselines.Rule],
-    costs: np.ndarray,
+    priced: PricedPool,
+    score: Score,
+    rules: Sequence[baselines.Rule],
     capacities: Sequence[np.ndarray],
     folds: int,
 ) -> np.ndarray:
-    """How many sequences of each participant are right if that one's fold is kept from the selection.
+    """How many sequences of each participant are right when that participant's fold is kept from the selection.
 
-    Participants are dealt into at most so many folds, of which there must be 2. Gives int64 [rules, capacities,
-    participants], participants in sorted order. The costliest step, hence a progress bar.
+    Participants are dealt into at most ``folds`` folds; there must be at least 2. Gives int64 [rules, capacities,
+    participants], participants in sorted order. This is the slowest step, so it shows a progress bar.
     """
-    participants = np.unique(pool.participants)
+    people = priced.pool.validation.participants
+    participants = np.unique(people)
     folds = min(folds, len(participants))
-    cases = [(r, c, fold) for fold in range(folds) for r, c in np.ndindex(len(chosen_by), len(capacities))]
+    cases = [(r, c, fold) for fold in range(folds) for r, c in np.ndindex(len(rules), len(capacities))]
     selections = itertools.chain.from_iterable(
-        selected(
-            objective.on(np.flatnonzero(~np.isin(pool.participants, participants[fold::folds]))),
-            chosen_by,
-            costs,
-            capacities,
-        )
+        selected(score.on(np.flatnonzero(~np.isin(people, participants[fold::folds]))), rules, priced.costs, capacities)
         for fold in range(folds)
     )
-    right = np.zeros((len(chosen_by), len(capacities), len(participants)), np.int64)
+    right = np.zeros((len(rules), len(capacities), len(participants)), np.int64)
     title = "selecting without each participant"
     for (r, c, fold), counts in zip(cases, track(selections, len(cases), title), strict=True):
         for place in range(fold, len(participants), folds):
-            rows = np.flatnonzero(pool.participants == participants[place])
-            right[r, c, place] = _right(pool, counts, rows).sum()
+            rows = np.flatnonzero(people == participants[place])
+            right[r, c, place] = _right(priced.pool, counts, rows).sum()
     return right
 
 
 def selected(
-    objective: Objective, chosen_by: Sequence[baselines.Rule], costs: np.ndarray, capacities: Sequence[np.ndarray]
+    score: Score, rules: Sequence[baselines.Rule], costs: np.ndarray, capacities: Sequence[np.ndarray]
 ) -> Iterator[np.ndarray]:
-    """Counts int64 [K] by each rule, for each capacity; all cores share the work."""
+    """Counts int64 [K] that each rule selects within each capacity; all cores share the work."""
     with ThreadPoolExecutor(os.cpu_count()) as executor:
-        yield from executor.map(
-            lambda case: case[0](objective, costs, case[1]), itertools.product(chosen_by, capacities)
-        )
+        yield from executor.map(lambda case: case[0](score, costs, case[1]), itertools.product(rules, capacities))
 
 
 def resampled(right: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Accuracies over participants drawn with replacement, [methods, RESAMPLES].
+    """Accuracies over participants drawn with replacement: float64 [methods, RESAMPLES].
 
     ``right`` [methods, participants] and ``sizes`` [participants] count sequences.
     """
@@ -141,7 +132,7 @@ def _interval(values: np.ndarray) -> Interval:
 
 
 def to_table(seen: Accuracies, unseen: Unseen | None) -> Table:
-    """Both numbers of both."""
+    """Accuracies of the ensemble and of the best single model, on seen and on unseen participants."""
     caption = "never saw: selected anew without each participant in turn, scored on that one"
     if unseen is not None:
         caption += f"; 95% intervals by drawing the {unseen.participants} participants"
@@ -156,17 +147,19 @@ def to_table(seen: Accuracies, unseen: Unseen | None) -> Table:
     for name in ("labels it was selected on", "participants it never saw"):
         table.add_column(name, justify="right")
     for name, title in (("single", "best single model"), ("ensemble", "ensemble")):
-        honest = "-"
+        elsewhere = "-"
         if unseen is not None:
             low, high = getattr(unseen, f"{name}_interval")
-            honest = f"{getattr(unseen, name):.4f} ({low:.4f} to {high:.4f})"
-        table.add_row(title, f"{getattr(seen, name):.4f}", honest)
+            elsewhere = f"{getattr(unseen, name):.4f} ({low:.4f} to {high:.4f})"
+        table.add_row(title, f"{getattr(seen, name):.4f}", elsewhere)
     return table
 
 
 def verdict(unseen: Unseen | None, members: int, alone: str) -> str:
-    """What the numbers on unseen participants say of an ensemble of so many members, in a sentence; ``alone`` is the
-    budget for a single model."""
+    """A sentence on whether the ensemble of so many members beats a single model on unseen participants.
+
+    ``alone`` is the budget that would buy a single model.
+    """
     if members == 1:
         return "a single model was chosen: within the budget no ensemble was found that scores higher"
     if unseen is None:
@@ -176,14 +169,14 @@ def verdict(unseen: Unseen | None, members: int, alone: str) -> str:
     if unseen.participants < FEWEST:
         return (
             f"{unseen.participants} participants are too few to say whether the ensemble is better than a single "
-            f"model: it has {numbers}; to have that one: --budget {alone}"
+            f"model: it has {numbers}; to have that one, give the budget {alone}"
         )
     if high < 0:
-        return f"a single model is better: the ensemble has {numbers}; to have that one: --budget {alone}"
+        return f"a single model is better: the ensemble has {numbers}; to have that one, give the budget {alone}"
     if unseen.single_is_as_good:
         return (
             f"a single model is as good, within what the choice of {unseen.participants} participants explains: the "
-            f"ensemble has {numbers}; to have that one: --budget {alone}"
+            f"ensemble has {numbers}; to have that one, give the budget {alone}"
         )
     return f"the ensemble beats the best single model: {numbers}"
 
@@ -196,6 +189,6 @@ def ensemble_probs(val_probs: Sequence[np.ndarray], counts: np.ndarray, rows: np
 
 
 def _right(pool: Pool, counts: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Which of the sequences an ensemble names rightly: bool [len(rows)]."""
-    right: np.ndarray = ensemble_probs(pool.val_probs, counts, rows).argmax(axis=1) == pool.labels[rows]
+    """Whether an ensemble names the sign of each sequence correctly: bool [len(rows)]."""
+    right: np.ndarray = ensemble_probs(pool.val_probs, counts, rows).argmax(axis=1) == pool.validation.labels[rows]
     return right

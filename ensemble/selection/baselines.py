@@ -1,7 +1,7 @@
-"""How others choose an ensemble under a budget, for comparison: ``greedy.select`` must not lose to any of these.
+"""Other selection rules, for comparison: ``greedy.select`` must not lose to any of them.
 
-Each takes what ``greedy.select`` does, gives counts int64 [K] within the capacity, and raises UnaffordableError if no
-candidate fits. Of what a rule finds on its way, the best that fits is taken.
+Each rule takes what ``greedy.select`` takes, returns counts int64 [K] within the capacity, and raises UnaffordableError
+if no candidate fits. Among the ensembles that a rule builds on its way, the best one that fits is returned.
 """
 
 import functools
@@ -12,7 +12,7 @@ import numpy as np
 
 from ensemble.selection import greedy
 from ensemble.selection.greedy import require_affordable, shares_of
-from ensemble.selection.scores import Objective, State
+from ensemble.selection.scores import Score, State
 
 ROUNDS: Final = 25  # AutoGluon's
 WEIGHTS: Final = 20  # of cost against loss, from 0 to 1; MULTI_GES's
@@ -24,89 +24,89 @@ class _Ensemble(NamedTuple):
     state: State
 
     @classmethod
-    def empty(cls, objective: Objective, candidates: int) -> Self:
+    def empty(cls, score: Score, candidates: int) -> Self:
         counts = np.zeros(candidates, np.int64)
-        return cls(counts, objective.state(counts))
+        return cls(counts, score.state(counts))
 
-    def grown(self, objective: Objective, k: int) -> "_Ensemble":
+    def grown(self, score: Score, k: int) -> "_Ensemble":
         """With a candidate counted once more."""
         counts = self.counts.copy()
         counts[k] += 1
-        return _Ensemble(counts, objective.grown(self.state, k))
+        return _Ensemble(counts, score.grown(self.state, k))
 
 
-def single(objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+def single(score: Score, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
     """The best candidate alone."""
-    return greedy.best_single(objective, costs, capacity)
+    return greedy.best_single(score, costs, capacity)
 
 
-def top_k(objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
-    """The best so many candidates that fit, each counted once; passes over those for which no room is left."""
+def top_k(score: Score, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+    """The best k candidates that fit, each counted once; candidates that no longer fit are skipped."""
 
     def grown() -> Iterable[_Ensemble]:
-        ensemble = _Ensemble.empty(objective, len(costs))
-        for k in _ranking(objective, len(costs)):
+        ensemble = _Ensemble.empty(score, len(costs))
+        for k in _ranking(score, len(costs)):
             if (costs[ensemble.counts > 0].sum(axis=0) + costs[k] <= capacity).all():
-                yield (ensemble := ensemble.grown(objective, k))
+                yield (ensemble := ensemble.grown(score, k))
 
     require_affordable(costs, capacity)
-    return _best(objective, grown())
+    return _best(score, grown())
 
 
-def drop_weakest(objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
-    """AutoGluon: drop the weakest candidates until all that are left fit together, then greedy selection among those.
+def drop_weakest(score: Score, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+    """AutoGluon: drop the weakest candidates until the rest fit together, then select greedily among the rest.
 
     autogluon.tabular 1.6, abstract_trainer.py, _filter_base_models_via_infer_limit, and autogluon.core's
     ensemble_selection.py.
     """
     affordable = require_affordable(costs, capacity)
-    kept = [k for k in reversed(_ranking(objective, len(costs))) if affordable[k]]
+    kept = [k for k in reversed(_ranking(score, len(costs))) if affordable[k]]
     while (costs[kept].sum(axis=0) > capacity).any():
         kept.pop(0)
 
     def grown() -> Iterable[_Ensemble]:
-        ensemble = _Ensemble.empty(objective, len(costs))
+        ensemble = _Ensemble.empty(score, len(costs))
         for _ in range(ROUNDS):
-            scores = objective.additions(ensemble.state)[kept]
-            ties = [k for k, score in zip(kept, scores, strict=True) if score == scores.max()]
+            scores = score.additions(ensemble.state)[kept]
+            ties = [k for k, value in zip(kept, scores, strict=True) if value == scores.max()]
             chosen = next((k for k in ties if ensemble.counts[k]), ties[0])
-            yield (ensemble := ensemble.grown(objective, chosen))
+            yield (ensemble := ensemble.grown(score, chosen))
 
-    return _best(objective, grown())
+    return _best(score, grown())
 
 
 def weighted(
-    objective: Objective, costs: np.ndarray, capacity: np.ndarray, weights: int = WEIGHTS, steps: int = STEPS
+    score: Score, costs: np.ndarray, capacity: np.ndarray, weights: int = WEIGHTS, steps: int = STEPS
 ) -> np.ndarray:
     """MULTI_GES: greedy selection by a weighted sum of loss and cost, with each of several weights from 0 to 1.
 
-    Maier et al. 2024, "Hardware Aware Ensemble Selection"; both are scaled to 0 to 1 over the candidates. Of the
-    prefixes of all its runs, the best that fits. Cost is the largest part of any limit.
+    Maier et al. 2024, "Hardware Aware Ensemble Selection". Loss and cost are scaled to 0 to 1 over the candidates; cost
+    is the largest share of any limit. Returns the best prefix of all runs that fits.
     """
     affordable = require_affordable(costs, capacity)
     spent = shares_of(costs, capacity)
 
     def grown() -> Iterable[_Ensemble]:
         for weight in np.linspace(0, 1, weights):
-            ensemble = _Ensemble.empty(objective, len(costs))
+            ensemble = _Ensemble.empty(score, len(costs))
             for _ in range(steps):
-                loss, members = -objective.additions(ensemble.state), ensemble.counts > 0
+                loss, members = -score.additions(ensemble.state), ensemble.counts > 0
                 cost = spent[members].sum() + np.where(members, 0, spent)
                 worth = (1 - weight) * _scaled(loss, affordable) + weight * _scaled(cost, affordable)
-                ensemble = ensemble.grown(objective, int(np.argmin(np.where(affordable, worth, np.inf))))
+                ensemble = ensemble.grown(score, int(np.argmin(np.where(affordable, worth, np.inf))))
                 if (costs[ensemble.counts > 0].sum(axis=0) > capacity).any():
                     break
                 yield ensemble
 
-    return _best(objective, grown())
+    return _best(score, grown())
 
 
-def ours(objective: Objective, costs: np.ndarray, capacity: np.ndarray, exact: bool = False) -> np.ndarray:
+def ours(score: Score, costs: np.ndarray, capacity: np.ndarray, exact: bool = False) -> np.ndarray:
     """What ``greedy.select`` finds."""
-    return greedy.select(objective, costs, capacity, exact).counts
+    return greedy.select(score, costs, capacity, exact).counts
 
 
-Rule = Callable[[Objective, np.ndarray, np.ndarray], np.ndarray]
+Rule = Callable[[Score, np.ndarray, np.ndarray], np.ndarray]
 RIVALS: Final[dict[str, Rule]] = {
     "top-k": top_k,
     "drop the weakest": drop_weakest,
@@ -114,14 +114,14 @@ RIVALS: Final[dict[str, Rule]] = {
 }
 
 
-def _ranking(objective: Objective, count: int) -> list[int]:
+def _ranking(score: Score, count: int) -> list[int]:
     """Candidates from the best to the worst alone."""
-    scores = objective.additions(objective.state(np.zeros(count, np.int64)))
-    return [int(k) for k in np.lexsort((objective.likelihoods, -scores))]
+    scores = score.additions(score.state(np.zeros(count, np.int64)))
+    return [int(k) for k in np.lexsort((score.likelihoods, -scores))]
 
 
-def _best(objective: Objective, ensembles: Iterable[_Ensemble]) -> np.ndarray:
-    return max(ensembles, key=lambda ensemble: objective.score(ensemble.state)).counts
+def _best(score: Score, ensembles: Iterable[_Ensemble]) -> np.ndarray:
+    return max(ensembles, key=lambda ensemble: score.value(ensemble.state)).counts
 
 
 def _scaled(values: np.ndarray, among: np.ndarray) -> np.ndarray:

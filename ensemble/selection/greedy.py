@@ -1,9 +1,9 @@
 """Selection: which candidates, counted how often, under a hard budget. Pure numpy; reads and writes nothing.
 
-Caruana et al. 2004 (greedy selection with replacement, best prefix kept), made aware of costs: the greedy runs
-once by gain and once each by gain per share of the budget, at two strengths; then members are removed, swapped and
-added for as long as that helps, from each run's best prefix. What these end with, and the best candidate alone, are
-compared by exact scores; on the way accuracy is decided among the likeliest signs alone.
+Caruana et al. 2004 (greedy selection with replacement, best prefix kept), made aware of costs. The greedy search runs
+three times: by gain, and by gain per share of the budget, at two strengths. From each run's best prefix, members are
+removed, swapped and added as long as that helps. The results and the best single candidate are compared by exact
+scores; during the search accuracy is decided among the likeliest signs alone.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from ensemble.selection.scores import Objective, State
+from ensemble.selection.scores import Score, State
 
 PATIENCE: Final = 8  # greedy steps without a better prefix before a run ends
 MOST: Final = 64  # largest sum of counts
@@ -38,10 +38,10 @@ class Selection:
     counts: np.ndarray
     """int64 [K]; 0 for candidates that are no members"""
     score: float
-    """What the objective gives it, on the labels that it was selected on; higher is better"""
+    """What the score gives it, on the labels that it was selected on; higher is better"""
 
 
-def select(objective: Objective, costs: np.ndarray, capacity: np.ndarray, exact: bool = False) -> Selection:
+def select(score: Score, costs: np.ndarray, capacity: np.ndarray, exact: bool = False) -> Selection:
     """The best ensemble found whose members' costs add up to no more than the capacity, in every dimension.
 
     ``costs`` float64 [K, D], at least 0; ``capacity`` float64 [D], infinite where there is no limit. A member is
@@ -51,12 +51,12 @@ def select(objective: Objective, costs: np.ndarray, capacity: np.ndarray, exact:
     """
     require_affordable(costs, capacity)
     shares = shares_of(costs, capacity)
-    search = _Search(objective, costs, capacity, np.maximum(shares, 1e-9))
+    search = _Search(score, costs, capacity, np.maximum(shares, 1e-9))
     starts = [search.greedy(exponent) for exponent in EXPONENTS]
     if exact:
         starts.append(search.best_subset())
     different = {counts.tobytes(): counts for counts in starts}.values()
-    finalists = [*(search.improve(counts) for counts in different), best_single(objective, costs, capacity)]
+    finalists = [*(search.improve(counts) for counts in different), best_single(score, costs, capacity)]
     best, best_rank = finalists[0], _Rank(-np.inf, 0.0)
     for found in finalists:
         if (rank := search.exact_rank(found)).beats(best_rank):
@@ -64,22 +64,22 @@ def select(objective: Objective, costs: np.ndarray, capacity: np.ndarray, exact:
     return Selection(best, best_rank.score)
 
 
-def best_single(objective: Objective, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+def best_single(score: Score, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
     """Counts int64 [K] of the best affordable candidate alone. Raises UnaffordableError if no candidate fits.
 
     Scores of the search are at least the exact ones, so that no candidate further down can be better than one found.
     """
     affordable = np.flatnonzero(require_affordable(costs, capacity))
-    scores = objective.additions(objective.state(np.zeros(len(costs), np.int64)))
-    order = np.lexsort((objective.likelihoods, shares_of(costs, capacity), -scores))
+    scores = score.additions(score.state(np.zeros(len(costs), np.int64)))
+    order = np.lexsort((score.likelihoods, shares_of(costs, capacity), -scores))
     best, best_score = np.zeros(len(costs), np.int64), -np.inf
     for k in order[np.isin(order, affordable)][:SINGLES]:
         if scores[k] <= best_score:
             break
         alone = np.zeros(len(costs), np.int64)
         alone[k] = 1
-        if (score := objective.exact(alone)) > best_score + TOLERANCE:
-            best, best_score = alone, score
+        if (value := score.exact(alone)) > best_score + TOLERANCE:
+            best, best_score = alone, value
     return best
 
 
@@ -117,7 +117,7 @@ class _Rank(NamedTuple):
 
 @dataclass(frozen=True)
 class _Search:
-    objective: Objective
+    score: Score
     costs: np.ndarray
     capacity: np.ndarray
     shares: np.ndarray
@@ -130,10 +130,10 @@ class _Search:
         return allowed
 
     def rank(self, counts: np.ndarray) -> _Rank:
-        return self._rank(self.objective.score(self.objective.state(counts)), counts)
+        return self._rank(self.score.value(self.score.state(counts)), counts)
 
     def exact_rank(self, counts: np.ndarray) -> _Rank:
-        return self._rank(self.objective.exact(counts), counts)
+        return self._rank(self.score.exact(counts), counts)
 
     def _rank(self, score: float, counts: np.ndarray) -> _Rank:
         return _Rank(float(score), float(self.shares[counts > 0].sum()))
@@ -141,14 +141,14 @@ class _Search:
     def greedy(self, exponent: float) -> np.ndarray:
         """Counts of the best prefix of one greedy run that divides gains by (share of the budget) ** exponent."""
         counts = np.zeros(len(self.costs), np.int64)
-        state = self.objective.state(counts)
+        state = self.score.state(counts)
         best, best_rank, stale = counts, _Rank(-np.inf, 0.0), 0
         while stale < PATIENCE and state.size < MOST:
-            scores = self.objective.additions(state)
-            gains = scores - self.objective.score(state)
+            scores = self.score.additions(state)
+            gains = scores - self.score.value(state)
             price = np.where(counts > 0, self.shares.min(), self.shares) ** exponent
             chosen = self._best(np.where(gains > 0, gains / price, gains), counts)
-            counts, state = counts.copy(), self.objective.grown(state, chosen)
+            counts, state = counts.copy(), self.score.grown(state, chosen)
             counts[chosen] += 1
             stale += 1
             if (rank := self._rank(scores[chosen], counts)).beats(best_rank):
@@ -176,10 +176,10 @@ class _Search:
         while True:
             found = counts
             for base, state in self._reductions(counts):
-                scores = self.objective.additions(state)
+                scores = self.score.additions(state)
                 grown = base.copy()
                 grown[added := self._best(scores, base)] += 1
-                for changed, score in ((base, self.objective.score(state)), (grown, scores[added])):
+                for changed, score in ((base, self.score.value(state)), (grown, scores[added])):
                     if changed.any() and (rank := self._rank(score, changed)).beats(best_rank):
                         found, best_rank = changed, rank
             if found is counts:
@@ -189,14 +189,14 @@ class _Search:
     def _best(self, worth: np.ndarray, counts: np.ndarray) -> int:
         """The affordable candidate worth most; among equals a member, then the cheapest."""
         worth = np.where(self.fits(counts), worth, -np.inf)
-        return int(np.lexsort((self.objective.likelihoods, self.shares, counts == 0, -worth))[0])
+        return int(np.lexsort((self.score.likelihoods, self.shares, counts == 0, -worth))[0])
 
     def _reductions(self, counts: np.ndarray) -> Iterator[tuple[np.ndarray, State]]:
         """The counts themselves, and with one or all of each member's counts taken away."""
-        state = self.objective.state(counts)
+        state = self.score.state(counts)
         yield counts, state
         for k in np.flatnonzero(counts).tolist():
             for fewer in {1, int(counts[k])}:
                 reduced = counts.copy()
                 reduced[k] -= fewer
-                yield reduced, self.objective.grown(state, k, -fewer)
+                yield reduced, self.score.grown(state, k, -fewer)

@@ -1,4 +1,4 @@
-"""What ensembles are scored by during selection. Pure numpy; reads and writes nothing.
+"""Scores that ensembles are selected by. Pure numpy; reads and writes nothing.
 
 Only what can change a decision is computed. Log loss needs the true sign's probability alone. Accuracy needs
 margins to each sequence's strongest rival signs, on the sequences that one more member can still flip; margins
@@ -14,42 +14,43 @@ import numpy as np
 
 from trainer.metrics import SEQUENCES_PER_NAT, SMALLEST_PROBABILITY
 
-RIVALS: Final = 16  # signs, beside the true one, that a sequence's accuracy is decided among during the search
+OTHER_SIGNS: Final = 16  # that a sequence's accuracy is decided among during the search
 PRODUCT: Final = 32  # probabilities multiplied before one logarithm is taken; 1e-7 to that power is a normal float64
 BLOCK: Final = 1 << 19  # numbers worked on at a time, so that they stay in the cache
 
 
 @dataclass(frozen=True)
 class State:
-    """An ensemble as an objective sees it: the sum of its members' contributions, and the sum of their counts."""
+    """An ensemble as a Score sees it: the sum of its members' contributions, and the sum of their counts."""
 
     total: np.ndarray
     size: int
 
 
-class Objective(Protocol):
+class Score(Protocol):
     """Scores ensembles of a fixed pool of K candidates on fixed labels; higher is better."""
 
     @property
     def likelihoods(self) -> np.ndarray:
-        """float64 [K]: something to tell candidates apart by that does not depend on their order"""
+        """A number per candidate that breaks ties whatever their order: float64 [K]"""
 
     def on(self, rows: np.ndarray) -> Self:
-        """The same for some of the sequences only: their indices."""
+        """The same score on some of the sequences only, by their indices int64."""
 
     def state(self, counts: np.ndarray) -> State:
-        """Of an ensemble's counts int64 [K]."""
+        """The state of an ensemble with counts int64 [K]."""
 
     def grown(self, state: State, k: int, times: int = 1) -> State:
-        """With a candidate counted so many times more, or less if negative: exactly what ``state`` gives."""
+        """The state after counting candidate k ``times`` more (or less, if negative): exactly what ``state`` gives."""
 
-    def score(self, state: State) -> float: ...
+    def value(self, state: State) -> float:
+        """The score of a state, decided among the likeliest signs."""
 
     def additions(self, state: State) -> np.ndarray:
         """Scores float64 [K] after counting each candidate once more."""
 
     def exact(self, counts: np.ndarray) -> float:
-        """The score of an ensemble's counts int64 [K] among all signs, which ``score`` may leave some out of."""
+        """The score of an ensemble with counts int64 [K] among all signs, of which ``value`` may leave some out."""
 
 
 class Accuracy:
@@ -94,7 +95,7 @@ class Accuracy:
     def grown(self, state: State, k: int, times: int = 1) -> State:
         return _grown(self._margins, state, k, times)
 
-    def score(self, state: State) -> float:
+    def value(self, state: State) -> float:
         return float((state.total < 0).all(axis=0).mean()) if state.size else 0.0
 
     def additions(self, state: State) -> np.ndarray:
@@ -163,10 +164,10 @@ def _own_and_total(probs: Sequence[np.ndarray], labels: np.ndarray) -> tuple[np.
 
 
 def _strongest_rivals(total: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The signs likeliest on average over all candidates, the true one left out: int64 [N, at most RIVALS]."""
+    """The signs likeliest on average over all candidates, the true one left out: int64 [N, at most OTHER_SIGNS]."""
     total = total.copy()
     total[np.arange(len(labels)), labels] = -1
-    rivals = min(RIVALS, total.shape[1] - 1)
+    rivals = min(OTHER_SIGNS, total.shape[1] - 1)
     return np.argpartition(-total, rivals - 1, axis=1)[:, :rivals]
 
 
@@ -196,7 +197,7 @@ class LogLoss:
     def grown(self, state: State, k: int, times: int = 1) -> State:
         return _grown(self._own, state, k, times)
 
-    def score(self, state: State) -> float:
+    def value(self, state: State) -> float:
         average = np.maximum(state.total / max(state.size, 1), SMALLEST_PROBABILITY)
         return float(np.log(average).mean())
 
@@ -218,7 +219,7 @@ class LogLoss:
         return scores
 
     def exact(self, counts: np.ndarray) -> float:
-        return self.score(self.state(counts))
+        return self.value(self.state(counts))
 
 
 class Blend:
@@ -252,9 +253,9 @@ class Blend:
         margins, own = self._accuracy.grown(margins, k, times), self._log_loss.grown(own, k, times)
         return State(np.concatenate([margins.total, own.total[None]]), margins.size)
 
-    def score(self, state: State) -> float:
+    def value(self, state: State) -> float:
         margins, own = self._parts(state)
-        return self._accuracy.score(margins) + self._weight * self._log_loss.score(own)
+        return self._accuracy.value(margins) + self._weight * self._log_loss.value(own)
 
     def additions(self, state: State) -> np.ndarray:
         margins, own = self._parts(state)
@@ -268,7 +269,7 @@ class Blend:
         return State(state.total[:-1], state.size), State(state.total[-1], state.size)
 
 
-OBJECTIVES: Final[dict[str, type[Accuracy] | type[LogLoss] | type[Blend]]] = {
+SCORES: Final[dict[str, type[Accuracy] | type[LogLoss] | type[Blend]]] = {
     "blend": Blend,
     "accuracy": Accuracy,
     "log_loss": LogLoss,
@@ -278,4 +279,4 @@ MEASURES: Final = {
     "accuracy": "accuracy",
     "log_loss": "mean log likelihood (log loss with its sign changed)",
 }
-"""What each objective's score is, for the reader; higher is better"""
+"""The formula of each score, for the reader; higher is better"""

@@ -1,15 +1,16 @@
-"""The ensemble that is shipped: selected, merged into one file, measured, and selected again until that fits."""
+"""The ensemble that is shipped: selected, merged into one file, measured, and selected again until the file fits."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.budget import Budget, Cost, brief
-from ensemble.candidates.full_data import Twins
-from ensemble.candidates.pool import Candidate, Pool, to_member
+from ensemble.budget import COSTS, Budget, BuiltFile, Cost
+from ensemble.candidates.full_data import FullData
+from ensemble.candidates.pool import Candidate, to_member
+from ensemble.candidates.priced import PricedPool
 from ensemble.selection import greedy
 from ensemble.selection.baselines import Rule
-from ensemble.selection.scores import Objective
+from ensemble.selection.scores import Score
 from ensemble.tflite import export, latency, submission
 from ensemble.tflite.latency import Latency, Target
 from trainer.common.console import console
@@ -17,99 +18,100 @@ from trainer.common.errors import UserError
 
 
 @dataclass(frozen=True)
-class Choice:
-    """An ensemble that was built and found to fit."""
+class Member:
+    """A candidate that was chosen."""
 
-    members: list[tuple[Candidate, int, np.ndarray]]
-    """Each with its count and the cost that it was selected by, float64 [4]"""
+    candidate: Candidate
+    count: int
+    cost: Cost
+    """The estimate that it was selected by"""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An ensemble whose file was built and found to fit."""
+
+    members: list[Member]
     model: bytes
     """The .tflite file, labels attached"""
     cost: Cost
-    """Of that file, measured"""
+    """Measured on that file"""
     latency: Latency
     counts: np.ndarray
     """int64 [K]"""
     shipped: list[tuple[Candidate, int]]
-    """The members as they are in the file: with their twins' weights, if these are shipped"""
+    """The members as they are in the file: with the weights trained on all participants, if these are shipped"""
     capacity: np.ndarray
-    """float64 [4], what the members' estimates had to keep to: less than the budget's, if merged files broke it"""
+    """float64 [len(COSTS)]: limit on the sum of the members' estimated costs; smaller than the budget's room if a
+    merged file broke the budget"""
 
 
 def choose(
-    pool: Pool,
-    objective: Objective,
-    base: np.ndarray,
-    costs: np.ndarray,
-    budget: Budget,
-    rule: Rule,
-    twins: Twins | None,
-    target: Target,
+    priced: PricedPool, score: Score, budget: Budget, rule: Rule, target: Target, full_data: FullData | None = None
 ) -> Choice:
-    """Select, build and measure; where the file breaks the budget, with less room again, until it fits.
+    """Select, build and measure; if the file breaks the budget, select again with less room, until it fits.
 
-    Raises UserError if not even one candidate fits, or too many do for --exact.
+    ``full_data`` gives the weights that go into the file in place of the members' own. Raises UserError if not even one
+    candidate fits, or if the rule cannot deal with so many.
     """
-    limits = budget.to_array()
-    capacity = limits - base
+    pool, limits, capacity = priced.pool, budget.to_array(), priced.room(budget)
     while True:
-        counts = _select(pool, objective, base, costs, capacity, budget, rule)
-        chosen = np.flatnonzero(counts)
-        members = [(pool.candidates[k], int(counts[k]), costs[k]) for k in chosen]
-        shipped = [(twins.of(candidate) if twins else candidate, count) for candidate, count, _ in members]
+        counts = _select(priced, score, capacity, budget, rule)
+        members = [Member(pool.candidates[k], int(counts[k]), priced.added(k)) for k in np.flatnonzero(counts).tolist()]
+        shipped = [(full_data.of(item.candidate) if full_data else item.candidate, item.count) for item in members]
         built = export.build([to_member(candidate, count) for candidate, count in shipped])
         model = submission.with_labels(built, pool.label_names)
-        timed = target.measure(model, latency.typical_lengths(pool.lengths))
-        parameters = sum(candidate.num_parameters for candidate, _, _ in members)
-        cost = Cost(parameters=parameters, size=len(model), latency=timed.mean, members=len(members))
+        timed = target.measure(model, latency.typical_lengths(pool.validation.lengths))
+        parameters = sum(item.candidate.num_parameters for item in members)
+        file = BuiltFile(content=model, parameters=parameters, members=len(members), milliseconds=timed.mean)
+        cost = Cost.of(file)
         if not (broken := budget.exceeded(cost)):
             return Choice(members, model, cost, timed, counts, shipped, capacity)
-        measured, estimate = cost.to_array(), costs[chosen].sum(axis=0)
-        expected = brief(base + estimate)
+        expected = priced.total(counts)
+        estimates = " and ".join(COSTS[name].show(expected[name]) for name in ("size", "latency"))
         console.print(
-            f"the merged file of {len(chosen)} members breaks the budget ({'; '.join(broken)}; estimated were "
-            f"{expected[1]} and {expected[2]}): selecting again with less room",
+            f"the merged file of {len(members)} members breaks the budget ({'; '.join(broken)}; estimated were "
+            f"{estimates}): selecting again with less room",
             soft_wrap=True,
         )
+        measured = cost.to_array()
         over = measured > limits
-        less = np.minimum(capacity, estimate)[over] * (limits / measured)[over]
+        less = np.minimum(capacity, priced.costs[counts > 0].sum(axis=0))[over] * (limits / measured)[over]
         capacity[over] = np.nextafter(less, -np.inf)  # less even where the estimate is nothing
 
 
-def _select(
-    pool: Pool,
-    objective: Objective,
-    base: np.ndarray,
-    costs: np.ndarray,
-    capacity: np.ndarray,
-    budget: Budget,
-    rule: Rule,
-) -> np.ndarray:
+def _select(priced: PricedPool, score: Score, capacity: np.ndarray, budget: Budget, rule: Rule) -> np.ndarray:
     try:
-        return rule(objective, costs, capacity)
+        return rule(score, priced.costs, capacity)
     except greedy.UnaffordableError as error:
-        cheapest = pool.candidates[error.cheapest]
-        alone = Cost.from_array(base + costs[error.cheapest])
-        reasons = "; ".join(budget.exceeded(alone)) or "measured in the merged file"
+        cheapest = priced.pool.candidates[error.cheapest]
+        reasons = "; ".join(budget.exceeded(priced.alone(error.cheapest))) or "measured in the merged file"
         raise UserError(
-            f"--budget {budget}: no candidate fits; trial {cheapest.name} comes closest ({reasons}); raise the budget"
+            f"{budget}: no candidate fits; trial {cheapest.name} comes closest ({reasons}); raise the budget",
+            field="budget",
         ) from error
     except ValueError as error:
-        raise UserError(f"--exact: {error}; leave it out, lower --budget, or name one --precision") from error
+        raise UserError(
+            f"{error}; leave it out, lower the budget, or name a single precision", field="exact"
+        ) from error
 
 
-def reasons_left_out(pool: Pool, base: np.ndarray, costs: np.ndarray, budget: Budget, chosen: Choice) -> dict[str, str]:
-    """Why each trial is not in the ensemble, by its name: what keeps out the variant of it that comes closest."""
-    members = {candidate.name for candidate, _, _ in chosen.members}
-    reasons = dict(pool.left_out)
+def reasons_left_out(priced: PricedPool, budget: Budget, chosen: Choice) -> dict[str, str]:
+    """Why each trial is not in the ensemble, by its name.
+
+    A trial with several files is left out for the reason of the file that comes closest to fitting.
+    """
+    members = {item.candidate.name for item in chosen.members}
+    reasons = dict(priced.pool.left_out)
     closest: dict[str, tuple[int, float]] = {}
-    for candidate, cost in zip(pool.candidates, costs, strict=True):
-        if (cost <= chosen.capacity).all():
+    for k, candidate in enumerate(priced.pool.candidates):
+        if (priced.costs[k] <= chosen.capacity).all():
             fit, reason = 2, "no gain for its cost"
-        elif broken := budget.exceeded(Cost.from_array(base + cost)):
+        elif broken := budget.exceeded(priced.alone(k)):
             fit, reason = 0, f"alone over the budget: {'; '.join(broken)}"
         else:
             fit, reason = 1, "over what the budget leaves room for, as measured in merged files"
-        closeness = (fit, -float(cost[1]))
+        closeness = (fit, -float(priced.costs_of("size")[k]))
         if closeness >= closest.get(candidate.name, closeness):
             closest[candidate.name] = closeness
             reasons[candidate.name] = reason

@@ -1,7 +1,8 @@
-"""The file that ships, held against the PyTorch ensemble that was selected, on validation sequences."""
+"""Compares the file that ships with the PyTorch models that it was made of, on validation sequences."""
 
+import contextlib
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +11,7 @@ import torch
 from rich.markup import escape
 
 from ensemble.candidates.pool import Candidate, Pool
+from ensemble.tflite.export import PRECISIONS
 from ensemble.tflite.runtime import Model
 from trainer.common.console import console, track
 from trainer.common.errors import UserError
@@ -19,9 +21,6 @@ from trainer.landmarks import NUM_ROWS
 from trainer.model.classifier import SignClassifier
 
 SEQUENCES: Final = 200
-REQUIRED: Final = {"float32": (1e-4, 1.0), "float16": (0.05, 0.99), "int8": (1.0, 0.98)}
-"""For each precision: largest difference of a probability, and smallest share of sequences with the same sign,
-rounded down to whole sequences: of 36, one may differ in int8"""
 
 
 @dataclass(frozen=True)
@@ -40,29 +39,47 @@ class Agreement:
         )
 
     def require(self, precisions: Collection[str]) -> None:
-        """Raises UserError if the file strays further from PyTorch than the coarsest of its precisions explains."""
-        coarsest = max(precisions, key=list(REQUIRED).index)
-        difference, share = REQUIRED[coarsest]
-        enough = round(self.same_sign * self.sequences) >= max(1, math.floor(share * self.sequences))
-        if not (self.largest_difference <= difference and enough):  # a NaN is not
+        """Raises UserError if the file is further from PyTorch than the coarsest of its precisions explains.
+
+        The share of sequences that must have the same sign is rounded down to whole sequences: of 36, one may differ in
+        int8.
+        """
+        coarsest = max(precisions, key=lambda name: PRECISIONS[name].largest_difference)
+        allowed = PRECISIONS[coarsest]
+        enough = round(self.same_sign * self.sequences) >= max(1, math.floor(allowed.same_sign * self.sequences))
+        if not (self.largest_difference <= allowed.largest_difference and enough):  # a NaN is not
             raise UserError(f"the {coarsest} file does not predict what PyTorch does: {self}; this is a defect")
 
 
 def compare(model: bytes, members: list[tuple[Candidate, int]], pool: Pool) -> Agreement:
-    """Run both on validation sequences, or on random ones where the packed dataset is gone."""
-    torch.set_num_threads(1)  # one sequence is little work: a second thread costs more than it brings
+    """Run both on validation sequences, or on random ones if the packed dataset is gone.
+
+    ``members`` are the models in the file ``model``, with their counts. Raises UserError if either cannot be run.
+    """
     file = Model(model)
     classifiers = [(_classifier(candidate), count) for candidate, count in members]
     total = sum(count for _, count in members)
     differences, same = [], []
     sequences = _sequences(pool)
-    for raw in track(sequences, len(sequences), "comparing with PyTorch"):
-        parts = [count / total * _predict(classifier, raw, pool.max_frames) for classifier, count in classifiers]
-        expected = np.sum(parts, axis=0)
-        found = file(raw)
-        differences.append(float(np.abs(found - expected).max()))
-        same.append(bool(found.argmax() == expected.argmax()))
+    with _one_thread():
+        for raw in track(sequences, len(sequences), "comparing with PyTorch"):
+            parts = [count / total * _predict(classifier, raw, pool.max_frames) for classifier, count in classifiers]
+            expected = np.sum(parts, axis=0)
+            found = file(raw)
+            differences.append(float(np.abs(found - expected).max()))
+            same.append(bool(found.argmax() == expected.argmax()))
     return Agreement(len(sequences), float(np.max(differences)), float(np.mean(same)))
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Have torch use one thread: a sequence is so little work that a second one costs more than it brings."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _classifier(candidate: Candidate) -> SignClassifier:
@@ -82,10 +99,10 @@ def _predict(classifier: SignClassifier, raw: np.ndarray, max_frames: int) -> np
 
 def _sequences(pool: Pool) -> list[np.ndarray]:
     """Raw landmarks float32 [n, 543, 3] of validation sequences, spread over the participants."""
-    chosen = np.linspace(0, len(pool.labels) - 1, min(SEQUENCES, len(pool.labels))).astype(int)
+    chosen = np.linspace(0, len(pool.validation.labels) - 1, min(SEQUENCES, len(pool.validation.labels))).astype(int)
     try:
         return list(pool.raw_sequences(chosen))
     except UserError as error:
         console.print(f"[yellow]comparing on random landmarks:[/] {escape(str(error))}", soft_wrap=True)
         rng = np.random.default_rng(0)
-        return [rng.normal(0.5, 0.3, (n, NUM_ROWS, 3)).astype(np.float32) for n in pool.lengths[chosen]]
+        return [rng.normal(0.5, 0.3, (n, NUM_ROWS, 3)).astype(np.float32) for n in pool.validation.lengths[chosen]]

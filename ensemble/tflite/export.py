@@ -8,20 +8,82 @@ nothing is sliced, and the last block computes the CLS token alone.
 Shapes below: n frames of input, m = min(n, max_frames) frames seen, T = m + 1 tokens with a CLS token, else m.
 """
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from ensemble.tflite.graph import Graph, Tensor
 from trainer.common.errors import UserError
 from trainer.config import HEAD_DIM, NORM_EPS, ROTARY_THETA, ModelConfig
 from trainer.landmarks import HEAD, LANDMARK_SETS, NUM_LANDMARKS, NUM_ROWS, ROWS, positions
 
+if TYPE_CHECKING:  # PRECISIONS is wanted by the help of a command, which must not load LiteRT
+    from ensemble.tflite.graph import Graph, Tensor
+
 COORDINATES: Final = 2 * NUM_LANDMARKS  # of a frame: landmark by landmark, x then y
-PRECISIONS: Final = ("float32", "float16", "int8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """How a file stores a model's matrices, and how far it may then be from the model as trained."""
+
+    matrix: Callable[[Graph, np.ndarray], Tensor]
+    """Stores a float32 matrix; gives a tensor that is float32 when the file runs. Raises OverflowError"""
+    trial_predictions: Literal["exact", "close", "far"]
+    """How well the predictions that the trial left stand for the file's: exact ones always, close ones where the file
+    cannot be run on the validation sequences"""
+    largest_difference: float
+    """From PyTorch, of a probability"""
+    same_sign: float
+    """Smallest share of sequences for which the file names PyTorch's sign"""
+    linear: Callable[[Graph, Tensor, np.ndarray, Tensor | None], Tensor] | None = None
+    """A linear layer of a block: x [n, in] times a weight [out, in] transposed, plus a bias [out] if there is one;
+    None for the plain one on the stored matrix"""
+
+
+def _float16(graph: Graph, value: np.ndarray) -> Tensor:
+    with np.errstate(over="ignore"):
+        rounded = value.astype(np.float16)
+    if not np.isfinite(rounded).all():
+        raise OverflowError("beyond the largest float16")
+    return graph.op("DEQUANTIZE", (graph.constant(rounded),), value.shape, options="DequantizeOptions")
+
+
+def _int8_linear(graph: Graph, x: Tensor, weight: np.ndarray, bias: Tensor | None) -> Tensor:
+    scales = np.maximum(np.abs(weight).max(axis=1), np.finfo(np.float32).tiny) / np.float32(127)
+    rounded = np.rint(weight / scales[:, None]).astype(np.int8)
+    # Runtimes before 2.17 know one scale a matrix; multiplying afterwards gives every row its own.
+    product = graph.elementwise("MUL", graph.linear_int8(x, graph.constant(rounded)), graph.constant(scales))
+    return product if bias is None else graph.elementwise("ADD", product, bias)
+
+
+PRECISIONS: Final[dict[str, Precision]] = {
+    "float32": Precision(
+        matrix=lambda graph, value: graph.constant(value),
+        trial_predictions="exact",  # validation is in float32, whatever training was
+        largest_difference=1e-4,
+        same_sign=1.0,
+    ),
+    "float16": Precision(
+        matrix=_float16,
+        trial_predictions="close",
+        largest_difference=0.05,
+        same_sign=0.99,
+    ),
+    "int8": Precision(  # in the blocks, one scale per row of a matrix; float16 elsewhere
+        matrix=_float16,
+        trial_predictions="far",
+        largest_difference=1.0,
+        same_sign=0.98,
+        linear=_int8_linear,
+    ),
+}
+"""Every precision by its name. A further one is one more entry."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +95,7 @@ class Member:
     """float32, named as in SignClassifier's state_dict"""
     count: int = 1
     precision: str = "float32"
-    """How its matrices are stored: float32; float16; or int8 in the blocks, a scale a row, and float16 elsewhere"""
+    """A name in PRECISIONS"""
 
 
 def build(members: Sequence[Member]) -> bytes:
@@ -45,7 +107,7 @@ def build(members: Sequence[Member]) -> bytes:
     shapes = {(member.config.num_signs, member.config.max_frames) for member in members}
     if len(shapes) != 1:
         raise ValueError(f"members must have one (num_signs, max_frames), not {sorted(shapes)}")
-    graph = Graph()
+    graph = _new_graph()
     inputs = graph.input("inputs", (-1, NUM_ROWS, 3))
     shared = Preprocessing(graph, inputs, shapes.pop()[1])
     total = sum(member.count for member in members)
@@ -62,12 +124,18 @@ def build(members: Sequence[Member]) -> bytes:
 
 def build_shared(max_frames: int) -> bytes:
     """A .tflite file with what members share and no member, to measure what every ensemble takes."""
-    graph = Graph()
+    graph = _new_graph()
     inputs = graph.input("inputs", (-1, NUM_ROWS, 3))
     shared = Preprocessing(graph, inputs, max_frames)
     sums = [graph.reduce("SUM", x, 0) for x in (shared.frames, *shared.rotary(1, cls=True))]
     outputs = graph.reshape(graph.concatenate(sums, 1), COORDINATES + HEAD_DIM)
     return graph.to_bytes({"inputs": inputs}, {"outputs": outputs}, "preprocessing")
+
+
+def _new_graph() -> Graph:
+    from ensemble.tflite.graph import Graph
+
+    return Graph()
 
 
 class Preprocessing:
@@ -147,6 +215,7 @@ class Classifier:
     def __init__(self, graph: Graph, shared: Preprocessing, member: Member) -> None:
         self.graph, self.shared = graph, shared
         self.config, self.weights, self.precision = member.config, member.weights, member.precision
+        self._stored = PRECISIONS[member.precision]
         self.cls = self.config.pooling == "cls"
 
     def logits(self) -> Tensor:
@@ -163,28 +232,27 @@ class Classifier:
         return self._linear(pooled, *self._after_norm("norm", self.weights["head.weight"], self.weights["head.bias"]))
 
     def _matrix(self, value: np.ndarray) -> Tensor:
-        if self.precision == "float32":
-            return self.graph.constant(value)
-        with np.errstate(over="ignore"):
-            rounded = value.astype(np.float16)
-        if not np.isfinite(rounded).all():
-            raise UserError(f"weights.safetensors: weights too large for {self.precision}; name another --precision")
-        half = self.graph.constant(rounded)
-        return self.graph.op("DEQUANTIZE", (half,), value.shape, options="DequantizeOptions")
+        with self._naming_overflow():
+            return self._stored.matrix(self.graph, value)
 
     def _linear(self, x: Tensor, weight: np.ndarray, bias: np.ndarray | None = None) -> Tensor:
         return self.graph.linear(x, self._matrix(weight), None if bias is None else self.graph.constant(bias))
 
     def _block_linear(self, x: Tensor, weight: np.ndarray, bias: np.ndarray | None = None) -> Tensor:
-        """A block's linear layer: most of the weights, hence what int8 is for."""
-        if self.precision != "int8":
+        """A linear layer of a block: most of the weights are in these."""
+        if self._stored.linear is None:
             return self._linear(x, weight, bias)
-        graph = self.graph
-        scales = np.maximum(np.abs(weight).max(axis=1), np.finfo(np.float32).tiny) / np.float32(127)
-        rounded = np.rint(weight / scales[:, None]).astype(np.int8)
-        # Runtimes before 2.17 know one scale a matrix; multiplying afterwards gives every row its own.
-        product = graph.elementwise("MUL", graph.linear_int8(x, graph.constant(rounded)), graph.constant(scales))
-        return product if bias is None else graph.elementwise("ADD", product, graph.constant(bias))
+        with self._naming_overflow():
+            return self._stored.linear(self.graph, x, weight, None if bias is None else self.graph.constant(bias))
+
+    @contextlib.contextmanager
+    def _naming_overflow(self) -> Iterator[None]:
+        try:
+            yield
+        except OverflowError as error:
+            raise UserError(
+                f"weights.safetensors: weights too large for {self.precision}; choose another precision"
+            ) from error
 
     def _normed(self, x: Tensor) -> Tensor:
         """A norm without its weight and bias, which ``_after_norm`` puts into what comes next."""

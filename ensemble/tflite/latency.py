@@ -1,11 +1,10 @@
 """Milliseconds a sequence on LiteRT, warm, over lengths like the validation set's.
 
-Timed as the contest counts it: a call is everything from raw landmarks to probabilities, and as sequences differ in
-length, resizing the input and planning memory anew is part of each. The contest's limit is on the mean, which is also
-what adds up over members; the median and the 95th percentile are there to be looked at.
+Timed as the contest counts it: a call goes from raw landmarks to probabilities. As sequences differ in length, each
+call also resizes the input and plans memory again. The contest limits the mean, which is also what adds up over
+members; the median and the 95th percentile are for the reader.
 """
 
-import argparse
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +15,7 @@ from typing import Final
 import numpy as np
 
 from ensemble.tflite.runtime import Model
-from trainer.common.fields import positive
-from trainer.common.units import number
+from trainer.common.errors import UserError
 from trainer.landmarks import NUM_ROWS
 
 LENGTHS: Final = 32  # lengths timed, spread evenly over the distribution
@@ -40,46 +38,37 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What runs the file in the end, as seen from this machine."""
+    """The machine that the file is for, as seen from this one.
+
+    Raises UserError if a field is out of its range.
+    """
 
     threads: int = 1
-    scale: float = 1.0
-    """How many times longer it takes than this machine does"""
+    """Threads that LiteRT may use, 1 to 256"""
+    latency_scale: float = 1.0
+    """How many times longer the target takes than this machine; above 0, at most 1000"""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.threads <= MOST_THREADS:
+            raise UserError(f"must be from 1 to {MOST_THREADS}, not {self.threads}", field="threads")
+        if not 0 < self.latency_scale <= MOST_SCALE:
+            raise UserError(
+                f"must be above 0 and at most {MOST_SCALE:g}, not {self.latency_scale:g}", field="latency_scale"
+            )
 
     def __str__(self) -> str:
         threads = "one thread" if self.threads == 1 else f"{self.threads} threads"
-        slower = "" if self.scale == 1 else f", times {self.scale:g} for the target"
+        slower = "" if self.latency_scale == 1 else f", times {self.latency_scale:g} for the target"
         return f"LiteRT, {threads}, {machine()}{slower}"
 
     def measure(self, content: bytes, lengths: Sequence[int]) -> Latency:
         """Time a .tflite file here, and scale what it takes."""
         here = measure(content, lengths, threads=self.threads)
-        return Latency(mean=self.scale * here.mean, median=self.scale * here.median, p95=self.scale * here.p95)
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """--threads and --latency-scale: the fields of a Target."""
-    parser.add_argument("--threads", type=_threads, default=1, help="that LiteRT may use (default: 1)")
-    parser.add_argument(
-        "--latency-scale",
-        type=_factor,
-        default=1.0,
-        metavar="X",
-        help="how many times longer the target takes than this machine, such as 2.5 (default: 1)",
-    )
-
-
-def _factor(text: str) -> float:
-    value = number(text)
-    if not 0 < value <= MOST_SCALE:
-        raise argparse.ArgumentTypeError(f"must be a number above 0 and up to {MOST_SCALE:g}, not {text}")
-    return value
-
-
-def _threads(text: str) -> int:
-    if (threads := positive(text)) > MOST_THREADS:
-        raise argparse.ArgumentTypeError(f"must be at most {MOST_THREADS}, not {text}")
-    return threads
+        return Latency(
+            mean=self.latency_scale * here.mean,
+            median=self.latency_scale * here.median,
+            p95=self.latency_scale * here.p95,
+        )
 
 
 def typical_lengths(lengths: np.ndarray) -> list[int]:

@@ -1,4 +1,4 @@
-"""Running a .tflite file as the contest does: LiteRT, its signature serving_default, one sequence a call.
+"""Runs a .tflite file as the contest does: on LiteRT, by its signature serving_default, one sequence a call.
 
 Needs neither torch nor TensorFlow.
 """
@@ -22,11 +22,9 @@ class Model:
     """A loaded .tflite file. Each call resizes the input to its sequence, as the contest's evaluator does."""
 
     def __init__(self, content: bytes, threads: int = 1) -> None:
-        """Raises UserError if LiteRT is absent, cannot read the file, or does not find the contest's signature."""
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError as error:
-            raise UserError(f"LiteRT is needed here ({error}); install it with: pip install ai-edge-litert") from error
+        """Raises UserError if LiteRT cannot read the file, or the file lacks the contest's signature."""
+        from ai_edge_litert.interpreter import Interpreter
+
         try:
             with _quiet():
                 self._interpreter: Any = Interpreter(model_content=content, num_threads=threads)
@@ -46,12 +44,13 @@ class Model:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """As the file states it; -1 where any size will do."""
+        """The input's shape as the file states it; -1 for a size that may vary."""
         details = self._run.get_input_details()[INPUT]
         return tuple(int(size) for size in details["shape_signature"])
 
     @property
     def input_dtype(self) -> np.dtype[Any]:
+        """The input's type as the file states it."""
         dtype: np.dtype[Any] = np.dtype(self._run.get_input_details()[INPUT]["dtype"])
         return dtype
 

@@ -1,23 +1,35 @@
-"""submission.zip: writing it and reading it. What the contest asks of it is checked by ensemble.check.
+"""submission.zip: writing it, reading it, and predicting with it.
 
-The zip holds model.tflite and nothing else. The names of the signs travel inside model.tflite, as TFLite's own
-metadata tools put them there: labels.txt in a zip appended to the FlatBuffer, which runtimes do not look at.
+The zip holds model.tflite and nothing else. The names of the signs are inside model.tflite, where TFLite's own metadata
+tools put them: labels.txt in a zip appended to the FlatBuffer, which runtimes ignore. ensemble.ship.contract checks
+what the contest asks of the file. Nothing here needs torch, except reading selection.json.
 """
 
+import functools
 import io
 import zipfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from trainer.common.errors import UserError
+import numpy as np
+
+from ensemble.budget import COSTS, Budget, Cost
+from ensemble.tflite.runtime import Model
+from trainer.common.errors import UserError, first_line
 from trainer.common.files import write_bytes
+from trainer.landmarks import NUM_ROWS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MODEL: Final = "model.tflite"
 LABELS: Final = "labels.txt"
 BROKEN_ZIP: Final = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, UnicodeDecodeError)
-"""What zipfile raises on a file that is damaged, encrypted, or packed in a way that it does not know"""
+"""What zipfile raises on a file that is damaged, encrypted, or packed in an unknown way"""
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the zip format's first date: equal content makes equal files
 
 
@@ -57,7 +69,7 @@ def read(path: Path) -> bytes:
         with zipfile.ZipFile(path) as archive:
             return archive.read(MODEL)
     except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such file; make one with: python -m ensemble.select --budget") from error
+        raise UserError(f"{path}: there is no such file; make one with: python -m ensemble.select") from error
     except IsADirectoryError as error:
         inside = sorted(path.glob("*/submission.zip")) or sorted(path.glob("submission.zip"))
         hint = f"give {inside[0]}" if inside else "give a submission.zip or a .tflite file"
@@ -80,3 +92,121 @@ def min_runtime_version(model: bytes) -> tuple[int, ...] | None:
             parts = text.split(".")
             return tuple(map(int, parts)) if all(map(str.isdecimal, parts)) else None
     return None
+
+
+@dataclass(frozen=True, repr=False)
+class Submission:
+    """A submission.zip, or a .tflite file of the same contract, that predicts signs.
+
+    What was found when it was made (members, cost, accuracy, budget) comes from selection.json in the same folder; it
+    is None for a file without one.
+
+    >>> submission = Submission.open("results/asl/ensemble/submission.zip")  # doctest: +SKIP
+    >>> submission.predict("100015657.parquet").head(3)  # doctest: +SKIP
+    """
+
+    path: Path
+    content: bytes
+    """The .tflite file"""
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """Raises UserError if the file cannot be read; the model is loaded when it is first used."""
+        return cls(Path(path), read(Path(path)))
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """The loaded file, on one thread. Raises UserError if it is not a TFLite file of the contest's signature."""
+        try:
+            return Model(self.content)
+        except UserError as error:
+            raise UserError(f"{self.path}: {error}") from error
+
+    @functools.cached_property
+    def label_names(self) -> list[str] | None:
+        """The signs, in the order of the file's outputs; None if the file does not hold their names."""
+        return read_labels(self.content)
+
+    def predict(self, landmarks: "np.ndarray | Path | str") -> "pd.Series[float]":
+        """The probability of each sign, likeliest first, as a Series with the signs as index.
+
+        ``landmarks`` are float [n, 543, 3] with NaN for missing ones, or the path of a parquet file of the contest.
+        Without ``label_names`` the index holds the numbers of the outputs. Raises UserError for anything else.
+        """
+        import pandas as pd
+
+        if isinstance(landmarks, Path | str):
+            from ensemble.tflite.contest_files import read_raw
+
+            landmarks = read_raw(Path(landmarks))
+        landmarks = np.asarray(landmarks)
+        if landmarks.ndim != 3 or landmarks.shape[1:] != (NUM_ROWS, 3) or not len(landmarks):
+            raise UserError(f"must have shape [n, {NUM_ROWS}, 3], not {list(landmarks.shape)}", field="landmarks")
+        try:
+            probs = self.model(landmarks.astype(np.float32, copy=False))
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"{self.path}: does not run on these landmarks ({first_line(error)})") from error
+        names: list[Any] = self.label_names or list(range(probs.size))
+        if probs.ndim != 1 or len(names) != len(probs):
+            raise UserError(f"{self.path}: gives values of shape {list(probs.shape)} for {len(names)} signs")
+        series = pd.Series(probs, index=pd.Index(names, name="sign"), name="probability")
+        return series.sort_values(ascending=False, kind="stable")
+
+    @functools.cached_property
+    def _selection(self) -> dict[str, Any] | None:
+        """The fields of selection.json, if it is there and was written for this very file."""
+        from trainer.studydir import read_selection
+
+        fields = read_selection(self.path.parent)
+        return fields if fields is not None and fields["cost"]["size"] == len(self.content) else None
+
+    @property
+    def members(self) -> "pd.DataFrame | None":
+        """One row per member: trial, precision, count, the costs it was selected by, its shape and its accuracy."""
+        import pandas as pd
+
+        return None if self._selection is None else pd.DataFrame(self._selection["members"])
+
+    @property
+    def cost(self) -> Cost | None:
+        """What the file costs, measured, such as ``cost["latency"]`` in milliseconds."""
+        if self._selection is None:
+            return None
+        return Cost(**{name: amount for name, amount in self._selection["cost"].items() if name in COSTS})
+
+    @property
+    def budget(self) -> Budget | None:
+        """The limits that were asked for; without any, ``str(budget)`` is empty."""
+        if self._selection is None:
+            return None
+        return Budget.parse(self._selection["budget"]) if self._selection["budget"] else Budget()
+
+    @property
+    def accuracy(self) -> float | None:
+        """Accuracy on participants that the selection did not see; None also if there was only one participant."""
+        there = self._selection and self._selection["accuracy"]["unseen_participants"]
+        return float(there["ensemble"]) if there else None
+
+    @property
+    def seen_accuracy(self) -> float | None:
+        """Accuracy on the labels that members were selected on, which is higher than elsewhere."""
+        return None if self._selection is None else float(self._selection["accuracy"]["seen_by_selection"]["ensemble"])
+
+    def _facts(self) -> dict[str, str]:
+        signs = "unnamed" if self.label_names is None else str(len(self.label_names))
+        facts = {"file": str(self.path), "signs": signs, "size": f"{len(self.content) / 1e6:.2f} MB"}
+        if self.cost is not None and self.members is not None:
+            facts |= {"members": str(len(self.members)), "latency": f"{self.cost['latency']:.2f} ms a sequence"}
+            facts["budget"] = str(self.budget) or "none"
+        if self.accuracy is not None:
+            facts["accuracy on unseen participants"] = f"{self.accuracy:.4f}"
+        return facts
+
+    def __repr__(self) -> str:
+        return f"Submission({', '.join(f'{name}: {value}' for name, value in self._facts().items())})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the facts, and the members."""
+        rows = (f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._facts().items())
+        members = "" if self.members is None else self.members.to_html(index=False, float_format="{:.4g}".format)
+        return f"<table>{''.join(rows)}</table>{members}"

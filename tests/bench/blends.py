@@ -24,7 +24,7 @@ import numpy as np
 from rich.table import Table
 
 from ensemble.selection import baselines
-from ensemble.selection.scores import Accuracy, Blend, LogLoss, Objective
+from ensemble.selection.scores import Accuracy, Blend, LogLoss, Score
 from tests.bench.members import OTHERS, Recorded
 from tests.bench.pools import Problem
 from tests.bench.select import MULTIPLES
@@ -47,18 +47,18 @@ def accuracies(folder: Path, seed: int) -> list[list[float]]:
     found = []
     for people in PEOPLE:
         is_seen = np.isin(recorded.other_participants, order[:people])
-        problem = Problem.split(probs, recorded.other_labels, recorded.other_participants, is_seen, costs)
+        problem = Problem.split(probs, recorded.other_labels, is_seen, costs)
         alone = Accuracy.of(problem.seen, problem.seen_labels)
         likelihood = LogLoss.of(problem.seen, problem.seen_labels)
-        ways: list[Objective] = [alone, *(Blend(alone, likelihood, per_nat) for per_nat in PER_NATS)]
-        found.append([_percent(problem, objective) for objective in ways])
+        ways: list[Score] = [alone, *(Blend(alone, likelihood, per_nat) for per_nat in PER_NATS)]
+        found.append([_percent(problem, score) for score in ways])
     return found
 
 
-def _percent(problem: Problem, objective: Objective) -> float:
+def _percent(problem: Problem, score: Score) -> float:
     """On people not seen, averaged over budgets."""
     limits = np.median(problem.costs) * np.array(MULTIPLES)[:, None]
-    chosen = [baselines.ours(objective, problem.costs[:, None], limit) for limit in limits]
+    chosen = [baselines.ours(score, problem.costs[:, None], limit) for limit in limits]
     return float(np.mean([problem.unseen_accuracy(counts) for counts in chosen]))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from rich.table import Table
 
 from ensemble.selection import greedy
-from ensemble.selection.scores import OBJECTIVES
+from ensemble.selection.scores import SCORES
 from tests.bench.pools import generated
 from trainer.common.console import track
 from trainer.metrics import SEQUENCES_PER_NAT, SMALLEST_PROBABILITY
@@ -29,12 +29,12 @@ def affordable(costs: np.ndarray, limit: float) -> Iterator[np.ndarray]:
 
 
 def best_scores(probs: list[np.ndarray], labels: np.ndarray, costs: np.ndarray, limit: float) -> dict[str, float]:
-    """The optimum of each objective: of accuracy, log likelihood and their blend. Shares no code with the search."""
+    """The optimum of each score: of accuracy, log likelihood and their blend. Shares no code with the search."""
     matrices = np.stack(probs).astype(np.float32)
     own = matrices[:, np.arange(len(labels)), labels]
     margins = matrices - own[:, :, None]
     margins[:, np.arange(len(labels)), labels] = -1
-    best = dict.fromkeys(OBJECTIVES, -np.inf)
+    best = dict.fromkeys(SCORES, -np.inf)
     for counts in affordable(costs, limit):
         weights = counts.astype(np.float32)
         right = (weights @ margins.reshape(len(costs), -1)).reshape(len(counts), *margins.shape[1:]).max(axis=2) < 0
@@ -52,20 +52,20 @@ def best_scores(probs: list[np.ndarray], labels: np.ndarray, costs: np.ndarray, 
 
 def mean_gaps() -> tuple[float, Table]:
     """How far the search stays behind the optimum on the labels selected on, on average: of accuracy, in percentage
-    points, and a table of all objectives. Where it finds better, with larger counts, that counts as no gap."""
-    gaps: dict[str, list[float]] = {name: [] for name in OBJECTIVES}
+    points, and a table of all scores. Where it finds better, with larger counts, that counts as no gap."""
+    gaps: dict[str, list[float]] = {name: [] for name in SCORES}
     for seed in track(range(POOLS), POOLS, "enumerating"):
         problem = generated(100 + seed, CANDIDATES, signs=20, per_participant=130)
-        objectives = {name: kind.of(problem.seen, problem.seen_labels) for name, kind in OBJECTIVES.items()}
+        all_scores = {name: kind.of(problem.seen, problem.seen_labels) for name, kind in SCORES.items()}
         for room in ROOM:
             limit = room * float(np.median(problem.costs))
             best = best_scores(problem.seen, problem.seen_labels, problem.costs, limit)
-            for name, objective in objectives.items():
-                found = greedy.select(objective, problem.costs[:, None], np.array([limit])).score
+            for name, score in all_scores.items():
+                found = greedy.select(score, problem.costs[:, None], np.array([limit])).score
                 gaps[name].append(max(best[name] - found, 0.0))
     table = Table(title=f"gap to the exact optimum, {POOLS} pools of {CANDIDATES}, {len(ROOM)} budgets each")
-    for heading in ("objective", "mean", "largest", "found the optimum"):
-        table.add_column(heading, justify="left" if heading == "objective" else "right")
+    for heading in ("score", "mean", "largest", "found the optimum"):
+        table.add_column(heading, justify="left" if heading == "score" else "right")
     for name, values in gaps.items():
         scale, unit = (1, "nats") if name == "log_loss" else (100, "pp")
         hits = np.mean(np.array(values) <= greedy.TOLERANCE)

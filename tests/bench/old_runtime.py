@@ -17,10 +17,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ensemble.check import FEW_LENGTHS, contest_lengths
+from ensemble.ship.contract import FEW_LENGTHS, contest_lengths
 from ensemble.tflite import export, submission
 from ensemble.tflite.runtime import Model
 from tests.ensemble.conftest import random_classifier
@@ -58,7 +59,8 @@ def install(version: str, folder: Path) -> Path:
     for python in _pythons():
         try:
             subprocess.run([python, "-m", "venv", folder], check=True, capture_output=True, text=True)
-            pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            options = ("install", "--quiet", "--disable-pip-version-check")
+            pip = [str(folder / "bin" / "python"), "-m", "pip", *options]
             subprocess.run(
                 [*pip, f"tflite-runtime=={version}", "numpy<2"], check=True, capture_output=True, text=True, timeout=240
             )
@@ -107,7 +109,7 @@ def run_old(python: Path, content: bytes, given: list[np.ndarray]) -> tuple[np.n
 def random_models() -> dict[str, bytes]:
     """A file of every precision, and one for every option that changes the graph."""
     shape = ModelConfig(num_heads=2, num_layers=2, num_signs=9)
-    options = {
+    options: dict[str, dict[str, Any]] = {
         "layernorm, mean pooling": {"norm": "layernorm", "pooling": "mean"},
         "hands and lips, no positions": {"landmarks": "hands_lips", "learned_positions": False, "rotary": False},
     }

@@ -95,8 +95,6 @@ class Problem:
     seen: list[np.ndarray]
     """float16 [N, signs], of K candidates"""
     seen_labels: np.ndarray
-    seen_participants: np.ndarray
-    """int64 [N]"""
     unseen: list[np.ndarray]
     unseen_labels: np.ndarray
     costs: np.ndarray
@@ -106,7 +104,8 @@ class Problem:
         """Of an ensemble's weights [K], in percent; NaN if it has no members."""
         if not weights.any():
             return float("nan")
-        total = sum(np.float32(weights[k]) * self.unseen[k].astype(np.float32) for k in np.flatnonzero(weights))
+        parts = [np.float32(weights[k]) * self.unseen[k].astype(np.float32) for k in np.flatnonzero(weights)]
+        total = np.sum(parts, axis=0)
         return 100 * float((total.argmax(axis=1) == self.unseen_labels).mean())
 
     @classmethod
@@ -114,7 +113,6 @@ class Problem:
         cls,
         probs: list[np.ndarray],
         labels: np.ndarray,
-        participants: np.ndarray,
         is_seen: np.ndarray,
         costs: np.ndarray,
     ) -> Self:
@@ -122,7 +120,6 @@ class Problem:
         return cls(
             seen=[matrix[is_seen] for matrix in probs],
             seen_labels=labels[is_seen],
-            seen_participants=participants[is_seen],
             unseen=[matrix[~is_seen] for matrix in probs],
             unseen_labels=labels[~is_seen],
             costs=costs,
@@ -136,7 +133,7 @@ def generated(seed: int, count: int = 64, signs: int = 60, per_participant: int 
     candidates = make_candidates(count, rng)
     probs = list(predictions(sequences, candidates, rng))
     participants = sequences.participants
-    return Problem.split(probs, sequences.labels, participants, participants < 3, candidates.costs)
+    return Problem.split(probs, sequences.labels, participants < 3, candidates.costs)
 
 
 def large_pool(count: int) -> tuple[Iterator[np.ndarray], np.ndarray]:
@@ -154,8 +151,8 @@ def of_study(study: Path, halves: int = 5) -> list[Problem]:
     pool = open_pool(study)
     probs = [np.array(matrix) for matrix in pool.val_probs]
     costs = np.array([float(candidate.num_parameters) for candidate in pool.candidates])
-    people = np.unique(pool.participants)
+    people = np.unique(pool.validation.participants)
     rng = np.random.default_rng(0)
-    drawn = [np.isin(pool.participants, rng.permutation(people)[: len(people) // 2]) for _ in range(halves)]
+    drawn = [np.isin(pool.validation.participants, rng.permutation(people)[: len(people) // 2]) for _ in range(halves)]
     splits = [is_seen for half in drawn for is_seen in (half, ~half)]
-    return [Problem.split(probs, pool.labels, pool.participants, is_seen, costs) for is_seen in splits]
+    return [Problem.split(probs, pool.validation.labels, is_seen, costs) for is_seen in splits]

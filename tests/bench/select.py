@@ -8,7 +8,7 @@ candidate takes. Generated pools of 64 candidates x 60 signs, 3 participants sel
 --study, two or more, their val_probs, costs in parameters, each selected for on one half of its held-out participants
 and reported on the other, ten times. A margin is ours less a rival's, in percentage points, with its standard error
 over the pools; of studies over these, as what is drawn from one of them is not independent. ways: ours by other blends
-and bagged, less the default, on other pools. exact: pools of 12, against every affordable ensemble with counts up to 2.
+less the default, on other pools. exact: pools of 12, against every affordable ensemble with counts up to 2.
 accuracy, log_loss: 64 candidates x 10,000 sequences x 250 signs without a budget, from matrices to counts; ours the
 median of 3; a round tries each candidate as one more member. large: 1,000 candidates of that size. The real rivals run
 in their own environment; MULTI_GES, which is no package, is ensemble.selection.baselines.weighted, written after its
@@ -29,7 +29,7 @@ import numpy as np
 from rich.table import Table
 
 from ensemble.selection import baselines, greedy
-from ensemble.selection.scores import OBJECTIVES
+from ensemble.selection.scores import SCORES
 from tests.bench import rivals_env, ways
 from tests.bench.exact import mean_gaps
 from tests.bench.pools import Problem, generated, large_pool, of_study
@@ -57,7 +57,7 @@ def ask_rivals(tasks: list[dict[str, Any]], scratch: Path) -> list[dict[str, Any
     """What tests/bench/rivals.py answers, in its own environment."""
     path = scratch / "tasks.json"
     path.write_text(json.dumps(tasks))
-    command = [rivals_env.make(), "-P", Path(__file__).with_name("rivals.py"), path]
+    command = [str(rivals_env.make()), "-P", str(Path(__file__).with_name("rivals.py")), str(path)]
     answers: list[dict[str, Any]] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     return answers
 
@@ -66,10 +66,10 @@ def local_rules(problem: Problem, limits: np.ndarray) -> dict[str, list[np.ndarr
     """Counts by rule for each limit, of ours and of those rivals that are no packages."""
     found: dict[str, list[np.ndarray]] = {}
     costs = problem.costs[:, None]
-    for metric, kind in OBJECTIVES.items():
-        objective = kind.of(list(problem.seen), problem.seen_labels)
+    for metric, kind in SCORES.items():
+        score = kind.of(list(problem.seen), problem.seen_labels)
         for capacity in limits[:, None]:
-            ours = greedy.select(objective, costs, capacity).counts
+            ours = greedy.select(score, costs, capacity).counts
             found.setdefault("ours" if metric == DEFAULT else f"ours, by {metric} alone", []).append(ours)
             if metric in METRICS:
                 for name, rule in (
@@ -77,7 +77,7 @@ def local_rules(problem: Problem, limits: np.ndarray) -> dict[str, list[np.ndarr
                     ("top-k", baselines.top_k),
                     ("single", baselines.single),
                 ):
-                    found.setdefault(f"{name}, {metric}", []).append(rule(objective, costs, capacity))
+                    found.setdefault(f"{name}, {metric}", []).append(rule(score, costs, capacity))
     return found
 
 
@@ -144,7 +144,7 @@ def run_held_out(arguments: argparse.Namespace, scratch: Path) -> dict[str, floa
 
 
 def select_once(folder: Path, metric: str, rule: str = "ours") -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.bench.select_once", folder, metric, rule]
+    command = [sys.executable, "-m", "tests.bench.select_once", str(folder), metric, rule]
     answer: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     return answer
 
@@ -163,7 +163,7 @@ def run_speed(metric: str, scratch: Path) -> dict[str, float]:
     for by in (metric, DEFAULT):
         runs = [select_once(folder, by) for _ in range(3)]
         found[f"ours, by {by}"] = runs[0] | {"seconds": median(run["seconds"] for run in runs)}
-    objective = OBJECTIVES[metric].of([np.load(path) for path in sorted(folder.glob("[0-9]*.npy"))], labels)
+    score = SCORES[metric].of([np.load(path) for path in sorted(folder.glob("[0-9]*.npy"))], labels)
     table = Table(title=f"64 candidates x 10,000 sequences x 250 signs, by {metric}")
     for heading in ("", "seconds", "peak GB", "rounds", f"{metric} on the labels selected on"):
         table.add_column(heading, justify="right" if heading else "left")
@@ -171,7 +171,7 @@ def run_speed(metric: str, scratch: Path) -> dict[str, float]:
         weights = np.array(answer["counts"])
         counts = np.rint(weights / weights[weights > 0].min() * 1000).astype(np.int64)
         cells = (f"{answer['seconds']:.2f}", f"{answer['peak_gb']:.2f}", str(answer["rounds"]))
-        table.add_row(name, *cells, f"{objective.exact(counts):.5f}")
+        table.add_row(name, *cells, f"{score.exact(counts):.5f}")
     console.print(table)
     return {f"{metric}_speedup": round(found["autogluon"]["seconds"] / found[f"ours, by {metric}"]["seconds"], 1)}
 

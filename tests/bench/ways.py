@@ -1,37 +1,29 @@
 """Which way of ours to select does best on unseen participants: for tests.bench.select, on pools of its own.
 
-Blends in which the likelihood counts more or less, and the default blend bagged over participants.
+Blends in which the likelihood counts more or less.
 """
 
-import functools
 from typing import Final
 
 import numpy as np
 from rich.table import Table
 
-from ensemble.selection import bagging, baselines
-from ensemble.selection.bagging import ByParticipant
-from ensemble.selection.scores import Accuracy, Blend, LogLoss, Objective
+from ensemble.selection import baselines
+from ensemble.selection.scores import Accuracy, Blend, LogLoss, Score
 from tests.bench.pools import Problem, generated
 from trainer.common.console import track
 from trainer.metrics import SEQUENCES_PER_NAT
 
 SEEDS: Final = 1000  # the first; pools that rivals are met on have smaller ones
 PER_NATS: Final = (2.5, 10.0, 40.0, 160.0)  # sequences that a nat counts as in the blend
-BAGS: Final = 8
 DEFAULT: Final = f"blend, {SEQUENCES_PER_NAT:g}"
 
 
-def ways(problem: Problem) -> dict[str, tuple[Objective, baselines.Rule]]:
+def ways(problem: Problem) -> dict[str, Score]:
     accuracy = Accuracy.of(problem.seen, problem.seen_labels)
     log_loss = LogLoss.of(problem.seen, problem.seen_labels)
     blends = {f"blend, {per_nat:g}": Blend(accuracy, log_loss, per_nat) for per_nat in PER_NATS}
-    found: dict[str, tuple[Objective, baselines.Rule]] = {"accuracy": (accuracy, baselines.ours)}
-    found |= {name: (blend, baselines.ours) for name, blend in blends.items()} | {
-        "log_loss": (log_loss, baselines.ours)
-    }
-    by_participant = ByParticipant(blends[DEFAULT], problem.seen_participants)
-    return found | {f"{DEFAULT}, {BAGS} bags": (by_participant, functools.partial(bagging.select, bags=BAGS))}
+    return {"accuracy": accuracy, **blends, "log_loss": log_loss}
 
 
 def compare(pools: int, multiples: tuple[float, ...]) -> tuple[dict[str, tuple[float, float]], Table]:
@@ -40,9 +32,9 @@ def compare(pools: int, multiples: tuple[float, ...]) -> tuple[dict[str, tuple[f
     accuracies: dict[str, list[list[float]]] = {}
     for seed in track(range(SEEDS, SEEDS + pools), pools, "pools"):
         problem = generated(seed)
-        for name, (objective, rule) in ways(problem).items():
+        for name, score in ways(problem).items():
             limits = np.median(problem.costs) * np.array(multiples)[:, None]
-            chosen = [rule(objective, problem.costs[:, None], limit) for limit in limits]
+            chosen = [baselines.ours(score, problem.costs[:, None], limit) for limit in limits]
             accuracies.setdefault(name, []).append([problem.unseen_accuracy(counts) for counts in chosen])
     table = Table(title=f"accuracy on unseen participants less the default's, percentage points: {pools} other pools")
     for heading in ("selected by", *(f"x{multiple:g}" for multiple in multiples), "mean"):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ensemble.check import lengths_at
+from ensemble.ship.contract import lengths_at
 from trainer.data.dataset import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, PackedDataset
 from trainer.landmarks import ROWS
 

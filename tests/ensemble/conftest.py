@@ -1,23 +1,26 @@
 """A small study without any training: random classifiers, with made-up val_probs that grow better by trial."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
+from ensemble.tflite import export, submission
 from tests.outcomes import result_of
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.model.classifier import SignClassifier
-from trainer.rundir import RunDir
+from trainer.studydir import StudyDir, Validation
+from trainer.synthesize import synthesize
 
 SHAPES = [(1, 1), (1, 2), (2, 1), (1, 3)]  # heads, layers
 NUM_FOLDS = 2
+NUM_SIGNS = 6  # of ``small_model``
+LABEL_NAMES = [f"sign{i}" for i in range(NUM_SIGNS)]
 
 
 def random_classifier(config: ModelConfig, seed: int = 0) -> SignClassifier:
@@ -33,11 +36,12 @@ def random_classifier(config: ModelConfig, seed: int = 0) -> SignClassifier:
 
 def write_study(path: Path, dataset: PackedDataset) -> Path:
     """A study directory as search.run leaves it: four finished trials and one that was stopped early."""
+    study = StudyDir(path)
     rng = np.random.default_rng(0)
     rows = dataset.split(NUM_FOLDS, 0)[1]
     labels, num_signs = dataset.labels[rows], dataset.num_signs
     for number, (heads, layers) in enumerate(SHAPES):
-        run = RunDir(path / "trials" / f"{number:04d}")
+        run = study.trial(number)
         config = TrainConfig(model=ModelConfig(num_heads=heads, num_layers=layers, num_signs=num_signs))
         model = random_classifier(config.model, seed=number)
         logits = rng.normal(size=(len(rows), num_signs))
@@ -53,21 +57,15 @@ def write_study(path: Path, dataset: PackedDataset) -> Path:
                 data_fingerprint="none",
             )
         )
-    RunDir(path / "trials" / "0004").write_config(TrainConfig())
+    study.trial(4).write_config(TrainConfig())
     about = {
         "label_names": dataset.sign_names,
         "data": str(dataset.path),
         "created": "2026-01-01T00:00:00",
+        "base_config": {},
     }
-    (path / "study.json").write_text(json.dumps(about))
-    columns = {
-        "sequence_id": dataset.sequence_ids[rows],
-        "participant_id": dataset.participants[rows],
-        "label": labels,
-        "sign": [dataset.sign_names[label] for label in labels],
-        "length": dataset.lengths[rows],
-    }
-    pq.write_table(pa.table(columns), path / "validation.parquet")
+    study.write_request(about)
+    study.write_validation(Validation.of(dataset, NUM_FOLDS, 0), dataset.sign_names)
     return path
 
 
@@ -80,3 +78,40 @@ def study(tmp_path_factory: pytest.TempPathFactory, packed: PackedDataset) -> Pa
 @pytest.fixture
 def copy(study: Path, tmp_path: Path) -> Path:
     return shutil.copytree(study, tmp_path / "copy")
+
+
+@pytest.fixture(scope="session")
+def small_model() -> bytes:
+    """A .tflite file of one random classifier, labels attached."""
+    classifier = random_classifier(ModelConfig(num_heads=1, num_layers=1, num_signs=NUM_SIGNS))
+    weights = {name: weight.numpy() for name, weight in classifier.state_dict().items()}
+    return submission.with_labels(export.build([export.Member(classifier.config, weights)]), LABEL_NAMES)
+
+
+def written(folder: Path, model: bytes) -> Path:
+    """A submission.zip of the model in a folder."""
+    submission.write(folder / "submission.zip", model)
+    return folder / "submission.zip"
+
+
+@pytest.fixture(scope="session")
+def contest_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated dataset in the contest's layout: twelve sequences of three signs."""
+    path = tmp_path_factory.mktemp("contest") / "signs"
+    synthesize(path, num_signs=3, num_participants=2, repeats=2)
+    return path
+
+
+@pytest.fixture(scope="session")
+def zipped(contest_folder: Path) -> Path:
+    names = sorted(json.loads((contest_folder / "sign_to_prediction_index_map.json").read_text()))
+    classifier = random_classifier(ModelConfig(num_heads=1, num_layers=1, num_signs=3))
+    weights = {name: weight.numpy() for name, weight in classifier.state_dict().items()}
+    path = contest_folder.parent / "submission.zip"
+    submission.write(path, submission.with_labels(export.build([export.Member(classifier.config, weights)]), names))
+    return path
+
+
+def lines_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "train.csv").open(newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,29 +1,23 @@
-"""The two commands, end to end, on a study of random classifiers."""
+"""The command that builds a submission, end to end, on a study of random classifiers."""
 
-import contextlib
-import dataclasses
 import json
 import re
 import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
-from unittest import mock
-from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ensemble import select
-from ensemble.budget import Budget
 from ensemble.candidates.pool import open_pool
-from ensemble.check import Check
 from ensemble.evaluation import frontier
-from ensemble.ship.fit import reasons_left_out
-from ensemble.ship.parity import Agreement
+from ensemble.select import main
+from ensemble.selection import baselines
+from ensemble.ship import contract, pipeline, summary
+from ensemble.ship.contract import Check
 from ensemble.tflite import latency, submission
 from ensemble.tflite.runtime import Model
 from tests.ensemble.candidates.test_measure import torch_probs
@@ -46,7 +40,7 @@ def small_frontier(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     monkeypatch.setattr(sys, "argv", ["select", *map(str, arguments)])
-    select.main()
+    main()
 
 
 def contest_file(path: Path, frames: int) -> np.ndarray:
@@ -79,18 +73,18 @@ def test_from_study_to_predictions(copy: Path, monkeypatch: pytest.MonkeyPatch, 
     assert asked["parameters"] == about["cost"]["parameters"]
     assert asked["unseen_accuracy"] == about["accuracy"]["unseen_participants"]["ensemble"]
     for kind in ("parameters", "size", "latency"):
-        assert [row["rule"] for row in rows if row["kind"] == kind] == frontier.LEVELS * list(frontier.COLOURS)
+        assert [row["rule"] for row in rows if row["kind"] == kind] == frontier.LEVELS * ["ours", *baselines.RIVALS]
         ours = [row for row in rows if row["kind"] == kind and row["rule"] == "ours"]
         bought = [row["val_accuracy"] - 10 / 36 * row["val_log_loss"] for row in ours]
         assert (np.diff(bought) >= -1e-5).all()
-    ElementTree.parse(out / "frontier.svg")
 
     raws = [contest_file(copy / f"{n}.parquet", n) for n in (1, 30)]
     monkeypatch.setattr(
         sys, "argv", ["predict", str(out / "submission.zip"), *(f"{copy}/{n}.parquet" for n in (1, 30))]
     )
+    monkeypatch.delitem(sys.modules, "ensemble.predict", raising=False)
     with pytest.raises(SystemExit) as ended:
-        runpy.run_module("ensemble.predict", run_name="__main__")
+        runpy.run_module("ensemble.predict", run_name="__main__", alter_sys=True)
     assert ended.value.code == 0
     printed = capsys.readouterr().out
     model = Model(submission.read(out / "submission.zip"))
@@ -110,13 +104,12 @@ def test_selects_from_several_studies(copy: Path, tmp_path: Path, monkeypatch: p
     for number in ("0002", "0003"):
         shutil.rmtree(other / "trials" / number)
     results = ("--results", copy, "--results", other, "--precision", "float16")
-    with pytest.raises(UserError, match="--results names 2 studies: say with --out DIR where to write"):
+    with pytest.raises(UserError, match="--out: these are 2 studies: say which folder to write to"):
         run(monkeypatch, *results)
     out = tmp_path / "both"
-    run(monkeypatch, *results, "--out", out, "--bag", "3")
+    run(monkeypatch, *results, "--out", out)
     about = json.loads((out / "selection.json").read_text())
     assert about["studies"] == ["small", "other"]
-    assert about["bags"] == 3
     names = {"small/0002", "small/0003", "small/0004", "other/0000", "other/0001", "other/0004"}
     assert set(about["left_out"]) | {member["trial"] for member in about["members"]} == names
     singles = [row for row in pq.read_table(out / "frontier.parquet").to_pylist() if row["kind"] == "single"]
@@ -130,25 +123,17 @@ def test_the_dataset_may_have_moved(copy: Path, tmp_path: Path, packed: PackedDa
     (copy / "study.json").write_text(json.dumps(about | {"data": "gone", "data_fingerprint": packed.fingerprint}))
     with pytest.raises(UserError, match="gone: not a packed dataset"):
         run(monkeypatch, "--results", copy, "--precision", "int8")
-    with pytest.raises(UserError, match=f"--data {tmp_path}: not a packed dataset"):
+    with pytest.raises(UserError, match=f"--data: {tmp_path}: not a packed dataset"):
         run(monkeypatch, "--results", copy, "--precision", "int8", "--data", tmp_path)
     run(monkeypatch, "--results", copy, "--precision", "int8", "--data", packed.path)
     assert json.loads((copy / "ensemble" / "selection.json").read_text())["members"][0]["precision"] == "int8"
-
-
-def test_the_newest_study_is_one_that_held_somebody_out(copy: Path):
-    for name, made, everybody in (("later", "2027", False), ("last", "2028", True)):
-        about = {"created": f"{made}-01-01T00:00:00", "base_config": {"all_participants": everybody}}
-        (copy.parent / name).mkdir()
-        (copy.parent / name / "study.json").write_text(json.dumps(about))
-    assert select.newest_study(copy.parent).name == "later"
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
 def test_every_precision_can_be_shipped(copy: Path, precision: str, monkeypatch: pytest.MonkeyPatch):
     """Of a study whose predictions are its models' own."""
     whole = open_pool(copy)
-    raws = list(whole.raw_sequences(range(len(whole.labels))))
+    raws = list(whole.raw_sequences(range(len(whole.validation.labels))))
     for candidate in whole.candidates:
         candidate.run.write_val_probs(torch_probs(candidate.run, raws))
     run(monkeypatch, "--results", copy, "--precision", precision)
@@ -232,16 +217,16 @@ def test_what_an_earlier_selection_left_stands_until_all_is_done(
     run(monkeypatch, *arguments, "1models")
     out = copy / "ensemble"
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file() and path.name != "costs.json"}
-    assert set(before) == {"submission.zip", "selection.json", "frontier.parquet", "frontier.svg"}
+    assert set(before) == {"submission.zip", "selection.json", "frontier.parquet"}
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     if fault == "contract":
-        monkeypatch.setattr(select, "check", lambda *_: [Check("gives", "a NaN", False)])
+        monkeypatch.setattr(contract, "check", lambda *_: [Check("gives", "a NaN", False)])
         expected: type[BaseException] = UserError
     else:
-        monkeypatch.setattr(select, "unseen_accuracies", interrupt)
+        monkeypatch.setattr(pipeline, "unseen_accuracies", interrupt)
         expected = KeyboardInterrupt
     with pytest.raises(expected):
         run(monkeypatch, *arguments, "3models")
@@ -251,58 +236,13 @@ def test_what_an_earlier_selection_left_stands_until_all_is_done(
 def test_a_file_over_the_contests_limits_is_said_to_be(
     copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(select, "CONTEST", "1KB,100ms")
+    monkeypatch.setattr(summary, "CONTEST", "1KB,100ms")
     run(monkeypatch, "--results", copy, "--precision", "float32", "--budget", "1models")
     assert re.search(r"over the contest's limits: size .* over 1KB", capsys.readouterr().out)
 
 
-def test_a_file_that_gives_no_numbers_does_not_agree():
-    with pytest.raises(UserError, match="does not predict what PyTorch does"):
-        Agreement(sequences=9, largest_difference=float("nan"), same_sign=1.0).require({"float32"})
-
-
-@pytest.mark.parametrize(
-    ("precision", "sequences", "same", "agrees"),
-    [
-        ("float32", 36, 36, True),
-        ("float32", 36, 35, False),
-        ("int8", 36, 35, True),  # 97 percent, but all may not be asked of so few
-        ("int8", 36, 34, False),
-        ("int8", 200, 196, True),
-        ("int8", 200, 195, False),
-        ("float16", 200, 198, True),
-        ("float16", 200, 197, False),
-    ],
-)
-def test_how_many_signs_must_be_the_same(precision: str, sequences: int, same: int, agrees: bool):
-    agreement = Agreement(sequences=sequences, largest_difference=1e-5, same_sign=same / sequences)
-    with contextlib.nullcontext() if agrees else pytest.raises(UserError, match=f"{same} of {sequences} sequences"):
-        agreement.require({precision})
-
-
-def test_reasons_are_those_of_the_variant_that_comes_closest(study: Path):
-    """0000 is the member; 0001 fits in int8 alone, 0002 not once merged files were measured, 0003 not at all."""
-    pool = open_pool(study)
-    sizes = {"0000": (1, 9, 9), "0001": (4, 9, 2), "0002": (9, 4, 6), "0003": (9, 7, 8)}
-    variants = [
-        (dataclasses.replace(candidate, precision=precision), np.array([0, size, 0, 1.0]))
-        for candidate in pool.candidates
-        for precision, size in zip(("float32", "float16", "int8"), sizes[candidate.name], strict=True)
-    ]
-    pool = dataclasses.replace(pool, candidates=[candidate for candidate, _ in variants])
-    costs = np.array([cost for _, cost in variants])
-    chosen = mock.Mock(members=[(pool.candidates[0], 1, costs[0])], capacity=np.array([np.inf, 3, np.inf, np.inf]))
-    reasons = reasons_left_out(pool, np.zeros(4), costs, Budget(size=5), chosen)
-    assert reasons.pop("0004").startswith("not finished")
-    assert reasons == {
-        "0001": "no gain for its cost",
-        "0002": "over what the budget leaves room for, as measured in merged files",
-        "0003": "alone over the budget: size 0.007KB over 0.005KB",
-    }
-
-
 def test_a_budget_nobody_fits_names_the_cheapest(copy: Path, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(UserError, match=r"no candidate fits; trial 0000 comes closest \(parameters .* over 1K\)"):
+    with pytest.raises(UserError, match=r"--budget: 1K: no candidate fits; trial 0000 comes closest \(param.* over 1K"):
         run(monkeypatch, "--results", copy, "--budget", "1K")
     assert not (copy / "ensemble" / "submission.zip").exists()
 
@@ -337,7 +277,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str
 ):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"--out .*file cannot be written to \(Not a directory\); name another folder"):
+    with pytest.raises(UserError, match=r"--out: .*file cannot be written to \(Not a directory\); name another folder"):
         run(monkeypatch, "--results", copy, "--out", tmp_path / "file" / inside)
     assert not (copy / "ensemble").exists()
 
@@ -348,25 +288,17 @@ def test_without_a_study_says_how_to_make_one(tmp_path: Path, monkeypatch: pytes
         run(monkeypatch)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "cannot be read"),
-        (pa.table({"x": [0.0], "y": [0.0]}), "the column 'z' is missing"),
-        (pa.table({name: np.zeros(544) for name in "xyz"}), "544 rows are not whole frames of 543 landmarks"),
-        (pa.table({name: np.zeros(0) for name in "xyz"}), "0 rows are not whole frames"),
-    ],
-)
-def test_predict_says_what_is_wrong_with_a_file(tmp_path: Path, content: pa.Table | None, message: str):
-    from ensemble.predict import read_landmarks
-
-    path = tmp_path / "a.parquet"
-    path.write_bytes(b"nonsense") if content is None else pq.write_table(content, path)
-    with pytest.raises(UserError, match=message):
-        read_landmarks(path)
+def test_errors_of_the_python_arguments_name_the_options(copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    with pytest.raises(UserError, match="--results: the same study twice"):
+        run(monkeypatch, "--results", copy, "--results", copy, "--out", tmp_path / "out")
+    with pytest.raises(UserError, match="--threads: must be from 1 to 256"):
+        run(monkeypatch, "--results", copy, "--threads", "1000")
+    with pytest.raises(UserError, match=r"--budget: '40' is not a number with a unit"):
+        run(monkeypatch, "--results", copy, "--budget", "40")
+    with pytest.raises(UserError, match=r"--ship: .*holds no training on all participants"):
+        run(monkeypatch, "--results", copy, "--ship", copy)
 
 
-def test_predict_is_quick_to_start():
-    """It loads neither torch nor TensorFlow."""
-    code = "import sys, ensemble.predict; sys.exit(not {'torch', 'tensorflow'}.isdisjoint(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_a_budget_without_a_value_is_the_contests(copy: Path, monkeypatch: pytest.MonkeyPatch):
+    run(monkeypatch, "--budget", "--results", copy, "--precision", "float16")
+    assert json.loads((copy / "ensemble" / "selection.json").read_text())["budget"] == "40MB,100ms"

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble import select
-from ensemble.candidates.full_data import Twins
+from ensemble.candidates.full_data import FullData
 from ensemble.candidates.pool import open_pool
 from ensemble.evaluation import frontier
+from ensemble.select import main
 from ensemble.tflite import submission
 from ensemble.tflite.runtime import Model
 from tests.ensemble.conftest import random_classifier
@@ -20,10 +20,12 @@ from trainer.rundir import RunDir
 
 
 @pytest.fixture
-def twins(study: Path, tmp_path: Path) -> Path:
-    """Each finished trial's twin, in another order, with weights of its own."""
+def full_data(study: Path, tmp_path: Path) -> Path:
+    """Each finished trial, trained on all participants: in another order, with weights of its own."""
     for number in range(4):
-        run = RunDir(shutil.copytree(study / "trials" / f"{number:04d}", tmp_path / "all" / "trials" / f"{9 - number}"))
+        run = RunDir(
+            shutil.copytree(study / "trials" / f"{number:04d}", tmp_path / "all" / "trials" / f"{9 - number:04d}")
+        )
         config = run.read_config().replace(all_participants=True)
         run.write_config(config)
         run.write_weights(random_classifier(config.model, seed=100 + number).state_dict())
@@ -35,48 +37,48 @@ def _select(monkeypatch: pytest.MonkeyPatch, study: Path, out: Path, *arguments:
     given = ["select", "--results", study, "--out", out, "--budget", "2models", *arguments]
     monkeypatch.setattr(sys, "argv", [str(argument) for argument in given])
     monkeypatch.setattr(frontier, "LEVELS", 1)
-    select.main()
+    main()
     about: dict[str, object] = json.loads((out / "selection.json").read_text())
     return about
 
 
-def test_the_file_holds_the_twins_and_the_numbers_are_of_the_held_out(
-    study: Path, twins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_file_holds_the_full_data_weights_and_the_numbers_are_of_the_held_out(
+    study: Path, full_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = shutil.copytree(study, tmp_path / "study")
     plain = _select(monkeypatch, copy, tmp_path / "plain")
     assert "all participants" not in capsys.readouterr().out
-    shipped = _select(monkeypatch, copy, tmp_path / "shipped", "--ship", twins)
+    shipped = _select(monkeypatch, copy, tmp_path / "shipped", "--ship", full_data)
     assert "what ships can be measured on nobody" in capsys.readouterr().out
     assert plain["accuracy"] == shipped["accuracy"]
-    assert (plain["shipped_weights"], shipped["shipped_weights"]) == (None, str(twins))
+    assert (plain["shipped_weights"], shipped["shipped_weights"]) == (None, str(full_data))
 
     raw = np.random.default_rng(0).random((9, 543, 3), dtype=np.float32)
     mine, theirs = (Model(submission.read(tmp_path / name / "submission.zip"))(raw) for name in ("plain", "shipped"))
     assert np.abs(mine - theirs).max() > 0.01
     pool = open_pool(copy)
     for candidate in pool.candidates:
-        twin = Twins(twins).of(candidate)
-        assert twin.run.read_config() == candidate.run.read_config().replace(all_participants=True)
-        assert twin.val_accuracy == candidate.val_accuracy
+        full = FullData(full_data).of(candidate)
+        assert full.run.read_config() == candidate.run.read_config().replace(all_participants=True)
+        assert full.val_accuracy == candidate.val_accuracy
 
 
-def test_trainings_on_all_participants_are_no_candidates(study: Path, twins: Path, tmp_path: Path) -> None:
+def test_trainings_on_all_participants_are_no_candidates(study: Path, full_data: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(study, tmp_path / "study")
-    shutil.copytree(twins / "trials" / "9", copy / "trials" / "0007")
+    shutil.copytree(full_data / "trials" / "0009", copy / "trials" / "0007")
     pool = open_pool(copy)
     assert "0007" not in {candidate.name for candidate in pool.candidates}
     assert pool.left_out["0007"].startswith("trained on all participants")
 
 
-def test_a_member_without_a_twin_is_refused(study: Path, twins: Path) -> None:
+def test_a_member_without_a_training_on_all_participants_is_refused(study: Path, full_data: Path) -> None:
     candidate = open_pool(study).candidates[0]
-    about = json.loads((twins / "trials" / "9" / "done.json").read_text())
-    (twins / "trials" / "9" / "done.json").write_text(json.dumps({**about, "data_fingerprint": "another"}))
+    about = json.loads((full_data / "trials" / "0009" / "done.json").read_text())
+    (full_data / "trials" / "0009" / "done.json").write_text(json.dumps({**about, "data_fingerprint": "another"}))
     with pytest.raises(UserError, match="trained on another dataset than trial 0000"):
-        Twins(twins).of(candidate)
-    shutil.rmtree(twins / "trials" / "9")
+        FullData(full_data).of(candidate)
+    shutil.rmtree(full_data / "trials" / "0009")
     with pytest.raises(UserError, match="no finished training of trial 0000's configuration and seed"):
-        Twins(twins).of(candidate)
+        FullData(full_data).of(candidate)
     with pytest.raises(UserError, match="holds no training on all participants"):
-        Twins(study)
+        FullData(study)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ensemble import budget
 from ensemble.candidates import measure as measure_module
 from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
 from ensemble.candidates.pool import open_pool, open_pools
@@ -30,14 +31,16 @@ def torch_probs(run: RunDir, raws: list[np.ndarray]) -> np.ndarray:
 
 def test_candidates_are_selected_by_what_their_own_file_predicts(copy: Path):
     whole = open_pool(copy)
-    pool, _, costs = measure(whole, ["float32", "float16", "int8"], Target())
+    priced = measure(whole, ["float32", "float16", "int8"], Target())
+    pool = priced.pool
+    sizes, parameters = priced.costs_of("size"), priced.costs_of("parameters")
     assert [candidate.precision for candidate in pool.candidates] == 4 * ["float32", "float16", "int8"]
     for larger, smaller in ((0, 1), (1, 2)):
-        assert (costs[smaller::3, 1] < 0.8 * costs[larger::3, 1]).all()
-        assert (costs[smaller::3, 0] == costs[larger::3, 0]).all()
-    raws = list(whole.raw_sequences(range(len(whole.labels))))
+        assert (sizes[smaller::3] < 0.8 * sizes[larger::3]).all()
+        assert (parameters[smaller::3] == parameters[larger::3]).all()
+    raws = list(whole.raw_sequences(range(len(whole.validation.labels))))
     for candidate, probs in zip(pool.candidates, pool.val_probs, strict=True):
-        assert candidate.val_accuracy == np.mean(probs.argmax(axis=1) == whole.labels)
+        assert candidate.val_accuracy == np.mean(probs.argmax(axis=1) == whole.validation.labels)
         if candidate.precision == "float32":
             np.testing.assert_array_equal(probs, candidate.run.read_val_probs())
         else:
@@ -52,12 +55,12 @@ def test_without_its_dataset_a_study_has_no_int8_candidates(
 ):
     about = json.loads((copy / "study.json").read_text())
     (copy / "study.json").write_text(json.dumps(about | change))
-    pool, _, _ = measure(open_pool(copy), ["float16", "int8"], Target())
+    pool = measure(open_pool(copy), ["float16", "int8"], Target()).pool
     assert {candidate.precision for candidate in pool.candidates} == {"float16"}
     assert "packed dataset" in pool.left_out["0000 int8"]
     for candidate, probs in zip(pool.candidates, pool.val_probs, strict=True):
         np.testing.assert_array_equal(probs, candidate.run.read_val_probs())
-    assert "8 files cannot be run; float16 ones are judged by their" in capsys.readouterr().out
+    assert "8 files cannot be run; where a precision is close" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("data", ["there", "gone"])
@@ -65,9 +68,7 @@ def test_weights_that_overflow_are_left_out(copy: Path, data: str):
     run = RunDir(copy / "trials" / "0001")
     run.write_weights({name: tensor * 1e6 for name, tensor in run.read_weights().items()})
     whole = open_pool(copy)
-    pool, _, _ = measure(
-        dataclasses.replace(whole, data=whole.data if data == "there" else data), ["float16"], Target()
-    )
+    pool = measure(dataclasses.replace(whole, data=whole.data if data == "there" else data), ["float16"], Target()).pool
     assert [candidate.name for candidate in pool.candidates] == ["0000", "0002", "0003"]
     assert pool.left_out["0001"].startswith("weights.safetensors: weights too large for float16")
 
@@ -76,7 +77,7 @@ def test_a_file_that_gives_no_numbers_is_left_out(copy: Path):
     run = RunDir(copy / "trials" / "0001")
     weights = run.read_weights()
     run.write_weights(weights | {"head.bias": weights["head.bias"] * float("inf")})
-    pool, _, _ = measure(open_pool(copy), ["float16"], Target())
+    pool = measure(open_pool(copy), ["float16"], Target()).pool
     assert [candidate.name for candidate in pool.candidates] == ["0000", "0002", "0003"]
     assert pool.left_out["0001"] == "its float16 file gives no numbers"
 
@@ -94,38 +95,40 @@ def test_a_dataset_that_cannot_be_reached_ends_it(copy: Path, monkeypatch: pytes
 
 
 def test_kept_predictions_that_are_broken_are_made_anew(copy: Path):
-    whole = [np.array(probs) for probs in measure(open_pool(copy), ["int8"], Target())[0].val_probs]
+    whole = [np.array(probs) for probs in measure(open_pool(copy), ["int8"], Target()).pool.val_probs]
     kept = sorted((copy / PROBS).iterdir())
     kept[0].write_bytes(b"")
     kept[1].write_bytes(b"nonsense")
     np.save(kept[2], np.load(kept[2])[1:])
     np.save(kept[3], np.full_like(np.load(kept[3]), np.nan))
-    for found, probs in zip(measure(open_pool(copy), ["int8"], Target())[0].val_probs, whole, strict=True):
+    for found, probs in zip(measure(open_pool(copy), ["int8"], Target()).pool.val_probs, whole, strict=True):
         np.testing.assert_array_equal(found, probs)
 
 
 def test_costs_are_measured_once(copy: Path, monkeypatch: pytest.MonkeyPatch):
-    _, base, costs = measure(open_pool(copy), ["float16"], Target())
-    assert costs.shape == (4, 4)
-    assert (costs[:, :2] > 0).all()
-    assert (costs[:, 2] >= 0).all()  # so small a model may take no longer than what all share, within noise
-    assert base[2] > 0
-    assert (costs[:, 3] == 1).all()
-    assert base[3] == 0
+    priced = measure(open_pool(copy), ["float16"], Target())
+    assert priced.costs.shape == (4, len(budget.COSTS))
+    assert (priced.costs_of("parameters") > 0).all()
+    assert (priced.costs_of("size") > 0).all()
+    assert (
+        priced.costs_of("latency") >= 0
+    ).all()  # a small model may take no longer than the shared part, within noise
+    assert priced.base["latency"] > 0
+    assert (priced.costs_of("members") == 1).all()
+    assert priced.base["members"] == 0
     monkeypatch.setattr(latency, "measure", lambda *_, **__: pytest.fail("measured again"))
-    _, base_again, costs_again = measure(open_pool(copy), ["float16"], Target())
-    np.testing.assert_array_equal(costs_again, costs)
-    np.testing.assert_array_equal(base_again, base)
+    again = measure(open_pool(copy), ["float16"], Target())
+    np.testing.assert_array_equal(again.costs, priced.costs)
+    assert again.base == priced.base
 
 
 def test_costs_are_measured_again_where_that_is_asked_for(copy: Path, monkeypatch: pytest.MonkeyPatch):
     for milliseconds in (14.0, 2.0):
         timed = latency.Latency(mean=milliseconds, median=1, p95=1)
         monkeypatch.setattr(latency, "measure", lambda *_, timed=timed, **__: timed)
-        _, base, _ = measure(open_pool(copy), ["float16"], Target(), anew=True)
-        assert base[2] == milliseconds
-    _, base, _ = measure(open_pool(copy), ["float16"], Target())
-    assert base[2] == 2.0
+        priced = measure(open_pool(copy), ["float16"], Target(), anew=True)
+        assert priced.base["latency"] == milliseconds
+    assert measure(open_pool(copy), ["float16"], Target()).base["latency"] == 2.0
     assert len(json.loads((copy / COSTS).read_text())["settings"]) == 1
 
 
@@ -137,22 +140,26 @@ def test_costs_are_kept_apart_by_threads_and_scaled_afterwards(copy: Path, monke
         return latency.Latency(mean=len(timed), median=1, p95=1)
 
     monkeypatch.setattr(latency, "measure", measured)
-    _, base, costs = measure(open_pool(copy), ["float16"], Target())
-    _, base_of_two, _ = measure(open_pool(copy), ["float16"], Target(threads=2))
-    assert timed == 5 * [1] + 5 * [2]  # four candidates, and what they share
-    _, base_scaled, costs_scaled = measure(open_pool(copy), ["float16"], Target(scale=2.5))
+    one = measure(open_pool(copy), ["float16"], Target())
+    two = measure(open_pool(copy), ["float16"], Target(threads=2))
+    assert timed == 5 * [1] + 5 * [2]  # four candidates, and the shared part
+    scaled = measure(open_pool(copy), ["float16"], Target(latency_scale=2.5))
     assert len(timed) == 10  # neither the scale nor another number of threads made the first ones be timed again
-    assert (base[2], base_of_two[2], base_scaled[2]) == (1, 6, 2.5)
-    np.testing.assert_allclose(costs_scaled[:, 2], 2.5 * costs[:, 2])
-    np.testing.assert_array_equal(costs_scaled[:, [0, 1, 3]], costs[:, [0, 1, 3]])
+    assert [priced.base["latency"] for priced in (one, two, scaled)] == [1, 6, 2.5]
+    np.testing.assert_allclose(scaled.costs_of("latency"), 2.5 * one.costs_of("latency"))
+    for name in ("parameters", "size", "members"):
+        np.testing.assert_array_equal(scaled.costs_of(name), one.costs_of(name))
 
 
 def test_costs_of_another_machine_or_broken_ones_are_not_used(copy: Path, monkeypatch: pytest.MonkeyPatch):
     measure(open_pool(copy), ["float16"], Target())
     timed = []
-    monkeypatch.setattr(
-        latency, "measure", lambda *_, **__: timed.append(1) or latency.Latency(mean=1, median=1, p95=1)
-    )
+
+    def measured(*_: object, **__: object) -> latency.Latency:
+        timed.append(1)
+        return latency.Latency(mean=1, median=1, p95=1)
+
+    monkeypatch.setattr(latency, "measure", measured)
     content = json.loads((copy / COSTS).read_text())
     content["settings"][0]["setting"]["machine"] = "another"
     for text in (json.dumps(content), "{", "[]"):
@@ -167,8 +174,7 @@ def test_costs_of_several_studies_are_kept_in_each(copy: Path, tmp_path: Path, m
     measure(open_pools(studies), ["float16", "int8"], Target())
     monkeypatch.setattr(latency, "measure", lambda *_, **__: pytest.fail("measured again"))
     monkeypatch.setattr(measure_module, "_predict", lambda *_: pytest.fail("predicted again"))
-    _, _, alone = measure(open_pool(copy), ["float16", "int8"], Target())
-    assert len(alone) == 8
+    assert len(measure(open_pool(copy), ["float16", "int8"], Target()).costs) == 8
     assert len(list((tmp_path / "other" / "ensemble" / "val_probs").iterdir())) == 8
 
 
@@ -191,14 +197,14 @@ def test_what_is_measured_of_a_study_that_cannot_be_written_is_kept_elsewhere(
     assert roots[folder.path].parent == out / "measured"
     measure(open_pool(folder.path), ["float16"], Target())
     known = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
-    _, base, costs = measure(open_pool(folder.path), ["float16", "int8"], Target(), roots=roots)
+    priced = measure(open_pool(folder.path), ["float16", "int8"], Target(), roots=roots)
     assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == known
     assert len(list((roots[folder.path] / PROBS).iterdir())) == 4  # of int8; those of float16 were known
     monkeypatch.setattr(latency, "measure", lambda *_, **__: pytest.fail("measured again"))
     monkeypatch.setattr(measure_module, "_predict", lambda *_: pytest.fail("predicted again"))
-    _, base_again, costs_again = measure(open_pool(folder.path), ["float16", "int8"], Target(), roots=roots)
-    np.testing.assert_array_equal(costs_again, costs)
-    np.testing.assert_array_equal(base_again, base)
+    again = measure(open_pool(folder.path), ["float16", "int8"], Target(), roots=roots)
+    np.testing.assert_array_equal(again.costs, priced.costs)
+    assert again.base == priced.base
 
 
 def test_studies_of_one_name_are_kept_apart(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -23,12 +23,12 @@ def test_reads_a_study(study: Path, packed: PackedDataset):
     pool = open_pool(study)
     assert [candidate.name for candidate in pool.candidates] == ["0000", "0001", "0002", "0003"]
     assert pool.label_names == packed.sign_names
-    assert sorted(set(pool.participants)) == packed.folds(NUM_FOLDS)[0].tolist()
+    assert sorted(set(pool.validation.participants)) == packed.folds(NUM_FOLDS)[0].tolist()
     assert "no done.json" in pool.left_out["0004"]
     for probs, candidate in zip(pool.val_probs, pool.candidates, strict=True):
         assert isinstance(probs, np.memmap)
         assert probs.shape == (len(packed.split(NUM_FOLDS, 0)[1]), packed.num_signs)
-        assert candidate.val_accuracy == np.mean(probs.argmax(axis=1) == pool.labels)
+        assert candidate.val_accuracy == np.mean(probs.argmax(axis=1) == pool.validation.labels)
 
 
 def break_probs(run: RunDir) -> None:
@@ -56,9 +56,10 @@ BREAKS = {
 @pytest.mark.parametrize("reason", list(BREAKS))
 def test_a_broken_trial_is_left_out_with_its_reason(copy: Path, reason: str):
     BREAKS[reason](RunDir(copy / "trials" / "0001"))
-    pool, _, costs = measure(open_pool(copy), ["float16"], Target())
+    priced = measure(open_pool(copy), ["float16"], Target())
+    pool = priced.pool
     assert [candidate.name for candidate in pool.candidates] == ["0000", "0002", "0003"]
-    assert len(costs) == 3
+    assert len(priced.costs) == 3
     assert reason in pool.left_out["0001"]
     assert str(copy) not in pool.left_out["0001"]
 
@@ -80,9 +81,10 @@ def test_says_what_is_wrong_with_a_study(copy: Path, tmp_path: Path):
     with pytest.raises(UserError, match=r"validation.parquet: cannot be read"):
         open_pool(copy)
     for text, message in (
-        ('{"label_names": []}', "the field 'data' is missing"),
-        ('{"label_names": 3, "data": ""}', "the field 'label_names' is missing, or no list"),
-        ('"study"', "must be an object"),
+        ('{"format_version": 1, "label_names": []}', "the field 'data' is missing"),
+        ('{"format_version": 1, "label_names": 3, "data": ""}', "the field 'label_names' is missing, or no list"),
+        ('{"format_version": 9}', "format_version is 9, written by .*; this version reads 1"),
+        ('"study"', "must hold a JSON object"),
     ):
         (copy / "study.json").write_text(text)
         with pytest.raises(UserError, match=rf"study.json: {message}"):
@@ -166,5 +168,5 @@ def test_studies_must_be_validated_alike(study: Path, tmp_path: Path, change: Ca
 
 
 def test_a_study_is_not_taken_twice(study: Path):
-    with pytest.raises(UserError, match="--results: the same study twice"):
+    with pytest.raises(UserError, match="studies: the same study twice"):
         open_pools([("a", study), ("a/", study)])

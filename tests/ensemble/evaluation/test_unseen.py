@@ -1,11 +1,16 @@
-"""Intervals over participants, and what is said of them."""
+"""Accuracies on unseen participants, their intervals, and what is said of them."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from ensemble.evaluation.unseen import Unseen, resampled, verdict
+from ensemble.budget import Budget
+from ensemble.candidates.priced import PricedPool
+from ensemble.evaluation.unseen import Unseen, resampled, rotated, seen_accuracies, unseen_accuracies, verdict
+from ensemble.selection import baselines
+from ensemble.selection.scores import Score
+from tests.ensemble.evaluation.conftest import accuracy_of
 
 
 def test_intervals_come_from_participants_not_sequences():
@@ -43,7 +48,42 @@ def test_says_where_a_single_model_is_as_good(low: float, high: float, as_good: 
     said = verdict(unseen, 3, "40MB,1model")
     assert words in said
     assert "+0.0200" in said
-    assert ("--budget 40MB,1model" in said) is as_good
+    assert ("give the budget 40MB,1model" in said) is as_good
     of_few = dataclasses.replace(unseen, participants=3)
     assert of_few.single_is_as_good is None
     assert verdict(of_few, 3, "40MB,1model").startswith("3 participants are too few")
+
+
+def test_a_selection_never_sees_the_participant_it_is_measured_on(priced: PricedPool):
+    """A rule that picks the first candidate where it sees all but one participant, and else would fail."""
+    people = priced.pool.validation.participants
+    sizes = {participant: int((people == participant).sum()) for participant in np.unique(people)}
+    seen = []
+
+    def rule(score: Score, costs: np.ndarray, _: np.ndarray) -> np.ndarray:
+        seen.append(round(len(people) * (1 - score.state(np.zeros(len(costs), np.int64)).total.shape[1] / len(people))))
+        return np.eye(len(costs), dtype=np.int64)[0]
+
+    right = rotated(priced, accuracy_of(priced), [rule], [priced.room(Budget())], len(sizes))
+    assert sorted(seen) == sorted(sizes.values())  # of each selection one participant's sequences were missing
+    probs = priced.pool.candidates[0].val_probs()
+    hits = probs.argmax(axis=1) == priced.pool.validation.labels
+    assert right[0, 0].tolist() == [hits[people == participant].sum() for participant in sizes]
+
+
+def test_unseen_accuracies_need_two_participants(priced: PricedPool):
+    score, room = accuracy_of(priced), priced.room(Budget())
+    found = unseen_accuracies(priced, score, baselines.ours, room)
+    assert found is not None
+    assert found.participants == len(np.unique(priced.pool.validation.participants))
+    assert found.ensemble_interval[0] <= found.ensemble <= found.ensemble_interval[1]
+    priced.pool.validation.participants[:] = 7
+    assert unseen_accuracies(priced, score, baselines.ours, room) is None
+
+
+def test_seen_accuracies_are_of_the_counts_and_of_the_best_single(priced: PricedPool):
+    everything = priced.room(Budget())
+    counts = np.eye(len(priced.costs), dtype=np.int64)[0]
+    found = seen_accuracies(priced, accuracy_of(priced), everything, counts)
+    assert found.ensemble == priced.pool.candidates[0].val_accuracy
+    assert found.single == max(candidate.val_accuracy for candidate in priced.pool.candidates)

@@ -1,5 +1,6 @@
 """Files against the PyTorch model and trainer.data.normalize, which they share no code with."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,9 +8,9 @@ import pytest
 import torch
 
 from ensemble.tflite import export
-from ensemble.tflite.graph import Graph
 from ensemble.tflite.runtime import Model
 from tests.ensemble.conftest import random_classifier
+from trainer.common.errors import UserError
 from trainer.config import ModelConfig
 from trainer.data.dataset import resize_indices
 from trainer.data.normalize import normalize, select
@@ -24,7 +25,7 @@ def sequence(length: int, *missing: tuple[int, ...], seed: int = 0) -> np.ndarra
     rng = np.random.default_rng((seed, length))
     raw = rng.normal(0.5, 0.3, (length, NUM_ROWS, 3)).astype(np.float32)
     for rows in (FACE_ROWS, LEFT_HAND_ROWS, RIGHT_HAND_ROWS):
-        raw[np.ix_(rng.random(length) < 0.3, rows)] = np.nan
+        raw[np.ix_(rng.random(length) < 0.3, np.array(rows))] = np.nan
     raw[rng.random((length, NUM_ROWS, 3)) < 0.02] = np.nan
     for rows in missing:
         raw[:, rows] = np.nan
@@ -154,8 +155,20 @@ def test_every_buffer_is_aligned(models: list[SignClassifier]):
         assert (data.__array_interface__["data"][0] - start) % 16 == 0
 
 
-def test_equal_constants_are_stored_once():
-    graph = Graph()
-    assert graph.constant(np.ones(3, np.float32)) is graph.constant(np.ones(3, np.float32))
-    assert graph.constant(np.ones(3, np.float32)) is not graph.constant(np.ones((3, 1), np.float32))
-    assert graph.constant(np.zeros(1, np.float32)) is not graph.constant(np.zeros(1, np.int32))
+def test_a_precision_is_one_entry_of_the_table(models: list[SignClassifier], monkeypatch: pytest.MonkeyPatch):
+    """Here one that rounds to whole sixteenths."""
+    half = export.PRECISIONS["float16"]
+    sixteenths = dataclasses.replace(
+        half, matrix=lambda graph, value: half.matrix(graph, np.rint(16 * value) / np.float32(16))
+    )
+    monkeypatch.setitem(export.PRECISIONS, "sixteenths", sixteenths)
+    content = export.build([member(models[0], precision="sixteenths")])
+    found = Model(content)(sequence(20))
+    assert 1e-3 < np.abs(found - predict(models[0], sequence(20))).max() < 0.5
+
+
+def test_weights_too_large_for_a_precision_are_refused(models: list[SignClassifier]):
+    big = member(models[1], precision="int8")
+    weights = {name: weight * 1e6 for name, weight in big.weights.items()}
+    with pytest.raises(UserError, match="weights too large for int8; choose another precision"):
+        export.build([dataclasses.replace(big, weights=weights)])

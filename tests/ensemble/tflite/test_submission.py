@@ -1,48 +1,43 @@
+"""Writing and reading submission.zip, and predicting with it."""
+
 import io
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ensemble.predict import read_landmarks
-from ensemble.tflite import export, latency, submission
+from ensemble.tflite import submission
+from ensemble.tflite.contest_files import read_raw
 from ensemble.tflite.runtime import Model
-from tests.ensemble.conftest import random_classifier
+from ensemble.tflite.submission import Submission
+from tests.ensemble.conftest import LABEL_NAMES, NUM_SIGNS, written
 from trainer.common.errors import UserError
-from trainer.config import ModelConfig
 from trainer.landmarks import NUM_ROWS
-
-NUM_SIGNS = 7
-LABEL_NAMES = [f"sign{i}" for i in range(NUM_SIGNS)]
+from trainer.studydir import write_selection
 
 
-@pytest.fixture(scope="module")
-def model() -> bytes:
-    classifier = random_classifier(ModelConfig(num_heads=1, num_layers=1, num_signs=NUM_SIGNS))
-    weights = {name: weight.numpy() for name, weight in classifier.state_dict().items()}
-    return submission.with_labels(export.build([export.Member(classifier.config, weights)]), LABEL_NAMES)
-
-
-def test_reads_what_it_wrote(model: bytes, tmp_path: Path):
+def test_reads_what_it_wrote(small_model: bytes, tmp_path: Path):
     path = tmp_path / "submission.zip"
-    submission.write(path, model)
-    assert submission.read(path) == model
+    submission.write(path, small_model)
+    assert submission.read(path) == small_model
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == ["model.tflite"]
 
 
-def test_names_travel_inside_and_change_nothing(model: bytes):
-    bare = model[: -len(submission.with_labels(b"", LABEL_NAMES))]
-    assert submission.read_labels(model) == LABEL_NAMES
+def test_names_travel_inside_and_change_nothing(small_model: bytes):
+    bare = small_model[: -len(submission.with_labels(b"", LABEL_NAMES))]
+    assert submission.read_labels(small_model) == LABEL_NAMES
     assert submission.read_labels(bare) is None
     frames = np.random.default_rng(0).random((9, NUM_ROWS, 3), dtype=np.float32)
-    np.testing.assert_array_equal(Model(model)(frames), Model(bare)(frames))
+    np.testing.assert_array_equal(Model(small_model)(frames), Model(bare)(frames))
 
 
-def test_equal_ensembles_make_equal_files(model: bytes, tmp_path: Path):
-    submission.write(tmp_path / "a.zip", model)
-    submission.write(tmp_path / "b.zip", model)
+def test_equal_ensembles_make_equal_files(small_model: bytes, tmp_path: Path):
+    submission.write(tmp_path / "a.zip", small_model)
+    submission.write(tmp_path / "b.zip", small_model)
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
 
 
@@ -58,38 +53,29 @@ def test_says_what_is_wrong_with_a_file(tmp_path: Path):
         Model(b"nonsense")
 
 
-def test_a_damaged_zip_is_read_or_refused(model: bytes, tmp_path: Path):
+def test_a_damaged_zip_is_read_or_refused(small_model: bytes, tmp_path: Path):
     path = tmp_path / "submission.zip"
-    submission.write(path, model)
+    submission.write(path, small_model)
     whole, rng = path.read_bytes(), np.random.default_rng(0)
     places = [*range(40), *range(len(whole) - 100, len(whole)), *rng.integers(40, len(whole), 100).tolist()]
     refused = 0
     for place in places:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
         try:
-            assert submission.read(path) == model
+            assert submission.read(path) == small_model
         except UserError:
             refused += 1
     assert refused > 100
 
 
-def test_names_of_other_makers(model: bytes):
-    bare = model[: -len(submission.with_labels(b"", LABEL_NAMES))]
+def test_names_of_other_makers(small_model: bytes):
+    bare = small_model[: -len(submission.with_labels(b"", LABEL_NAMES))]
     for text in ("\n".join(LABEL_NAMES) + "\n", "\r\n".join(LABEL_NAMES)):
         assert submission.read_labels(submission.with_labels(bare, text.split("\n"))) == LABEL_NAMES
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("labels.txt", b"\xff\xfe")
     assert submission.read_labels(bare + file.getvalue()) is None
-
-
-def test_latency_covers_the_distribution_of_lengths(model: bytes):
-    lengths = np.array([5] * 90 + [400] * 10)
-    typical = latency.typical_lengths(lengths)
-    assert len(typical) == latency.LENGTHS
-    assert abs(typical.count(400) / len(typical) - 0.1) < 0.02
-    measured = latency.measure(model, typical, rounds=1)
-    assert 0 < measured.median < measured.mean < measured.p95
 
 
 def test_what_is_not_there_is_said_so(tmp_path: Path) -> None:
@@ -101,5 +87,71 @@ def test_what_is_not_there_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "ensemble" / "submission.zip").touch()
     with pytest.raises(UserError, match=f"is a folder; give {tmp_path}/ensemble/submission.zip"):
         submission.read(tmp_path)
-    with pytest.raises(UserError, match=r"x.parquet: there is no such file"):
-        read_landmarks(tmp_path / "x.parquet")
+
+
+FOUND = {
+    "members": [{"trial": "0003", "precision": "int8", "count": 2, "val_accuracy": 0.8}],
+    "budget": "40MB,100ms",
+    "accuracy": {"seen_by_selection": {"ensemble": 0.9}, "unseen_participants": {"ensemble": 0.75}},
+}
+
+
+def test_predicts_from_an_array_and_from_a_file(small_model: bytes, tmp_path: Path, generated: Path):
+    submission_ = Submission.open(written(tmp_path, small_model))
+    file = next(generated.rglob("*.parquet"))
+    raw = read_raw(file)
+    expected = Model(small_model)(raw)
+    for landmarks in (raw, raw.astype(np.float64), file, str(file)):
+        probs = submission_.predict(landmarks)
+        assert probs.is_monotonic_decreasing
+        np.testing.assert_array_equal(probs[LABEL_NAMES], expected)
+    assert probs.index[0] == LABEL_NAMES[expected.argmax()]
+
+
+@pytest.mark.parametrize("shape", [(0, NUM_ROWS, 3), (NUM_ROWS, 3), (4, 85, 2)])
+def test_refuses_landmarks_of_another_shape(small_model: bytes, tmp_path: Path, shape: tuple[int, ...]):
+    with pytest.raises(UserError, match=r"landmarks: must have shape \[n, 543, 3\]"):
+        Submission.open(written(tmp_path, small_model)).predict(np.zeros(shape))
+
+
+def test_a_file_without_names_predicts_numbers(small_model: bytes, tmp_path: Path):
+    (tmp_path / "a.tflite").write_bytes(small_model[: -len(submission.with_labels(b"", LABEL_NAMES))])
+    nameless = Submission.open(tmp_path / "a.tflite")
+    assert nameless.label_names is None
+    assert set(nameless.predict(np.zeros((3, NUM_ROWS, 3))).index) == set(range(NUM_SIGNS))
+
+
+def test_knows_what_selection_json_says_of_it(small_model: bytes, tmp_path: Path):
+    path = written(tmp_path, small_model)
+    cost = {"parameters": 1e5, "size": float(len(small_model)), "latency": 1.5, "members": 1.0}
+    write_selection(tmp_path, {**FOUND, "cost": cost})
+    found = Submission.open(path)
+    assert found.members is not None
+    assert found.members["trial"].tolist() == ["0003"]
+    assert found.cost is not None
+    assert found.cost["latency"] == 1.5
+    assert (str(found.budget), found.accuracy, found.seen_accuracy) == ("40MB,100ms", 0.75, 0.9)
+    assert "accuracy on unseen participants: 0.7500" in repr(found)
+    assert "<td>0003</td>" in found._repr_html_()
+    assert "40MB,100ms" in found._repr_html_()
+
+
+def test_says_nothing_of_a_file_that_selection_json_was_not_written_for(small_model: bytes, tmp_path: Path):
+    path = written(tmp_path, small_model)
+    alone = Submission.open(path)
+    assert (alone.members, alone.cost, alone.budget, alone.accuracy, alone.seen_accuracy) == (None,) * 5
+    write_selection(tmp_path, {**FOUND, "cost": {"size": 1.0}})
+    assert Submission.open(path).members is None
+    assert f"<td>{path}</td>" in alone._repr_html_()
+
+
+def test_predicts_without_torch(small_model: bytes, tmp_path: Path):
+    code = f"""
+import sys
+import numpy as np
+from ensemble import Submission
+print(len(Submission.open({str(written(tmp_path, small_model))!r}).predict(np.zeros((9, 543, 3)))))
+sys.exit("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{NUM_SIGNS}\n"), done.stderr

@@ -1,0 +1,272 @@
+"""From studies to submission.zip: open, measure, select, compare with PyTorch, check the contract, evaluate, write.
+
+``select`` is the whole of it for Python; the command ensemble.select prints what ``run`` found.
+"""
+
+import dataclasses
+import functools
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from ensemble.budget import CONTEST, Budget
+from ensemble.candidates.full_data import FullData
+from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
+from ensemble.candidates.pool import Pool, open_pools
+from ensemble.candidates.priced import PricedPool
+from ensemble.evaluation import frontier
+from ensemble.evaluation.frontier import Asked
+from ensemble.evaluation.unseen import Accuracies, Unseen, seen_accuracies, unseen_accuracies
+from ensemble.selection import baselines, scores
+from ensemble.selection.baselines import Rule
+from ensemble.selection.scores import Score
+from ensemble.ship import contract, record
+from ensemble.ship.fit import Choice, choose, reasons_left_out
+from ensemble.ship.parity import Agreement, compare
+from ensemble.tflite import submission
+from ensemble.tflite.export import PRECISIONS
+from ensemble.tflite.latency import Target
+from ensemble.tflite.submission import Submission
+from trainer.common.errors import UserError
+from trainer.common.files import require_writable
+from trainer.common.storage import Folder
+from trainer.studydir import ENSEMBLE, FRONTIER, SELECTION, SUBMISSION, StudyDir, write_frontier, write_selection
+
+RESULTS: Final = Path("results")
+
+
+class StudyLike(Protocol):
+    """Anything with the path of a study, such as what ``search.search`` returns."""
+
+    @property
+    def path(self) -> Path: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked for. Raises UserError if a field is out of its range."""
+
+    studies: tuple[str, ...] = ()
+    """Paths or URIs of the studies whose trials are candidates; empty for the newest study in results/"""
+    budget: Budget = dataclasses.field(default_factory=Budget)
+    out: Path | None = None
+    """Folder to write to; None for the folder ``ensemble`` of the study"""
+    data: str | None = None
+    """Path or URI of the packed dataset, if it is no longer where the search had it"""
+    ship: str | None = None
+    """Study of the same trainings on all participants, whose weights go into the file"""
+    metric: str = "blend"
+    """A name in scores.SCORES"""
+    exact: bool = False
+    """Also try every set of candidates, if few enough fit"""
+    precisions: tuple[str, ...] = tuple(PRECISIONS)
+    remeasure: bool = False
+    """Time candidates again, whatever the studies have cached"""
+    target: Target = dataclasses.field(default_factory=Target)
+
+    def __post_init__(self) -> None:
+        for field, names, known in (
+            ("metric", (self.metric,), scores.SCORES),
+            ("precision", self.precisions, PRECISIONS),
+        ):
+            if not names or not set(names) <= set(known):
+                raise UserError(f"must be of {', '.join(known)}, not {', '.join(names) or 'nothing'}", field=field)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The studies of a request, and their candidates."""
+
+    request: Request
+    folders: list[Folder]
+    pool: Pool
+    full_data: FullData | None
+
+    @property
+    def out(self) -> Path:
+        """The folder to write to."""
+        return self.request.out or self.folders[0].path / ENSEMBLE
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that was found on the way to a submission."""
+
+    opened: Opened
+    priced: PricedPool
+    score: Score
+    chosen: Choice
+    agreement: Agreement
+    num_checks: int
+    """Clauses of the contest's contract, all of which hold"""
+    seen: Accuracies
+    unseen: Unseen | None
+    left_out: dict[str, str]
+    frontier: list[frontier.Row]
+
+
+def select(
+    studies: "str | Path | StudyLike | Sequence[str | Path | StudyLike]",
+    budget: str | Budget | None = CONTEST,
+    *,
+    out: str | Path | None = None,
+    data: str | Path | None = None,
+    ship: "str | Path | StudyLike | None" = None,
+    metric: str = "blend",
+    exact: bool = False,
+    precision: Sequence[str] = tuple(PRECISIONS),
+    remeasure: bool = False,
+    threads: int = 1,
+    latency_scale: float = 1.0,
+) -> Submission:
+    """Build the best ensemble of the studies' trials that fits the budget, and write it as a submission.zip.
+
+    ``studies`` are paths, URIs or objects with a ``path``. ``budget`` is written like "5.1M,40MB,100ms,3models"
+    (parameters, file size, mean milliseconds a sequence, members); None means no limit. Writes submission.zip,
+    selection.json and frontier.parquet to ``out``, by default the folder ``ensemble`` of the study. The other arguments
+    are those of the command ensemble.select. Shows progress. Raises UserError naming the argument at fault.
+
+    >>> submission = select("results/asl", "40MB,100ms")  # doctest: +SKIP
+    >>> submission.members  # doctest: +SKIP
+    """
+    places = [studies] if isinstance(studies, str | Path) or hasattr(studies, "path") else list(studies)
+    try:
+        limits = Budget.parse(budget) if isinstance(budget, str) else budget or Budget()
+    except ValueError as error:
+        raise UserError(str(error), field="budget") from error
+    if not places:
+        raise UserError("must name a study", field="studies")
+    request = Request(
+        studies=tuple(_where(place) for place in places),
+        budget=limits,
+        out=None if out is None else Path(out),
+        data=None if data is None else str(data),
+        ship=None if ship is None else _where(ship),
+        metric=metric,
+        exact=exact,
+        precisions=(precision,) if isinstance(precision, str) else tuple(precision),
+        remeasure=remeasure,
+        target=Target(threads=threads, latency_scale=latency_scale),
+    )
+    opened = open_studies(request)
+    run(opened)
+    return Submission.open(opened.out / SUBMISSION)
+
+
+def _where(study: Any) -> str:
+    return str(study if isinstance(study, str | Path) else study.path)
+
+
+def newest_study(results: Path) -> Path:
+    """The study under a folder that was made last, among those that held participants out.
+
+    Raises UserError if there is none.
+    """
+    made = []
+    for path in results.glob("*/"):
+        study = StudyDir(path)
+        try:
+            about = study.read_request() if study.exists else {"base_config": {"all_participants": True}}
+        except UserError:  # broken, or of another version
+            continue
+        if not about["base_config"].get("all_participants", False):
+            made.append((str(about.get("created", "")), path))
+    if not made:
+        raise UserError(f"{results}/: holds no study; make one with: python -m search.run")
+    return max(made)[1]
+
+
+def open_studies(request: Request) -> Opened:
+    """Open the studies of a request. Raises UserError if they cannot be used together, or nothing can be written."""
+    where = request.studies or (str(newest_study(RESULTS)),)
+    if request.out is None and len(where) > 1:
+        raise UserError(f"these are {len(where)} studies: say which folder to write to", field="out")
+    if request.out is not None:
+        require_writable("out", request.out)
+    folders = [Folder.open(study) for study in where]
+    pool = open_pools([(folder.shown, folder.path) for folder in folders])
+    if request.data is not None:
+        pool = dataclasses.replace(pool, data=request.data)
+        try:
+            _ = pool.dataset  # opened only now; it may be none, or another
+        except UserError as error:
+            raise UserError(error.message, field="data") from error
+    if request.out is None:  # otherwise checked before anything was read
+        require_writable("out", folders[0].path / ENSEMBLE)
+    full_data = None if request.ship is None else FullData(Folder.open(request.ship).path)
+    return Opened(request, folders, pool, full_data)
+
+
+def run(opened: Opened) -> Outcome:
+    """Do all the work, and write the files together in the end: until then an earlier selection stands as it was."""
+    request, budget = opened.request, opened.request.budget
+    priced = _measure(opened)
+    score = scores.SCORES[request.metric].of(priced.pool.val_probs, priced.pool.validation.labels)
+    rule: Rule = functools.partial(baselines.ours, exact=True) if request.exact else baselines.ours
+    chosen = choose(priced, score, budget, rule, request.target, opened.full_data)
+    agreement = compare(chosen.model, chosen.shipped, priced.pool)
+    agreement.require({item.candidate.precision for item in chosen.members})
+    asked = Asked(budget, chosen.capacity, chosen.counts)
+    outcome = Outcome(
+        opened=opened,
+        priced=priced,
+        score=score,
+        chosen=chosen,
+        agreement=agreement,
+        num_checks=_require_contract(chosen.model, len(priced.pool.label_names)),
+        seen=seen_accuracies(priced, score, chosen.capacity, chosen.counts),
+        unseen=unseen_accuracies(priced, score, rule, chosen.capacity),
+        left_out=reasons_left_out(priced, budget, chosen),
+        frontier=frontier.sweep(priced, score, baselines.ours, asked),
+    )
+    _write(outcome)
+    return outcome
+
+
+def _measure(opened: Opened) -> PricedPool:
+    """Measure the candidates, and bring what was measured to where the studies are: it is not lost if nothing fits."""
+    request = opened.request
+    roots = keeping_roots(opened.folders, request.out)
+    priced = measure(opened.pool, request.precisions, request.target, request.remeasure, roots)
+    for folder in opened.folders:
+        if roots[folder.path] == folder.path:
+            folder.publish(COSTS, PROBS)
+    return priced
+
+
+def _require_contract(model: bytes, num_signs: int) -> int:
+    """How many clauses of the contest's contract a file keeps. Raises UserError if it breaks one."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / SUBMISSION
+        submission.write(path, model)
+        checks = contract.check(path, num_signs)
+    if broken := [check for check in checks if not check.holds]:
+        raise UserError(
+            f"the chosen ensemble breaks the contest's contract: {broken[0].clause} ({broken[0].found}); nothing was "
+            "written"
+        )
+    return len(checks)
+
+
+def _write(outcome: Outcome) -> None:
+    opened, request = outcome.opened, outcome.opened.request
+    fields = {
+        "studies": [study.name for study in outcome.priced.pool.studies],
+        "budget": str(request.budget) or None,
+        "metric": request.metric,
+        "exact": request.exact,
+        "shipped_weights": request.ship,
+        "precisions": list(request.precisions),
+        **record.of_choice(outcome.chosen),
+        **record.of_target(request.target),
+        "accuracy": record.of_accuracies(outcome.seen, outcome.unseen),
+        "agreement_with_pytorch": dataclasses.asdict(outcome.agreement),
+        "left_out": outcome.left_out,
+    }
+    write_frontier(opened.out, outcome.frontier)
+    submission.write(opened.out / SUBMISSION, outcome.chosen.model)
+    write_selection(opened.out, record.stamped(fields))
+    if request.out is None:
+        opened.folders[0].publish(*(f"{ENSEMBLE}/{name}" for name in (FRONTIER, SUBMISSION, SELECTION)))

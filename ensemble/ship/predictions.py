@@ -1,0 +1,139 @@
+"""Predictions for landmark files and folders of them: finding the files, running the model, showing what it names."""
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from rich.markup import escape
+from rich.table import Table
+
+from ensemble.tflite.contest_files import TRAIN_CSV, read_raw
+from ensemble.tflite.runtime import Model
+from trainer.common.errors import UserError, first_line
+from trainer.common.files import atomic_path
+
+LIKELIEST: Final = 5
+COLUMNS: Final = ("path", "sequence_id", "sign", "probability")
+
+
+class Source(NamedTuple):
+    """A landmark file with its sequence's id and sign, where these are known."""
+
+    path: Path
+    sequence_id: str
+    sign: str | None
+    """The true sign, if a train.csv has it"""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest signs of a file with their probabilities, likeliest first."""
+
+    source: Source
+    signs: list[tuple[str, float]]
+
+
+def find_sources(paths: Sequence[Path]) -> list[Source]:
+    """The files among ``paths``, and of each folder the files its train.csv lists, or without one all parquet files.
+
+    Raises UserError for a folder without any, or with a train.csv that cannot be read.
+    """
+    found: list[Source] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(Source(path, path.stem, None))
+            continue
+        of_folder = list(_listed(path)) if (path / TRAIN_CSV).exists() else _files_in(path)
+        if not of_folder:
+            raise UserError(f"{path}: holds no parquet files; give landmark files of the contest, or its folder")
+        found += of_folder
+    return found
+
+
+def _files_in(folder: Path) -> list[Source]:
+    found = (Path(place) / name for place, _, names in os.walk(folder, followlinks=True) for name in names)
+    return [Source(path, path.stem, None) for path in sorted(found) if path.suffix == ".parquet"]
+
+
+def _listed(folder: Path) -> Iterator[Source]:
+    try:
+        with (folder / TRAIN_CSV).open(newline="") as file:
+            for line in csv.DictReader(file):
+                yield Source(folder / line["path"], line["sequence_id"], line["sign"])
+    except KeyError as error:
+        raise UserError(f"{folder / TRAIN_CSV}: no column {error}; it must be the contest's") from error
+    except (TypeError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{folder / TRAIN_CSV}: cannot be read ({first_line(error)})") from error
+
+
+def predict(model: Model, label_names: list[str] | None, source: Source) -> Prediction:
+    """The likeliest signs of one file; without ``label_names`` signs are called by their indices.
+
+    Raises UserError if the file cannot be read, or the model does not give one probability per sign.
+    """
+    landmarks = read_raw(source.path)
+    try:
+        probs = model(landmarks)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{source.path}: the model does not run on it ({first_line(error)})") from error
+    if probs.ndim != 1 or (label_names and len(probs) != len(label_names)):
+        names = f", and the names of {len(label_names)} signs" if label_names else ""
+        raise UserError(
+            f"{source.path}: the model gives values of shape {list(probs.shape)}{names}; see ensemble.check"
+        )
+    if not np.isfinite(probs).all():
+        raise UserError(f"{source.path}: the model gives values that are not finite")
+    best = np.argsort(-probs, kind="stable")[:LIKELIEST]
+    return Prediction(source, [(label_names[i] if label_names else str(i), float(probs[i])) for i in best])
+
+
+def write_csv(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Write one line per file; the CSV file appears whole or not at all."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for prediction in predictions:
+            sign, probability = prediction.signs[0]
+            writer.writerow((prediction.source.path, prediction.source.sequence_id, sign, f"{probability:.6f}"))
+
+
+def to_line(prediction: Prediction) -> str:
+    """The path of the file and its likeliest signs, separated by tabs."""
+    return "\t".join([str(prediction.source.path), *_texts(prediction)])
+
+
+def to_table(predictions: Sequence[Prediction]) -> Table:
+    """One row per file, the likeliest sign in bold."""
+    table = Table("file", "likeliest signs", show_lines=True)
+    for prediction in predictions:
+        first, *others = (escape(text.replace(" ", "\N{NO-BREAK SPACE}")) for text in _texts(prediction))
+        table.add_row(escape(prediction.source.path.name), "   ".join([f"[bold]{first}[/]", *others]))
+    return table
+
+
+def _texts(prediction: Prediction) -> list[str]:
+    return [f"{name} {prob:.3f}" for name, prob in prediction.signs]
+
+
+def accuracy(predictions: Sequence[Prediction], label_names: list[str] | None) -> str:
+    """A line about the accuracy on files whose sign is known; empty if there are none.
+
+    Files whose sign the model does not know are counted apart.
+    """
+    known = [prediction for prediction in predictions if prediction.source.sign is not None]
+    if not known:
+        return ""
+    if label_names is None:
+        return f"no accuracy: {TRAIN_CSV} tells signs by name, and the model does not hold its signs' names"
+    named = [prediction for prediction in known if prediction.source.sign in label_names]
+    right = sum(prediction.signs[0][0] == prediction.source.sign for prediction in named)
+    if not named:
+        return f"no accuracy: the model knows none of the {len(known):,} signs that {TRAIN_CSV} tells"
+    parts = [f"accuracy {right / len(named):.4f}: {right:,} of {len(named):,} sequences whose sign {TRAIN_CSV} tells"]
+    if others := len(known) - len(named):
+        parts.append(f"signs that the model does not know: {others:,} more")
+    return "; ".join([*parts, "people that it was trained on may be among them"])

@@ -1,0 +1,89 @@
+"""What ensemble.select prints of a submission that it has made."""
+
+import math
+from typing import Final
+
+from rich import box
+from rich.table import Table
+
+from ensemble import budget as budgets
+from ensemble.budget import CONTEST, Budget
+from ensemble.candidates.pool import by_reason
+from ensemble.evaluation import frontier, unseen
+from ensemble.selection import baselines, scores
+from ensemble.ship.fit import Choice
+from ensemble.ship.pipeline import Opened, Outcome
+from trainer.common.console import console, for_tables
+from trainer.studydir import SUBMISSION
+
+MOST_OFF: Final = 1.5  # an estimated latency that is off by this factor or more is reported
+
+
+def print_opened(opened: Opened) -> None:
+    """Which studies are used, and how many candidates they have."""
+    shown = ", ".join(folder.shown for folder in opened.folders)
+    _say(
+        f"stud{'y' if len(opened.folders) == 1 else 'ies'} {shown}: {len(opened.pool.candidates)} candidates, "
+        f"{len(opened.pool.validation.labels):,} validation sequences"
+    )
+
+
+def print_outcome(outcome: Outcome) -> None:
+    """Everything that was found: who was left out, the frontier, the members, accuracies, latency, checks."""
+    opened, request, chosen = outcome.opened, outcome.opened.request, outcome.chosen
+    for reason, names in by_reason(dict(sorted(outcome.left_out.items()))).items():
+        _say(f"[dim]left out, {reason}: {' '.join(names)}")
+    for_tables().print(frontier.to_table(outcome.frontier))
+    for_tables().print(members_table(chosen, outcome.priced.base.brief(), request.budget))
+    for_tables().print(unseen.to_table(outcome.seen, outcome.unseen))
+    single = baselines.single(outcome.score, outcome.priced.costs, chosen.capacity)
+    _say(
+        f"members were chosen by {scores.MEASURES[request.metric]}, on the labels they were selected on: "
+        f"{outcome.score.exact(chosen.counts):.4f}; of the best single model: {outcome.score.exact(single):.4f}"
+    )
+    _say(unseen.verdict(outcome.unseen, len(chosen.members), str(request.budget.replace(members=1))))
+    _print_latency(outcome)
+    if opened.full_data is not None:
+        _say(
+            "the file holds the members' weights from training on all participants; the accuracies above are those of "
+            "the same trainings with participants held out: what ships can be measured on nobody"
+        )
+    _say(f"the file and the PyTorch models it was made of name {outcome.agreement}")
+    _say(f"contest's contract: {outcome.num_checks} checks hold; ensemble.check plays every length, and times the file")
+    if broken := Budget.parse(CONTEST).exceeded(chosen.cost):
+        _say(f"[yellow]over the contest's limits: {'; '.join(broken)}[/]")
+    _say(f"wrote {opened.folders[0].show(opened.out / SUBMISSION)}")
+
+
+def members_table(chosen: Choice, shared: list[str], budget: Budget) -> Table:
+    """One line per member, then the shared part, the whole file, and the budget."""
+    table = Table(title="members", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in ("trial", "count", "heads x\nlayers", "weights", *budgets.columns(), "accuracy"):
+        table.add_column(name, justify="left" if name == "trial" else "right", no_wrap=True)
+    for item in chosen.members:
+        model, candidate = item.candidate.model, item.candidate
+        shape = f"{model.num_heads} x {model.num_layers}"
+        accuracy = f"{candidate.val_accuracy:.4f}"
+        table.add_row(candidate.name, str(item.count), shape, candidate.precision, *item.cost.brief(), accuracy)
+    table.add_row("[dim]shared", "", "", "", *shared, "")
+    table.add_section()
+    table.add_row(f"[bold]file, {_models(len(chosen.members))}", "", "", "", *chosen.cost.brief(), "")
+    limit = f", {_models(budget['members'])}" if budget["members"] < math.inf else ""
+    table.add_row(f"[dim]budget{limit}" if str(budget) else "[dim]no budget", "", "", "", *budget.brief(), "")
+    return table
+
+
+def _models(number: float) -> str:
+    return f"{number:g} model{'s' if number != 1 else ''}"
+
+
+def _print_latency(outcome: Outcome) -> None:
+    request, measured = outcome.opened.request, outcome.chosen.latency
+    estimate = outcome.priced.total(outcome.chosen.counts)["latency"]
+    _say(f"{measured}, {request.target}; estimated from the members: {estimate:.2f} ms")
+    if not request.remeasure and max(estimate, measured.mean) > MOST_OFF * min(estimate, measured.mean):
+        _say("[yellow]the estimate is far off: cached latencies of the study's trials may be stale; remeasure them[/]")
+
+
+def _say(text: str) -> None:
+    console.print(text, soft_wrap=True)

@@ -1,0 +1,100 @@
+"""The frontier's rows and its table."""
+
+import numpy as np
+import pytest
+
+from ensemble.budget import COSTS, Budget
+from ensemble.candidates.priced import PricedPool
+from ensemble.evaluation import frontier, recipe_ensemble
+from ensemble.evaluation.frontier import Asked, Row
+from ensemble.selection import baselines
+from tests.ensemble.evaluation.conftest import accuracy_of
+
+
+@pytest.fixture
+def rows(priced: PricedPool, monkeypatch: pytest.MonkeyPatch) -> list[Row]:
+    """Rows for the budget of one model, with few budgets besides."""
+    monkeypatch.setattr(frontier, "LEVELS", 3)
+    one, score = Budget(members=1), accuracy_of(priced)
+    chosen = baselines.ours(score, priced.costs, priced.room(one))
+    return frontier.sweep(priced, score, baselines.ours, Asked(one, priced.room(one), chosen))
+
+
+def test_has_rows_of_every_kind(priced: PricedPool, rows: list[Row]):
+    kinds = [row["kind"] for row in rows]
+    rules = 1 + len(baselines.RIVALS)
+    assert kinds.count("single") == len(priced.costs)
+    assert kinds.count("asked") == rules
+    for kind in ("parameters", "size", "latency"):
+        assert kinds.count(kind) == 3 * rules
+    assert "members" not in kinds
+
+
+def test_has_a_row_of_the_recipe(priced: PricedPool, rows: list[Row]):
+    row = rows[-1]
+    assert row["kind"] == "recipe"
+    assert row["parameters"] == 3e6
+    assert len(row["trials"]) == 3
+    assert row["unseen_accuracy"] == recipe_ensemble.unseen_accuracy(priced, accuracy_of(priced))
+
+
+def test_rival_accuracy_is_the_best_of_the_other_rules_at_the_same_budget(rows: list[Row]):
+    compared = 0
+    for row in rows:
+        others = [
+            other["unseen_accuracy"]
+            for other in rows
+            if (other["kind"], other["budget"]) == (row["kind"], row["budget"]) and other["rule"] != frontier.OURS
+        ]
+        if row["rule"] == frontier.OURS and others:
+            assert row["rival_accuracy"] == max(others)
+            compared += 1
+        else:
+            assert row["rival_accuracy"] is None
+    assert compared == 1 + 3 * 3
+
+
+def test_a_budget_buys_more_unless_the_ensemble_is_the_same_as_before(rows: list[Row]):
+    before: dict[tuple[str, str], object] = {}
+    found = set()
+    for row in rows:
+        if row["kind"] in COSTS:
+            ensemble = (row["trials"], row["precisions"], row["counts"])
+            assert row["buys_more"] == (before.get((row["kind"], row["rule"])) != ensemble)
+            before[row["kind"], row["rule"]] = ensemble
+            found.add(row["buys_more"])
+        else:
+            assert row["buys_more"]
+    assert found == {True, False}
+
+
+def test_a_larger_budget_buys_no_less(rows: list[Row]):
+    for kind in ("parameters", "size", "latency"):
+        bought = [row["val_accuracy"] for row in rows if (row["kind"], row["rule"]) == (kind, frontier.OURS)]
+        assert (np.diff(bought) >= 0).all()
+
+
+def test_the_table_has_a_line_per_budget_that_buys_more(rows: list[Row]):
+    table = frontier.to_table(rows)
+    ours = [row for row in rows if row["rule"] == frontier.OURS and row["kind"] != "single"]
+    assert table.row_count == sum(row["buys_more"] for row in ours) < len(ours)
+    budgets = list(table.columns[0].cells)
+    assert budgets[0] == "1model"
+    assert budgets[-1] == recipe_ensemble.NAME
+    assert [column.header for column in table.columns][2:5] == ["parameters", "size", "latency"]
+
+
+def test_with_one_participant_nobody_is_unseen(priced: PricedPool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(frontier, "LEVELS", 1)
+    priced.pool.validation.participants[:] = 7
+    everything, score = Budget(), accuracy_of(priced)
+    room = priced.room(everything)
+    asked = Asked(everything, room, baselines.ours(score, priced.costs, room))
+    rows = frontier.sweep(priced, score, baselines.ours, asked)
+    assert {row["unseen_accuracy"] for row in rows} == {None} == {row["rival_accuracy"] for row in rows}
+    assert frontier.to_table(rows).row_count > 0
+
+
+@pytest.mark.parametrize(("limit", "shown"), [("5.12345M", "5.12M"), ("40MB", "40MB"), ("2models", "2models")])
+def test_limits_are_shown_to_three_digits(limit: str, shown: str):
+    assert frontier._three_digits(limit) == shown

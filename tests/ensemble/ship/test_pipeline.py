@@ -1,0 +1,101 @@
+"""The whole way from studies to a submission, as Python has it."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import ensemble
+from ensemble.budget import Budget
+from ensemble.evaluation import frontier
+from ensemble.ship.pipeline import Request, newest_study, open_studies, select
+from ensemble.tflite.latency import Target
+from trainer.common.errors import UserError
+from trainer.studydir import StudyDir
+
+
+@pytest.fixture(autouse=True)
+def small_frontier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes most of the time."""
+    monkeypatch.setattr(frontier, "LEVELS", 1)
+
+
+@pytest.fixture
+def copy(study: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(study, tmp_path / "results" / "small")
+
+
+@dataclasses.dataclass
+class Study:
+    """What search.search returns has a path, too."""
+
+    path: Path
+
+
+def test_gives_a_submission_that_predicts_and_knows_what_it_is(
+    copy: Path, tmp_path: Path, generated: Path, capsys: pytest.CaptureFixture[str]
+):
+    submission = select(Study(copy), "2models", precision="float16", out=tmp_path / "out")
+    assert submission.path == tmp_path / "out" / "submission.zip"
+    about = json.loads((tmp_path / "out" / "selection.json").read_text())
+    assert submission.members is not None
+    assert list(submission.members["trial"]) == [member["trial"] for member in about["members"]]
+    assert submission.cost is not None
+    assert dict(submission.cost) == about["cost"]
+    assert str(submission.budget) == "2models"
+    assert submission.accuracy == about["accuracy"]["unseen_participants"]["ensemble"]
+    probs = submission.predict(next(generated.rglob("*.parquet")))
+    assert probs.sum() == pytest.approx(1, abs=1e-3)
+    assert set(probs.index) == set(StudyDir(copy).read_request()["label_names"])
+    printed = capsys.readouterr().out
+    assert "members" not in printed.replace("measuring", "")
+    assert "wrote" not in printed
+
+
+def test_by_default_writes_into_the_study_under_the_contests_limits(copy: Path):
+    submission = ensemble.select(str(copy), precision=["float16"])
+    assert submission.path == copy / "ensemble" / "submission.zip"
+    assert submission.budget == Budget.parse("40MB,100ms")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"budget": "40"}, "budget: '40' is not a number with a unit"),
+        ({"metric": "f1"}, "metric: must be of blend, accuracy, log_loss, not f1"),
+        ({"precision": ["float32", "int4"]}, "precision: must be of float32, float16, int8, not float32, int4"),
+        ({"precision": []}, "precision: must be of float32, float16, int8, not nothing"),
+        ({"threads": 0}, "threads: must be from 1 to 256, not 0"),
+        ({"latency_scale": float("nan")}, "latency_scale: must be above 0"),
+        ({"ship": "nowhere"}, "ship: nowhere: holds no training on all participants"),
+        ({"data": "nowhere"}, "data: nowhere: not a packed dataset"),
+    ],
+)
+def test_errors_name_the_argument(copy: Path, arguments: dict[str, object], message: str):
+    with pytest.raises(UserError, match=message):
+        select(copy, **arguments)  # type: ignore[arg-type]  # any of them
+
+
+def test_several_studies_need_a_folder(copy: Path):
+    with pytest.raises(UserError, match="out: these are 2 studies: say which folder to write to"):
+        select([copy, Study(copy.parent / "other")])
+    with pytest.raises(UserError, match="studies: must name a study"):
+        select([])
+
+
+def test_the_newest_study_is_one_that_held_somebody_out(copy: Path):
+    for name, made, everybody in (("later", "2027", False), ("last", "2028", True)):
+        about = {"created": f"{made}-01-01T00:00:00", "base_config": {"all_participants": everybody}}
+        StudyDir(copy.parent / name).write_request({**about, "label_names": ["a"], "data": ""})
+    (copy.parent / "broken").mkdir()
+    (copy.parent / "broken" / "study.json").write_text("{")
+    assert newest_study(copy.parent).name == "later"
+
+
+def test_without_a_request_of_studies_the_newest_is_opened(copy: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(copy.parent.parent)
+    opened = open_studies(Request(target=Target()))
+    assert opened.folders[0].path == Path("results/small")
+    assert opened.out == Path("results/small/ensemble")

@@ -1,0 +1,46 @@
+"""Finding landmark files, predicting one, and what is said of many."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ensemble.ship.predictions import Prediction, Source, accuracy, find_sources, predict, to_line, to_table
+from ensemble.tflite import submission
+from ensemble.tflite.runtime import Model
+from trainer.common.errors import UserError
+
+
+def test_signs_that_the_model_cannot_name_are_told_apart(contest_folder: Path):
+    def prediction(sign: str) -> Prediction:
+        return Prediction(Source(contest_folder, "1", sign), [("cow", 1.0)])
+
+    two_of_three = accuracy(
+        [prediction("cow"), prediction("cow"), prediction("dog"), prediction("cat")], ["cow", "dog"]
+    )
+    assert two_of_three.startswith(
+        "accuracy 0.6667: 2 of 3 sequences whose sign train.csv tells; signs that the model does not know: 1"
+    )
+    assert accuracy([prediction("cat")], ["cow"]).startswith("no accuracy: the model knows none of the 1 signs")
+    assert "does not hold its signs' names" in accuracy([prediction("cow")], None)
+
+
+def test_a_model_that_gives_no_probability_a_sign_is_named(contest_folder: Path, zipped: Path):
+    source = find_sources([contest_folder])[0]
+    model = Model(submission.read(zipped))
+    with pytest.raises(UserError, match=r"values of shape \[3\], and the names of 2 signs"):
+        predict(model, ["a", "b"], source)
+    for probs, message in ((np.full(3, np.nan), "not finite"), (np.ones((1, 3)), r"values of shape \[1, 3\]")):
+        with pytest.raises(UserError, match=message):
+            predict(lambda _, probs=probs: probs, None, source)  # type: ignore[arg-type]
+
+
+def test_folders_behind_links_are_found(contest_folder: Path, tmp_path: Path):
+    (tmp_path / "link").symlink_to(contest_folder / "train_landmark_files")
+    assert len(find_sources([tmp_path])) == 12
+
+
+def test_shows_the_path_and_the_signs():
+    prediction = Prediction(Source(Path("a/b.parquet"), "b", None), [("thank you", 0.75), ("cow", 0.25)])
+    assert to_line(prediction) == "a/b.parquet\tthank you 0.750\tcow 0.250"
+    assert to_table([prediction]).row_count == 1
