@@ -43,7 +43,7 @@ from trainer.common.console import console, for_tables
 from trainer.common.errors import UserError
 from trainer.common.fields import positive
 from trainer.common.files import require_writable, write_json
-from trainer.common.storage import Folder
+from trainer.studydir import Folder
 
 SELECTION, SUBMISSION = "selection.json", "submission.zip"
 FORMAT_VERSION: Final = 2

@@ -18,9 +18,10 @@ from search.record.request import STUDY_DB, Settings, find_study
 from search.record.storage import has_study, shown, to_keep
 from trainer.common.console import console
 from trainer.common.errors import UserError
-from trainer.common.storage import is_uri, open_dataset
+from trainer.common.storage import is_uri
 from trainer.config import TrainConfig
 from trainer.data.dataset import MANIFEST, PackedDataset
+from trainer.data.fetch import open_dataset
 from trainer.pack import pack
 from trainer.synthesize import synthesize
 

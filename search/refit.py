@@ -20,9 +20,11 @@ from search.table import read_trials, to_rows
 from trainer.common import cli
 from trainer.common.errors import UserError
 from trainer.common.fields import positive
-from trainer.common.storage import Folder, base_name, is_uri, join, open_dataset, parent
+from trainer.common.storage import base_name, is_uri, join, parent
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
+from trainer.data.fetch import open_dataset
+from trainer.studydir import Folder
 
 DEFAULT_TOP: Final = 8
 DEFAULT_SEEDS: Final = 3

@@ -13,11 +13,11 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 
 # trainer/'s files in the order of the house: each may import only those before it.
 TRAINER_HOUSE = """
-    common.errors common.fields common.lazy common.files common.units common.processes common.console common.cli
-    learning.allocator model.bridge landmarks config model.loops data.normalize data.parquet_pages
-    data.parquet_layout data.contest data.augment data.dataset common.storage pack synthetic.body
-    synthetic.motion synthesize model.dropout model.attention model.ops model.classifier learning.optimizer
-    learning.learner metrics rundir studydir options train ablate
+    common.errors common.fields common.lazy common.jit common.files common.storage common.units common.processes
+    common.console common.cli landmarks metrics config data.normalize data.parquet_pages data.parquet_layout
+    data.contest data.augment data.dataset data.batches data.fetch pack synthetic.body synthetic.motion synthesize
+    model.loops model.ops model.dropout model.attention model.classifier learning.allocator learning.optimizer
+    learning.learner rundir studydir options train ablate
 """
 TRAINER_ORDER = TRAINER_HOUSE.split()
 FORBIDDEN = {

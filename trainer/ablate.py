@@ -29,6 +29,7 @@ from trainer.common.files import write_bytes
 from trainer.common.processes import follow_parent
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
+from trainer.learning.allocator import keep_freed_memory
 from trainer.options import add_options, check_device, to_config
 from trainer.rundir import Result, RunDir
 from trainer.train import TrainingDiverged, train
@@ -114,6 +115,7 @@ class Measured:
 def _train_one(path: Path, config: TrainConfig, data: Path, device: str) -> float:
     """Train one row with one seed, on one thread: accuracy, or NaN if it diverged."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     try:
         result: Result = train(config, PackedDataset.open(data), RunDir(path), device=device)
     except TrainingDiverged:

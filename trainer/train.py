@@ -22,7 +22,8 @@ from trainer.common import cli
 from trainer.common.console import console
 from trainer.common.errors import UserError
 from trainer.config import TrainConfig
-from trainer.data.dataset import Batch, Batches, PackedDataset
+from trainer.data.batches import Batch, Batches
+from trainer.data.dataset import PackedDataset
 from trainer.learning.allocator import keep_freed_memory
 from trainer.learning.learner import Learner
 from trainer.learning.optimizer import cosine, ema_, ema_decay
@@ -57,7 +58,6 @@ def train(
     if run.is_done:
         return run.read_result()
 
-    keep_freed_memory()
     place = torch.device(device)
     precision = resolve_precision(config.precision, place)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
@@ -261,6 +261,7 @@ def main() -> None:
     if threads is not None:
         torch.set_num_threads(threads)
     check_device(device)
+    keep_freed_memory()
     dataset = PackedDataset.open(data)
     config = to_config(options, dataset)
     run = RunDir(out)

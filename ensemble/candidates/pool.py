@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ensemble.tflite import export
-from trainer.common.errors import UserError
-from trainer.common.storage import StorageError, base_name, open_dataset
+from trainer.common.errors import StorageError, UserError
+from trainer.common.storage import base_name
 from trainer.config import ModelConfig
 from trainer.data.dataset import PackedDataset
+from trainer.data.fetch import open_dataset
 from trainer.landmarks import NUM_ROWS, ROWS
 from trainer.metrics import accuracy, log_loss
 from trainer.rundir import RunDir

@@ -21,8 +21,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import search
 import trainer
 from trainer.common.errors import UserError
-from trainer.common.storage import Remote, cache_folder, is_uri, open_dataset
+from trainer.common.storage import Remote, cache_folder, is_uri
 from trainer.data.dataset import PackedDataset
+from trainer.data.fetch import open_dataset
 
 OBJECT_STORE_BYTES: Final = 80 * 2**20  # Ray's least; nothing large travels through it
 CAPACITY_SECONDS: Final = 5.0  # between looks at a cluster that may grow

@@ -17,10 +17,12 @@ import torch
 from ray import tune
 from safetensors import SafetensorError
 
-from trainer.common.storage import Remote, StorageError, copy_folder, is_uri, open_dataset
+from trainer.common.errors import StorageError
+from trainer.common.storage import Remote, copy_folder, is_uri
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
-from trainer.learning.allocator import give_freed_memory_back
+from trainer.data.fetch import open_dataset
+from trainer.learning.allocator import give_freed_memory_back, keep_freed_memory
 from trainer.rundir import CHECKPOINT, CONFIG, DONE, METRICS, VAL_PROBS, WEIGHTS, EpochMetrics, Result, RunDir
 from trainer.train import TrainingDiverged, train
 
@@ -119,6 +121,7 @@ def _train_in(run: RunDir, order: Order, report: Callable[[EpochMetrics], None])
     for metrics in run.read_metrics():  # the driver may have died between an epoch and its decision on it
         if metrics.epoch >= order.last_epoch:
             _send(metrics)
+    keep_freed_memory()
     return train(TrainConfig.from_json(order.config), _dataset(order.data), run, report=report, device=order.device)
 
 

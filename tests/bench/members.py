@@ -43,7 +43,8 @@ from trainer.common.console import console, track
 from trainer.common.errors import UserError
 from trainer.common.files import atomic_path, sha256, write_bytes
 from trainer.common.processes import follow_parent
-from trainer.data.dataset import MANIFEST, Batches, PackedDataset
+from trainer.data.batches import Batches
+from trainer.data.dataset import MANIFEST, PackedDataset
 from trainer.metrics import accuracy
 from trainer.model.classifier import SignClassifier
 from trainer.pack import pack

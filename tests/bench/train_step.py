@@ -25,7 +25,8 @@ from tests.bench.workload import matmul_rate, packed_dataset, seconds
 from trainer.common import cli
 from trainer.common.console import console, track
 from trainer.config import TrainConfig
-from trainer.data.dataset import Batches, PackedDataset
+from trainer.data.batches import Batches
+from trainer.data.dataset import PackedDataset
 from trainer.learning.allocator import keep_freed_memory
 from trainer.learning.learner import Learner
 from trainer.train import resolve_precision, train_epoch

@@ -29,8 +29,10 @@ from tests.search.conftest import TINY_SPACE
 from tests.search.decide.test_warm_start import search_all, settings_of
 from trainer.common.errors import UserError
 from trainer.common.files import LOCK
-from trainer.common.storage import Folder, Remote, open_dataset
+from trainer.common.storage import Remote
 from trainer.config import TrainConfig
+from trainer.data.fetch import open_dataset
+from trainer.studydir import Folder
 
 BUCKET = "sign-studies"
 PATIENCE = 200.0  # seconds

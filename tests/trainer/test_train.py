@@ -19,7 +19,8 @@ from tests.trainer.conftest import MAX_FRAMES, NUM_SIGNS
 from trainer.common import cli
 from trainer.common.errors import UserError
 from trainer.config import ModelConfig, TrainConfig
-from trainer.data.dataset import Batch, Batches, PackedDataset
+from trainer.data.batches import Batch, Batches
+from trainer.data.dataset import PackedDataset
 from trainer.model.classifier import SignClassifier
 from trainer.rundir import EpochMetrics, RunDir
 from trainer.train import TrainingDiverged, main, mixed_cross_entropy, train

@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from trainer.model.loops import njit
+from trainer.common.jit import njit
 
 RUN: Final = 504  # bit-packed indices come in runs of 63 groups of 8, each after a byte 0x7f; the last is shorter
 MAX_BITS: Final = 24  # of an index

@@ -16,9 +16,11 @@ from ensemble.tflite.latency import Target
 from tests.ensemble.candidates.test_pool import other_trials, twice
 from tests.ensemble.tflite.test_export import predict
 from trainer.common import storage
-from trainer.common.storage import Folder, Remote, StorageError
+from trainer.common.errors import StorageError
+from trainer.common.storage import Remote
 from trainer.model.classifier import SignClassifier
 from trainer.rundir import RunDir
+from trainer.studydir import Folder
 
 
 def torch_probs(run: RunDir, raws: list[np.ndarray]) -> np.ndarray:

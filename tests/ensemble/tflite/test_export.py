@@ -11,7 +11,7 @@ from ensemble.tflite.graph import Graph
 from ensemble.tflite.runtime import Model
 from tests.ensemble.conftest import random_classifier
 from trainer.config import ModelConfig
-from trainer.data.dataset import resize_indices
+from trainer.data.batches import resize_indices
 from trainer.data.normalize import normalize, select
 from trainer.landmarks import FACE_ROWS, LEFT_HAND_ROWS, NUM_ROWS, RIGHT_HAND_ROWS
 from trainer.model.classifier import SignClassifier

@@ -3,9 +3,10 @@ import json
 import optuna
 import pytest
 
-from search.problem.space import DEFAULT_SPACE, SEED_POINTS, Space, by_field, num_parameters
+from search.problem.space import DEFAULT_SPACE, SEED_POINTS, Space, by_field
 from trainer.common.errors import UserError
 from trainer.config import ModelConfig, TrainConfig
+from trainer.model.classifier import num_parameters
 
 BASE = TrainConfig(epochs=7, seed=100)
 CONDITIONAL = """
