@@ -15,9 +15,10 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 TRAINER_HOUSE = """
     common.errors common.fields common.lazy common.jit common.files common.storage common.units common.processes
     common.console common.cli landmarks metrics config data.normalize data.parquet_pages data.parquet_layout
-    data.contest data.augment data.dataset data.batches data.fetch pack synthetic.body synthetic.motion synthesize
-    model.loops model.ops model.dropout model.attention model.classifier learning.allocator learning.optimizer
-    learning.learner rundir studydir options train ablate
+    data.contest data.augment data.manifest data.fetch data.dataset data.batches data.packing synthetic.body
+    synthetic.motion synthetic.generate model.loops model.ops model.dropout model.attention model.classifier rundir
+    studydir learning.allocator learning.devices learning.optimizer learning.learner learning.loop learning.ablation
+    options train pack synthesize ablate
 """
 TRAINER_ORDER = TRAINER_HOUSE.split()
 FORBIDDEN = {

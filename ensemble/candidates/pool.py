@@ -21,7 +21,6 @@ from trainer.common.errors import StorageError, UserError
 from trainer.common.storage import base_name
 from trainer.config import ModelConfig
 from trainer.data.dataset import PackedDataset
-from trainer.data.fetch import open_dataset
 from trainer.landmarks import NUM_ROWS, ROWS
 from trainer.metrics import accuracy, log_loss
 from trainer.rundir import RunDir
@@ -96,7 +95,7 @@ class Pool:
     def dataset(self) -> PackedDataset:
         """Raises DatasetGoneError if it is not there or another, and StorageError if that cannot be told."""
         try:
-            dataset = open_dataset(self.data)
+            dataset = PackedDataset.open(self.data)
         except StorageError:
             raise
         except UserError as error:

@@ -29,9 +29,9 @@ from trainer.common import cli
 from trainer.common.console import console
 from trainer.data.contest import SIGN_MAP, TRAIN_CSV, read_any_layout, read_landmarks
 from trainer.data.normalize import normalize
+from trainer.data.packing import pack
 from trainer.landmarks import HEAD, ROWS
-from trainer.pack import pack
-from trainer.synthesize import synthesize
+from trainer.synthetic.generate import synthesize
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "asl-signs-sample"
 

@@ -29,7 +29,7 @@ from trainer.data.batches import Batches
 from trainer.data.dataset import PackedDataset
 from trainer.learning.allocator import keep_freed_memory
 from trainer.learning.learner import Learner
-from trainer.train import resolve_precision, train_epoch
+from trainer.learning.loop import resolve_precision, train_epoch
 
 SHAPES = ((2, 6), (6, 5))
 STEPS = 5  # of ours in a round

@@ -15,7 +15,7 @@ from ensemble.tflite.runtime import Model
 from tests.ensemble.conftest import random_classifier
 from trainer.common.errors import UserError
 from trainer.config import ModelConfig
-from trainer.synthesize import synthesize
+from trainer.synthetic.generate import synthesize
 
 NUM_SIGNS = 3
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from trainer.common.errors import UserError
+from trainer.common.errors import LandmarkFileError, UserError, first_line
 from trainer.data import parquet_layout
 from trainer.landmarks import NUM_LANDMARKS, NUM_ROWS, ROWS
 
@@ -44,17 +44,13 @@ class Entry(NamedTuple):
     sign: str
 
 
-class BadFile(Exception):
-    """A landmark file that cannot be used. The message says why, not which file."""
-
-
 def read_sign_map(source: Path) -> tuple[str, ...]:
     """Names of the signs, in the order of their indices. Raises UserError if the map is absent or broken."""
     path = _find(source, SIGN_MAP)
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({_brief(error)})") from error
+        raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
     indices = list(content.values()) if isinstance(content, dict) else []
     if not indices or any(type(index) is not int for index in indices) or sorted(indices) != list(range(len(indices))):
         raise UserError(f"{path}: must map each sign to an index of its own, counting from 0")
@@ -68,7 +64,7 @@ def read_train_csv(source: Path) -> list[Entry]:
     try:
         table = pyarrow.csv.read_csv(path, convert_options=options)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read ({_brief(error)})") from error
+        raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
     for name in _CSV_TYPES:
         if name not in table.column_names:
             raise UserError(f"{path}: no column {name!r}; the columns must be {', '.join(_CSV_TYPES)}")
@@ -91,15 +87,16 @@ def _find(source: Path, name: str) -> Path:
 def read_landmarks(path: Path) -> np.ndarray:
     """The used landmarks of one file: float32 [n, 85, 2], NaN where missing, n >= 1.
 
-    Reads x and y alone, on the calling thread. Raises BadFile if the file is absent, not a whole parquet file,
-    empty, lacks a column, holds an infinite coordinate, or has not 543 rows a frame in the contest's order.
+    Reads x and y alone, on the calling thread. Raises LandmarkFileError if the file is absent, not a whole
+    parquet file, empty, lacks a column, holds an infinite coordinate, or has not 543 rows a frame in the contest's
+    order.
     """
     points = parquet_layout.read(path, _right_orders)
     return read_any_layout(path) if points is None else points
 
 
 def read_any_layout(path: Path) -> np.ndarray:
-    """The used landmarks of a file as any program may have written it: float32 [n, 85, 2]. Raises BadFile."""
+    """The used landmarks of a file as any program may have written it: float32 [n, 85, 2]. Raises LandmarkFileError."""
     order = parquet_layout.find_order(path)
     try:
         with pa.OSFile(str(path)) as source:
@@ -113,13 +110,13 @@ def read_any_layout(path: Path) -> np.ndarray:
             for axis, name in enumerate(("x", "y")):
                 points[..., axis] = table[name].to_numpy().reshape(num_frames, NUM_ROWS)[:, _ROWS]
         if np.isinf(points).any():
-            raise BadFile("infinite coordinates")
-    except BadFile:
+            raise LandmarkFileError("infinite coordinates")
+    except LandmarkFileError:
         raise
     except FileNotFoundError as error:
-        raise BadFile("no such file") from error
+        raise LandmarkFileError("no such file") from error
     except Exception as error:  # a garbled footer makes pyarrow raise nearly anything
-        raise BadFile(f"not a readable parquet file ({_brief(error)})") from error
+        raise LandmarkFileError(f"not a readable parquet file ({first_line(error)})") from error
     if order is not None:
         _right_orders.add(order)
     return points
@@ -129,25 +126,21 @@ def _num_frames(file: pq.ParquetFile) -> int:
     schema = file.schema_arrow
     for name in ("type", "landmark_index", "x", "y"):
         if name not in schema.names:
-            raise BadFile(f"no column {name!r}")
+            raise LandmarkFileError(f"no column {name!r}")
     for name in ("x", "y"):
         if not pa.types.is_floating(schema.field(name).type):
-            raise BadFile(f"column {name!r} holds {schema.field(name).type}, not floating-point numbers")
+            raise LandmarkFileError(f"column {name!r} holds {schema.field(name).type}, not floating-point numbers")
     num_rows: int = file.metadata.num_rows
     if num_rows == 0:
-        raise BadFile("no frames")
+        raise LandmarkFileError("no frames")
     if num_rows % NUM_ROWS:
-        raise BadFile(f"{num_rows:,} rows, not a multiple of {NUM_ROWS}")
+        raise LandmarkFileError(f"{num_rows:,} rows, not a multiple of {NUM_ROWS}")
     return num_rows // NUM_ROWS
 
 
 def _verify_order(table: pa.Table, num_frames: int) -> None:
-    """Raise BadFile unless the rows are those of whole frames in the contest's order."""
+    """Raise LandmarkFileError unless the rows are those of whole frames in the contest's order."""
     for name, expected in (("type", TYPES), ("landmark_index", INDICES)):
         values = table[name].to_numpy()
         if (values.reshape(num_frames, NUM_ROWS) != expected).any():
-            raise BadFile(f"{name} is not in the order face, left_hand, pose, right_hand in every frame")
-
-
-def _brief(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise LandmarkFileError(f"{name} is not in the order face, left_hand, pose, right_hand in every frame")

@@ -8,16 +8,16 @@ through the page cache.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from trainer.common.errors import UserError
+from trainer.common.storage import is_uri
+from trainer.data.fetch import fetch
+from trainer.data.manifest import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, fingerprint
 from trainer.landmarks import NUM_LANDMARKS, ROWS
-
-FORMAT_VERSION: Final = 1
-FRAMES, SEQUENCES, MANIFEST = "frames.npy", "sequences.parquet", "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,17 @@ class PackedDataset:
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
-        """Open a packed dataset. Raises UserError if it is absent, unfinished or of another format."""
-        path = Path(path)
+        """Open a packed dataset by its path or URI; one behind a URI is fetched once, for all processes of a machine.
+
+        Raises UserError if it is absent, unfinished or of another format, or if what was fetched is not what its
+        manifest says.
+
+        >>> dataset = PackedDataset.open("results/data/asl-signs")  # doctest: +SKIP
+        >>> dataset.sequence(0).shape  # doctest: +SKIP
+        (23, 85, 2)
+        """
+        source = str(path) if is_uri(str(path)) else str(Path(path).resolve())
+        path = fetch(source) if is_uri(source) else Path(path)
         manifest = _read_manifest(path)
         try:
             frames = np.load(path / FRAMES, mmap_mode="r", allow_pickle=False)
@@ -79,7 +88,7 @@ class PackedDataset:
             sequence_ids=columns["sequence_id"],
             sign_names=tuple(manifest["label_names"]),
             fingerprint=fingerprint(manifest),
-            source=str(path.resolve()),
+            source=source,
         )
 
     def sequence(self, index: int) -> np.ndarray:
@@ -125,12 +134,6 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if manifest.get("format_version") != FORMAT_VERSION or tuple(manifest.get("landmark_ids", ())) != ROWS:
         raise UserError(f"{path}: packed in another format; pack it again with this version of trainer.pack")
     return manifest
-
-
-def fingerprint(manifest: dict[str, Any]) -> str:
-    """Identity of a packed dataset's content: the two SHA-256 of its manifest, joined."""
-    hashes = manifest["sha256"]
-    return f"{hashes[FRAMES][:32]}{hashes[SEQUENCES][:32]}"
 
 
 def typical_lengths(lengths: np.ndarray, count: int) -> list[int]:

@@ -1,24 +1,21 @@
-"""A packed dataset by its path or URI: one behind a URI is fetched once for all processes of a machine."""
+"""A packed dataset behind a URI, fetched once for all processes of a machine and checked against its manifest."""
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from trainer.common.errors import UserError
 from trainer.common.files import atomic_path, locked, sha256
-from trainer.common.storage import Remote, cache_folder, copy_folder, is_uri
-from trainer.data.dataset import FRAMES, MANIFEST, SEQUENCES, PackedDataset, fingerprint
+from trainer.common.storage import Remote, cache_folder, copy_folder
+from trainer.data.manifest import FRAMES, MANIFEST, SEQUENCES, fingerprint
 
 
-def open_dataset(where: str | Path) -> PackedDataset:
-    """Open a packed dataset by its path or URI; one behind a URI is fetched once, for all processes of this machine.
+def fetch(uri: str) -> Path:
+    """This machine's copy of a packed dataset behind a URI, fetched unless it is there.
 
-    Raises UserError as ``PackedDataset.open`` does, or if what was fetched is not what its manifest says.
+    Raises UserError if there is none, if it cannot be read, or if what was fetched is not what its manifest says.
     """
-    if not is_uri(str(where)):
-        return PackedDataset.open(where)
-    remote, uri = Remote.open(str(where)), str(where)
+    remote = Remote.open(uri)
     about = copy_folder("manifests", uri) / MANIFEST
     if not remote.has(MANIFEST):
         raise UserError(f"{uri}: not a packed dataset (no {MANIFEST}); copy there what trainer.pack made")
@@ -39,4 +36,4 @@ def open_dataset(where: str | Path) -> PackedDataset:
                     raise UserError(f"{uri}: {name} is not what {MANIFEST} says; copy the packed dataset there again")
             with atomic_path(folder / MANIFEST) as temporary:
                 shutil.copyfile(about, temporary)
-    return replace(PackedDataset.open(folder), source=uri)
+    return folder

@@ -90,7 +90,7 @@ def test_a_dataset_that_cannot_be_reached_ends_it(copy: Path, monkeypatch: pytes
         asked.append(where)
         raise StorageError(f"{where}: cannot be reached")
 
-    monkeypatch.setattr("ensemble.candidates.pool.open_dataset", refuse)
+    monkeypatch.setattr("ensemble.candidates.pool.PackedDataset.open", refuse)
     with pytest.raises(StorageError, match="s3://b/data: cannot be reached"):
         measure(dataclasses.replace(open_pool(copy), data="s3://b/data"), ["float16", "int8"], Target())
 

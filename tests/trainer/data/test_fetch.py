@@ -7,7 +7,6 @@ import pytest
 
 from trainer.common.errors import UserError
 from trainer.data.dataset import PackedDataset
-from trainer.data.fetch import open_dataset
 
 
 @pytest.fixture
@@ -18,15 +17,15 @@ def uri(dataset: PackedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_path_is_opened_in_place(dataset: PackedDataset) -> None:
-    assert open_dataset(dataset.path).path == open_dataset(str(dataset.path)).path == dataset.path
+    assert PackedDataset.open(dataset.path).path == PackedDataset.open(str(dataset.path)).path == dataset.path
 
 
 def test_a_uri_is_fetched_once(dataset: PackedDataset, uri: str, tmp_path: Path) -> None:
-    fetched = open_dataset(uri)
+    fetched = PackedDataset.open(uri)
     assert (fetched.source, fetched.fingerprint) == (uri, dataset.fingerprint)
     assert fetched.path.is_relative_to(tmp_path / "cache")
     (tmp_path / "storage" / "packed" / "frames.npy").unlink()
-    assert open_dataset(uri).path == fetched.path
+    assert PackedDataset.open(uri).path == fetched.path
 
 
 @pytest.mark.parametrize("name", ["frames.npy", "sequences.parquet"])
@@ -34,7 +33,7 @@ def test_a_file_that_is_not_what_the_manifest_says_is_refused(name: str, uri: st
     with (tmp_path / "storage" / "packed" / name).open("ab") as file:
         file.write(b"more")
     with pytest.raises(UserError, match=f"{name} is not what manifest.json says"):
-        open_dataset(uri)
+        PackedDataset.open(uri)
 
 
 @pytest.mark.parametrize(
@@ -49,4 +48,4 @@ def test_a_folder_without_a_whole_manifest_is_refused(
     else:
         manifest.write_text(content)
     with pytest.raises(UserError, match=message):
-        open_dataset(uri)
+        PackedDataset.open(uri)

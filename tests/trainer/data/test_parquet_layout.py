@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from trainer.common.errors import LandmarkFileError
 from trainer.data import contest, parquet_layout
 from trainer.data.contest import read_landmarks
 from trainer.landmarks import ROWS
@@ -127,7 +128,7 @@ def test_a_file_of_unknown_order_is_not_read_fast(tmp_path: Path) -> None:
     assert read_fast(path) is not None
     pq.write_table(table.take([1, 0, *range(2, len(table))]), path, **CONTEST_LAYOUT)
     assert parquet_layout.read(path, contest._right_orders) is None
-    with pytest.raises(contest.BadFile, match="landmark_index is not in the order"):
+    with pytest.raises(LandmarkFileError, match="landmark_index is not in the order"):
         read_landmarks(path)
 
 
@@ -178,6 +179,6 @@ def test_no_harm_raises_anything_but_bad_file(layout: dict[str, str], tmp_path: 
         path.write_bytes(harmed)
         try:
             read_landmarks(path)
-        except contest.BadFile:
+        except LandmarkFileError:
             refused += 1
     assert 20 < refused < 700
