@@ -14,7 +14,7 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 # trainer/'s files in the order of the house: each may import only those before it.
 TRAINER_HOUSE = """
     common.errors common.fields common.lazy common.jit common.files common.storage common.units common.processes
-    common.console common.cli landmarks metrics config data.normalize data.parquet_pages data.parquet_layout
+    common.console common.cli landmarks metrics config data.normalize
     data.contest data.augment data.manifest data.fetch data.dataset data.batches data.packing synthetic.body
     synthetic.motion synthetic.generate model.loops model.ops model.dropout model.attention model.classifier rundir
     studydir learning.allocator learning.devices learning.optimizer learning.learner learning.loop learning.ablation
