@@ -18,11 +18,12 @@ from search.record.request import STUDY_DB, Settings, find_study
 from search.record.storage import has_study, shown, to_keep
 from trainer.common.console import console
 from trainer.common.errors import UserError
-from trainer.common.storage import is_uri, open_dataset
+from trainer.common.storage import is_uri
 from trainer.config import TrainConfig
-from trainer.data.dataset import MANIFEST, PackedDataset
-from trainer.pack import pack
-from trainer.synthesize import synthesize
+from trainer.data.dataset import PackedDataset
+from trainer.data.manifest import MANIFEST
+from trainer.data.packing import pack
+from trainer.synthetic.generate import synthesize
 
 SEEDS: Final = 2**32  # that NumPy's generators take
 
@@ -91,7 +92,7 @@ def make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, 
         raise UserError("--trials: say how many, such as --trials 64")
     if options.seed is not None and not 0 <= options.seed < SEEDS:
         raise UserError(f"--seed: must be at least 0 and less than 2**32, not {options.seed}")
-    dataset = open_dataset(options.data or _generated_dataset(options.results))
+    dataset = PackedDataset.open(options.data or _generated_dataset(options.results))
     base = TrainConfig(epochs=options.epochs or DEFAULT_EPOCHS, seed=options.seed or 0)
     base = base.replace(num_signs=dataset.num_signs)
     space = Space.read(options.space, base) if options.space else Space.parse(DEFAULT_SPACE, base)
@@ -143,7 +144,7 @@ def resume_study(options: argparse.Namespace, directory: Path) -> tuple[Settings
         raise UserError(f"--storage: was settled when {directory} was made: {settings.storage or STUDY_DB}")
     if not is_uri(options.results):  # there a study is put together again from its trials
         _require_trials(directory, settings, options.storage)
-    dataset = open_dataset(options.data or settings.data)
+    dataset = PackedDataset.open(options.data or settings.data)
     if dataset.fingerprint != settings.data_fingerprint:
         raise UserError(f"{dataset.source}: is not the dataset of {directory}; give the right one with --data")
     if options.trials is not None and options.trials < settings.trials:

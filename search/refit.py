@@ -20,9 +20,10 @@ from search.table import read_trials, to_rows
 from trainer.common import cli
 from trainer.common.errors import UserError
 from trainer.common.fields import positive
-from trainer.common.storage import Folder, base_name, is_uri, join, open_dataset, parent
+from trainer.common.storage import base_name, is_uri, join, parent
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
+from trainer.studydir import Folder
 
 DEFAULT_TOP: Final = 8
 DEFAULT_SEEDS: Final = 3
@@ -53,7 +54,7 @@ def prepare(options: argparse.Namespace, _: Path) -> tuple[Settings, PackedDatas
         raise UserError(f"{options.study}: was trained on all participants; refit the study that it came from")
     best = best_params(study, options.top, options.source_storage)
     points = [{**params, "seed": seed} for params in best for seed in range(options.seeds)]
-    dataset = open_dataset(options.data or asked.data)
+    dataset = PackedDataset.open(options.data or asked.data)
     if dataset.fingerprint != asked.data_fingerprint:
         raise UserError(f"{dataset.source}: is not the dataset of {options.study}; give the right one with --data")
     seeds = {"type": "int", "low": 0, "high": options.seeds - 1}

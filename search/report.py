@@ -30,8 +30,8 @@ from trainer.common import cli
 from trainer.common.console import console
 from trainer.common.errors import UserError
 from trainer.common.files import require_writable, write_bytes
-from trainer.common.storage import Folder
 from trainer.rundir import RunDir
+from trainer.studydir import Folder
 
 REPORT: Final = "report.html"
 SELECTION, FRONTIER = "ensemble/selection.json", "ensemble/frontier.parquet"

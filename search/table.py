@@ -28,7 +28,7 @@ from trainer.common import cli
 from trainer.common.console import PIPE_WIDTH, for_tables
 from trainer.common.errors import UserError
 from trainer.common.files import atomic_path
-from trainer.common.storage import Folder
+from trainer.studydir import Folder
 
 TRIALS_PARQUET: Final = "trials.parquet"
 _ORDER: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL)

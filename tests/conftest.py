@@ -6,8 +6,8 @@ import pytest
 from hypothesis import settings
 
 from trainer.data.dataset import PackedDataset
-from trainer.pack import pack
-from trainer.synthesize import synthesize
+from trainer.data.packing import pack
+from trainer.synthetic.generate import synthesize
 
 REAL_SAMPLE = Path(__file__).parents[1] / ".." / "shared" / "asl-signs-sample"
 

@@ -13,11 +13,12 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 
 # trainer/'s files in the order of the house: each may import only those before it.
 TRAINER_HOUSE = """
-    common.errors common.fields common.lazy common.files common.units common.processes common.console common.cli
-    learning.allocator model.bridge landmarks config model.loops data.normalize data.parquet_pages
-    data.parquet_layout data.contest data.augment data.dataset common.storage pack synthetic.body
-    synthetic.motion synthesize model.dropout model.attention model.ops model.classifier learning.optimizer
-    learning.learner metrics rundir studydir options train ablate
+    common.errors common.fields common.lazy common.jit common.files common.storage common.units common.processes
+    common.console common.cli landmarks metrics config data.normalize
+    data.contest data.augment data.manifest data.fetch data.dataset data.batches data.packing synthetic.body
+    synthetic.motion synthetic.generate model.loops model.ops model.dropout model.attention model.classifier rundir
+    studydir learning.allocator learning.devices learning.optimizer learning.learner learning.loop learning.ablation
+    options train pack synthesize ablate
 """
 TRAINER_ORDER = TRAINER_HOUSE.split()
 FORBIDDEN = {

@@ -8,16 +8,19 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from trainer.common.errors import FieldError
+from trainer.common.fields import Option, option
 from trainer.landmarks import LANDMARK_SETS
 
 HEAD_DIM = 64  # channels an attention head, in every model of the recipe
 ROTARY_THETA = 10_000.0
 NORM_EPS = 1e-5
+OPTIMIZER, AUGMENTATION, DATA = "optimizer", "augmentation", "data"  # headings of fields in help pages
 
 
 def _check(condition: bool, name: str, value: object, rule: str) -> None:
     if not condition:
-        raise ValueError(f"{name} must be {rule}, not {value!r}")
+        raise FieldError(f"must be {rule}, not {value!r}", field=name)
 
 
 def _check_types(config: "ModelConfig | TrainConfig") -> None:
@@ -44,50 +47,57 @@ def _check_up_to(config: "ModelConfig | TrainConfig", most: int, *names: str) ->
         _check(0 <= getattr(config, name) <= most, name, getattr(config, name), f"between 0 and {most}")
 
 
-def _check_one_of(config: "ModelConfig | TrainConfig", name: str, *choices: str) -> None:
-    _check(getattr(config, name) in choices, name, getattr(config, name), f"one of {', '.join(choices)}")
+def _check_choices(config: "ModelConfig | TrainConfig") -> None:
+    for item in dataclasses.fields(config):
+        if (choices := item.metadata.get("option", Option()).choices) is not None:
+            value = getattr(config, item.name)
+            _check(value in choices, item.name, value, f"one of {', '.join(choices)}")
 
 
 def _from_fields(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     known = {item.name for item in dataclasses.fields(kind)}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise ValueError(f"unknown {kind.__name__} field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
+        raise FieldError(
+            f"no such field of {kind.__name__}; the fields are {', '.join(sorted(known))}", field=unknown[0]
+        )
     return values
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The shape of a classifier."""
+    """The shape of a classifier.
+
+    >>> ModelConfig(num_heads=3).width
+    192
+    """
 
     num_heads: int = 2
     """Attention heads of 64 channels; the model's width is 64 times this."""
     num_layers: int = 6
     """Transformer blocks."""
     num_signs: int = 250
-    """Classes."""
+    """Classes, as many as the dataset has signs."""
     dropout: float = 0.1
     """Probability of dropping an attention weight, a projection's output or an FFN's output."""
     max_frames: int = 512
-    """Longest sequence the positions cover; longer ones are cropped in training, resized in evaluation."""
-    landmarks: str = "all"
-    """Which of the 85 landmarks are seen: all, hands, hands_lips or hands_lips_pose."""
-    norm: str = "rmsnorm"
-    """rmsnorm or layernorm."""
+    """Longest sequence in frames. Longer ones are cropped in training and resized in evaluation."""
+    landmarks: str = option("all", choices=tuple(LANDMARK_SETS))
+    """Which of the 85 landmarks the model sees."""
+    norm: str = option("rmsnorm", choices=("rmsnorm", "layernorm"))
+    """Normalisation before attention, before the FFN and before the head."""
     learned_positions: bool = True
-    """Add a learned vector a position to the embedded frames."""
+    """Add a learned vector per position to the embedded frames."""
     rotary: bool = True
     """Rotate queries and keys by their positions."""
-    pooling: str = "cls"
-    """What the head reads: cls (a learned token before the frames) or mean (over the frames)."""
+    pooling: str = option("cls", choices=("cls", "mean"))
+    """What the head reads: a learned token before the frames (cls), or the mean over the frames."""
 
     def __post_init__(self) -> None:
         _check_types(self)
+        _check_choices(self)
         _check_at_least(self, 1, "num_heads", "num_layers", "num_signs", "max_frames")
         _check_below(self, 1, "dropout")
-        _check_one_of(self, "landmarks", *LANDMARK_SETS)
-        _check_one_of(self, "norm", "rmsnorm", "layernorm")
-        _check_one_of(self, "pooling", "cls", "mean")
 
     @property
     def width(self) -> int:
@@ -102,65 +112,71 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything that decides what a training run produces, given a dataset."""
+    """Everything that decides what a training run produces, given a dataset. Fields out of range raise FieldError.
+
+    >>> TrainConfig(epochs=30).replace(num_heads=4, learning_rate=3e-4).model.num_heads
+    4
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     """The model's shape."""
     epochs: int = 100
-    """Epochs; after each the EMA weights are validated."""
+    """Epochs. The EMA weights are validated after each."""
     steps_per_epoch: int | None = None
-    """Optimizer steps an epoch; None means one pass over the training sequences."""
+    """Optimizer steps per epoch (default: as many as one pass over the training sequences takes)."""
     batch_size: int = 128
-    """Sequences a step."""
-    learning_rate: float = 1e-4
+    """Sequences per optimizer step."""
+    learning_rate: float = option(1e-4, group=OPTIMIZER)
     """Learning rate of the first step."""
-    final_learning_rate_ratio: float = 0.1
-    """Learning rate of the last step, as a share of the first; between them a cosine."""
-    weight_decay: float = 1e-3
+    final_learning_rate_ratio: float = option(0.1, group=OPTIMIZER)
+    """Learning rate of the last step as a share of the first; it follows a cosine between them."""
+    weight_decay: float = option(1e-3, group=OPTIMIZER)
     """Decoupled weight decay, on matrices only."""
-    clip_norm: float = 1.0
+    clip_norm: float = option(1.0, group=OPTIMIZER)
     """Gradients are scaled down to this total norm; 0 turns it off."""
-    ema_decay: float = 0.9999
-    """Decay of the averaged weights, ramped as min(ema_decay, (1 + n) / (10 + n)) over steps n."""
-    mixup_alpha: float = 0.5
+    ema_decay: float = option(0.9999, group=OPTIMIZER)
+    """Decay of the averaged weights (EMA), ramped as min(ema_decay, (1 + n) / (10 + n)) over steps n."""
+    mixup_alpha: float = option(0.5, group=AUGMENTATION)
     """Mixup weights come from Beta(alpha, alpha); 0 turns mixup off."""
-    mixup_partners: int = 1
+    mixup_partners: int = option(1, group=AUGMENTATION)
     """Sequences mixed into each; with more than one the weights come from a Dirichlet distribution."""
-    align_partners: bool = False
+    align_partners: bool = option(False, group=AUGMENTATION)
     """Rotate and scale each partner round the head to fit the sequence that it is mixed into."""
-    mirror_probability: float = 0.5
+    mirror_probability: float = option(0.5, group=AUGMENTATION)
     """Share of training sequences that are mirrored."""
-    time_stretch: float = 0.0
-    """Each sequence is resampled to e^u times its frames, u uniform in +-time_stretch."""
-    time_interpolation: str = "linear"
-    """How frames are resampled: linear or spline (Catmull-Rom)."""
-    rotation: float = 0.0
+    time_stretch: float = option(0.0, group=AUGMENTATION)
+    """Each sequence is resampled to e^u times its frames, with u uniform in +-time_stretch."""
+    time_interpolation: str = option("linear", choices=("linear", "spline"), group=AUGMENTATION)
+    """How frames are resampled; spline is Catmull-Rom's."""
+    rotation: float = option(0.0, group=AUGMENTATION)
     """Each sequence is rotated round the head by up to this many degrees either way."""
-    scale: float = 0.0
+    scale: float = option(0.0, group=AUGMENTATION)
     """Each sequence's distances to the head are multiplied by e^u, u uniform in +-scale."""
-    group_shift: float = 0.0
-    """Standard deviation of an offset for the head, the shoulders, and each arm with its hand, in image widths."""
-    landmark_shift: float = 0.0
-    """Standard deviation of an offset for each landmark, the same in all frames of a sequence, in image widths."""
+    group_shift: float = option(0.0, group=AUGMENTATION)
+    """Standard deviation, in image widths, of a random offset for the head, the shoulders, and each arm and hand."""
+    landmark_shift: float = option(0.0, group=AUGMENTATION)
+    """Standard deviation, in image widths, of a random offset for each landmark, constant over a sequence."""
     label_smoothing: float = 0.0
-    """Share of the loss that asks for all signs alike."""
-    num_folds: int = 5
-    """Participants are dealt into this many folds."""
-    fold: int = 0
+    """Share of the loss that wants all signs equally likely."""
+    num_folds: int = option(5, group=DATA)
+    """Number of folds that participants are dealt into."""
+    fold: int = option(0, group=DATA)
     """The fold whose participants are held out for validation."""
-    all_participants: bool = False
-    """Train on that fold too, to ship: accuracies are then of people trained on, and no val_probs are left."""
-    optimizer: str = "lion"
-    """lion (betas 0.9, 0.99) or adamw (betas 0.9, 0.999)."""
+    all_participants: bool = option(False, group=DATA)
+    """Train on the held-out fold too, for weights to ship. Accuracies are then those on people that were trained on,
+    and val_probs.npy is not written."""
+    optimizer: str = option("lion", choices=("lion", "adamw"), group=OPTIMIZER)
+    """Betas are 0.9 and 0.99 for lion, 0.9 and 0.999 for adamw."""
     next_frame_frequency: float = 0.0
     """Share of steps that also train the model, attending causally, to predict each next frame."""
-    precision: str = "auto"
-    """float32, bfloat16, or auto: bfloat16 where the hardware multiplies it, else float32."""
+    precision: str = option("auto", choices=("auto", "float32", "bfloat16"))
+    """Of matrix products. auto is bfloat16 where the hardware multiplies it, else float32."""
     seed: int = 0
-    """Seed of initial weights, order of sequences, augmentation and dropout."""
+    """Random seed of initial weights, order of sequences, augmentation and dropout."""
 
     def __post_init__(self) -> None:
         _check_types(self)
+        _check_choices(self)
         _check_at_least(self, 1, "epochs", "batch_size", "mixup_partners")
         _check_at_least(self, 2, "num_folds")
         steps = self.steps_per_epoch
@@ -171,9 +187,6 @@ class TrainConfig:
         _check_below(self, 1, "ema_decay", "label_smoothing")
         _check_up_to(self, 1, "final_learning_rate_ratio", "mirror_probability", "next_frame_frequency")
         _check_up_to(self, 180, "rotation")
-        _check_one_of(self, "time_interpolation", "linear", "spline")
-        _check_one_of(self, "optimizer", "lion", "adamw")
-        _check_one_of(self, "precision", "auto", "float32", "bfloat16")
         last_fold = self.num_folds - 1
         _check(0 <= self.fold <= last_fold, "fold", self.fold, f"between 0 and num_folds - 1 = {last_fold}")
         _check(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and below 2**63")
@@ -184,7 +197,7 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Inverse of ``to_json``. Raises ValueError for an unknown field or a value out of range."""
+        """Inverse of ``to_json``. Raises FieldError for an unknown field or a value out of range."""
         values = dict(values)
         model = ModelConfig(**_from_fields(ModelConfig, values.pop("model", {})))
         return cls(model=model, **_from_fields(cls, values))
@@ -192,7 +205,7 @@ class TrainConfig:
     def replace(self, **values: Any) -> Self:
         """A copy with fields changed by name, of the model or of the training alike.
 
-        Raises ValueError for an unknown field or a value out of range.
+        Raises FieldError for an unknown field or a value out of range.
         """
         model_names = {item.name for item in dataclasses.fields(ModelConfig)}
         model_values = {name: value for name, value in values.items() if name in model_names}

@@ -1,45 +1,23 @@
-"""TrainConfig as command-line options, and the devices that training runs on."""
+"""Options that trainer.train and trainer.ablate share: a dataset, a device, and every field of the configuration."""
 
-import argparse
-import dataclasses
-from typing import Any, get_args, get_type_hints
+from dataclasses import dataclass
+from typing import Any
 
-import torch
-
-from trainer.common.errors import UserError
+from trainer.common.fields import option
 from trainer.config import ModelConfig, TrainConfig
-from trainer.data.dataset import PackedDataset
 
 
-def add_options(parser: argparse.ArgumentParser, *, without: frozenset[str] = frozenset()) -> None:
-    """One option a field of TrainConfig and of its model, and --device; fields in ``without`` are left out."""
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    for kind, skipped in ((ModelConfig, without | {"num_signs"}), (TrainConfig, without | {"model"})):
-        hints = get_type_hints(kind)
-        for item in dataclasses.fields(kind):
-            if item.name in skipped:
-                continue
-            option, hint = f"--{item.name.replace('_', '-')}", hints[item.name]
-            reads: dict[str, Any] = {"type": next(iter(get_args(hint)), hint)}  # int | None reads an int
-            if hint is bool:
-                reads = {"action": argparse.BooleanOptionalAction}
-            parser.add_argument(option, default=argparse.SUPPRESS, help=f"default {item.default}", **reads)
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """Options of a command that trains."""
 
+    data: str = option(metavar="PATH")
+    """Packed dataset, made by trainer.pack: a folder or a URI."""
+    device: str | None = option(None, group="where it runs")
+    """cpu, cuda, or one GPU of several such as cuda:1 (default: cuda if there is one, else cpu)."""
+    model: dict[str, Any] = option({}, fields_of=(ModelConfig,), without=frozenset({"num_signs"}), group="model")
+    training: dict[str, Any] = option({}, fields_of=(TrainConfig,), without=frozenset({"model"}), group="training")
 
-def to_config(options: dict[str, Any], dataset: PackedDataset) -> TrainConfig:
-    """The configuration that fields given as options ask for. Raises UserError for a value out of range."""
-    try:
-        return TrainConfig().replace(num_signs=dataset.num_signs, **options)
-    except ValueError as error:
-        name, _, rule = str(error).partition(" ")
-        raise UserError(f"--{name.replace('_', '-')} {rule}") from error
-
-
-def check_device(device: str) -> None:
-    """Raise UserError if torch cannot compute on ``device``."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = "there is no such device" if "device string" in str(error) else str(error).splitlines()[0]
-        here = "cpu or cuda" if torch.cuda.is_available() else "cpu"
-        raise UserError(f"--device {device}: {reason}; on this machine use {here}") from error
+    def config(self, num_signs: int) -> TrainConfig:
+        """The configuration asked for, for a dataset of so many signs. Raises FieldError for a value out of range."""
+        return TrainConfig().replace(num_signs=num_signs, **self.model, **self.training)

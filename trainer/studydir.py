@@ -23,7 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainer.common.errors import UserError, first_line
-from trainer.common.files import atomic_path, write_json
+from trainer.common.files import LOCK, atomic_path, require_writable, write_json
+from trainer.common.storage import Remote, copy_folder, is_uri, join
 from trainer.data.dataset import PackedDataset
 from trainer.rundir import RunDir
 
@@ -153,6 +154,53 @@ def read_selection(folder: Path) -> dict[str, Any] | None:
     """The fields of selection.json in the folder of an ensemble; None if there is none."""
     path = folder / SELECTION
     return _read_versioned(path, SELECTION_VERSION) if path.exists() else None
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A study's folder to work on here, wherever it lies."""
+
+    shown: str
+    """As it was given"""
+    path: Path
+    """Itself, or this machine's copy"""
+    remote: Remote | None
+
+    @classmethod
+    def open(cls, where: str | Path) -> Self:
+        """Raises StorageError if it is a URI and cannot be read. Checkpoints and locks are not copied."""
+        where = str(where)
+        if not is_uri(where):
+            return cls(where, Path(where), None)
+        remote, path = Remote.open(where), copy_folder("copies", where)
+        remote.copy_to(path, lambda name: "checkpoint" not in name and not name.startswith(LOCK))
+        return cls(where, path, remote)
+
+    def publish(self, *names: str) -> None:
+        """Bring files, or all that a folder holds, to where they belong."""
+        for name in names if self.remote is not None else ():
+            path = self.path / name
+            for file in [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]:
+                assert self.remote is not None
+                self.remote.upload(file, str(file.relative_to(self.path)))
+
+    def can_write(self, *names: str) -> bool:
+        """Whether files can be put where they belong, into its folders ``names``."""
+        try:
+            if self.remote is not None:
+                self.remote.check_writable(self.path)
+            else:
+                for name in names:
+                    require_writable("", self.path / name)
+        except UserError:
+            return False
+        return True
+
+    def show(self, path: Path) -> str:
+        """A path below this folder as the user knows it."""
+        if self.remote is None or not path.is_relative_to(self.path):
+            return str(path)
+        return join(self.shown, str(path.relative_to(self.path)))
 
 
 def write_selection(folder: Path, fields: dict[str, Any]) -> None:

@@ -2,229 +2,90 @@
 
     python -m trainer.train --data PACKED --out DIR --num-heads 2 --num-layers 6 --epochs 30
 
-Every field of TrainConfig is an option. Interrupted, the same command goes on from the last epoch and ends,
-on CPU, with the very weights that an undisturbed run ends with.
+The work is done by trainer.learning.loop.
 """
 
-import math
-import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-import torch.nn.functional as F
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import nn
+from typing import TYPE_CHECKING
 
 from trainer.common import cli
-from trainer.common.console import console
-from trainer.common.errors import UserError
-from trainer.config import TrainConfig
-from trainer.data.dataset import Batch, Batches, PackedDataset
-from trainer.learning.allocator import keep_freed_memory
-from trainer.learning.learner import Learner
-from trainer.learning.optimizer import cosine, ema_, ema_decay
-from trainer.metrics import accuracy, log_loss
-from trainer.model.classifier import SignClassifier
-from trainer.options import add_options, check_device, to_config
-from trainer.rundir import EpochMetrics, Result, RunDir
+from trainer.common.errors import TrainingDivergedError, UserError
+from trainer.common.fields import option, positive
+from trainer.options import TrainingOptions
 
-DROPOUT_STREAM = 1  # dropout of an epoch draws from (seed, epoch, 1); its batches from (seed, epoch)
+if TYPE_CHECKING:
+    from trainer.config import TrainConfig
+    from trainer.data.dataset import PackedDataset
+    from trainer.rundir import EpochMetrics, Result, RunDir
 
 
-class TrainingDiverged(Exception):
-    """The loss became NaN or infinite. The message says when."""
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(TrainingOptions):
+    """Train one model on a packed dataset.
 
-
-def train(
-    config: TrainConfig,
-    dataset: PackedDataset,
-    run: RunDir,
-    *,
-    report: Callable[[EpochMetrics], None] | None = None,
-    device: str = "cpu",
-) -> Result:
-    """Train a model, from its last checkpoint if ``run`` has one, and leave everything about it in ``run``.
-
-    ``report`` is called after every epoch, when its checkpoint is on disk; what it raises ends the training and
-    passes through. A finished run returns its result at once. On CPU, torch's current number of threads is used.
-    Raises UserError if ``run`` holds another configuration or dataset or ``dataset`` does not fit, TrainingDiverged
-    if a loss or a probability is NaN or infinite.
+    Prints a line per epoch and leaves the configuration, the metrics, the weights and the probabilities of held-out
+    sequences in a folder. If it is interrupted, the same command goes on from the last epoch; on CPU it then ends with
+    the very weights of an undisturbed run. Defaults are those of the recipe, the 26th-place solution of the contest.
     """
-    _claim(run, config, dataset)
-    if run.is_done:
-        return run.read_result()
 
+    out: Path = option()
+    """Folder of the run."""
+    threads: int | None = option(None, parse=positive, group="where it runs")
+    """CPU threads (default: all cores)."""
+
+
+@cli.command(
+    "trainer.train",
+    TrainOptions,
+    examples=[
+        "--data results/data/asl-signs --out results/runs/first --epochs 30",
+        "--data results/data/asl-signs --out results/runs/wide --num-heads 6 --num-layers 5 --learning-rate 2e-4",
+    ],
+)
+def main(options: TrainOptions) -> None:
+    import torch
+
+    from trainer.common.console import console
+    from trainer.data.dataset import PackedDataset
+    from trainer.learning.allocator import keep_freed_memory
+    from trainer.learning.devices import check_device, default_device
+    from trainer.rundir import RunDir
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    device = options.device or default_device()
+    check_device(device)
     keep_freed_memory()
-    place = torch.device(device)
-    precision = resolve_precision(config.precision, place)
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    batches = Batches(dataset, config, place)
-    labels = dataset.labels[batches.val_indices]
-    learner = Learner(config, place)
-    start, seconds = _restore(run, dataset, learner)
-    val_probs: np.ndarray | None = None  # of the last epoch
-
-    for epoch in range(start, config.epochs):
-        began = time.perf_counter()
-        train_loss, learning_rate = train_epoch(learner, batches, epoch, dtype)
-        trained = time.perf_counter()
-        val_probs = predict(learner.ema_model, batches)
-        ended = time.perf_counter()
-        seconds += ended - began
-        metrics = EpochMetrics(
-            epoch=epoch + 1,
-            train_loss=train_loss,
-            val_accuracy=accuracy(val_probs, labels),
-            val_log_loss=log_loss(val_probs, labels),
-            learning_rate=learning_rate,
-            seconds=ended - began,
-            sequences_per_second=batches.steps_per_epoch * config.batch_size / (trained - began),
-        )
-        run.append_metrics(metrics)
-        state = {"epochs": epoch + 1, "seconds": seconds, "data_fingerprint": dataset.fingerprint}
-        run.write_checkpoint(learner.tensors(), state)
-        if report is not None:
-            report(metrics)
-
-    if val_probs is None:  # interrupted after the last epoch
-        val_probs = predict(learner.ema_model, batches)
-    return _finish(run, batches, learner.ema_model, val_probs, seconds, precision)
-
-
-def _finish(
-    run: RunDir,
-    batches: Batches,
-    ema_model: SignClassifier,
-    val_probs: np.ndarray,
-    seconds: float,
-    precision: str,
-) -> Result:
-    """Leave the weights, what they say of the held-out sequences, and the result, in this order."""
-    dataset, place = batches.dataset, batches.device
-    labels = dataset.labels[batches.val_indices]
-    run.write_weights(ema_model.state_dict())
-    if not batches.config.all_participants:  # or somebody would take them for honest ones
-        run.write_val_probs(val_probs)
-    result = Result(
-        val_accuracy=accuracy(val_probs, labels),
-        val_log_loss=log_loss(val_probs, labels),
-        epochs=batches.config.epochs,
-        num_parameters=sum(parameter.numel() for parameter in ema_model.parameters()),
-        seconds=seconds,
-        precision=precision,
-        device=torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
-        data_fingerprint=dataset.fingerprint,
+    dataset = PackedDataset.open(options.data)
+    config = options.config(dataset.num_signs)
+    run = RunDir(options.out)
+    was_done = run.is_done
+    try:
+        result = train_visibly(config, dataset, run, device)
+    except TrainingDivergedError as error:
+        raise UserError(f"{error}; try a lower --learning-rate") from error
+    whom = "participants that it was trained on" if config.all_participants else "the held-out participants"
+    console.print(
+        f"{options.out}: {result.num_parameters:,} parameters, accuracy {result.val_accuracy:.4f} and log loss "
+        f"{result.val_log_loss:.4f} on {whom}, {result.seconds:.0f} s "
+        f"({result.precision}, {result.device})",
+        markup=False,
+        soft_wrap=True,
     )
-    run.write_result(result)
-    run.remove_checkpoint()
-    return result
+    if was_done:
+        console.print(
+            "this run was finished before: nothing was trained; choose another --out to train anew", soft_wrap=True
+        )
 
 
-def train_epoch(learner: Learner, batches: Batches, epoch: int, dtype: torch.dtype) -> tuple[float, float]:
-    """One epoch, counted from 0, of optimizer steps: (mean training loss, last learning rate).
+def train_visibly(config: "TrainConfig", dataset: "PackedDataset", run: "RunDir", device: str) -> "Result":
+    """Train with a line per epoch and, on a terminal, a progress bar below them."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    Matrix products are computed in ``dtype``. Raises TrainingDiverged if the loss is NaN or infinite.
-    """
-    config, device, model = batches.config, batches.device, learner.model
-    num_steps = config.epochs * batches.steps_per_epoch
-    last_learning_rate = config.learning_rate * config.final_learning_rate_ratio
-    parameters: list[torch.Tensor] = list(model.parameters())
-    averages: list[torch.Tensor] = list(learner.ema_model.parameters())
-    rng = np.random.Generator(np.random.SFC64((config.seed, epoch, DROPOUT_STREAM)))
-    if device.type == "cuda":  # its dropout draws from the device's own generator
-        torch.cuda.manual_seed(int(rng.integers(2**63)))
-    total_loss = torch.zeros((), device=device)
-    for step, batch in enumerate(batches.epoch(epoch), start=epoch * batches.steps_per_epoch):
-        loss = mixed_cross_entropy(model(batch.frames, batch.lengths, rng, dtype), batch, config.label_smoothing)
-        if learner.next_frame is not None and rng.random() < config.next_frame_frequency:
-            states = model.encode(batch.frames, batch.lengths, rng, dtype, causal=True)
-            loss = loss + learner.next_frame.loss(states, batch.frames, batch.lengths)
-        torch.autograd.backward(loss)
-        if config.clip_norm > 0:
-            nn.utils.clip_grad_norm_(parameters, config.clip_norm, foreach=True)
-        learning_rate = cosine(step, num_steps, config.learning_rate, last_learning_rate)
-        for group in learner.optimizer.param_groups:
-            group["lr"] = learning_rate
-        learner.optimizer.step()
-        learner.optimizer.zero_grad()
-        ema_(averages, parameters, ema_decay(step, config.ema_decay))
-        total_loss += loss.detach()
-        if device.type == "cpu" and not math.isfinite(loss.item()):
-            break  # on a GPU looking would cost a synchronisation a step
-    if not math.isfinite(total_loss.item()):
-        raise TrainingDiverged(f"the loss became {total_loss.item()} in epoch {epoch + 1}")
-    return total_loss.item() / batches.steps_per_epoch, learning_rate
+    from trainer.common.console import console
+    from trainer.learning.loop import train
 
-
-def mixed_cross_entropy(logits: torch.Tensor, batch: Batch, label_smoothing: float = 0.0) -> torch.Tensor:
-    """Mean over the batch of the cross-entropies with each mixed-in sign, by their weights: scalar, nats.
-
-    ``label_smoothing`` is the share that the mean of the cross-entropies with all signs has in it.
-    """
-    log_probs = F.log_softmax(logits, dim=-1)
-    wanted = (log_probs.gather(1, batch.labels) * batch.weights).sum(dim=1)
-    return -torch.lerp(wanted, log_probs.mean(dim=1), label_smoothing).mean()
-
-
-@torch.no_grad()
-def predict(model: SignClassifier, batches: Batches) -> np.ndarray:
-    """Probabilities of the held-out sequences, in float32: [validation sequences, signs], order of ``val_indices``.
-
-    Raises TrainingDiverged if the model's weights make one of them NaN.
-    """
-    probs = np.empty((len(batches.val_indices), model.config.num_signs), dtype=np.float32)
-    for places, frames, lengths in batches.validation():
-        probs[places] = F.softmax(model(frames, lengths), dim=-1).cpu().numpy()
-    if not np.isfinite(probs).all():
-        raise TrainingDiverged("the probabilities of held-out sequences became nan")
-    return probs
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """What "auto" means on a device: bfloat16 where the hardware multiplies matrices of it, else float32."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    capabilities = torch.cpu.get_capabilities()
-    return "bfloat16" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "float32"
-
-
-def _claim(run: RunDir, config: TrainConfig, dataset: PackedDataset) -> None:
-    """Write the configuration into a new run's directory, or check that it is the one there."""
-    if config.model.num_signs != dataset.num_signs:
-        raise UserError(f"{dataset.path}: has {dataset.num_signs} signs, but num_signs is {config.model.num_signs}")
-    if not (run.path / "config.json").exists():
-        run.write_config(config)
-    elif run.read_config() != config:
-        raise UserError(f"{run.path}: holds a run of another configuration; choose another directory or remove it")
-    if run.is_done:
-        _check_data(run, run.read_result().data_fingerprint, dataset)
-
-
-def _check_data(run: RunDir, fingerprint: str, dataset: PackedDataset) -> None:
-    if fingerprint != dataset.fingerprint:
-        raise UserError(f"{run.path}: holds a run on another dataset; choose another directory or remove it")
-
-
-def _restore(run: RunDir, dataset: PackedDataset, learner: Learner) -> tuple[int, float]:
-    """Load the last checkpoint, if any, and return (epochs done, seconds they took)."""
-    checkpoint = run.read_checkpoint()
-    if checkpoint is None:
-        run.keep_metrics(0)
-        return 0, 0.0
-    tensors, state = checkpoint
-    _check_data(run, state["data_fingerprint"], dataset)
-    learner.load(tensors)
-    run.keep_metrics(state["epochs"])
-    return state["epochs"], state["seconds"]
-
-
-def _train_visibly(config: TrainConfig, dataset: PackedDataset, run: RunDir, device: str) -> Result:
-    """Train with a line an epoch and, on a terminal, a bar below them."""
     print_line = console.print
     head = f"{'epoch':>6} {'train loss':>11} {'val accuracy':>13} {'val log loss':>13} {'seq/s':>7} {'seconds':>8}"
     has_begun = False
@@ -232,7 +93,7 @@ def _train_visibly(config: TrainConfig, dataset: PackedDataset, run: RunDir, dev
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("epochs", total=config.epochs)
 
-        def report(metrics: EpochMetrics) -> None:
+        def report(metrics: "EpochMetrics") -> None:
             nonlocal has_begun
             if not has_begun:
                 print_line(head)
@@ -244,43 +105,6 @@ def _train_visibly(config: TrainConfig, dataset: PackedDataset, run: RunDir, dev
             )
 
         return train(config, dataset, run, report=report, device=device)
-
-
-def main() -> None:
-    parser = cli.Parser("trainer.train", description="Train one model on a packed dataset.")
-    parser.add_argument("--data", type=Path, required=True, help="packed dataset, made by trainer.pack")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="directory of the run; an interrupted run in it goes on"
-    )
-    parser.add_argument("--threads", type=int, help="CPU threads; default: all cores")
-    add_options(parser)
-    options: dict[str, Any] = vars(parser.parse_args())
-    data, out, device, threads = (options.pop(name) for name in ("data", "out", "device", "threads"))
-    if threads is not None and threads < 1:
-        parser.error(f"--threads must be at least 1, not {threads}")
-    if threads is not None:
-        torch.set_num_threads(threads)
-    check_device(device)
-    dataset = PackedDataset.open(data)
-    config = to_config(options, dataset)
-    run = RunDir(out)
-    was_done = run.is_done
-    try:
-        result = _train_visibly(config, dataset, run, device)
-    except TrainingDiverged as error:
-        raise UserError(f"{error}; try a lower --learning-rate") from error
-    whom = "participants that it was trained on" if config.all_participants else "the held-out participants"
-    console.print(
-        f"{out}: {result.num_parameters:,} parameters, accuracy {result.val_accuracy:.4f} and log loss "
-        f"{result.val_log_loss:.4f} on {whom}, {result.seconds:.0f} s "
-        f"({result.precision}, {result.device})",
-        markup=False,
-        soft_wrap=True,
-    )
-    if was_done:
-        console.print(
-            "this run was finished before: nothing was trained; choose another --out to train anew", soft_wrap=True
-        )
 
 
 if __name__ == "__main__":

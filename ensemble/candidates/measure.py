@@ -31,11 +31,11 @@ from ensemble.tflite.runtime import Model
 from ensemble.tflite.submission import with_labels
 from trainer import studydir
 from trainer.common.console import console, track
-from trainer.common.errors import UserError
+from trainer.common.errors import StorageError, UserError
 from trainer.common.files import atomic_path, write_json
-from trainer.common.storage import Folder, StorageError, base_name
+from trainer.common.storage import base_name
 from trainer.metrics import accuracy, log_loss, to_half
-from trainer.studydir import ENSEMBLE
+from trainer.studydir import ENSEMBLE, Folder
 
 COSTS: Final = f"{ENSEMBLE}/{studydir.COSTS}"
 PROBS: Final = f"{ENSEMBLE}/{studydir.FILE_PROBS}"

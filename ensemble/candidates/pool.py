@@ -15,8 +15,8 @@ from typing import Final, overload
 import numpy as np
 
 from ensemble.tflite import export
-from trainer.common.errors import UserError
-from trainer.common.storage import StorageError, base_name, open_dataset
+from trainer.common.errors import StorageError, UserError
+from trainer.common.storage import base_name
 from trainer.config import ModelConfig
 from trainer.data.dataset import PackedDataset
 from trainer.landmarks import NUM_ROWS, ROWS
@@ -88,7 +88,7 @@ class Pool:
     def dataset(self) -> PackedDataset:
         """Raises DatasetGoneError if it is not there or another, and StorageError if that cannot be told."""
         try:
-            dataset = open_dataset(self.data)
+            dataset = PackedDataset.open(self.data)
         except StorageError:
             raise
         except UserError as error:

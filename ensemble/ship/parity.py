@@ -15,7 +15,7 @@ from ensemble.tflite.export import PRECISIONS
 from ensemble.tflite.runtime import Model
 from trainer.common.console import console, track
 from trainer.common.errors import UserError
-from trainer.data.dataset import resize_indices
+from trainer.data.batches import resize_indices
 from trainer.data.normalize import normalize, select
 from trainer.landmarks import NUM_ROWS
 from trainer.model.classifier import SignClassifier

@@ -31,8 +31,16 @@ from ensemble.tflite.latency import Target
 from ensemble.tflite.submission import Submission
 from trainer.common.errors import UserError
 from trainer.common.files import require_writable
-from trainer.common.storage import Folder
-from trainer.studydir import ENSEMBLE, FRONTIER, SELECTION, SUBMISSION, StudyDir, write_frontier, write_selection
+from trainer.studydir import (
+    ENSEMBLE,
+    FRONTIER,
+    SELECTION,
+    SUBMISSION,
+    Folder,
+    StudyDir,
+    write_frontier,
+    write_selection,
+)
 
 RESULTS: Final = Path("results")
 

@@ -11,10 +11,10 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from ensemble.tflite.contest_files import TRAIN_CSV, read_raw
 from ensemble.tflite.runtime import Model
 from trainer.common.errors import UserError, first_line
 from trainer.common.files import atomic_path
+from trainer.data.contest import TRAIN_CSV, read_raw
 
 LIKELIEST: Final = 5
 COLUMNS: Final = ("path", "sequence_id", "sign", "probability")

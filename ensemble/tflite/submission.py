@@ -136,7 +136,7 @@ class Submission:
         import pandas as pd
 
         if isinstance(landmarks, Path | str):
-            from ensemble.tflite.contest_files import read_raw
+            from trainer.data.contest import read_raw
 
             landmarks = read_raw(Path(landmarks))
         landmarks = np.asarray(landmarks)

@@ -26,11 +26,12 @@ from search.decide.samplers import DEFAULT_PRUNER, HALVING, PRUNERS, default_sam
 from search.decide.warm_start import is_own
 from search.problem.members import Members
 from search.problem.objective import Objective
-from search.problem.space import Space, by_field, num_parameters
+from search.problem.space import Space, by_field
 from search.record.remote_copy import StudyMirror, adopt
 from search.record.request import STUDY_DB, read_labels
 from search.record.storage import StudyStorage, sqlite_url
 from trainer.config import TrainConfig
+from trainer.model.classifier import num_parameters
 from trainer.rundir import EpochMetrics, Result, RunDir
 
 MAX_WORKER_LOSSES: Final = 3  # without an epoch between: the trial is the likely cause

@@ -21,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import search
 import trainer
 from trainer.common.errors import UserError
-from trainer.common.storage import Remote, cache_folder, is_uri, open_dataset
+from trainer.common.storage import Remote, cache_folder, is_uri
 from trainer.data.dataset import PackedDataset
 
 OBJECT_STORE_BYTES: Final = 80 * 2**20  # Ray's least; nothing large travels through it
@@ -241,7 +241,7 @@ def _look(probe: str, data: str, fingerprint: str) -> str:
             "or a URI"
         )
     try:
-        found = open_dataset(data).fingerprint
+        found = PackedDataset.open(data).fingerprint
     except UserError as error:
         where = "" if is_uri(data) else "; on several nodes --data must be a path that each of them has, or a URI"
         return f"{error}{where}"

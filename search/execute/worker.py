@@ -17,12 +17,13 @@ import torch
 from ray import tune
 from safetensors import SafetensorError
 
-from trainer.common.storage import Remote, StorageError, copy_folder, is_uri, open_dataset
+from trainer.common.errors import StorageError, TrainingDivergedError
+from trainer.common.storage import Remote, copy_folder, is_uri
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
-from trainer.learning.allocator import give_freed_memory_back
+from trainer.learning.allocator import give_freed_memory_back, keep_freed_memory
+from trainer.learning.loop import train
 from trainer.rundir import CHECKPOINT, CONFIG, DONE, METRICS, VAL_PROBS, WEIGHTS, EpochMetrics, Result, RunDir
-from trainer.train import TrainingDiverged, train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,7 @@ def run_trial(order: dict[str, Any]) -> None:
     """
     try:
         _send(_train(Order(**order)))
-    except TrainingDiverged as error:
+    except TrainingDivergedError as error:
         _send(Failure(str(error)))
     except Exception as error:
         _send(Failure(f"{type(error).__name__}: {error}", _concerns_all(error)))
@@ -119,12 +120,13 @@ def _train_in(run: RunDir, order: Order, report: Callable[[EpochMetrics], None])
     for metrics in run.read_metrics():  # the driver may have died between an epoch and its decision on it
         if metrics.epoch >= order.last_epoch:
             _send(metrics)
+    keep_freed_memory()
     return train(TrainConfig.from_json(order.config), _dataset(order.data), run, report=report, device=order.device)
 
 
 @functools.cache
 def _dataset(where: str) -> PackedDataset:
-    return open_dataset(where)
+    return PackedDataset.open(where)
 
 
 def _send(message: Message) -> None:

@@ -23,10 +23,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.problem.members import MemberBudget
-from search.problem.space import num_parameters
 from trainer.config import ModelConfig
 from trainer.landmarks import LANDMARK_SETS, NUM_LANDMARKS
-from trainer.model.classifier import SignClassifier
+from trainer.model.classifier import SignClassifier, num_parameters
 
 OBJECTIVES: Final = ("accuracy", "accuracy,params", "accuracy,latency", "ensemble")
 DEFAULT_OBJECTIVE: Final = "accuracy"

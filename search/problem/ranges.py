@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from trainer.common.errors import FieldError
 from trainer.config import ModelConfig, TrainConfig
 
 _KEYS: Final = {
@@ -77,9 +78,9 @@ def with_fixed(base: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
     """The base with these values, which are checked together. Raises Fault."""
     try:
         return base.replace(**values)
-    except ValueError as error:
-        name = str(error).split()[0]
-        raise Fault(name if name in values else next(iter(values)), str(error)) from error
+    except FieldError as error:
+        name = error.field if error.field and error.field in values else next(iter(values))
+        raise Fault(name, str(error)) from error
 
 
 def read_ranges(name: str, value: Any, base: TrainConfig) -> tuple[Range, ...]:

@@ -16,7 +16,6 @@ In the study, the ranges of a field that has several are parameters of their own
 `learning_rate@optimizer=adamw`. Nothing else in this package makes a TrainConfig.
 """
 
-import functools
 import itertools
 import tomllib
 from collections.abc import Callable, Mapping
@@ -25,7 +24,6 @@ from pathlib import Path
 from typing import Any, Final, Self, cast
 
 import optuna
-import torch
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -35,8 +33,8 @@ from optuna.distributions import (
 
 from search.problem.ranges import Fault, Range, allows, check_name, field_value, line_of, order, read_ranges, with_fixed
 from trainer.common.errors import UserError
-from trainer.config import ModelConfig, TrainConfig
-from trainer.model.classifier import SignClassifier
+from trainer.config import TrainConfig
+from trainer.model.classifier import num_parameters
 
 DEFAULT_SPACE: Final = """\
 num_heads = {type = "int", low = 1, high = 8}
@@ -50,17 +48,6 @@ SEED_POINTS: Final = tuple(  # the two models of the seed's write-up, tried firs
     for heads, layers in ((2, 6), (6, 5))
 )
 _SHAPE: Final = {"num_heads", "num_layers", "max_frames", "landmarks", "norm", "learned_positions", "pooling"}
-
-
-def num_parameters(config: ModelConfig) -> int:
-    """Parameters of a model of this shape, counted without allocating it."""
-    return _num_parameters(replace(config, dropout=0.0))
-
-
-@functools.cache
-def _num_parameters(config: ModelConfig) -> int:
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in SignClassifier(config).parameters())
 
 
 def by_field(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from typing import Final
 from uuid import uuid4
 
 from trainer.common.console import console
-from trainer.common.errors import UserError
+from trainer.common.errors import StorageError, UserError
 from trainer.common.files import LOCK
-from trainer.common.storage import Remote, StorageError
+from trainer.common.storage import Remote
 
 BEAT_SECONDS: Final = 5.0  # between renewals
 STALE_SECONDS: Final = 30.0  # without one

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 
 from search.decide.qmc import sobol
 from search.decide.unit_cube import at, share_of
-from search.problem.space import Space, num_parameters
+from search.problem.space import Space
 from trainer.common.errors import UserError
 from trainer.common.files import atomic_path
 from trainer.config import TrainConfig
+from trainer.model.classifier import num_parameters
 
 TABLE: Final = Path("results/reference/curves.parquet")
 EPOCHS: Final = 27

@@ -43,13 +43,15 @@ from trainer.common.console import console, track
 from trainer.common.errors import UserError
 from trainer.common.files import atomic_path, sha256, write_bytes
 from trainer.common.processes import follow_parent
-from trainer.data.dataset import MANIFEST, Batches, PackedDataset
+from trainer.data.batches import Batches
+from trainer.data.dataset import PackedDataset
+from trainer.data.manifest import MANIFEST
+from trainer.data.packing import pack
+from trainer.learning.loop import predict
 from trainer.metrics import accuracy
 from trainer.model.classifier import SignClassifier
-from trainer.pack import pack
 from trainer.rundir import WEIGHTS, RunDir
-from trainer.synthesize import synthesize
-from trainer.train import predict
+from trainer.synthetic.generate import synthesize
 
 OBJECTIVES: Final = ("accuracy", "ensemble", "random")
 SEEN: Final = 4  # people

@@ -21,13 +21,15 @@ from search.record.request import write_validation
 from tests.bench.curves import EPOCHS, NUM_SIGNS, TABLE, Curves, configurations, size, space
 from trainer.common import cli
 from trainer.common.console import track
+from trainer.common.errors import TrainingDivergedError
 from trainer.common.processes import follow_parent
 from trainer.config import TrainConfig
-from trainer.data.dataset import MANIFEST, PackedDataset
-from trainer.pack import pack
+from trainer.data.dataset import PackedDataset
+from trainer.data.manifest import MANIFEST
+from trainer.data.packing import pack
+from trainer.learning.loop import train
 from trainer.rundir import RunDir
-from trainer.synthesize import synthesize
-from trainer.train import TrainingDiverged, train
+from trainer.synthetic.generate import synthesize
 
 DIVERGED = "diverged"  # marks the directory of such a run
 
@@ -48,7 +50,7 @@ def record(path: Path, config: TrainConfig, data: Path) -> None:
         return
     try:
         train(config, PackedDataset.open(data), RunDir(path))
-    except TrainingDiverged:
+    except TrainingDivergedError:
         (path / DIVERGED).touch()
 
 

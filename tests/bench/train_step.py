@@ -25,10 +25,11 @@ from tests.bench.workload import matmul_rate, packed_dataset, seconds
 from trainer.common import cli
 from trainer.common.console import console, track
 from trainer.config import TrainConfig
-from trainer.data.dataset import Batches, PackedDataset
+from trainer.data.batches import Batches
+from trainer.data.dataset import PackedDataset
 from trainer.learning.allocator import keep_freed_memory
 from trainer.learning.learner import Learner
-from trainer.train import resolve_precision, train_epoch
+from trainer.learning.loop import resolve_precision, train_epoch
 
 SHAPES = ((2, 6), (6, 5))
 STEPS = 5  # of ours in a round

@@ -11,7 +11,8 @@ import pandas as pd
 import torch
 
 from ensemble.ship.contract import lengths_at
-from trainer.data.dataset import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, PackedDataset
+from trainer.data.dataset import PackedDataset
+from trainer.data.manifest import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES
 from trainer.landmarks import ROWS
 
 

@@ -15,7 +15,7 @@ from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.model.classifier import SignClassifier
 from trainer.studydir import StudyDir, Validation
-from trainer.synthesize import synthesize
+from trainer.synthetic.generate import synthesize
 
 SHAPES = [(1, 1), (1, 2), (2, 1), (1, 3)]  # heads, layers
 NUM_FOLDS = 2

@@ -11,10 +11,10 @@ from ensemble.predict import main
 from ensemble.ship import predictions
 from ensemble.ship.predictions import Prediction
 from ensemble.tflite import submission
-from ensemble.tflite.contest_files import read_raw
 from ensemble.tflite.runtime import Model
 from tests.ensemble.conftest import lines_of
 from trainer.common.errors import UserError
+from trainer.data.contest import read_raw
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:

@@ -22,9 +22,9 @@ from ensemble.tflite import latency, submission
 from ensemble.tflite.runtime import Model
 from tests.ensemble.candidates.test_measure import torch_probs
 from trainer.common.errors import UserError
-from trainer.common.storage import Folder
 from trainer.data.dataset import PackedDataset
 from trainer.landmarks import NUM_ROWS
+from trainer.studydir import Folder
 
 
 @pytest.fixture

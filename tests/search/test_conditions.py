@@ -14,13 +14,14 @@ from search.decide import samplers
 from search.decide.samplers import WholeSampler
 from search.decide.study import Assignment, SearchStudy
 from search.problem import space as space_module
-from search.problem.space import DEFAULT_SPACE, Space, num_parameters
+from search.problem.space import DEFAULT_SPACE, Space
 from search.record.request import STUDY_JSON, Settings
 from search.table import to_rows
 from tests.outcomes import result_of
 from tests.search.problem.test_space import CONDITIONAL
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import PackedDataset
+from trainer.model.classifier import num_parameters
 from trainer.rundir import Result
 
 BASE = TrainConfig(epochs=2).replace(num_signs=3)

@@ -29,8 +29,10 @@ from tests.search.conftest import TINY_SPACE
 from tests.search.decide.test_warm_start import search_all, settings_of
 from trainer.common.errors import UserError
 from trainer.common.files import LOCK
-from trainer.common.storage import Folder, Remote, open_dataset
+from trainer.common.storage import Remote
 from trainer.config import TrainConfig
+from trainer.data.dataset import PackedDataset
+from trainer.studydir import Folder
 
 BUCKET = "sign-studies"
 PATIENCE = 200.0  # seconds
@@ -66,12 +68,12 @@ def _upload(folder: Path, uri: str) -> None:
 def test_a_dataset_is_fetched_once_and_verified(packed: Path) -> None:
     uri = f"s3://{BUCKET}/data/fetched"
     with pytest.raises(UserError, match="not a packed dataset"):
-        open_dataset(uri)
+        PackedDataset.open(uri)
     _upload(packed, uri)
-    first = open_dataset(uri)
-    assert (first.source, len(first)) == (uri, len(open_dataset(packed)))
+    first = PackedDataset.open(uri)
+    assert (first.source, len(first)) == (uri, len(PackedDataset.open(packed)))
     Remote.open(uri).remove("frames.npy")
-    assert open_dataset(uri).fingerprint == open_dataset(packed).fingerprint  # not fetched again
+    assert PackedDataset.open(uri).fingerprint == PackedDataset.open(packed).fingerprint  # not fetched again
     shutil.rmtree(first.path)
     damaged = first.path.parent.parent / "damaged"
     content = bytearray((packed / "frames.npy").read_bytes())
@@ -79,7 +81,7 @@ def test_a_dataset_is_fetched_once_and_verified(packed: Path) -> None:
     damaged.write_bytes(content)
     Remote.open(uri).upload(damaged, "frames.npy")
     with pytest.raises(UserError, match=r"frames.npy is not what manifest.json says"):
-        open_dataset(uri)
+        PackedDataset.open(uri)
 
 
 @pytest.mark.usefixtures("s3")

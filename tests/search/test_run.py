@@ -32,11 +32,10 @@ from tests.nodes import without_ray
 from tests.outcomes import metrics_of, result_of
 from tests.search.conftest import TINY_SPACE
 from tests.trainer.conftest import write_dataset
-from trainer.common.errors import UserError
+from trainer.common.errors import TrainingDivergedError, UserError
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.rundir import EpochMetrics, Result, RunDir
-from trainer.train import TrainingDiverged
 
 
 def scripted_train(
@@ -47,7 +46,7 @@ def scripted_train(
     for epoch in range(len(run.read_metrics()) + 1, config.epochs + 1):
         accuracy = 0.05 * epoch + (0.0 if config.seed == 2 else 0.3)
         if (config.seed, epoch) == (3, 2):
-            raise TrainingDiverged("the loss became nan in epoch 2")
+            raise TrainingDivergedError("the loss became nan in epoch 2")
         if (config.seed, epoch) == (4, 1):
             raise RuntimeError("no such kernel")
         if (config.seed, epoch) == (5, 3) and not (run.path / "died").exists():

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from trainer.common.errors import FieldError
 from trainer.config import ModelConfig, TrainConfig
 
 
@@ -24,7 +25,7 @@ def test_absent_fields_take_their_defaults() -> None:
 @pytest.mark.parametrize("values", [{"learning_rat": 1e-3}, {"model": {"heads": 2}}, {"num_heads": 2}])
 def test_unknown_keys_are_refused_by_name(values: dict[str, Any]) -> None:
     unknown = next(iter(values["model"])) if "model" in values else next(iter(values))
-    with pytest.raises(ValueError, match=f"{unknown!r}; the fields are"):
+    with pytest.raises(FieldError, match=f"{unknown}: no such field of .*; the fields are"):
         TrainConfig.from_json(values)
 
 
@@ -32,9 +33,9 @@ def test_replace_finds_the_field_in_model_or_training() -> None:
     config = TrainConfig().replace(num_heads=5, learning_rate=1e-3)
     assert config == TrainConfig(model=ModelConfig(num_heads=5), learning_rate=1e-3)
     assert config.replace(model=ModelConfig(num_heads=4), num_layers=2).model == ModelConfig(num_heads=4, num_layers=2)
-    with pytest.raises(ValueError, match="unknown TrainConfig field 'heads'"):
+    with pytest.raises(FieldError, match="heads: no such field of TrainConfig"):
         config.replace(heads=2)
-    with pytest.raises(ValueError, match="num_heads must be"):
+    with pytest.raises(FieldError, match="num_heads: must be"):
         config.replace(num_heads=0)
 
 
@@ -120,8 +121,9 @@ GOOD_EDGES: dict[str, tuple[Any, ...]] = {
 @pytest.mark.parametrize("name", BAD_VALUES)
 def test_values_out_of_range_are_refused_by_field(name: str) -> None:
     for value in BAD_VALUES[name]:
-        with pytest.raises(ValueError, match=rf"^{name} must be .*, not "):
+        with pytest.raises(FieldError, match=rf"^{name}: must be .*, not ") as refusal:
             TrainConfig().replace(**{name: value})
+        assert refusal.value.field == name
     for value in GOOD_EDGES[name]:
         TrainConfig().replace(**{name: value})
 

@@ -14,6 +14,7 @@ from trainer.studydir import (
     SELECTION,
     STUDY_JSON,
     VALIDATION,
+    Folder,
     StudyDir,
     Validation,
     write_frontier,
@@ -87,3 +88,25 @@ def test_trials_are_listed_by_number(tmp_path: Path) -> None:
     for name in ("0002", "10000", "0011", "notes"):
         (tmp_path / "trials" / name).mkdir(parents=True)
     assert [run.path.name for run in StudyDir(tmp_path).trials()] == ["0002", "0011", "10000"]
+
+
+def test_a_study_behind_a_uri_is_worked_on_in_a_copy_and_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    where = tmp_path / "asl"
+    StudyDir(where).write_request({"label_names": []})
+    (where / "trials" / "0001").mkdir(parents=True)
+    (where / "trials" / "0001" / "checkpoint.safetensors").touch()
+    here, there = Folder.open(where), Folder.open(where.as_uri())
+    assert (here.path, here.remote) == (where, None)
+    assert there.path != where
+    assert [path.name for path in there.path.rglob("*") if path.is_file()] == [STUDY_JSON]
+    (there.path / "report.html").write_text("page")
+    assert not (where / "report.html").exists()
+    there.publish("report.html")
+    assert (where / "report.html").read_text() == "page"
+    assert there.show(there.path / "report.html") == f"{where.as_uri()}/report.html"
+    assert here.show(where / "report.html") == str(where / "report.html")
+    assert here.can_write("ensemble")
+    assert there.can_write("ensemble")

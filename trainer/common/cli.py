@@ -31,7 +31,7 @@ import re
 import shutil
 import sys
 import types
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -80,7 +80,8 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_fields(self, kind: type, *, without: Collection[str] = (), group: str | None = None) -> list[str]:
-        """Add an option for each field of a dataclass; with ``group``, under that heading and without defaults.
+        """Add an option for each field of a dataclass; with ``group``, without defaults and under that heading, unless
+        the field names another.
 
         Returns the names of the fields.
         """
@@ -102,8 +103,8 @@ class Parser(argparse.ArgumentParser):
         is_required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
         default = None if is_required else item.default
         settings: dict[str, Any] = _reading(hint, how, is_flag=default is False and group is None)
-        settings["help"] = argparse.SUPPRESS if how.hidden else _help(doc, default, is_required, how)
-        heading = self._heading(group or how.group)
+        settings["help"] = argparse.SUPPRESS if how.hidden else _help(doc, default, is_required, how, settings)
+        heading = self._heading(group if group and how.group == Option().group else how.group)
         if how.positional:
             name = how.metavar or item.name.upper()
             self.flags[item.name] = name
@@ -247,7 +248,7 @@ def readable(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return read
 
 
-def _help(doc: str, default: Any, is_required: bool, how: Option) -> str:
+def _help(doc: str, default: Any, is_required: bool, how: Option, settings: Mapping[str, Any]) -> str:
     """A field's docstring, what may be chosen, and its default."""
     text = doc.rstrip(".")
     choices = how.choices
@@ -255,13 +256,13 @@ def _help(doc: str, default: Any, is_required: bool, how: Option) -> str:
         text += f" [{', '.join(choices)}]"
     if is_required and not how.positional:
         text += " (required)"
-    elif default not in (None, False, ()) and "default" not in doc:
+    elif not (default is None or default == () or settings.get("action") == "store_true" or "default" in doc):
         text += f" (default: {' '.join(map(str, default)) if isinstance(default, tuple) else _shown(default)})"
     return text.replace("%", "%%")
 
 
 def _shown(default: Any) -> str:
-    return "on" if default is True else str(default)
+    return {True: "on", False: "off"}[default] if isinstance(default, bool) else str(default)
 
 
 def command(

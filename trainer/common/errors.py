@@ -40,6 +40,14 @@ class StorageError(UserError):
     """Storage that cannot be reached, read or written."""
 
 
+class LandmarkFileError(UserError):
+    """A landmark file that cannot be used. The message says why, not which file."""
+
+
+class TrainingDivergedError(UserError):
+    """The loss or a probability became NaN or infinite. The message says when."""
+
+
 def first_line(error: BaseException) -> str:
     """What an exception of another library says, in one line; its type's name if it says nothing.
 

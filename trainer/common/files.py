@@ -59,14 +59,15 @@ def sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, busy: str) -> Iterator[None]:
-    """Keep a folder to this process, by its file LOCK. Raises UserError with the message ``busy`` if another has it.
+def locked(folder: Path, busy: str | None = None) -> Iterator[None]:
+    """Keep a folder to this process, by its file LOCK.
 
-    The lock goes with the process, however it ends; whether the file stays is up to the caller.
+    If another process has it, raises UserError with the message ``busy``, or waits where there is no message. The lock
+    goes with the process, however it ends; whether the file stays is up to the caller.
     """
     with (folder / LOCK).open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX if busy is None else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"{folder}: {busy}") from error
         yield

@@ -6,12 +6,9 @@ this machine lie under ~/.cache/sign-ensemble-search, or $XDG_CACHE_HOME. Files 
 """
 
 import contextlib
-import fcntl
-import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256 as sha256_of
 from pathlib import Path
 from typing import Any, Self
@@ -19,13 +16,8 @@ from typing import Any, Self
 import pyarrow as pa
 from pyarrow import fs
 
-from trainer.common.errors import UserError
-from trainer.common.files import LOCK, atomic_path, require_writable, sha256
-from trainer.data.dataset import FRAMES, MANIFEST, SEQUENCES, PackedDataset, fingerprint
-
-
-class StorageError(UserError):
-    """Storage that cannot be reached, read or written."""
+from trainer.common.errors import StorageError, in_one_line
+from trainer.common.files import LOCK, atomic_path
 
 
 def is_uri(where: str) -> bool:
@@ -153,84 +145,4 @@ def _explained(uri: str, what: str) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError, ImportError) as error:
         if isinstance(error, OSError) and error.filename is not None:  # of a local file
             raise
-        words = " ".join(str(error).split())
-        raise StorageError(f"{uri}: cannot be {what} ({words})") from error
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A study's folder to work on here, wherever it lies."""
-
-    shown: str
-    """As it was given"""
-    path: Path
-    """Itself, or this machine's copy"""
-    remote: Remote | None
-
-    @classmethod
-    def open(cls, where: str | Path) -> Self:
-        """Raises StorageError if it is a URI and cannot be read. Checkpoints and locks are not copied."""
-        where = str(where)
-        if not is_uri(where):
-            return cls(where, Path(where), None)
-        remote, path = Remote.open(where), copy_folder("copies", where)
-        remote.copy_to(path, lambda name: "checkpoint" not in name and not name.startswith(LOCK))
-        return cls(where, path, remote)
-
-    def publish(self, *names: str) -> None:
-        """Bring files, or all that a folder holds, to where they belong."""
-        for name in names if self.remote is not None else ():
-            path = self.path / name
-            for file in [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]:
-                assert self.remote is not None
-                self.remote.upload(file, str(file.relative_to(self.path)))
-
-    def can_write(self, *names: str) -> bool:
-        """Whether files can be put where they belong, into its folders ``names``."""
-        try:
-            if self.remote is not None:
-                self.remote.check_writable(self.path)
-            else:
-                for name in names:
-                    require_writable("", self.path / name)
-        except UserError:
-            return False
-        return True
-
-    def show(self, path: Path) -> str:
-        """A path below this folder as the user knows it."""
-        if self.remote is None or not path.is_relative_to(self.path):
-            return str(path)
-        return join(self.shown, str(path.relative_to(self.path)))
-
-
-def open_dataset(where: str | Path) -> PackedDataset:
-    """Open a packed dataset by its path or URI; one behind a URI is fetched once, for all processes of this machine.
-
-    Raises UserError as ``PackedDataset.open`` does, or if what was fetched is not what its manifest says.
-    """
-    if not is_uri(str(where)):
-        return PackedDataset.open(where)
-    remote, uri = Remote.open(str(where)), str(where)
-    about = copy_folder("manifests", uri) / MANIFEST
-    if not remote.has(MANIFEST):
-        raise UserError(f"{uri}: not a packed dataset (no {MANIFEST}); copy there what trainer.pack made")
-    remote.download(MANIFEST, about)
-    try:
-        manifest = json.loads(about.read_text())
-        wanted = {name: manifest["sha256"][name] for name in (FRAMES, SEQUENCES)}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{uri}: {MANIFEST} cannot be read ({error}); copy the packed dataset there again") from error
-    folder = cache_folder("data", fingerprint(manifest))
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / MANIFEST).exists():
-            for name, expected in wanted.items():
-                remote.download(name, folder / name)
-                if sha256(folder / name) != expected:
-                    (folder / name).unlink()
-                    raise UserError(f"{uri}: {name} is not what {MANIFEST} says; copy the packed dataset there again")
-            with atomic_path(folder / MANIFEST) as temporary:
-                shutil.copyfile(about, temporary)
-    return replace(PackedDataset.open(folder), source=uri)
+        raise StorageError(f"{uri}: cannot be {what} ({in_one_line(error)})") from error

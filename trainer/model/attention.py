@@ -14,8 +14,8 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from trainer.config import HEAD_DIM, ROTARY_THETA
-from trainer.model.bridge import arrays, in_loops
 from trainer.model.dropout import Dropout
+from trainer.model.ops import arrays, in_loops
 
 GROUP_RATIO, GROUP_SLACK = 1.25, 4  # a group's longest sequence: at most ratio * shortest + slack tokens
 SCALE = HEAD_DIM**-0.5

@@ -5,6 +5,9 @@ learned positions and a CLS token added. Sequences are packed: no operation but 
 ends, so a sequence's logits do not depend on what else is in the batch.
 """
 
+import functools
+from dataclasses import replace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -174,3 +177,18 @@ class SignClassifier(nn.Module):
         x = self.blocks[-1](x, packing, dropout, dtype, AttentionMode(self.config.rotary, causal, first_only))
         states: torch.Tensor = self.norm(x, torch.float32)
         return states if first_only else states[places]
+
+
+def num_parameters(config: ModelConfig) -> int:
+    """Parameters of a model of this shape, counted without allocating it.
+
+    >>> num_parameters(ModelConfig(num_heads=2, num_layers=6))
+    1694202
+    """
+    return _num_parameters(replace(config, dropout=0.0))
+
+
+@functools.lru_cache(maxsize=4096)  # more shapes than a space has
+def _num_parameters(config: ModelConfig) -> int:
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in SignClassifier(config).parameters())

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-from trainer.model.bridge import arrays, in_loops
+from trainer.model.ops import arrays, in_loops
 
 
 class Dropout:

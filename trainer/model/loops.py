@@ -5,59 +5,16 @@ kept on disk for the next process.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any, Final
 
-import numba
 import numpy as np
 
-
-def _compiler(*liberties: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A decorator that compiles a function, LLVM being free to take these liberties with its arithmetic."""
-    options: dict[str, Any] = {"error_model": "numpy", "fastmath": set(liberties)}
-
-    def compile_(function: Callable[..., Any]) -> Callable[..., Any]:
-        try:
-            compiled: Callable[..., Any] = numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # no folder can be written that it could be kept in
-            compiled = numba.njit(**options)(function)
-        return compiled
-
-    return compile_
-
-
-njit = _compiler("contract")
-njit_sums = _compiler("contract", "reassoc")
-"""for sums over a row, in any order"""
+from trainer.common.jit import njit, njit_sums
 
 _LOG2_E: Final = np.float32(1 / math.log(2))
 _MOST_BITS: Final = np.float32(126)  # beyond, a float32 power of two would be subnormal or infinite
 _ONE, _HALF = np.float32(1), np.float32(0.5)
 _T1, _T2, _T3, _T4, _T5, _T6 = (np.float32(math.log(2) ** k / math.factorial(k)) for k in range(1, 7))
-
-
-@njit
-def centre(points: np.ndarray, head: np.ndarray, centred: np.ndarray) -> None:
-    """Centre float32 points [n, k, 2], NaN where missing, on the mean of the points ``head`` int64 [h] of all frames.
-
-    Fills ``centred``, of the same shape, with 0 where one is missing. Without any head point nothing is moved.
-    """
-    x = y = 0.0
-    count = 0
-    for frame in points:
-        for landmark in head:
-            if not (np.isnan(frame[landmark, 0]) or np.isnan(frame[landmark, 1])):
-                x += frame[landmark, 0]
-                y += frame[landmark, 1]
-                count += 1
-    x_offset, y_offset = np.float32(x / max(count, 1)), np.float32(y / max(count, 1))
-    for i, frame in enumerate(points):
-        for j, (its_x, its_y) in enumerate(frame):
-            if np.isnan(its_x) or np.isnan(its_y):
-                centred[i, j, 0] = centred[i, j, 1] = 0
-            else:
-                centred[i, j, 0] = its_x - x_offset
-                centred[i, j, 1] = its_y - y_offset
 
 
 @njit

@@ -17,9 +17,11 @@ from ensemble.tflite.latency import Target
 from tests.ensemble.candidates.test_pool import other_trials, twice
 from tests.ensemble.tflite.test_export import predict
 from trainer.common import storage
-from trainer.common.storage import Folder, Remote, StorageError
+from trainer.common.errors import StorageError
+from trainer.common.storage import Remote
 from trainer.model.classifier import SignClassifier
 from trainer.rundir import RunDir
+from trainer.studydir import Folder
 
 
 def torch_probs(run: RunDir, raws: list[np.ndarray]) -> np.ndarray:
@@ -89,7 +91,7 @@ def test_a_dataset_that_cannot_be_reached_ends_it(copy: Path, monkeypatch: pytes
         asked.append(where)
         raise StorageError(f"{where}: cannot be reached")
 
-    monkeypatch.setattr("ensemble.candidates.pool.open_dataset", refuse)
+    monkeypatch.setattr("ensemble.candidates.pool.PackedDataset.open", refuse)
     with pytest.raises(StorageError, match="s3://b/data: cannot be reached"):
         measure(dataclasses.replace(open_pool(copy), data="s3://b/data"), ["float16", "int8"], Target())
 

@@ -12,7 +12,7 @@ from ensemble.tflite.runtime import Model
 from tests.ensemble.conftest import random_classifier
 from trainer.common.errors import UserError
 from trainer.config import ModelConfig
-from trainer.data.dataset import resize_indices
+from trainer.data.batches import resize_indices
 from trainer.data.normalize import normalize, select
 from trainer.landmarks import FACE_ROWS, LEFT_HAND_ROWS, NUM_ROWS, RIGHT_HAND_ROWS
 from trainer.model.classifier import SignClassifier

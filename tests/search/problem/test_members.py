@@ -17,7 +17,7 @@ from search.decide.study import Assignment, SearchStudy, Verdict
 from search.execute import cluster
 from search.problem.members import BYTES_PER_PARAMETER, MOST, PATIENCE, MemberBudget, Members
 from search.problem.objective import ENSEMBLE, Objective
-from search.problem.space import DEFAULT_SPACE, Space, num_parameters
+from search.problem.space import DEFAULT_SPACE, Space
 from search.record.remote_copy import StudyMirror
 from search.record.request import VALIDATION, write_validation
 from search.show.progress import Progress
@@ -29,6 +29,7 @@ from trainer.common.storage import Remote
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.metrics import SEQUENCES_PER_NAT, accuracy, log_loss
+from trainer.model.classifier import num_parameters
 from trainer.rundir import RunDir
 
 SEQUENCES, SIGNS = 12, 4

@@ -15,14 +15,14 @@ from rich.console import Console
 
 from search.decide.study import Assignment, SearchStudy, Verdict
 from search.problem.objective import LatencyScale, Objective, front, multiply_adds
-from search.problem.space import DEFAULT_SPACE, Space, num_parameters
+from search.problem.space import DEFAULT_SPACE, Space
 from search.record.request import Settings
 from search.table import read_rows, render, to_rows
 from tests.search.conftest import TINY_SPACE
 from tests.search.decide.test_study import _metrics, _result
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import PackedDataset
-from trainer.model.classifier import SignClassifier
+from trainer.model.classifier import SignClassifier, num_parameters
 
 NUM_TRIALS = 13  # of which TPE draws the last three from a model of the first ten
 EPOCHS = 3

@@ -3,9 +3,10 @@ import json
 import optuna
 import pytest
 
-from search.problem.space import DEFAULT_SPACE, SEED_POINTS, Space, by_field, num_parameters
+from search.problem.space import DEFAULT_SPACE, SEED_POINTS, Space, by_field
 from trainer.common.errors import UserError
 from trainer.config import ModelConfig, TrainConfig
+from trainer.model.classifier import num_parameters
 
 BASE = TrainConfig(epochs=7, seed=100)
 CONDITIONAL = """
@@ -71,15 +72,15 @@ def test_a_space_survives_json() -> None:
         ('num_head = {type = "int", low = 1, high = 8}', "num_head: not a field of TrainConfig"),
         ('fold = {type = "int", low = 0, high = 4}', "fold: must be one value for all trials"),
         ("num_head = 2", "num_head: not a field of TrainConfig; did you mean num_heads?"),
-        ("fold = 5", "fold must be between 0 and num_folds - 1 = 4, not 5"),
+        ("fold = 5", "fold: must be between 0 and num_folds - 1 = 4, not 5"),
         ("landmarks = ['all', 'hands']", "landmarks: is a list without ranges"),
         ("num_signs = 250", "the dataset decides it"),
         ('num_heads = {type = "int", low = 8, high = 1}', "empty range: low 8 is above high 1"),
-        ('num_heads = {type = "int", low = 0, high = 8}', "num_heads must be an integer of at least 1, not 0"),
+        ('num_heads = {type = "int", low = 0, high = 8}', "num_heads: must be an integer of at least 1, not 0"),
         ('num_heads = {type = "int", low = 1.5, high = 8}', "low must be an integer, not 1.5"),
         ('num_heads = {type = "int", low = 1}', "high must be an integer, not None"),
-        ('num_heads = {type = "float", low = 1.0, high = 8.0}', "num_heads must be of type int, not 1.0"),
-        ('dropout = {type = "float", low = 0.0, high = 1.0}', "dropout must be at least 0 and below 1, not 1.0"),
+        ('num_heads = {type = "float", low = 1.0, high = 8.0}', "num_heads: must be of type int, not 1.0"),
+        ('dropout = {type = "float", low = 0.0, high = 1.0}', "dropout: must be at least 0 and below 1, not 1.0"),
         ('dropout = {type = "float", low = 0.0, high = inf}', "high must be a number, not inf"),
         ('dropout = {type = "float", low = 0.0, high = 0.4, log = true}', "low"),
         ('dropout = {type = "float", low = 0.1, high = 0.4, log = 1}', "log must be true or false"),
@@ -91,8 +92,8 @@ def test_a_space_survives_json() -> None:
         ('dropout = {type = "normal", low = 0.1, high = 0.4}', "type must be int, float or categorical"),
         ('precision = {type = "categorical", choices = []}', "choices must be a list of at least one value"),
         ('precision = {type = "categorical", choices = ["float32", "float8"]}', "not 'float8'"),
-        ("batch_size = 0", "batch_size must be an integer of at least 1"),
-        ('batch_size = "many"', "batch_size must be of type int"),
+        ("batch_size = 0", "batch_size: must be an integer of at least 1"),
+        ('batch_size = "many"', "batch_size: must be of type int"),
     ],
 )
 def test_faults_name_file_line_and_field(line: str, words: str) -> None:

@@ -161,7 +161,7 @@ def test_help_is_a_page_to_work_from(capsys: pytest.CaptureFixture[str], monkeyp
         "--resume Go on",
         "the model:",
         "--width N Channels (default: 8)",
-        "--deep, --no-deep Whether it is deep",
+        "--deep, --no-deep Whether it is deep (default: off)",
         "--version show the version and exit",
         "python -m some.command there --data y --budget",
     ):

@@ -4,10 +4,18 @@ import pickle
 
 import pytest
 
-from trainer.common.errors import StorageError, UserError, first_line, in_one_line
+from trainer.common.errors import (
+    FieldError,
+    LandmarkFileError,
+    StorageError,
+    TrainingDivergedError,
+    UserError,
+    first_line,
+    in_one_line,
+)
 
 
-@pytest.mark.parametrize("kind", [UserError, StorageError])
+@pytest.mark.parametrize("kind", [UserError, FieldError, LandmarkFileError, StorageError, TrainingDivergedError])
 @pytest.mark.parametrize("field", [None, "epochs"])
 def test_an_error_comes_out_of_a_worker_process_as_it_went_in(kind: type[UserError], field: str | None) -> None:
     error = pickle.loads(pickle.dumps(kind("must be at least 1", field=field)))

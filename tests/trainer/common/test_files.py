@@ -1,12 +1,16 @@
 """Files appear whole or not at all."""
 
+import fcntl
 import hashlib
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from trainer.common.files import atomic_path, sha256, write_bytes, write_json
+from trainer.common.errors import UserError
+from trainer.common.files import LOCK, atomic_path, locked, require_writable, sha256, write_bytes, write_json
 
 
 def test_nothing_stands_at_the_name_until_it_is_whole(tmp_path: Path) -> None:
@@ -56,3 +60,29 @@ def test_sha256(size: int, tmp_path: Path) -> None:
     content = bytes(index % 251 for index in range(size))
     write_bytes(tmp_path / "file", content)
     assert sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_folder_that_another_has_is_refused_with_the_message(tmp_path: Path) -> None:
+    with (tmp_path / LOCK).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="somebody writes to it"), locked(tmp_path, "somebody writes to it"):
+            pass
+    with locked(tmp_path, "somebody writes to it"):
+        pass
+
+
+def test_without_a_message_the_lock_is_waited_for(tmp_path: Path) -> None:
+    held = (tmp_path / LOCK).open("w")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    threading.Timer(0.3, held.close).start()
+    began = time.monotonic()
+    with locked(tmp_path):
+        assert time.monotonic() - began >= 0.25
+
+
+def test_a_folder_that_cannot_be_made_is_refused_with_the_field(tmp_path: Path) -> None:
+    require_writable("out", tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^out: .*cannot be written to"):
+        require_writable("out", tmp_path / "file" / "folder")

@@ -1,4 +1,4 @@
-"""Worker processes that do not outlive their parent."""
+"""Worker processes that do not outlive their parent, and native code that is kept quiet."""
 
 import os
 import signal
@@ -6,6 +6,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
+
+from trainer.common.processes import silent_stderr
 
 POOL = """
 import multiprocessing, os, sys, time
@@ -33,3 +37,11 @@ def test_a_worker_ends_with_its_killed_parent(tmp_path: Path) -> None:
     while worker.exists() and "State:\tZ" not in (worker / "status").read_text() and time.monotonic() < give_up:
         time.sleep(0.1)
     assert not worker.exists() or "State:\tZ" in (worker / "status").read_text()
+
+
+def test_what_native_code_writes_to_stderr_is_thrown_away_only_meanwhile(capfd: pytest.CaptureFixture[str]) -> None:
+    os.write(2, b"before ")
+    with silent_stderr():
+        os.write(2, b"meanwhile ")
+    os.write(2, b"after")
+    assert capfd.readouterr().err == "before after"

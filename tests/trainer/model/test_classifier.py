@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from trainer.config import ModelConfig
-from trainer.model.classifier import SignClassifier
+from trainer.model.classifier import SignClassifier, num_parameters
 
 LENGTHS = np.array([5, 1, 40, 12, 5, 7, 23, 1, 39])
 SMALL = ModelConfig(num_heads=2, num_layers=2, num_signs=11, dropout=0.3, max_frames=40)
@@ -215,3 +215,9 @@ def test_empty_and_overlong_sequences_raise(lengths: list[int]) -> None:
     array = np.array(lengths, dtype=np.int64)
     with pytest.raises(ValueError, match=r"."):
         SignClassifier(SMALL)(sequences(array), array)
+
+
+def test_parameters_are_counted_as_a_model_has_them() -> None:
+    for config in (SMALL, ModelConfig(num_heads=1, num_layers=1, num_signs=3, norm="layernorm", pooling="mean")):
+        model = SignClassifier(config)
+        assert num_parameters(config) == sum(parameter.numel() for parameter in model.parameters())

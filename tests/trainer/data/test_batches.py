@@ -1,0 +1,62 @@
+"""Batches of training and validation: which sequences they show, and how."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from trainer.config import ModelConfig, TrainConfig
+from trainer.data.batches import Batches, resize_indices
+from trainer.data.dataset import PackedDataset
+
+
+@pytest.mark.parametrize(("length", "target"), [(1, 1), (5, 5), (600, 512), (513, 512), (3, 7), (537, 100)])
+def test_resizing_is_torchs_nearest_neighbour(length: int, target: int) -> None:
+    frames = torch.arange(length, dtype=torch.float64)[None, None]
+    expected = F.interpolate(frames, size=target, mode="nearest")[0, 0].long()
+    np.testing.assert_array_equal(resize_indices(length, target), expected)
+
+
+def test_validation_shows_every_held_out_sequence_whole_or_resized(packed: PackedDataset) -> None:
+    longest = 20
+    config = TrainConfig(model=ModelConfig(num_signs=6, max_frames=longest), num_folds=3)
+    batches = Batches(packed, config, torch.device("cpu"))
+    seen: dict[int, np.ndarray] = {}
+    for places, frames, lengths in batches.validation(frames_per_batch=100):
+        seen |= dict(zip(places.tolist(), np.split(frames.numpy(), np.cumsum(lengths)[:-1]), strict=True))
+    assert sorted(seen) == list(range(len(batches.val_indices)))
+    lengths = packed.lengths[batches.val_indices]
+    assert (lengths > longest).any()
+    for place, index in enumerate(batches.val_indices):
+        whole = packed.sequence(index)
+        rows = [row * len(whole) // longest for row in range(longest)] if len(whole) > longest else slice(None)
+        np.testing.assert_array_equal(seen[place], whole[rows])
+
+
+def test_an_epoch_shows_every_training_sequence_once(packed: PackedDataset) -> None:
+    """Unaugmented, the first pass of an epoch is a permutation; another epoch is another, the same one the same."""
+    model = ModelConfig(num_signs=6)
+    config = TrainConfig(model=model, mixup_alpha=0, mirror_probability=0, batch_size=16, num_folds=3)
+    batches = Batches(packed, config, torch.device("cpu"))
+    assert batches.steps_per_epoch == 3
+
+    def sequences(epoch: int) -> list[bytes]:
+        pieces: list[bytes] = []
+        for batch in batches.epoch(epoch):
+            assert len(batch.lengths) == 16
+            assert batch.lengths.sum() == len(batch.frames)
+            pieces += [piece.numpy().tobytes() for piece in batch.frames.split(batch.lengths.tolist())]
+        return pieces
+
+    first = sequences(0)
+    assert sorted(first) == sorted(packed.sequence(index).tobytes() for index in batches.train_indices)
+    assert first == sequences(0)
+    assert first != sequences(1)
+
+
+def test_all_participants_are_trained_on_where_that_is_asked(dataset: PackedDataset) -> None:
+    held_out = Batches(dataset, TrainConfig(), torch.device("cpu"))
+    everyone = Batches(dataset, TrainConfig(all_participants=True), torch.device("cpu"))
+    assert everyone.train_indices.tolist() == list(range(len(dataset)))
+    assert everyone.val_indices.tolist() == held_out.val_indices.tolist()
+    assert not set(held_out.train_indices) & set(held_out.val_indices)

@@ -1,0 +1,104 @@
+"""The batches of a training run and of its validation: sequences end to end, augmented, without padding."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from trainer.config import TrainConfig
+from trainer.data import augment
+from trainer.data.augment import ranges
+from trainer.data.dataset import PackedDataset
+
+
+def resize_indices(length: int, target: int) -> np.ndarray:
+    """Source frames of a nearest-neighbour resize from ``length`` to ``target`` frames: int64 [target].
+
+    Frame i comes from floor(i * length / target), as in TensorFlow's and PyTorch's nearest resize.
+    """
+    return np.arange(target) * length // target
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences end to end, without padding."""
+
+    frames: torch.Tensor
+    """float32 [sum of lengths, 85, 2]"""
+    lengths: np.ndarray
+    """int64 [batch]"""
+    labels: torch.Tensor
+    """int64 [batch, mixed], the sequence's own sign first, then those that mixup mixed in"""
+    weights: torch.Tensor
+    """float32 [batch, mixed], the share of the loss of each of these signs: 1 in all"""
+
+
+class Batches:
+    """Makes the batches of a training run and of its validation, on the device where the model is."""
+
+    def __init__(self, dataset: PackedDataset, config: TrainConfig, device: torch.device) -> None:
+        """On a GPU the frames are copied there once; on CPU they stay in the memory map."""
+        self.dataset = dataset
+        self.config = config
+        self.device = device
+        others, self.val_indices = dataset.split(config.num_folds, config.fold)
+        self.train_indices = np.arange(len(dataset)) if config.all_participants else others
+        passes = -(-len(self.train_indices) // config.batch_size)
+        self.steps_per_epoch = config.steps_per_epoch or passes
+        self._resident = torch.from_numpy(np.array(dataset.frames)).to(device) if device.type != "cpu" else None
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Augmented training batches of an epoch counted from 0. They depend on the seed and the epoch alone.
+
+        Every sequence comes once before any comes again, so an epoch of one pass repeats only as many as fill
+        its last batch.
+        """
+        rng = np.random.default_rng((self.config.seed, epoch))
+        needed = self.steps_per_epoch * self.config.batch_size
+        passes = -(-needed // len(self.train_indices))
+        order = np.concatenate([rng.permutation(self.train_indices) for _ in range(passes)])
+        for begin in range(0, needed, self.config.batch_size):
+            yield self._training_batch(order[begin : begin + self.config.batch_size], rng)
+
+    def _training_batch(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
+        config, longest = self.config, self.config.model.max_frames
+        full = self.dataset.lengths[chosen]
+        lengths = np.minimum(full, longest)
+        starts = self.dataset.starts[chosen] + rng.integers(0, full - lengths + 1)
+        frames = self._gather(ranges(starts, lengths))
+        spline = config.time_interpolation == "spline"
+        frames, lengths = augment.stretch(frames, lengths, config.time_stretch, longest, rng, spline=spline)
+        frames = augment.mirror(frames, lengths, config.mirror_probability, rng)
+        frames = augment.turn(frames, lengths, config.rotation, config.scale, rng)
+        frames = augment.shift(frames, lengths, config.group_shift, config.landmark_shift, rng)
+        partners, align = config.mixup_partners, config.align_partners
+        mixed = augment.mixup(frames, lengths, config.mixup_alpha, rng, num_partners=partners, align=align)
+        labels = self.dataset.labels[chosen][mixed.members]
+        return Batch(mixed.frames, mixed.lengths, self._to(labels), self._to(mixed.weights))
+
+    def validation(self, frames_per_batch: int = 8192) -> Iterator[tuple[np.ndarray, torch.Tensor, np.ndarray]]:
+        """Held-out sequences, similar lengths together: (places int64 [batch] in ``val_indices``, frames, lengths).
+
+        Sequences over max_frames are resized to it. A batch holds about ``frames_per_batch`` frames.
+        """
+        longest = self.config.model.max_frames
+        lengths = np.minimum(self.dataset.lengths[self.val_indices], longest)
+        by_length = np.argsort(lengths, kind="stable")
+        cuts = np.flatnonzero(np.diff(np.cumsum(lengths[by_length]) // frames_per_batch)) + 1
+        for places in np.split(by_length, cuts):
+            chosen = self.val_indices[places]
+            rows = [
+                self.dataset.starts[i] + resize_indices(self.dataset.lengths[i], min(self.dataset.lengths[i], longest))
+                for i in chosen
+            ]
+            yield places, self._gather(np.concatenate(rows)), lengths[places]
+
+    def _gather(self, rows: np.ndarray) -> torch.Tensor:
+        """Frames of the dataset by row: int64 [n] -> float32 [n, 85, 2] on the device."""
+        if self._resident is None:
+            return torch.from_numpy(self.dataset.frames[rows])
+        return self._resident[self._to(rows)]
+
+    def _to(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device, non_blocking=True)

@@ -1,0 +1,270 @@
+"""The contest's parquet files into one memory-mappable dataset, once.
+
+A folder becomes a dataset only when its manifest, written last, is there; what an interrupted run left behind is
+removed by the next. The result is the same, byte for byte, with any number of workers. Memory does not grow with the
+data.
+"""
+
+import contextlib
+import difflib
+import hashlib
+import json
+import multiprocessing
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainer.common.console import console, track
+from trainer.common.errors import LandmarkFileError, UserError
+from trainer.common.files import LOCK, atomic_path, locked, sha256, write_json
+from trainer.common.processes import follow_parent
+from trainer.data.contest import SIGN_MAP, TRAIN_CSV, Entry, read_landmarks, read_sign_map, read_train_csv
+from trainer.data.manifest import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES
+from trainer.data.normalize import normalize
+from trainer.landmarks import NUM_LANDMARKS, ROWS
+
+FILES_PER_TASK: Final = 64  # at most 25 MB of frames
+MOST_USEFUL_WORKERS: Final = 4  # the one process that writes takes a quarter as long over a sequence as one that reads
+MEND: Final = "mend it, or skip bad sequences (skip_bad)"
+
+
+class Skipped(NamedTuple):
+    """A sequence that was left out, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be packed, as train.csv and the sign map have it."""
+
+    source: Path
+    label_names: tuple[str, ...]
+    """index = label"""
+    entries: list[Entry]
+    skipped: list[Skipped]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides the packed dataset; a file's size stands for its content."""
+        digest = hashlib.sha256(json.dumps([FORMAT_VERSION, ROWS, self.label_names, self.skipped]).encode())
+        for entry in self.entries:
+            path = self.source / entry.path
+            digest.update(json.dumps([*entry, path.stat().st_size if path.is_file() else None]).encode())
+        return digest.hexdigest()
+
+
+def pack(
+    source: Path | str,
+    out: Path | str,
+    *,
+    signs: Sequence[str] | None = None,
+    workers: int = 1,
+    skip_bad: bool = False,
+) -> list[Skipped]:
+    """Pack the contest's folder ``source`` into ``out``; returns what was left out, nothing without ``skip_bad``.
+
+    ``workers`` processes read. With ``signs`` only those are packed, and labels count from 0 in the sign map's order.
+    Where ``out`` holds the same content already, nothing is done. Raises UserError if ``out`` holds anything else, if
+    ``source`` cannot be read, and, without ``skip_bad``, at the first sequence that is not right.
+
+    Example::
+
+        pack("asl-signs", "results/data/greetings", signs=["hello", "bye"], workers=2)
+    """
+    source, out = Path(source), Path(out)
+    plan = make_plan(source, signs)
+    if plan.skipped and not skip_bad:
+        path, reason = plan.skipped[0]
+        raise UserError(f"{source / TRAIN_CSV}: {path}: {reason}; {MEND}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with _locked(out):
+            if (out / MANIFEST).exists():
+                return _check_same(plan, out)
+            _clear_leftovers(out)
+            return _write(plan, out, workers, skip_bad)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror or error})") from error
+
+
+def make_plan(source: Path, signs: Sequence[str] | None) -> Plan:
+    """Decide what to pack and which lines of train.csv are not right. Opens no landmark file."""
+    known = read_sign_map(source)
+    for sign in signs or ():
+        if sign not in known:
+            near = difflib.get_close_matches(sign, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"{source / SIGN_MAP} has no sign {sign!r}{hint}", field="signs")
+    label_names = known if signs is None else tuple(name for name in known if name in signs)
+    plan = Plan(source, label_names, [], [])
+    paths: set[PurePosixPath] = set()
+    path_of_id: dict[int, str] = {}
+    for entry in read_train_csv(source):
+        if signs is not None and entry.sign not in signs:
+            continue
+        path = PurePosixPath(entry.path)
+        if entry.sign not in known:
+            reason = f"its sign {entry.sign!r} is not in {SIGN_MAP}"
+        elif path.is_absolute() or ".." in path.parts:
+            reason = "the path leaves the folder"
+        elif path in paths:
+            reason = "the path is listed twice"
+        elif entry.sequence_id in path_of_id:
+            reason = f"its sequence_id {entry.sequence_id} is also that of {path_of_id[entry.sequence_id]}"
+        else:
+            plan.entries.append(entry)
+            paths.add(path)
+            path_of_id[entry.sequence_id] = entry.path
+            continue
+        plan.skipped.append(Skipped(entry.path, reason))
+    if not plan.entries and not plan.skipped:
+        raise UserError(f"{source / TRAIN_CSV}: lists no sequence{' of these signs' if signs else ''}")
+    return plan
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Keep other packers out of a folder, and leave no trace of it there."""
+    with locked(out, "another process is packing into it"):
+        try:
+            yield
+        finally:
+            (out / LOCK).unlink(missing_ok=True)
+
+
+def _check_same(plan: Plan, out: Path) -> list[Skipped]:
+    """What had been left out of a dataset packed from the same content. Raises UserError if it is not that."""
+    try:
+        manifest = json.loads((out / MANIFEST).read_text())
+        same = manifest["source"] == plan.fingerprint()
+        whole = same and all(sha256(out / name) == digest for name, digest in manifest["sha256"].items())
+    except (ValueError, KeyError, TypeError, FileNotFoundError):
+        same = whole = False
+    if not same:
+        raise UserError(f"{out}: already holds something else; choose another folder, or remove it")
+    if not whole:
+        raise UserError(f"{out}: this dataset is damaged; remove it and pack again")
+    console.print(f"{out}: already packed from the same content", soft_wrap=True, markup=False)
+    return [Skipped(*item) for item in manifest["skipped"]]
+
+
+def _clear_leftovers(out: Path) -> None:
+    """Remove what an interrupted run left. Raises UserError if anything else is there."""
+    ours = {LOCK, FRAMES, SEQUENCES}
+    leftovers = list(out.iterdir())
+    for path in leftovers:
+        if path.name not in ours and not path.name.startswith((f".{FRAMES}.", f".{SEQUENCES}.", f".{MANIFEST}.")):
+            raise UserError(f"{out}: not empty, and no packed dataset ({path.name}); choose another folder")
+    for path in leftovers:
+        if path.name != LOCK:
+            path.unlink()
+
+
+def _write(plan: Plan, out: Path, workers: int, skip_bad: bool) -> list[Skipped]:
+    kept: list[Entry] = []
+    lengths: list[int] = []
+    skipped = list(plan.skipped)
+    fingerprint = plan.fingerprint()
+    with (
+        atomic_path(out / FRAMES) as temporary,
+        temporary.open("wb") as file,
+        contextlib.closing(_read_all(plan, workers)) as results,
+        contextlib.closing(track(results, len(plan.entries), "packing")) as tracked,
+    ):
+        _write_header(file, 0)
+        for entry, result in zip(plan.entries, tracked, strict=True):
+            if isinstance(result, str):
+                if not skip_bad:
+                    raise UserError(f"{plan.source / entry.path}: {result}; {MEND}")
+                skipped.append(Skipped(entry.path, result))
+                continue
+            kept.append(entry)
+            lengths.append(len(result))
+            file.write(result.data)
+        if not kept:
+            raise UserError(f"{plan.source}: not one sequence is right; the first: {': '.join(skipped[0])}")
+        _write_header(file, sum(lengths))
+    _write_sequences(out / SEQUENCES, plan, kept, lengths)
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "num_sequences": len(kept),
+        "num_frames": sum(lengths),
+        "num_participants": len({entry.participant_id for entry in kept}),
+        "label_names": plan.label_names,
+        "landmark_ids": ROWS,
+        "sha256": {name: sha256(out / name) for name in (FRAMES, SEQUENCES)},
+        "source": fingerprint,
+        "skipped": skipped,
+    }
+    write_json(out / MANIFEST, manifest)
+    return skipped
+
+
+def _write_header(file: BinaryIO, num_frames: int) -> None:
+    """Write the npy header at the file's start; numpy pads it so that its size is the same for any number of frames."""
+    file.seek(0)
+    shape = (num_frames, NUM_LANDMARKS, 2)
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+
+
+def _write_sequences(path: Path, plan: Plan, entries: list[Entry], lengths: list[int]) -> None:
+    label_of = {name: label for label, name in enumerate(plan.label_names)}
+    stops = np.cumsum(lengths, dtype=np.int64)
+    table = pa.table(
+        {
+            "sequence_id": pa.array([entry.sequence_id for entry in entries], pa.int64()),
+            "participant_id": pa.array([entry.participant_id for entry in entries], pa.int64()),
+            "sign": pa.array([entry.sign for entry in entries], pa.string()),
+            "label": pa.array([label_of[entry.sign] for entry in entries], pa.int64()),
+            "start": pa.array(stops - lengths, pa.int64()),
+            "length": pa.array(lengths, pa.int64()),
+        }
+    )
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def _read_all(plan: Plan, workers: int) -> Generator[np.ndarray | str, None, None]:
+    """Normalised frames of every entry, in order, or what is wrong with it. A few tasks are ahead of the reader."""
+    entries = plan.entries
+    tasks = [entries[first : first + FILES_PER_TASK] for first in range(0, len(entries), FILES_PER_TASK)]
+    workers = min(workers, len(tasks))
+    if workers <= 1:
+        yield from (_read(plan.source / entry.path) for entry in entries)
+        return
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["trainer.data.packing", "trainer.common.jit"]
+    )  # what takes long to import, once for all
+    pending: deque[Future[list[np.ndarray | str]]] = deque()
+    with ProcessPoolExecutor(workers, context, follow_parent) as pool:
+        try:
+            for task in tasks:
+                pending.append(pool.submit(_read_task, plan.source, task))
+                if len(pending) > 2 * workers:
+                    yield from pending.popleft().result()
+            while pending:
+                yield from pending.popleft().result()
+        except BrokenProcessPool as error:
+            raise UserError("a worker process died, perhaps for want of memory; try fewer", field="workers") from error
+
+
+def _read_task(source: Path, entries: list[Entry]) -> list[np.ndarray | str]:
+    return [_read(source / entry.path) for entry in entries]
+
+
+def _read(path: Path) -> np.ndarray | str:
+    """Normalised frames of one file: float32 [n, 85, 2]; or what is wrong with it."""
+    try:
+        return normalize(read_landmarks(path))
+    except LandmarkFileError as error:
+        return str(error)
