@@ -271,3 +271,17 @@ def test_the_words_of_messages_are_those_of_the_code() -> None:
     words = [words for cell in cells for words in re.findall(r"`([^`]+)`", cell)]
     assert len(words) > 30
     assert [text for text in words if not any(text in whole for whole in said)] == []
+
+
+def test_github_runs_what_ci_runs_and_nothing_else() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    steps = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    assert steps == [".ci/run"]
+
+
+def test_pre_commit_runs_what_make_check_runs() -> None:
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    recipe = re.search(r"^check:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None
+    lines = [line.strip().removeprefix("@").replace("$(BIN)", ".venv/bin") for line in recipe[1].splitlines()]
+    assert [hook["entry"] for hook in repository["hooks"]] == lines
