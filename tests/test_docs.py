@@ -262,6 +262,21 @@ def test_every_option_is_explained_somewhere(module: str, monkeypatch: pytest.Mo
     assert missing == []
 
 
+def test_the_map_of_the_code_has_every_module_in_its_room() -> None:
+    map_of_code = next(block.text for block in _of("text") if block.page.name == "architecture.md")
+    rooms = re.split(r"^(?:  )?(\w+)/ ", map_of_code, flags=re.MULTILINE)
+    said = dict(zip(rooms[1::2], (set(re.findall(r"\w+", text)) for text in rooms[2::2]), strict=True))
+    missing = [
+        str(path.relative_to(ROOT))
+        for package in ("trainer", "search", "ensemble")
+        for path in (ROOT / package).glob("*/*.py")
+        if path.stem != "__init__" and path.stem not in said.get(path.parent.name, set())
+    ]
+    top = {path.stem for package in ("trainer", "search", "ensemble") for path in (ROOT / package).glob("*.py")}
+    assert missing == []
+    assert sorted(top - {"__init__"} - set(re.findall(r"\w+", map_of_code))) == []
+
+
 def test_the_words_of_messages_are_those_of_the_code() -> None:
     files = [path for package in ("trainer", "search", "ensemble") for path in (ROOT / package).rglob("*.py")]
     constants = (
