@@ -16,7 +16,6 @@ from ensemble.tflite import latency
 from ensemble.tflite.latency import Target
 from tests.ensemble.candidates.test_pool import other_trials, twice
 from tests.ensemble.tflite.test_export import predict
-from trainer.common import storage
 from trainer.common.errors import StorageError
 from trainer.common.storage import Remote
 from trainer.model.classifier import SignClassifier
@@ -192,7 +191,7 @@ def test_what_is_measured_of_a_study_that_cannot_be_written_is_kept_elsewhere(
     def refuse(*_: object) -> None:
         raise StorageError("cannot be written to")
 
-    monkeypatch.setattr(storage, "require_writable", refuse)
+    monkeypatch.setattr("trainer.studydir.require_writable", refuse)
     monkeypatch.setattr(Remote, "upload", refuse)
     assert keeping_roots([folder], None) == {folder.path: folder.path}  # it will be said
     roots = keeping_roots([folder], out)
