@@ -59,7 +59,6 @@ def _mirror() -> np.ndarray:
 LEFT_HAND: Final = positions(LEFT_HAND_ROWS)
 RIGHT_HAND: Final = positions(RIGHT_HAND_ROWS)
 FACE: Final = positions(FACE_ROWS)
-LIPS: Final = positions(LIP_ROWS)
 POSE: Final = positions(POSE_ROWS)
 HEAD: Final = positions(HEAD_ROWS)
 MIRROR: Final = _mirror()  # frames[:, MIRROR] is the mirror image's landmark order

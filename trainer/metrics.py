@@ -2,7 +2,7 @@
 
 import numpy as np
 
-SEQUENCES_PER_NAT = 10.0  # more right, that a nat of mean log likelihood counts as beside accuracy; tests.bench.blends
+SEQUENCES_PER_NAT = 10.0  # correct sequences that a nat of mean log likelihood is worth (tests.bench.blends)
 SMALLEST_PROBABILITY = 2.0**-25  # half the smallest positive float16: keeps the log of a stored zero finite
 
 

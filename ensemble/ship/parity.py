@@ -16,7 +16,7 @@ from ensemble.tflite.runtime import Model
 from trainer.common.console import console, track
 from trainer.common.errors import UserError
 from trainer.data.batches import resize_indices
-from trainer.data.normalize import normalize, select
+from trainer.data.normalize import normalize, pick_landmarks
 from trainer.landmarks import NUM_ROWS
 from trainer.model.classifier import SignClassifier
 
@@ -90,7 +90,7 @@ def _classifier(candidate: Candidate) -> SignClassifier:
 
 @torch.inference_mode()
 def _predict(classifier: SignClassifier, raw: np.ndarray, max_frames: int) -> np.ndarray:
-    points = normalize(select(raw))
+    points = normalize(pick_landmarks(raw))
     points = points[resize_indices(len(points), min(len(points), max_frames))]
     logits = classifier(torch.from_numpy(points), np.array([len(points)]))
     probs: np.ndarray = torch.softmax(logits[0], dim=0).numpy()

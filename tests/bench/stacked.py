@@ -70,7 +70,9 @@ def compare(heads: int, sequences: int, members: int, rounds: int, device: torch
     in_turns()
     at_once()
     for member, weights in enumerate(alone):
-        torch.testing.assert_close(weights[0]["mix"].grad, stacked[0]["mix"].grad[member], rtol=1e-3, atol=1e-6)
+        gradients = stacked[0]["mix"].grad
+        assert gradients is not None
+        torch.testing.assert_close(weights[0]["mix"].grad, gradients[member], rtol=1e-3, atol=1e-6)
     times = [(seconds(in_turns, device), seconds(at_once, device)) for _ in range(rounds)]
     return median(first / second for first, second in times)
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from trainer.data.normalize import normalize, select
+from trainer.data.normalize import normalize, pick_landmarks
 from trainer.model.classifier import SignClassifier
 from trainer.rundir import RunDir
 
@@ -50,7 +50,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(work: Path, file: Path) -> np.ndarray:
     """What the selected members say of a file in PyTorch: the mean of their probabilities, by count."""
     raw = pd.read_parquet(file)[["x", "y", "z"]].to_numpy().reshape(-1, 543, 3)
-    frames = normalize(select(raw))
+    frames = normalize(pick_landmarks(raw))
     members = json.loads((work / "results/study/ensemble/selection.json").read_text())["members"]
     total, counts = np.zeros(4), 0
     for member in members:

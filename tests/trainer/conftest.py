@@ -37,7 +37,9 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 def write_dataset(path: Path, *, seed: int = 0, num_participants: int = 5, repeats: int = 6) -> Path:
     """Sequences of 1 to 16 frames: the sign is the direction in which the signer's one hand moves."""
     rng = np.random.default_rng(seed)
-    rows, pieces, start = [], [], 0
+    rows: list[tuple[object, ...]] = []
+    pieces: list[np.ndarray] = []
+    start = 0
     for participant in range(num_participants):
         for index in range(repeats * NUM_SIGNS):
             label, length = index % NUM_SIGNS, int(rng.integers(1, 17))

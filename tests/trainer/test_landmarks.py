@@ -25,7 +25,7 @@ def test_groups_are_positions_of_their_rows() -> None:
     assert rows[landmarks.LEFT_HAND].tolist() == list(range(468, 489))
     assert rows[landmarks.RIGHT_HAND].tolist() == list(range(522, 543))
     assert rows[landmarks.HEAD].tolist() == [*rows[landmarks.FACE], *range(489, 500)]
-    assert set(landmarks.LIPS) < set(landmarks.FACE)
+    assert set(landmarks.LIP_ROWS) < set(landmarks.FACE_ROWS)
 
 
 def test_a_hand_mirrors_into_the_other_index_by_index() -> None:

@@ -14,7 +14,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_against_a_row_by_row_count(dtype: type) -> None:
     rng = np.random.default_rng(0)
-    probs = softmax(rng.normal(size=(200, 7))).astype(dtype)
+    probs: np.ndarray = softmax(rng.normal(size=(200, 7))).astype(dtype)
     labels = rng.integers(0, 7, 200)
     right = [label == max(range(7), key=row.__getitem__) for row, label in zip(probs.tolist(), labels, strict=True)]
     surprise = [-math.log(row[label]) for row, label in zip(probs.tolist(), labels, strict=True)]

@@ -3,13 +3,19 @@
 All take ``frames`` float32 [sum of lengths, 85, 2] and ``lengths`` int64 [batch], leave both as they are, and do
 nothing at strength 0. A missing landmark is exactly (0, 0) before and after. Random numbers are drawn on the host,
 so a seed means the same on every device.
+
+To add one, write a function, put it into AUGMENTATIONS in the form that the others have there, and give TrainConfig a
+field for its strength, 0 by default. Batches applies them in the order of the table, and mixup last.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
 
+from trainer.config import TrainConfig
 from trainer.landmarks import GROUPS, MIRROR, NUM_LANDMARKS
 
 ALONE_WEIGHT = 0.999  # a sequence with more weight than this is not mixed
@@ -46,7 +52,7 @@ def stretch(
     new_lengths = np.clip(np.rint(lengths * factors), 1, max_frames).astype(np.int64)
     last = np.repeat(lengths - 1, new_lengths)
     steps = np.repeat(np.maximum(new_lengths - 1, 1), new_lengths)
-    place = ranges(np.zeros_like(lengths), new_lengths) * last / steps
+    place = consecutive(np.zeros_like(lengths), new_lengths) * last / steps
     place = np.where(np.repeat(new_lengths == 1, new_lengths), last / 2, place)
     before = np.floor(place).astype(np.int64)
     start = np.repeat(np.cumsum(lengths) - lengths, new_lengths)
@@ -131,12 +137,12 @@ def mixup(
     num_partners: int = 1,
     align: bool = False,
 ) -> Mixed:
-    """Mix each sequence with others of the batch (Zhang et al. 2018, arXiv:1710.09412; lengths as in the seed).
+    """Mix each sequence with others of the batch (Zhang et al. 2018, arXiv:1710.09412; lengths as in the recipe).
 
     Weights come from a symmetric Dirichlet distribution, the greatest for the sequence itself: with one partner
     max(l, 1 - l) of l ~ Beta(alpha, alpha). Each partner comes from a permutation of the batch. Of sequences of
     different lengths random windows as long as the shortest are used. A weight above 0.999 leaves a sequence as it
-    is. ``align`` rotates and scales each partner's window onto the sequence's own first, as the seed tried.
+    is. ``align`` rotates and scales each partner's window onto the sequence's own first, as the recipe's author tried.
     """
     batch = np.arange(len(lengths))
     if alpha == 0:
@@ -164,7 +170,7 @@ def _windows(
 ) -> torch.Tensor:
     """A random window of sizes[i] frames of sequence chosen[i], end to end: float32 [sum of sizes, 85, 2]."""
     offsets = rng.integers(0, lengths[chosen] - sizes + 1)
-    rows = ranges((np.cumsum(lengths) - lengths)[chosen] + offsets, sizes)
+    rows = consecutive((np.cumsum(lengths) - lengths)[chosen] + offsets, sizes)
     return frames.index_select(0, torch.from_numpy(rows).to(frames.device))
 
 
@@ -201,7 +207,30 @@ def _per_frame(values: np.ndarray, lengths: np.ndarray, device: torch.device) ->
     return torch.from_numpy(values).to(device).index_select(0, sequence)
 
 
-def ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+def consecutive(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """starts[i], starts[i] + 1, ... (sizes[i] of them), end to end: int64 [sum of sizes]."""
     before = np.cumsum(sizes) - sizes
     return np.repeat(starts - before, sizes) + np.arange(sizes.sum())
+
+
+Augmentation = Callable[[torch.Tensor, np.ndarray, TrainConfig, np.random.Generator], tuple[torch.Tensor, np.ndarray]]
+"""(frames, lengths, configuration, generator) -> (frames, lengths)"""
+
+
+def _stretch(
+    frames: torch.Tensor, lengths: np.ndarray, config: TrainConfig, rng: np.random.Generator
+) -> tuple[torch.Tensor, np.ndarray]:
+    spline = config.time_interpolation == "spline"
+    return stretch(frames, lengths, config.time_stretch, config.model.max_frames, rng, spline=spline)
+
+
+AUGMENTATIONS: Final[dict[str, Augmentation]] = {
+    "stretch": _stretch,
+    "mirror": lambda frames, lengths, config, rng: (mirror(frames, lengths, config.mirror_probability, rng), lengths),
+    "turn": lambda frames, lengths, config, rng: (turn(frames, lengths, config.rotation, config.scale, rng), lengths),
+    "shift": lambda frames, lengths, config, rng: (
+        shift(frames, lengths, config.group_shift, config.landmark_shift, rng),
+        lengths,
+    ),
+}
+"""What is done to each training batch before mixup, in this order."""

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 
 from trainer.config import TrainConfig
-from trainer.data import augment
-from trainer.data.augment import ranges
+from trainer.data.augment import AUGMENTATIONS, consecutive, mixup
 from trainer.data.dataset import PackedDataset
 
 
@@ -66,14 +65,11 @@ class Batches:
         full = self.dataset.lengths[chosen]
         lengths = np.minimum(full, longest)
         starts = self.dataset.starts[chosen] + rng.integers(0, full - lengths + 1)
-        frames = self._gather(ranges(starts, lengths))
-        spline = config.time_interpolation == "spline"
-        frames, lengths = augment.stretch(frames, lengths, config.time_stretch, longest, rng, spline=spline)
-        frames = augment.mirror(frames, lengths, config.mirror_probability, rng)
-        frames = augment.turn(frames, lengths, config.rotation, config.scale, rng)
-        frames = augment.shift(frames, lengths, config.group_shift, config.landmark_shift, rng)
+        frames = self._gather(consecutive(starts, lengths))
+        for apply in AUGMENTATIONS.values():
+            frames, lengths = apply(frames, lengths, config, rng)
         partners, align = config.mixup_partners, config.align_partners
-        mixed = augment.mixup(frames, lengths, config.mixup_alpha, rng, num_partners=partners, align=align)
+        mixed = mixup(frames, lengths, config.mixup_alpha, rng, num_partners=partners, align=align)
         labels = self.dataset.labels[chosen][mixed.members]
         return Batch(mixed.frames, mixed.lengths, self._to(labels), self._to(mixed.weights))
 

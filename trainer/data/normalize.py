@@ -13,7 +13,7 @@ from trainer.landmarks import HEAD, NUM_LANDMARKS, NUM_ROWS, ROWS
 _ROWS = np.array(ROWS)
 
 
-def select(raw: np.ndarray) -> np.ndarray:
+def pick_landmarks(raw: np.ndarray) -> np.ndarray:
     """The x and y of the 85 used landmarks: [n, 543, 2 or 3] -> float32 [n, 85, 2]."""
     if raw.ndim != 3 or raw.shape[1] != NUM_ROWS or raw.shape[2] < 2:
         raise ValueError(f"raw landmarks must have shape [n, {NUM_ROWS}, 2 or 3], not {list(raw.shape)}")

@@ -1,6 +1,7 @@
 """Everything that a training run changes: the model's weights, their moving average, and the optimizer's state."""
 
 import copy
+from typing import Final
 
 import numpy as np
 import torch
@@ -11,9 +12,11 @@ from trainer.landmarks import NUM_LANDMARKS
 from trainer.learning.optimizer import make_optimizer
 from trainer.model.classifier import SignClassifier
 
+_STATE_NAMES: Final = {"momentum": "exp_avg"}  # of optimizers in checkpoints of version 0.1
+
 
 class NextFrame(nn.Module):
-    """Predicts each next frame from the model's causal states: the seed's second task, thrown away after training."""
+    """Predicts each next frame from the model's causal states: the recipe's second task, thrown away after training."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -71,7 +74,9 @@ class Learner:
             parameter.copy_(tensors[name])
             prefix = f"optimizer.{name}."
             self.optimizer.state[parameter] = {
-                key.removeprefix(prefix): value.to(parameter.device) if value.ndim else value  # steps stay on the host
+                _STATE_NAMES.get(key.removeprefix(prefix), key.removeprefix(prefix)): (
+                    value.to(parameter.device) if value.ndim else value  # steps stay on the host
+                )
                 for key, value in tensors.items()
                 if key.startswith(prefix)
             }

@@ -1,6 +1,6 @@
 """The classifier: LLaMA-style blocks over packed landmark sequences, read out at a CLS token.
 
-Source: the seed's recipe (LLaMA with RMSNorm, SwiGLU and rotary embedding; heads of 64 channels), with
+Source: the recipe (LLaMA with RMSNorm, SwiGLU and rotary embedding; heads of 64 channels), with
 learned positions and a CLS token added. Sequences are packed: no operation but attention knows where one
 ends, so a sequence's logits do not depend on what else is in the batch.
 """

@@ -14,10 +14,10 @@ SHOULDER: Final = 0.19  # from the middle to either shoulder
 REST: Final = np.array([-0.25, 0.5])  # where the right wrist is when it does nothing
 ARM: Final = 0.3  # upper arm and forearm alike
 
-FACE: Final = slice(0, 468)
-LEFT_HAND: Final = slice(468, 489)
-POSE: Final = slice(489, 522)
-RIGHT_HAND: Final = slice(522, 543)
+FACE_SLICE: Final = slice(0, 468)
+LEFT_HAND_SLICE: Final = slice(468, 489)
+POSE_SLICE: Final = slice(489, 522)
+RIGHT_HAND_SLICE: Final = slice(522, 543)
 
 _POSE_PAIRS: Final = ((1, 4), (2, 5), (3, 6), *((left, left + 1) for left in range(7, 33, 2)))
 _LEFT_POSE: Final = {  # of the pose's landmarks, those at positive x that do not move with an arm
@@ -47,7 +47,9 @@ def _body() -> np.ndarray:
     body = np.zeros((NUM_ROWS, 3))
     turn = np.arange(468) * np.pi * (3 - np.sqrt(5))  # a sunflower's spiral fills the oval of the face
     radius = np.sqrt((np.arange(468) + 0.5) / 468)
-    body[FACE] = np.stack([0.095 * radius * np.sin(turn), -0.23 + 0.13 * radius * np.cos(turn), 0 * turn], axis=-1)
+    body[FACE_SLICE] = np.stack(
+        [0.095 * radius * np.sin(turn), -0.23 + 0.13 * radius * np.cos(turn), 0 * turn], axis=-1
+    )
     body[13, :2], body[14, :2] = (0, -0.173), (0, -0.165)
     for row, (x, y, mirrored) in _LEFT_FACE.items():
         body[row, :2], body[mirrored, :2] = (x, y), (-x, y)
@@ -60,7 +62,7 @@ def _body() -> np.ndarray:
 
 def _mirrored_rows() -> np.ndarray:
     rows = np.arange(NUM_ROWS)
-    rows[LEFT_HAND], rows[RIGHT_HAND] = rows[RIGHT_HAND].copy(), rows[LEFT_HAND].copy()
+    rows[LEFT_HAND_SLICE], rows[RIGHT_HAND_SLICE] = rows[RIGHT_HAND_SLICE].copy(), rows[LEFT_HAND_SLICE].copy()
     for left, right in _POSE_PAIRS:
         rows[489 + left], rows[489 + right] = 489 + right, 489 + left
     for left, (_, _, right) in _LEFT_FACE.items():
@@ -69,7 +71,7 @@ def _mirrored_rows() -> np.ndarray:
 
 
 _BODY: Final = _body()
-_MIRROR: Final = _mirrored_rows()
+MIRRORED_ROWS: Final = _mirrored_rows()
 
 
 def hand(flexion: np.ndarray, spread: np.ndarray, turn: np.ndarray, tilt: np.ndarray) -> np.ndarray:
@@ -113,14 +115,14 @@ def body(wrist: np.ndarray, right_hand: np.ndarray, other_wrist: np.ndarray) -> 
 
 
 def _attach_arm(bodies: np.ndarray, wrist: np.ndarray, right_hand: np.ndarray) -> None:
-    bodies[:, RIGHT_HAND] = right_hand
-    bodies[:, RIGHT_HAND, :2] += wrist[:, None]
-    pose = bodies[:, POSE]
+    bodies[:, RIGHT_HAND_SLICE] = right_hand
+    bodies[:, RIGHT_HAND_SLICE, :2] += wrist[:, None]
+    pose = bodies[:, POSE_SLICE]
     pose[:, 14, :2], pose[:, 16, :2] = elbow(wrist), wrist
-    pose[:, [18, 20, 22]] = bodies[:, RIGHT_HAND][:, [17, 5, 2]]
+    pose[:, [18, 20, 22]] = bodies[:, RIGHT_HAND_SLICE][:, [17, 5, 2]]
 
 
 def mirror(bodies: np.ndarray) -> np.ndarray:
     """Mirror images: [n, 543, 3] -> [n, 543, 3]."""
-    mirrored: np.ndarray = bodies[:, _MIRROR] * np.array([-1, 1, 1], bodies.dtype)
+    mirrored: np.ndarray = bodies[:, MIRRORED_ROWS] * np.array([-1, 1, 1], bodies.dtype)
     return mirrored

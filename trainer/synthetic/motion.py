@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from trainer.synthetic import body
-from trainer.synthetic.body import FACE, LEFT_HAND, POSE, RIGHT_HAND
+from trainer.synthetic.body import FACE_SLICE, LEFT_HAND_SLICE, POSE_SLICE, RIGHT_HAND_SLICE
 
 # A sign's traits, each between 0 and 1.
 SHAPE: Final = slice(0, 8)  # flexion of five fingers, spread, turn, tilt
@@ -201,10 +201,15 @@ def _body(timeline: Timeline, wrist: np.ndarray, hand: np.ndarray, jitter: float
     other_wrist = body.REST + timeline.wander(0.015, 2)
     speed = np.linalg.norm(np.gradient(wrist, axis=0), axis=-1)
     bodies = body.body(wrist, hand, other_wrist).astype(np.float32)
-    bodies[:, FACE, :2] += timeline.wander(0.006, 1, 2)
-    bodies[:, POSE, :2] += timeline.wander(0.004, 1, 2)
+    bodies[:, FACE_SLICE, :2] += timeline.wander(0.006, 1, 2)
+    bodies[:, POSE_SLICE, :2] += timeline.wander(0.004, 1, 2)
     blur = jitter * (1 + 20 * np.minimum(speed, 0.1))[:, None, None]
-    for part, deviation in ((FACE, 0.0006), (POSE, 0.002), (LEFT_HAND, blur), (RIGHT_HAND, blur)):
+    for part, deviation in (
+        (FACE_SLICE, 0.0006),
+        (POSE_SLICE, 0.002),
+        (LEFT_HAND_SLICE, blur),
+        (RIGHT_HAND_SLICE, blur),
+    ):
         noise = rng.standard_normal((count, part.stop - part.start, 3), np.float32)
         bodies[:, part] += noise * np.float32(deviation)
     return bodies
@@ -217,8 +222,8 @@ def _lose(timeline: Timeline, body: np.ndarray, loses_face: bool) -> None:
     lost = np.minimum(rng.beta(3 * mean, 3 * (1 - mean)), 1 - 2 / lengths)
     score = timeline.wander(1)
     score[timeline.starts] = score[timeline.starts + lengths - 1] = -np.inf  # a sequence begins and ends with its hand
-    body[timeline.highest(score, lost), RIGHT_HAND] = np.nan
+    body[timeline.highest(score, lost), RIGHT_HAND_SLICE] = np.nan
     found = np.where(rng.random(len(lengths)) < BOTH_HANDS, rng.uniform(0.1, 0.5, len(lengths)), 0)
-    body[~timeline.highest(timeline.wander(1), found), LEFT_HAND] = np.nan
+    body[~timeline.highest(timeline.wander(1), found), LEFT_HAND_SLICE] = np.nan
     lost = np.where(rng.random(len(lengths)) < LOST_FACES * loses_face, rng.uniform(0.2, 1, len(lengths)), 0)
-    body[timeline.highest(timeline.wander(1), lost), FACE] = np.nan
+    body[timeline.highest(timeline.wander(1), lost), FACE_SLICE] = np.nan

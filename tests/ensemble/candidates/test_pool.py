@@ -15,7 +15,7 @@ from ensemble.tflite.latency import Target
 from tests.ensemble.conftest import NUM_FOLDS
 from trainer.common.errors import UserError
 from trainer.data.dataset import PackedDataset
-from trainer.data.normalize import normalize, select
+from trainer.data.normalize import normalize, pick_landmarks
 from trainer.rundir import RunDir
 
 
@@ -67,7 +67,7 @@ def test_a_broken_trial_is_left_out_with_its_reason(copy: Path, reason: str):
 def test_raw_sequences_are_what_the_model_saw(study: Path, packed: PackedDataset):
     rows = packed.split(NUM_FOLDS, 0)[1]
     for row, raw in zip(rows, open_pool(study).raw_sequences(range(len(rows))), strict=True):
-        np.testing.assert_allclose(normalize(select(raw)), packed.sequence(row), atol=1e-5)
+        np.testing.assert_allclose(normalize(pick_landmarks(raw)), packed.sequence(row), atol=1e-5)
 
 
 def test_says_what_is_wrong_with_a_study(copy: Path, tmp_path: Path):

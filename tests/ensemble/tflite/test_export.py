@@ -13,7 +13,7 @@ from tests.ensemble.conftest import random_classifier
 from trainer.common.errors import UserError
 from trainer.config import ModelConfig
 from trainer.data.batches import resize_indices
-from trainer.data.normalize import normalize, select
+from trainer.data.normalize import normalize, pick_landmarks
 from trainer.landmarks import FACE_ROWS, LEFT_HAND_ROWS, NUM_ROWS, RIGHT_HAND_ROWS
 from trainer.model.classifier import SignClassifier
 
@@ -34,7 +34,7 @@ def sequence(length: int, *missing: tuple[int, ...], seed: int = 0) -> np.ndarra
 
 @torch.inference_mode()
 def predict(model: SignClassifier, raw: np.ndarray) -> np.ndarray:
-    points = normalize(select(raw))
+    points = normalize(pick_landmarks(raw))
     points = points[resize_indices(len(points), min(len(points), model.config.max_frames))]
     return torch.softmax(model(torch.from_numpy(points), np.array([len(points)]))[0], dim=0).numpy()
 

@@ -202,6 +202,6 @@ def test_a_fault_of_ours_keeps_its_traceback() -> None:
 
 def test_what_the_system_says_of_a_file_is_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        cli.run(lambda: (tmp_path / "[no] such" / "file").write_text(""))
+        cli.run(lambda: (tmp_path / "[no] such" / "file").rmdir())
     assert end.value.code == 2
     assert capsys.readouterr().err == f"error: {tmp_path}/[no] such/file: No such file or directory\n"

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from trainer.config import ModelConfig, TrainConfig
+from trainer.data.augment import AUGMENTATIONS
 from trainer.data.batches import Batches, resize_indices
 from trainer.data.dataset import PackedDataset
 
@@ -28,7 +29,7 @@ def test_validation_shows_every_held_out_sequence_whole_or_resized(packed: Packe
     lengths = packed.lengths[batches.val_indices]
     assert (lengths > longest).any()
     for place, index in enumerate(batches.val_indices):
-        whole = packed.sequence(index)
+        whole = packed.sequence(int(index))
         rows = [row * len(whole) // longest for row in range(longest)] if len(whole) > longest else slice(None)
         np.testing.assert_array_equal(seen[place], whole[rows])
 
@@ -49,7 +50,7 @@ def test_an_epoch_shows_every_training_sequence_once(packed: PackedDataset) -> N
         return pieces
 
     first = sequences(0)
-    assert sorted(first) == sorted(packed.sequence(index).tobytes() for index in batches.train_indices)
+    assert sorted(first) == sorted(packed.sequence(int(index)).tobytes() for index in batches.train_indices)
     assert first == sequences(0)
     assert first != sequences(1)
 
@@ -60,3 +61,23 @@ def test_all_participants_are_trained_on_where_that_is_asked(dataset: PackedData
     assert everyone.train_indices.tolist() == list(range(len(dataset)))
     assert everyone.val_indices.tolist() == held_out.val_indices.tolist()
     assert not set(held_out.train_indices) & set(held_out.val_indices)
+
+
+def test_an_entry_of_the_table_is_applied_to_every_training_batch(
+    dataset: PackedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And to none of validation: adding an augmentation takes nothing but the entry."""
+
+    def far_away(
+        frames: torch.Tensor, lengths: np.ndarray, config: TrainConfig, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, np.ndarray]:
+        offset = config.model.dropout * rng.integers(100, 101)
+        return frames + float(offset), lengths
+
+    config = TrainConfig(model=ModelConfig(num_signs=dataset.num_signs, dropout=0.5), mixup_alpha=0)
+    batches = Batches(dataset, config, torch.device("cpu"))
+    before = next(batches.epoch(0))
+    monkeypatch.setitem(AUGMENTATIONS, "far away", far_away)
+    after = next(batches.epoch(0))
+    torch.testing.assert_close(after.frames, before.frames + 50, rtol=0, atol=1e-3)
+    assert max(frames.max().item() for _, frames, _ in batches.validation()) < 10

@@ -179,7 +179,8 @@ def test_raw_landmarks_are_all_coordinates_as_they_stand(tmp_path: Path) -> None
     path, table = tmp_path / "file.parquet", make_table(3, 0, "hands")
     pq.write_table(table, path)
     raw = read_raw(path)
-    assert (raw.shape, raw.dtype) == ((3, 543, 3), np.float32)
+    assert raw.shape == (3, 543, 3)
+    assert raw.dtype == np.float32
     np.testing.assert_array_equal(raw[..., 2].ravel(), table["z"].to_numpy().astype(np.float32))
     np.testing.assert_array_equal(raw[:, ROWS, :2], read_landmarks(path))
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.data.normalize import normalize, select
+from trainer.data.normalize import normalize, pick_landmarks
 from trainer.landmarks import HEAD, NUM_ROWS, ROWS
 
 
@@ -45,7 +45,7 @@ def test_one_offset_the_mean_of_the_present_head_points(points: np.ndarray) -> N
 def test_where_the_camera_stands_does_not_matter(points: np.ndarray, x: float, y: float) -> None:
     if np.isnan(points[:, HEAD]).all():
         return
-    np.testing.assert_allclose(normalize(points + np.float32([x, y])), normalize(points), atol=2e-6)
+    np.testing.assert_allclose(normalize((points + np.array([x, y])).astype(np.float32)), normalize(points), atol=2e-6)
 
 
 def test_a_point_with_one_coordinate_is_missing() -> None:
@@ -79,11 +79,11 @@ def test_other_shapes_and_types_are_refused(points: np.ndarray) -> None:
         normalize(points)
 
 
-def test_select_takes_x_and_y_of_the_used_rows() -> None:
+def test_pick_landmarks_takes_x_and_y_of_the_used_rows() -> None:
     raw = np.arange(2 * NUM_ROWS * 3, dtype=np.float64).reshape(2, NUM_ROWS, 3)
-    points = select(raw)
+    points = pick_landmarks(raw)
     assert points.dtype == np.float32
     for position, row in enumerate(ROWS):
         np.testing.assert_array_equal(points[:, position], raw[:, row, :2])
     with pytest.raises(ValueError, match="543"):
-        select(raw[:, :-1])
+        pick_landmarks(raw[:, :-1])

@@ -119,6 +119,11 @@ def flip_bytes(path: Path, first: int, count: int) -> None:
     path.write_bytes(content)
 
 
+def become_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
     "absent": (Path.unlink, "no such file"),
     "empty file": (lambda path: path.write_bytes(b""), "not a readable parquet file"),
@@ -126,7 +131,7 @@ HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (lambda path: os.truncate(path, path.stat().st_size // 2), "not a readable parquet file"),
     "end cut off": (lambda path: os.truncate(path, path.stat().st_size - 4), "not a readable parquet file"),
     "footer garbled": (lambda path: flip_bytes(path, path.stat().st_size - 300, 200), "not a readable parquet file"),
-    "a folder": (lambda path: (path.unlink(), path.mkdir()), "not a readable parquet file"),
+    "a folder": (become_a_folder, "not a readable parquet file"),
     "no rows": (lambda path: rewrite(path, lambda table: table.slice(0, 0)), "no frames"),
     "wrong width": (
         lambda path: rewrite(path, lambda table: table.slice(0, 1000)),

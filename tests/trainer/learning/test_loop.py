@@ -33,8 +33,7 @@ def finished(dataset: PackedDataset, config: TrainConfig, tmp_path_factory: pyte
 def outcome(run: RunDir) -> dict[str, Any]:
     """Everything in a finished run's directory but the time it took, comparable with ==, bit for bit."""
     files = {name: (run.path / name).read_bytes() for name in ("config.json", "weights.safetensors", "val_probs.npy")}
-    still = {"seconds": 0.0, "sequences_per_second": 0.0}
-    metrics = [dataclasses.replace(item, **still) for item in run.read_metrics()]
+    metrics = [dataclasses.replace(item, seconds=0.0, sequences_per_second=0.0) for item in run.read_metrics()]
     return {**files, "metrics": metrics, "result": dataclasses.replace(run.read_result(), seconds=0.0)}
 
 

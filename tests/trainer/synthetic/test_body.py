@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trainer.landmarks import FACE_ROWS
+from trainer.landmarks import FACE_ROWS, MIRROR, ROWS
 from trainer.synthetic import body
 
 
@@ -31,3 +31,8 @@ def test_mirroring_a_body_twice_is_the_identity() -> None:
     np.testing.assert_array_equal(body.mirror(mirrored), bodies)
     pairs = (np.abs(bodies[0, FACE_ROWS] - body.mirror(bodies)[0, FACE_ROWS]) < 1e-6).all()
     assert pairs, "the face is its own mirror image"
+
+
+def test_mirror_pairs_are_those_of_the_landmarks_that_models_use() -> None:
+    rows = np.array(ROWS)
+    np.testing.assert_array_equal(body.MIRRORED_ROWS[rows], rows[MIRROR])
