@@ -54,11 +54,6 @@ def parse() -> argparse.Namespace:
         metavar="OBJECTIVE",
         help=f"what trials are scored by: {', or '.join(OBJECTIVES)} (default: {DEFAULT_OBJECTIVE})",
     )
-    add(
-        "--budget",
-        help="of the ensemble that --objective ensemble searches for members of, such as 5.1M,40MB,3models; early "
-        "stopping goes by accuracy all the same",
-    )
     add("--max-params", type=_parameters, help="train no model of more parameters, such as 2M or 800K")
     add("--storage", help="database for the study: any URL that Optuna takes (default: study.db beside the trials)")
     add("--resume", action="store_true", help="go on with the study of this --name, as it was asked for")

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import math
 from pathlib import Path
 from typing import Final
 
@@ -10,8 +9,7 @@ from search.decide.samplers import DEFAULT_PRUNER, default_sampler
 from search.decide.samplers import check as check_sampler
 from search.decide.warm_start import earlier_trials
 from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS
-from search.problem.members import EXAMPLE, MemberBudget
-from search.problem.objective import DEFAULT_OBJECTIVE, ENSEMBLE, LatencyScale, Objective
+from search.problem.objective import DEFAULT_OBJECTIVE, REMOVED, LatencyScale, Objective
 from search.problem.space import DEFAULT_SPACE, Space
 from search.record.remote_copy import TRIALS
 from search.record.request import STUDY_DB, Settings, find_study
@@ -40,10 +38,6 @@ def _generated_dataset(results: str) -> Path:
 def _objective(options: argparse.Namespace, dataset: PackedDataset, base: TrainConfig) -> Objective:
     """What trials are to be scored by. Raises UserError for what cannot be done with it."""
     objective = Objective(options.objective or DEFAULT_OBJECTIVE)
-    if objective.name == ENSEMBLE:
-        return _ensemble_objective(options)
-    if options.budget is not None:
-        raise UserError(f"--budget: limits what --objective {ENSEMBLE} looks for; leave it out, or ask for that")
     if objective.has_front and options.pruner not in (None, "none"):
         raise UserError(
             f"--pruner {options.pruner}: with --objective {objective.name} no trial can be stopped early, "
@@ -55,34 +49,14 @@ def _objective(options: argparse.Namespace, dataset: PackedDataset, base: TrainC
     return dataclasses.replace(objective, latency=LatencyScale.measure(dataset.lengths[indices]))
 
 
-def _ensemble_objective(options: argparse.Namespace) -> Objective:
-    if options.budget is None:
-        raise UserError(f"--objective {ENSEMBLE}: say with --budget what the ensemble may take, for example {EXAMPLE}")
-    if options.warm_start:
-        raise UserError(
-            f"--warm-start: with --objective {ENSEMBLE} trials are scored by predictions, which a study has of its "
-            "own trials only; leave one of them out"
-        )
-    try:
-        MemberBudget.parse(options.budget)
-    except ValueError as error:
-        raise UserError(f"--budget: {error}") from error
-    return Objective(ENSEMBLE, budget=options.budget)
-
-
-def _limited(space: Space, objective: Objective, max_params: int | None) -> Space:
+def _limited(space: Space, max_params: int | None) -> Space:
     """The space without models that are too large. Raises UserError if none is left."""
     if max_params is not None:
         try:
             space = space.limited(max_params)
         except ValueError as error:
             raise UserError(f"--max-params: {error}; raise the limit, or make the space smaller") from error
-    if objective.members is None or objective.members.largest >= (max_params or math.inf):
-        return space
-    try:
-        return space.limited(int(objective.members.largest))
-    except ValueError as error:
-        raise UserError(f"--budget: {error}; raise the limit, or make the space smaller") from error
+    return space
 
 
 def make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, PackedDataset]:
@@ -98,7 +72,7 @@ def make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, 
     if options.epochs and "epochs" in space.source:
         raise UserError(f"--epochs: {options.space} says something on epochs too; leave one of them out")
     objective = _objective(options, dataset, base)
-    space = _limited(space, objective, options.max_params)
+    space = _limited(space, options.max_params)
     sampler = options.sampler or default_sampler(space, objective)
     try:
         check_sampler(sampler, space, objective.has_front)
@@ -131,7 +105,12 @@ def make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, 
 def resume_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, PackedDataset]:
     """Read what a study was asked for; only the number of trials and the dataset's place may change."""
     settings = Settings.read(directory)
-    for name in ("epochs", "seed", "space", "sampler", "pruner", "max_params", "objective", "budget", "warm_start"):
+    if settings.objective == REMOVED:
+        raise UserError(
+            f"{directory}: was searched for the members of an ensemble, which version 0.2.0 removed, as it was "
+            "measured not to help; its trials can still be shown, refitted and selected from"
+        )
+    for name in ("epochs", "seed", "space", "sampler", "pruner", "max_params", "objective", "warm_start"):
         if getattr(options, name) is not None:
             raise UserError(
                 f"--{name.replace('_', '-')}: was settled when {directory} was made; leave it out with --resume"

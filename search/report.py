@@ -292,8 +292,7 @@ def _trials(rows: list[Row]) -> Iterator[str]:
     params = param_names(rows)
     has_origin = any(row.origin is not None for row in rows)
     origin = ["from"] if has_origin else []
-    has_members = any(row.as_member is not None for row in rows)
-    scores = [*(["as member"] if has_members else []), "accuracy", "log loss"]
+    scores = ["accuracy", "log loss"]
     latency = ["ms"] if any(row.latency is not None for row in rows) else []
     on_front = ["front"] if any(row.on_front for row in rows) else []
     sizes = ["million weights", "MB", *latency]
@@ -305,7 +304,6 @@ def _trials(rows: list[Row]) -> Iterator[str]:
                 *(["*" if row.on_front else ""] if on_front else []),
                 *([row.origin or ""] if has_origin else []),
                 *(cell(row.params.get(name)) for name in params),
-                *([cell(row.as_member, ".4f")] if has_members else []),
                 *(cell(row.val_accuracy, ".4f"), cell(row.val_log_loss, ".4f")),
                 cell(row.num_parameters and row.num_parameters / 1e6, ".2f"),
                 cell(row.bytes and row.bytes / 1e6, ".1f"),

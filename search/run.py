@@ -275,8 +275,7 @@ def carry_out(
             markup=False,
         )
     else:
-        budget = "--budget" if settings.budget is None else f"--budget {settings.budget}"
-        again = f"python -m ensemble.select {budget} --results {shlex.quote(shown)}"
+        again = f"python -m ensemble.select --budget --results {shlex.quote(shown)}"
         console.print(f"next: {again}", soft_wrap=True, markup=False)
 
 

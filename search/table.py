@@ -51,8 +51,6 @@ class Row:
     """Estimated milliseconds a sequence, where the search looks for it"""
     on_front: bool = False
     """Whether a search for two values found no trial that beats this one"""
-    as_member: float | None = None
-    """Its score, where the search looks for members of an ensemble"""
     origin: str | None = None
     """The study and number that a trial of --warm-start has there"""
 
@@ -95,7 +93,6 @@ def to_rows(trials: list[FrozenTrial]) -> list[Row]:
             seconds=trial.user_attrs.get("seconds"),
             latency=trial.user_attrs.get("latency"),
             on_front=trial.number in best,
-            as_member=trial.values[0] if trial.values and "beside" in trial.user_attrs else None,
             origin=trial.user_attrs.get(ORIGIN),
         )
         for trial in ordered
@@ -123,7 +120,6 @@ def write_parquet(rows: list[Row], path: Path) -> None:
         "num_parameters": pa.array([row.num_parameters for row in rows], pa.int64()),
         "bytes": pa.array([row.bytes for row in rows], pa.int64()),
         "latency": pa.array([row.latency for row in rows], pa.float64()),
-        "as_member": pa.array([row.as_member for row in rows], pa.float64()),
         "on_front": pa.array([row.on_front for row in rows], pa.bool_()),
         "epochs": pa.array([row.epochs for row in rows], pa.int64()),
         "seconds": pa.array([row.seconds for row in rows], pa.float64()),
@@ -157,10 +153,8 @@ def _table(rows: list[Row], heading: str, param_names: list[str] | None) -> Tabl
     has_latency = any(row.latency is not None for row in rows)
     has_origin = any(row.origin is not None for row in rows)
     costs = ("million\nweights", "MB", *(["about\nms"] if has_latency else []))
-    has_members = any(row.as_member is not None for row in rows)
-    member = ["as_member"] if has_members else []
     origin = ["from"] if has_origin else []
-    for name in ("trial", "state", *origin, *names, *member, "accuracy", "log_loss", *costs, "epochs", "seconds"):
+    for name in ("trial", "state", *origin, *names, "accuracy", "log_loss", *costs, "epochs", "seconds"):
         is_text = name in ("state", "parameters", "from")
         table.add_column(name.replace("_", "\n"), justify="left" if is_text else "right", no_wrap=name != "parameters")
     for row in rows:
@@ -170,7 +164,6 @@ def _table(rows: list[Row], heading: str, param_names: list[str] | None) -> Tabl
             f"[{STATE_STYLES.get(row.state, 'dim')}]{row.state}[/]",
             *([escape(row.origin or "")] if has_origin else []),
             *params,
-            *([cell(row.as_member, ".4f")] if has_members else []),
             *(cell(row.val_accuracy, ".4f"), cell(row.val_log_loss, ".4f")),
             *(
                 cell(row.num_parameters and row.num_parameters / 1e6, ".2f"),

@@ -17,18 +17,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.decide.halving import SuccessiveHalving
 from search.decide.samplers import DEFAULT_PRUNER, HALVING, PRUNERS, default_sampler, for_space
 from search.decide.warm_start import is_own
-from search.problem.members import Members
 from search.problem.objective import Objective
 from search.problem.space import Space, by_field, num_parameters
 from search.record.remote_copy import StudyMirror, adopt
-from search.record.request import STUDY_DB, read_labels
+from search.record.request import STUDY_DB
 from search.record.storage import StudyStorage, sqlite_url
 from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result, RunDir
@@ -109,8 +107,6 @@ class SearchStudy:
         self._mirror = mirror
         if mirror is not None:
             adopt(self._study, self._storage, space, mirror.found())
-        budget = self.objective.members
-        self._members = None if budget is None else Members(read_labels(directory), budget)
         self._halving = SuccessiveHalving(space.base.epochs, num_trials) if pruner == HALVING else None
         self._running: dict[int, _Running] = {}
         self._worker_losses: Counter[int] = Counter()
@@ -216,8 +212,6 @@ class SearchStudy:
         if self.objective.latency is not None:
             self._storage.set_trial_user_attr(number, "latency", self.objective.latency.milliseconds(model))
         values = self.objective.values(model, result.val_accuracy)
-        if self._members is not None:
-            values = [self._score_member(self._members, number, result.val_accuracy)]
         self._end(number, TrialState.COMPLETE, values)
 
     def prune(self, number: int, metrics: EpochMetrics) -> None:
@@ -295,23 +289,6 @@ class SearchStudy:
         self._storage.set_trial_user_attr(number, "seconds", seconds)
         parameters = num_parameters(self._running[number].config.model)
         self._storage.set_trial_user_attr(number, "num_parameters", parameters)
-
-    def _score_member(self, members: Members, number: int, val_accuracy: float) -> float:
-        """What a trial comes to beside those that have ended."""
-        for trial in self.trials():
-            if trial.state == TrialState.COMPLETE and trial.number not in members:
-                members.add(trial.number, self._val_probs(trial.number), trial.user_attrs["num_parameters"])
-        parameters = num_parameters(self._running[number].config.model)
-        found = members.contribution(self._val_probs(number), parameters)
-        self._storage.set_trial_user_attr(number, "val_accuracy", val_accuracy)
-        self._storage.set_trial_user_attr(number, "beside", found.beside)
-        return found.score
-
-    def _val_probs(self, number: int) -> np.ndarray:
-        run = self.run_dir(number)
-        if self._mirror is not None:
-            self._mirror.fetch_val_probs(run)
-        return run.read_val_probs()
 
     def _should_prune(self, number: int) -> bool:
         # not Trial.should_prune, which knows only the values that went through Trial.report

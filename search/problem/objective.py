@@ -1,4 +1,4 @@
-"""What a trial is scored by: --objective accuracy, accuracy,params, accuracy,latency or ensemble.
+"""What a trial is scored by: accuracy alone, accuracy and parameters, or accuracy and latency.
 
 With two, Optuna searches the Pareto front: trials that no other beats in one without losing in the other. It cannot
 stop such trials early, so all of them run to their end; their accuracies after each epoch are in the study all the
@@ -22,15 +22,14 @@ import torch
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.problem.members import MemberBudget
 from search.problem.space import num_parameters
 from trainer.config import ModelConfig
 from trainer.landmarks import LANDMARK_SETS, NUM_LANDMARKS
 from trainer.model.classifier import SignClassifier
 
-OBJECTIVES: Final = ("accuracy", "accuracy,params", "accuracy,latency", "ensemble")
+OBJECTIVES: Final = ("accuracy", "accuracy,params", "accuracy,latency")
 DEFAULT_OBJECTIVE: Final = "accuracy"
-ENSEMBLE: Final = "ensemble"
+REMOVED: Final = "ensemble"  # what studies of version 0.1 may have been scored by
 LENGTHS: Final = 16  # that stand for the validation set's
 ROUNDS: Final = 5  # of timing; of each length the fastest counts, as what other processes add is not the model's
 
@@ -91,26 +90,19 @@ class Objective:
     name: str = DEFAULT_OBJECTIVE
     latency: LatencyScale | None = None
     """Of accuracy,latency"""
-    budget: str | None = None
-    """Of ensemble, as MemberBudget reads it"""
 
     @property
     def directions(self) -> list[StudyDirection]:
         """Of each value."""
         best, least = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
-        return [best] if self.name in (DEFAULT_OBJECTIVE, ENSEMBLE) else [best, least]
+        return [best] if self.name in (DEFAULT_OBJECTIVE, REMOVED) else [best, least]
 
     @property
     def has_front(self) -> bool:
         return len(self.directions) > 1
 
-    @property
-    def members(self) -> MemberBudget | None:
-        """What limits the ensembles that trials are scored by, if they are."""
-        return None if self.budget is None else MemberBudget.parse(self.budget)
-
     def values(self, model: ModelConfig, val_accuracy: float) -> list[float]:
-        """Of a trial that ran to its end, where what it is worth does not hang on other trials."""
+        """Of a trial that ran to its end."""
         if self.latency is not None:
             return [val_accuracy, self.latency.milliseconds(model)]
         return [val_accuracy, float(num_parameters(model))] if self.has_front else [val_accuracy]

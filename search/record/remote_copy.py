@@ -20,7 +20,7 @@ from search.problem.space import Space
 from search.record.request import LOG_FOLDER, STUDY_DB, STUDY_JSON, VALIDATION
 from trainer.common.storage import Remote, copy_folder
 from trainer.config import TrainConfig
-from trainer.rundir import CHECKPOINT, CONFIG, METRICS, VAL_PROBS, RunDir
+from trainer.rundir import CHECKPOINT, CONFIG, METRICS, RunDir
 
 TRIALS: Final = "trials"
 
@@ -77,11 +77,6 @@ class StudyMirror:
         trial = self.remote.child(f"{TRIALS}/{run.path.name}")
         if trial.has(METRICS):
             trial.download(METRICS, run.path / METRICS)
-
-    def fetch_val_probs(self, run: RunDir) -> None:
-        """Bring a finished trial's predictions here."""
-        if not (run.path / VAL_PROBS).exists():
-            self.remote.child(f"{TRIALS}/{run.path.name}").download(VAL_PROBS, run.path / VAL_PROBS)
 
     def remove_checkpoint(self, run: RunDir) -> None:
         """Of a trial that will not go on."""

@@ -11,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Self
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -28,6 +27,7 @@ STUDY_JSON: Final = "study.json"
 STUDY_DB: Final = "study.db"
 VALIDATION: Final = "validation.parquet"
 LOG_FOLDER: Final = "logs"
+_REMOVED: Final = ("budget",)  # fields that version 0.1 wrote
 _PACKAGES: Final = ("torch", "ray", "optuna", "numpy", "pyarrow", "safetensors")
 
 
@@ -48,8 +48,6 @@ class Settings:
     objective: str = DEFAULT_OBJECTIVE
     latency: dict[str, Any] | None = None
     """LatencyScale's fields, where the objective asks for it"""
-    budget: str | None = None
-    """Of the ensembles that trials are scored by, where the objective is that"""
     space: dict[str, Any]
     """The parsed TOML"""
     base_config: dict[str, Any]
@@ -97,7 +95,6 @@ class Settings:
             max_params=space.max_params,
             objective=objective.name,
             latency=None if objective.latency is None else dataclasses.asdict(objective.latency),
-            budget=objective.budget,
             space=space.source,
             base_config=space.base.to_json(),
             data=dataset.source,
@@ -118,6 +115,8 @@ class Settings:
             content = json.loads(path.read_text())
             if content.pop("format_version") != FORMAT_VERSION:
                 raise UserError(f"{path}: written by another version of this program; it cannot be read")
+            for name in _REMOVED:
+                content.pop(name, None)
             settings = cls(**content)
             TrainConfig.from_json(settings.base_config)
             return settings
@@ -134,7 +133,7 @@ class Settings:
         return dataclasses.replace(space, max_params=self.max_params)
 
     def to_objective(self) -> Objective:
-        return Objective(self.objective, None if self.latency is None else LatencyScale(**self.latency), self.budget)
+        return Objective(self.objective, None if self.latency is None else LatencyScale(**self.latency))
 
 
 def find_study(directory: Path, storage: str | None = None) -> tuple[str, str | None]:
@@ -167,15 +166,6 @@ def write_validation(dataset: PackedDataset, config: TrainConfig, directory: Pat
     )
     with atomic_path(directory / VALIDATION) as temporary:
         pq.write_table(table, temporary)
-
-
-def read_labels(directory: Path) -> np.ndarray:
-    """int64 [N]: of the validation sequences, as ``write_validation`` left them. Raises UserError if it cannot."""
-    try:
-        labels: np.ndarray = pq.read_table(directory / VALIDATION, columns=["label"])["label"].to_numpy()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{directory / VALIDATION}: cannot be read ({error})") from error
-    return labels
 
 
 def _git_commit() -> str | None:

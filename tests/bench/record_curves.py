@@ -5,7 +5,7 @@
 About 4 s of one core each. Those that results/reference/curves.parquet has are not trained again; at the end the table
 is written with the new ones. With --again all are trained, and the table stays as it is. Interrupted, the same command
 goes on where it was. The runs stay under --out, with their predictions of the held-out sequences, which
-tests.bench.members replays.
+tests.bench.blends replays.
 """
 
 import argparse

@@ -246,7 +246,6 @@ def test_a_study_survives_its_driver_and_that_ones_disk_and_is_used_where_it_lie
     _upload(packed, data)
     (tmp_path / "space.toml").write_text(TINY_SPACE)
     asked = ("--trials", "4", "--epochs", "12", "--pruner", "none", "--space", str(tmp_path / "space.toml"))
-    asked += ("--objective", "ensemble", "--budget", "2models")  # scored by predictions that are on the storage
     where = ("--results", results, "--name", "study")
     trials = Remote.open(f"{results}/study/trials")
     with nodes(2, RAY_AUTH_MODE="disabled") as cluster:
@@ -276,8 +275,6 @@ def test_a_study_survives_its_driver_and_that_ones_disk_and_is_used_where_it_lie
     kept = optuna.load_study(study_name="study", storage=sqlite_url(mirror.directory / "study.db")).trials
     assert [(trial.number, trial.state.name) for trial in kept] == [(number, "COMPLETE") for number in range(4)]
     assert [sorted(trial.intermediate_values) for trial in kept] == [list(range(1, 13))] * 4
-
-    assert sorted(len(trial.user_attrs["beside"]) > 0 for trial in kept) == [False, True, True, True]
 
     printed = _finish(_start("ensemble.select", "--budget", "--results", f"{results}/study"))
     assert f"wrote {results}/study/ensemble/submission.zip" in printed

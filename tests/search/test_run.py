@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import resource
 import signal
@@ -26,6 +27,7 @@ from search.execute.worker import run_trial
 from search.prepare import make_study, resume_study
 from search.problem.space import Space
 from search.record.request import Settings
+from search.report import Report, render
 from search.show.progress import Progress
 from search.table import TRIALS_PARQUET, read_rows, read_trials, write_parquet
 from tests.nodes import without_ray
@@ -222,29 +224,8 @@ NEW = ("--trials", "2", "--name", "new")
             "--sampler cmaes: it follows one value, and --objective asks for two; choose another sampler",
         ),
         (("--resume", "--name", "old", "--objective", "accuracy"), "--objective: was settled when"),
-        ((*NEW, "--objective", "ensemble"), "--objective ensemble: say with --budget what"),
-        ((*NEW, "--budget", "1M"), "--budget: limits what --objective ensemble looks for"),
-        (("--resume", "--name", "old", "--budget", "1M"), "--budget: was settled when"),
-        (
-            (*NEW, "--objective", "ensemble", "--budget", "1M,50ms"),
-            "--budget: '50ms': milliseconds are measured by ensemble.select",
-        ),
-        (
-            (*NEW, "--objective", "ensemble", "--budget", "9KB"),
-            "--budget: even the smallest model of the space, 1 heads x 2 layers",
-        ),
-        (
-            (
-                *NEW,
-                "--objective",
-                "ensemble",
-                "--budget",
-                "1M",
-                "--warm-start",
-                "results/old",
-            ),
-            "--warm-start: with --objective ensemble trials are scored by predictions",
-        ),
+        ((*NEW, "--objective", "ensemble"), "--objective: 'ensemble' is not one of"),
+        (("--resume", "--name", "members"), "which version 0.2.0 removed, as it was measured not to help"),
         ((*NEW, "--storage", "what"), "--storage: not a database URL"),
         ((*NEW, "--storage", "sqlite:////no/such.db"), "/no/such.db: cannot be used as a"),
         (
@@ -275,6 +256,7 @@ def test_what_cannot_be_is_refused_before_anything_starts(
     for name in ("old", "lost"):
         _write(Path("results", name), packed, base)
     Path("results/lost/trials/0000").mkdir(parents=True)
+    _write_as_version_0_1(Path("results/members"), packed, base)
     optuna.create_study(storage="sqlite:///its.db", study_name="taken")
     given = arguments if "--data" in arguments or "--resume" in arguments else (*arguments, "--data", str(packed))
     monkeypatch.setattr(sys, "argv", ["search.run", *given])
@@ -341,6 +323,23 @@ def _write(directory: Path, packed: Path, base: TrainConfig, **options: Any) -> 
         space=space, dataset=dataset, trials=2, seed=0, sampler="tpe", pruner="none", seed_points=True, **options
     )
     settings.write(directory)
+
+
+def _write_as_version_0_1(directory: Path, packed: Path, base: TrainConfig) -> None:
+    """The study.json of a search for the members of an ensemble, which that version had."""
+    _write(directory, packed, base)
+    asked = json.loads((directory / "study.json").read_text()) | {"objective": "ensemble", "budget": "5M"}
+    (directory / "study.json").write_text(json.dumps(asked))
+
+
+def test_a_study_of_a_removed_objective_can_still_be_read(tmp_path: Path, packed: Path, base: TrainConfig) -> None:
+    _write_as_version_0_1(tmp_path, packed, base)
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'study.db'}", direction="maximize")
+    attributes = {"val_accuracy": 0.5, "beside": [0]}
+    trial = optuna.trial.create_trial(value=0.7, intermediate_values={4: 0.5}, user_attrs=attributes)
+    study.add_trial(trial)
+    assert [row.val_accuracy for row in read_rows(tmp_path)] == [0.5]
+    assert "What was asked" in render(Report.read(tmp_path))
 
 
 def test_a_database_file_is_the_same_from_every_folder(

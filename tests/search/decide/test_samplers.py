@@ -136,7 +136,6 @@ def test_cmaes_is_the_default_where_it_follows_most() -> None:
     for text in (norm, alone, f"{alone}\n{norm}", conditional, CONDITIONAL):
         assert default_sampler(_space(text), Objective()) == "tpe"
     assert default_sampler(_space(DEFAULT_SPACE), Objective("accuracy,params")) == "tpe"
-    assert default_sampler(_space(DEFAULT_SPACE), Objective("ensemble", budget="5M")) == "tpe"
 
 
 def test_cmaes_refuses_what_it_cannot_search() -> None:
