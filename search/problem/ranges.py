@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from trainer.common.errors import FieldError
 from trainer.config import ModelConfig, TrainConfig
 
 _KEYS: Final = {
@@ -78,8 +79,10 @@ def with_fixed(base: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
     try:
         return base.replace(**values)
     except ValueError as error:
-        name = str(error).split()[0]
-        raise Fault(name if name in values else next(iter(values)), str(error)) from error
+        field = (isinstance(error, FieldError) and error.field) or str(error).split()[0]
+        if field in values:
+            raise Fault(field, error.message if isinstance(error, FieldError) else str(error)) from error
+        raise Fault(next(iter(values)), str(error)) from error
 
 
 def read_ranges(name: str, value: Any, base: TrainConfig) -> tuple[Range, ...]:

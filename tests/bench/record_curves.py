@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from search.record.request import write_validation
 from tests.bench.curves import EPOCHS, NUM_SIGNS, TABLE, Curves, configurations, size, space
 from trainer.common import cli
 from trainer.common.console import track
@@ -26,6 +25,7 @@ from trainer.config import TrainConfig
 from trainer.data.dataset import MANIFEST, PackedDataset
 from trainer.pack import pack
 from trainer.rundir import RunDir
+from trainer.studydir import StudyDir, Validation
 from trainer.synthesize import synthesize
 from trainer.train import TrainingDiverged, train
 
@@ -71,7 +71,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/curves"))
     options = parser.parse_args()
     data = dataset(options.out)
-    write_validation(data, space().base, options.out)
+    base = space().base
+    held_out = Validation.of(data, base.num_folds, base.fold)
+    StudyDir(options.out).write_validation(held_out, tuple(data.sign_names))
     known = Curves.read().accuracies if TABLE.exists() and not options.again else np.empty((0, EPOCHS))
     numbers = range(len(known), max(len(known), options.configurations))
     runs = [options.out / "runs" / f"{number:04d}" for number in numbers]

@@ -10,8 +10,9 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial
 
 from search.decide.cmaes import GENERATION
-from search.decide.samplers import SAMPLERS, SeededSampler, WholeSampler, check, default_sampler, for_space
+from search.decide.samplers import SAMPLERS, check, default_sampler, for_space
 from search.decide.unit_cube import at, share_of
+from search.decide.wrapping import SeededSampler, WholeSampler
 from search.problem.objective import Objective
 from search.problem.space import DEFAULT_SPACE, Space
 from trainer.config import TrainConfig
@@ -141,7 +142,7 @@ def test_cmaes_is_the_default_where_it_follows_most() -> None:
 def test_cmaes_refuses_what_it_cannot_search() -> None:
     with pytest.raises(ValueError, match="int and float fields that all trials have"):
         check("cmaes", _space('norm = {type = "categorical", choices = ["rmsnorm", "layernorm"]}'), has_front=False)
-    with pytest.raises(ValueError, match="asks for two"):
+    with pytest.raises(ValueError, match="objective has two"):
         check("cmaes", _space(DEFAULT_SPACE), has_front=True)
     for sampler in SAMPLERS:
         check(sampler, _space(DEFAULT_SPACE), has_front=False)

@@ -13,16 +13,21 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
-from search.decide.study import Assignment, SearchStudy, Verdict
-from search.problem.objective import LatencyScale, Objective, front, multiply_adds
+from search.decide.stopping import Decision
+from search.decide.study import Assignment, SearchStudy
+from search.problem.latency_estimate import LatencyScale, multiply_adds
+from search.problem.objective import Objective, front, pareto_front
 from search.problem.space import DEFAULT_SPACE, Space, num_parameters
-from search.record.request import Settings
-from search.table import read_rows, render, to_rows
+from search.record.request import Request
+from search.record.trials import read_rows, to_rows
+from search.show.tables import render
 from tests.search.conftest import TINY_SPACE
 from tests.search.decide.test_study import _metrics, _result
+from tests.search.studies import open_study
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.model.classifier import SignClassifier
+from trainer.studydir import StudyDir
 
 NUM_TRIALS = 13  # of which TPE draws the last three from a model of the first ten
 EPOCHS = 3
@@ -33,13 +38,13 @@ OBJECTIVES = {"params": Objective("accuracy,params"), "latency": Objective("accu
 def _open(directory: Path, objective: Objective) -> SearchStudy:
     directory.mkdir(exist_ok=True)
     space = Space.parse(DEFAULT_SPACE, TrainConfig(epochs=EPOCHS))
-    return SearchStudy(directory, space, num_trials=NUM_TRIALS, seed=0, pruner="none", objective=objective)
+    return open_study(directory, space, trials=NUM_TRIALS, seed=0, pruner="none", objective=objective)
 
 
 def _train(study: SearchStudy, assignment: Assignment, epochs: int = EPOCHS) -> None:
     for epoch in range(assignment.last_epoch + 1, epochs + 1):
         metrics = _metrics(assignment.config, epoch)
-        assert study.report(assignment.number, metrics) is Verdict.GOES_ON
+        assert study.report(assignment.number, metrics) is Decision.CONTINUE
     if epochs == EPOCHS:
         study.complete(assignment.number, _result(_metrics(assignment.config, EPOCHS)))
 
@@ -96,6 +101,11 @@ def test_the_front_is_optunas(values: list[tuple[int, int]]) -> None:
     assert not to_rows([single])[0].on_front
 
 
+def test_the_front_of_costs_is_what_no_cheaper_point_reaches() -> None:
+    points = [(3.0, 0.7, 0), (1.0, 0.5, 1), (2.0, 0.5, 2), (2.0, 0.6, 3), (4.0, 0.7, 4), (1.0, 0.4, 5), (1.0, 0.5, 6)]
+    assert pareto_front(points) == [1, 6, 3, 0]
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize("landmarks", ["all", "hands"])
 def test_multiply_adds_are_those_of_the_models_matrix_products(pooling: str, landmarks: str) -> None:
@@ -138,19 +148,19 @@ def test_the_latency_scale_is_measured_once_and_kept(tmp_path: Path, packed: Pat
     assert torch.get_num_threads() == threads
     assert scale.ms_per_million > 0
     assert min(dataset.lengths) <= min(scale.lengths) <= max(scale.lengths) <= max(dataset.lengths)
-    settings = Settings.make(
+    request = Request.of(
         space=Space.parse(TINY_SPACE, base),
         dataset=dataset,
         trials=2,
         seed=0,
         sampler="tpe",
         pruner="none",
-        seed_points=True,
+        recipe_points=True,
         objective=Objective("accuracy,latency", scale),
     )
-    settings.write(tmp_path)
-    assert Settings.read(tmp_path).to_objective() == Objective("accuracy,latency", scale)
+    request.write(StudyDir(tmp_path))
+    assert Request.read(StudyDir(tmp_path)).to_objective() == Objective("accuracy,latency", scale)
     content = json.loads((tmp_path / "study.json").read_text())
     del content["objective"], content["latency"]
     (tmp_path / "study.json").write_text(json.dumps(content))
-    assert Settings.read(tmp_path).to_objective() == Objective()
+    assert Request.read(StudyDir(tmp_path)).to_objective() == Objective()

@@ -3,7 +3,7 @@ import json
 import optuna
 import pytest
 
-from search.problem.space import DEFAULT_SPACE, SEED_POINTS, Space, by_field, num_parameters
+from search.problem.space import DEFAULT_SPACE, RECIPE, Space, by_field, num_parameters
 from trainer.common.errors import UserError
 from trainer.config import ModelConfig, TrainConfig
 
@@ -130,17 +130,17 @@ def test_fixed_values_are_checked_together() -> None:
     assert Space.parse('fold = 6\nnum_folds = 7\nepochs = {type = "int", low = 1, high = 2}', BASE).base.fold == 6
 
 
-def test_seed_points_that_lie_in_the_space() -> None:
-    assert Space.parse(DEFAULT_SPACE, BASE).seed_points() == list(SEED_POINTS)
+def test_recipe_points_that_lie_in_the_space() -> None:
+    assert Space.parse(DEFAULT_SPACE, BASE).recipe_points() == list(RECIPE)
     small = DEFAULT_SPACE.replace("low = 1, high = 8", "low = 1, high = 4")
-    assert Space.parse(small, BASE).seed_points() == [SEED_POINTS[0]]
+    assert Space.parse(small, BASE).recipe_points() == [RECIPE[0]]
     layers_only = 'num_layers = {type = "int", low = 2, high = 8}\nnum_heads = 2\n'
-    assert Space.parse(layers_only, BASE).seed_points() == [{"num_layers": 6}]
+    assert Space.parse(layers_only, BASE).recipe_points() == [{"num_layers": 6}]
     fixed = Space.parse(layers_only + "dropout = 0.2\n", BASE)
-    assert fixed.seed_points() == []
-    assert Space.parse(DEFAULT_SPACE, BASE).seed_points_left_out() == ""
-    assert Space.parse(small, BASE).seed_points_left_out() == "6 heads x 5 layers: num_heads is never 6 in this space"
-    assert fixed.seed_points_left_out() == (
+    assert fixed.recipe_points() == []
+    assert Space.parse(DEFAULT_SPACE, BASE).recipe_points_left_out() == ""
+    assert Space.parse(small, BASE).recipe_points_left_out() == "6 heads x 5 layers: num_heads is never 6 in this space"
+    assert fixed.recipe_points_left_out() == (
         "2 heads x 6 layers: dropout is 0.2 in this space, not 0.1; "
         "6 heads x 5 layers: num_heads is 2 in this space, not 6"
     )
@@ -169,14 +169,14 @@ def test_conditional_fields_are_drawn_where_their_conditions_hold() -> None:
     assert Space.from_source(json.loads(json.dumps(space.source)), BASE, where="study.json") == space
 
 
-def test_seed_points_of_a_conditional_space_take_the_recipes_values_of_parents() -> None:
+def test_recipe_points_of_a_conditional_space_take_the_recipes_values_of_parents() -> None:
     text = DEFAULT_SPACE.replace("learning_rate = {", "learning_rate = [{")
     text = text.replace("log = true}", 'log = true, when = {optimizer = "lion"}}, 0.01]')
     optimizers = 'optimizer = {type = "categorical", choices = [%s]}\n'
-    point = Space.parse(text + optimizers % '"adamw", "lion"', BASE).seed_points()[0]
+    point = Space.parse(text + optimizers % '"adamw", "lion"', BASE).recipe_points()[0]
     assert (point["optimizer"], point["learning_rate"]) == ("lion", 1e-4)
     adamw = Space.parse(text.replace('"lion"', '"adamw"') + optimizers % '"adamw"', BASE)
-    assert "optimizer is never lion in this space" in adamw.seed_points_left_out()
+    assert "optimizer is never lion in this space" in adamw.recipe_points_left_out()
 
 
 PARENTS = """\

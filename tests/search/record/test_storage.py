@@ -132,7 +132,7 @@ def test_a_full_disk_leaves_the_study_as_it_was_at_some_flush(tmp_path: Path) ->
     ("url", "words"),
     [
         ("sqlite:////nowhere/study.db", "/nowhere/study.db: cannot be used as a database .unable to open"),
-        ("nowhere", "--storage: not a database URL"),
+        ("nowhere", "storage: not a database URL"),
         ("firebird://me:secret@localhost/x", r"firebird://me:\*\*\*@localhost/x: cannot be used as a database"),
     ],
 )

@@ -17,16 +17,17 @@ import pyarrow.parquet as pq
 import pytest
 from optuna.trial import TrialState
 
-from search import report
-from search.decide.study import SearchStudy
+import search.report
 from search.problem.space import DEFAULT_SPACE, Space
-from search.record.request import Settings
-from search.show import figures
+from search.record.request import Request
+from search.show import figures, report_page
 from tests.outcomes import metrics_of, result_of
+from tests.search.studies import open_study
 from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.rundir import RunDir
+from trainer.studydir import StudyDir
 
 EPOCHS = 6
 REASON = "RuntimeError: <script>alert('x')</script> & \"quotes\""
@@ -87,9 +88,9 @@ def _write_study(directory: Path, packed: Path, outcomes: list[str], *, asked: i
     dataset = PackedDataset.open(packed)
     space = Space.parse(DEFAULT_SPACE, TrainConfig(epochs=EPOCHS).replace(num_signs=dataset.num_signs))
     asked = len(outcomes) if asked is None else asked
-    options: dict[str, Any] = {"seed": 0, "sampler": "random", "pruner": "none", "seed_points": False}
-    Settings.make(space=space, dataset=dataset, trials=asked, **options).write(directory)
-    study = SearchStudy(directory, space, num_trials=asked, **options)
+    options: dict[str, Any] = {"seed": 0, "sampler": "random", "pruner": "none", "recipe_points": False}
+    Request.of(space=space, dataset=dataset, trials=asked, **options).write(StudyDir(directory))
+    study = open_study(directory, space, trials=asked, **options)
     for place, outcome in enumerate(outcomes):
         assignment = study.ask()
         assert assignment is not None
@@ -123,11 +124,14 @@ def _write_ensemble(directory: Path) -> None:
         "val_accuracy": 0.6,
         "unseen_accuracy": None,
         "val_log_loss": 1.0,
+        "rival_accuracy": None,
+        "buys_more": True,
     }
     kinds = ("asked", "parameters", "size", "latency")
     bought = [row, *({**row, "kind": kind, "budget": "40MB", "unseen_accuracy": 0.55} for kind in kinds)]
-    larger = {**bought[-1], "budget": "3.14159ms"}  # buys the same, where others do better
-    bought += [larger, {**larger, "trials": ["0000", "0004"], "precisions": 2 * ["int8"], "counts": [1, 2]}]
+    larger = {**bought[-1], "budget": "3.14159ms", "buys_more": False}  # buys the same
+    more = {"trials": ["0000", "0004"], "precisions": 2 * ["int8"], "counts": [1, 2], "rival_accuracy": 0.56}
+    bought += [larger, {**larger, **more, "buys_more": True}]
     bought += [
         {**larger, "rule": rule, "unseen_accuracy": there} for rule, there in (("top-k", 0.56), ("weighted", 0.5))
     ]
@@ -144,6 +148,7 @@ def _write_ensemble(directory: Path) -> None:
         "val_log_loss": 1.0,
     }
     selection = {
+        "format_version": 2,
         "created": "2026-01-01",
         "budget": "40MB",
         "members": [member],
@@ -157,7 +162,7 @@ def _write_ensemble(directory: Path) -> None:
 
 def _write_report(directory: Path) -> str:
     with mock.patch("sys.argv", ["search.report", str(directory)]):
-        report.main()
+        search.report.main()
     return (directory / "report.html").read_text()
 
 
@@ -246,9 +251,9 @@ def test_without_an_ensemble_nothing_is_said_of_latency(tmp_path: Path, packed: 
 
 def test_a_search_for_latency_shows_its_estimates_and_its_front(tmp_path: Path, packed: Path) -> None:
     study = _write_study(tmp_path / "s", packed, ["COMPLETE", "COMPLETE", "COMPLETE"])
-    read = report.Report.read(study)
+    read = report_page.Report.read(study)
     rows = [dataclasses.replace(row, latency=row.number + 0.5, on_front=row.number == 1) for row in read.rows]
-    text = report.render(dataclasses.replace(read, rows=rows))
+    text = report_page.render(dataclasses.replace(read, rows=rows))
     assert "Accuracy against latency" in text
     assert "As the search estimated it" in text
     assert {number: (cells[2], "1.50" in cells) for number, (_, cells) in Page(text).trials.items()} == {
@@ -261,14 +266,14 @@ def test_a_search_for_latency_shows_its_estimates_and_its_front(tmp_path: Path, 
 def test_a_folder_is_no_file_to_write_to(study: Path, tmp_path: Path) -> None:
     with (
         mock.patch("sys.argv", ["report", str(study), "--out", str(tmp_path)]),
-        pytest.raises(UserError, match=r"--out .*: is a folder; name a file, such as .*report\.html"),
+        pytest.raises(UserError, match=r"--out: .*: is a folder; name a file, such as .*report\.html"),
     ):
-        report.main()
+        search.report.main()
 
 
 def test_of_an_ensemble_of_several_studies_no_latency_is_taken_for_a_trials() -> None:
     bought = [{"kind": "single", "trials": [name], "latency": 2.0} for name in ("other/0001", "0003")]
-    assert report.Ensemble({}, bought).latencies == {3: 2.0}
+    assert report_page.Ensemble({}, bought).latencies == {3: 2.0}
 
 
 @pytest.mark.parametrize(
@@ -312,31 +317,26 @@ def test_the_parameter_that_decides_is_the_most_important() -> None:
     assert bars.x[1] > 0.7
 
 
-def test_the_pareto_front_is_what_no_cheaper_point_reaches() -> None:
-    points = [(3.0, 0.7, 0), (1.0, 0.5, 1), (2.0, 0.5, 2), (2.0, 0.6, 3), (4.0, 0.7, 4), (1.0, 0.4, 5)]
-    assert figures.pareto_front(points) == [(1.0, 0.5, 1), (2.0, 0.6, 3), (3.0, 0.7, 0)]
-
-
 def test_curves_come_from_the_study_where_a_trial_left_no_record(tmp_path: Path, packed: Path) -> None:
     directory = _write_study(tmp_path / "s", packed, ["COMPLETE", "PRUNED"])
-    before = report.Report.read(directory).curves
+    before = report_page.Report.read(directory).curves
     shutil.rmtree(directory / "trials" / "0000")
     (directory / "trials" / "0001" / "metrics.jsonl").write_text("not JSON\n")
-    assert report.Report.read(directory).curves == before
+    assert report_page.Report.read(directory).curves == before
 
 
 def test_what_is_broken_is_refused(tmp_path: Path, packed: Path) -> None:
     with pytest.raises(UserError, match="holds no study"):
-        report.Report.read(tmp_path)
+        report_page.Report.read(tmp_path)
     directory = _write_study(tmp_path / "s", packed, ["COMPLETE"])
     (directory / "ensemble").mkdir()
     (directory / "ensemble" / "selection.json").write_text("{")
-    with pytest.raises(UserError, match=r"ensemble: cannot be read .*run ensemble.select again"):
-        report.Report.read(directory)
+    with pytest.raises(UserError, match=r"selection.json: cannot be read"):
+        report_page.Report.read(directory)
     RunDir(directory / "trials" / "0000").path.joinpath("metrics.jsonl").unlink()
     (directory / "study.json").unlink()
     with pytest.raises(UserError, match=r"s: holds no study \(no study.json\)"):
-        report.Report.read(directory)
+        report_page.Report.read(directory)
 
 
 WATCH = """<script>
