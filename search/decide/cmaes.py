@@ -59,6 +59,8 @@ class Evolution:
         """
         given, own = [], defaultdict(list)
         for trial in _ended(study):
+            if not self.distributions.keys() <= trial.params.keys():  # somebody else's, added to the study by hand
+                continue
             loss = trial._trial_id, _loss(study, trial)
             if not is_own(trial):
                 given.append(loss)

@@ -228,6 +228,6 @@ def test_a_log_whose_package_is_missing_is_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(
         sys, "argv", ["search.run", "--trials", "1", "--results", str(tmp_path), "--name", "new", "--log", "mlflow"]
     )
-    with pytest.raises(UserError, match=r"--log mlflow: it is not installed; pip install .*\[mlflow\]"):
+    with pytest.raises(UserError, match=r"--log: mlflow: it is not installed; pip install .*\[mlflow\]"):
         search.run.main()
     assert not list(tmp_path.iterdir())

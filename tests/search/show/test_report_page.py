@@ -130,7 +130,7 @@ def _write_ensemble(directory: Path) -> None:
     kinds = ("asked", "parameters", "size", "latency")
     bought = [row, *({**row, "kind": kind, "budget": "40MB", "unseen_accuracy": 0.55} for kind in kinds)]
     larger = {**bought[-1], "budget": "3.14159ms", "buys_more": False}  # buys the same
-    more = {"trials": ["0000", "0004"], "precisions": 2 * ["int8"], "counts": [1, 2], "rival_accuracy": 0.56}
+    more: dict[str, Any] = {"trials": ["0000", "0004"], "precisions": 2 * ["int8"], "counts": [1, 2], "rival_accuracy": 0.56}
     bought += [larger, {**larger, **more, "buys_more": True}]
     bought += [
         {**larger, "rule": rule, "unseen_accuracy": there} for rule, there in (("top-k", 0.56), ("weighted", 0.5))
