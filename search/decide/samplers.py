@@ -1,4 +1,4 @@
-"""The samplers that --sampler names, made reproducible.
+"""The samplers by the names that a search can ask for, made reproducible.
 
 Only names and factories: Optuna is imported when a sampler is made, so that a command's help need not wait for it. To
 add a sampler of Optuna's, or one of your own with its interface, register it:

@@ -1,4 +1,4 @@
-"""When a trial is stopped early, or pauses: the rules that --pruner names.
+"""When a trial is stopped early, or pauses: by the names that a search can ask for.
 
 A study tells its rule of every epoch, and does as the rule decides. To add a rule, write a class that decides and
 register it:

@@ -5,54 +5,14 @@ import sys
 import threading
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 import search
-from search.options import SearchOptions
-from search.problem.objective import OBJECTIVES
 from tests.nodes import ROOT
 from tests.search.conftest import TINY_SPACE
-from tests.search.decide.test_warm_start import asked_of, search_all
 from trainer.common.errors import UserError
 
 HEAVY = ("torch", "ray", "optuna", "numba", "pandas", "pyarrow", "ai_edge_litert", "numpy")
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory, packed: Path) -> Path:
-    directory = tmp_path_factory.mktemp("front") / "study"
-    search_all(directory, asked_of(packed), stop_after=9)
-    return directory
-
-
-def test_a_study_is_data_frames_and_its_best_trial(study: Path) -> None:
-    loaded = search.load_study(study)
-    trials = loaded.trials
-    assert {"number", "state", "learning_rate", "val_accuracy"} <= set(trials.columns)
-    complete = trials[trials["state"] == "COMPLETE"]
-    assert complete["val_accuracy"].is_monotonic_decreasing
-    assert loaded.best.number == complete["number"].iloc[0]
-    curves = loaded.curves()
-    last = curves[curves["trial"] == loaded.best.number].sort_values("epoch")
-    assert last["val_accuracy"].iloc[-1] == pytest.approx(loaded.best.val_accuracy)
-    assert (loaded.name, loaded.path, loaded.is_finished) == ("study", str(study), False)
-
-
-def test_a_notebook_shows_the_best_trials_in_a_table(study: Path) -> None:
-    shown = search.load_study(study)._repr_html_()
-    assert "<table" in shown
-    assert "best accuracy" in shown
-    assert "reason" not in shown  # columns without a value are left out
-
-
-def test_a_study_without_trials_has_no_best(tmp_path: Path, packed: Path) -> None:
-    search_all(tmp_path / "new", asked_of(packed), stop_after=0)
-    loaded = search.load_study(tmp_path / "new")
-    assert loaded.best is None
-    assert list(loaded.curves().columns) == ["trial", "epoch", "val_accuracy"]
-    assert "no trial yet" in loaded._repr_html_() or len(loaded.trials) == 0
-    assert isinstance(loaded.trials, pd.DataFrame)
 
 
 @pytest.mark.usefixtures("ray_with_two_workers")
@@ -97,20 +57,6 @@ def test_what_cannot_be_names_its_field(
     assert not list(tmp_path.rglob("study.json"))
 
 
-def test_the_objectives_that_can_be_asked_for_are_those_there_are() -> None:
-    for name in OBJECTIVES:
-        assert SearchOptions(objective=name).objective == name
-    with pytest.raises(UserError, match="is not one of"):
-        SearchOptions(objective="speed")  # type: ignore[arg-type]
-
-
-def test_older_spellings_still_work() -> None:
-    from trainer.common.cli import Parser
-
-    options: SearchOptions = Parser("search.run", SearchOptions).parse(["--no-seed-points"])
-    assert not options.recipe_points
-
-
 @pytest.mark.parametrize("module", ["search.run", "search.refit", "search.table", "search.report"])
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["--trails", "3"]])
 def test_a_command_answers_without_importing_anything_heavy(module: str, arguments: list[str]) -> None:
@@ -129,8 +75,3 @@ except SystemExit as end:
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == (2 if arguments[0] == "--trails" else 0), ended.stderr
     assert "Traceback" not in ended.stderr
-
-
-def test_a_worker_imports_no_optuna() -> None:
-    code = "import sys, search.execute.worker; assert 'optuna' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -14,7 +14,6 @@ import pytest
 import search.run
 from search.execute import cluster
 from search.options import SearchOptions
-from search.prepare import new_study, resumed_study
 from search.problem.space import Space
 from search.record.request import Request
 from search.record.trials import read_rows
@@ -139,25 +138,6 @@ def test_what_the_cluster_refuses_leaves_no_study(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interruption_at_the_start_says_how_to_go_on(
-    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cluster, "connect", lambda *_: contextlib.nullcontext())
-    monkeypatch.setattr(cluster, "check_nodes", lambda *_: None)
-    monkeypatch.setattr("search.execute.driver.SearchStudy", interrupt)
-    argv = ["search.run", "--trials", "1", "--results", str(tmp_path), "--name", "a", "--data", str(packed)]
-    argv += ["--cpus-per-trial", "2", "--gpus-per-trial", "0.25"]
-    with mock.patch("sys.argv", argv), pytest.raises(KeyboardInterrupt):
-        search.run.main()
-    assert capsys.readouterr().out == (
-        f"go on with:\n  python -m search.run --resume --name a --results {tmp_path} --cpus-per-trial 2 "
-        "--gpus-per-trial 0.25\n"
-    )
-
-
 def _write(directory: Path, packed: Path, base: TrainConfig, **options: Any) -> None:
     """The request of a study of two trials."""
     space, dataset = Space.parse(TINY_SPACE, base), PackedDataset.open(packed)
@@ -182,34 +162,6 @@ def test_a_study_of_a_removed_objective_can_still_be_read(tmp_path: Path, packed
     study.add_trial(trial)
     assert [row.val_accuracy for row in read_rows(tmp_path)] == [0.5]
     assert "What was asked" in render(Report.read(tmp_path))
-
-
-def test_a_database_file_is_the_same_from_every_folder(
-    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    argv = ["search.run", "--trials", "1", "--name", "a", "--data", str(packed), "--storage", "sqlite:///its.db"]
-    monkeypatch.setattr(sys, "argv", argv)
-    request, _ = new_study(_options(), StudyDir(tmp_path / "a"))
-    assert request.storage == f"sqlite:///{tmp_path}/its.db"
-
-
-def test_an_older_study_goes_on_in_its_relative_database(
-    tmp_path: Path, packed: Path, base: TrainConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _write(tmp_path, packed, base, storage="sqlite:///its.db")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["search.run", "--resume", "--name", "a", "--storage", "sqlite:///its.db"])
-    assert resumed_study(_options(), StudyDir(tmp_path))[0].trials == 2
-
-
-def test_a_study_behind_a_uri_needs_no_database_to_go_on(
-    tmp_path: Path, packed: Path, base: TrainConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _write(tmp_path, packed, base)
-    (tmp_path / "trials" / "0000").mkdir(parents=True)
-    monkeypatch.setattr(sys, "argv", ["search.run", "--resume", "--name", "a", "--results", f"file://{tmp_path}"])
-    assert resumed_study(_options(), StudyDir(tmp_path))[0].trials == 2
 
 
 def test_logs_reach_the_storage_also_when_stopped_at_once(

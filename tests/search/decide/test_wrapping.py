@@ -1,7 +1,6 @@
 """Conditional spaces in a study: what is drawn, remembered and drawn again after an interruption."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,15 +15,12 @@ from search.decide.wrapping import WholeSampler
 from search.problem import space as space_module
 from search.problem.ranges import field_value
 from search.problem.space import DEFAULT_SPACE, Space, num_parameters
-from search.record.request import Request
 from search.record.trials import to_rows
 from tests.outcomes import result_of
 from tests.search.problem.test_space import CONDITIONAL
 from tests.search.studies import open_study
 from trainer.config import ModelConfig, TrainConfig
-from trainer.data.dataset import PackedDataset
 from trainer.rundir import Result
-from trainer.studydir import STUDY_JSON, StudyDir
 
 BASE = TrainConfig(epochs=2).replace(num_signs=3)
 NUM_TRIALS = 13  # of which TPE draws the last three from a model of the first ten
@@ -166,22 +162,3 @@ def test_the_smallest_model_is_found_across_conditions() -> None:
     assert space.limited(least).max_params == least
     with pytest.raises(ValueError, match=rf"even the smallest model of the space, .* has {least / 1e6:.3f}M"):
         space.limited(least - 1)
-
-
-def test_the_limit_is_kept_in_study_json_and_older_ones_have_none(tmp_path: Path, packed: Path) -> None:
-    space = Space.parse(CONDITIONAL, BASE).limited(3_000_000)
-    request = Request.of(
-        space=space,
-        dataset=PackedDataset.open(packed),
-        trials=2,
-        seed=0,
-        sampler="tpe",
-        pruner="none",
-        recipe_points=True,
-    )
-    request.write(StudyDir(tmp_path))
-    assert Request.read(StudyDir(tmp_path)).to_space() == space
-    content = json.loads((tmp_path / STUDY_JSON).read_text())
-    del content["max_params"]
-    (tmp_path / STUDY_JSON).write_text(json.dumps(content))
-    assert Request.read(StudyDir(tmp_path)).to_space().max_params is None

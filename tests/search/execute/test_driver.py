@@ -20,7 +20,7 @@ from search.execute.driver import _interruptible, run_trials
 from search.execute.worker import run_trial
 from search.options import RunOptions
 from search.problem.space import Space
-from search.record.trials import read_rows, read_trials, write_parquet
+from search.record.trials import read_rows, write_parquet
 from search.show.progress import Progress
 from tests.nodes import without_ray
 from tests.outcomes import metrics_of, result_of
@@ -93,21 +93,6 @@ def test_every_way_a_trial_can_end(
     assert table["state"].tolist() == states
     assert table["learning_rate"].notna().all()
     np.testing.assert_allclose(table.loc[[0, 2], "val_accuracy"], [0.75, 0.05])
-
-
-@pytest.mark.slow
-def test_a_trial_that_exceeds_memory_fails_alone(tmp_path: Path, packed: Path) -> None:
-    command = [sys.executable, "-m", "tests.search.exhaust", str(tmp_path), str(packed)]
-    subprocess.run(command, cwd=Path(__file__).parents[3], env=without_ray(), check=True, timeout=120)
-
-    rows = sorted(read_rows(tmp_path), key=lambda row: row.number)
-    assert [row.state for row in rows] == ["COMPLETE", "FAIL", "PRUNED", "FAIL", "FAIL", "COMPLETE"]
-    assert "memory" in (rows[1].reason or "")
-    assert [row.reason for row in rows[3:5]] == ["the loss became nan in epoch 2", "RuntimeError: no such kernel"]
-    found = [trial.intermediate_values for trial in read_trials(tmp_path)]
-    good = {epoch: 0.3 + 0.05 * epoch for epoch in range(1, 10)}
-    expected = [good, {1: 0.35, 2: 0.4}, {1: 0.05}, {1: 0.35}, {}, good]
-    assert found == [pytest.approx(values) for values in expected]
 
 
 @pytest.mark.usefixtures("ray_with_two_workers")

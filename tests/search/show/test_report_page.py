@@ -130,7 +130,12 @@ def _write_ensemble(directory: Path) -> None:
     kinds = ("asked", "parameters", "size", "latency")
     bought = [row, *({**row, "kind": kind, "budget": "40MB", "unseen_accuracy": 0.55} for kind in kinds)]
     larger = {**bought[-1], "budget": "3.14159ms", "buys_more": False}  # buys the same
-    more: dict[str, Any] = {"trials": ["0000", "0004"], "precisions": 2 * ["int8"], "counts": [1, 2], "rival_accuracy": 0.56}
+    more: dict[str, Any] = {
+        "trials": ["0000", "0004"],
+        "precisions": 2 * ["int8"],
+        "counts": [1, 2],
+        "rival_accuracy": 0.56,
+    }
     bought += [larger, {**larger, **more, "buys_more": True}]
     bought += [
         {**larger, "rule": rule, "unseen_accuracy": there} for rule, there in (("top-k", 0.56), ("weighted", 0.5))
@@ -292,29 +297,6 @@ def test_what_cannot_be_drawn_is_said_in_a_sentence(
     assert len(Page(text).trials) == len(outcomes)
     for sentence in sentences:
         assert sentence in text
-
-
-@pytest.mark.parametrize(
-    ("values", "choices", "words"),
-    [((0.5, 0.5), (1, 2), "the same accuracy"), ((0.5, 0.6), (2, 2), "the same parameters")],
-)
-def test_importance_of_what_did_not_vary(values: tuple[float, ...], choices: tuple[int, ...], words: str) -> None:
-    study = optuna.create_study(direction="maximize")
-    for value, choice in zip(values, choices, strict=True):
-        kind = optuna.distributions.IntDistribution(1, 8)
-        study.add_trial(
-            optuna.create_trial(value=value, params={"num_heads": choice}, distributions={"num_heads": kind})
-        )
-    with pytest.raises(figures.NotComputable, match=words):
-        figures.importances(study)
-
-
-def test_the_parameter_that_decides_is_the_most_important() -> None:
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
-    study.optimize(lambda trial: trial.suggest_float("much", 0, 1) + 0.01 * trial.suggest_float("little", 0, 1), 60)
-    (bars,) = figures.importances(study).data
-    assert bars.y == ("little", "much")
-    assert bars.x[1] > 0.7
 
 
 def test_curves_come_from_the_study_where_a_trial_left_no_record(tmp_path: Path, packed: Path) -> None:
