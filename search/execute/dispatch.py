@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -158,7 +159,8 @@ def _error_of(trial: RayTrial) -> tuple[str, bool]:
     Ray keeps the error as text, and as a pickle too if it came from an actor: that is not loaded, but that there is one
     says so. A text that begins with a line such as ray::ImplicitFunc.train() is an exception's traceback.
     """
-    text = re.sub(r"^Failure # \d+ \(occurred at [^)]*\)\n", "", str(trial.get_error() or ""))
+    text = Path(trial.error_file).read_text() if trial.error_file else ""  # get_error looks where it is copied later
+    text = re.sub(r"^Failure # \d+ \(occurred at [^)]*\)\n", "", text)
     is_actors = trial.run_metadata.pickled_error_filename is not None
     is_traceback = re.match(r"(\x1b\[\d+m)?ray::", text) is not None
     reason = " ".join(text.split()) or "Ray gave it up and did not say why"

@@ -30,7 +30,7 @@ ATTRIBUTES = [
         "RayActorManager._actor_task_failed",
         "search.execute.out_of_memory replaces it",
     ),
-    ("ray.tune.experiment", "Trial.get_error", "search.execute.dispatch reads a failed trial's error"),
+    ("ray.tune.experiment", "Trial.error_file", "search.execute.dispatch reads a failed trial's error"),
     ("mlflow.tracking", "MlflowClient.search_runs", "search.execute.loggers looks for a trial's run"),
     ("torch", "ops.aten._flash_attention_forward.default", "trainer.model.attention calls it"),
     ("torch", "_foreach_lerp_", "trainer.learning.optimizer calls it"),

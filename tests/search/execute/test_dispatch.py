@@ -1,5 +1,6 @@
 """Why Ray gave a trial up, told from what Ray keeps of it."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,10 +22,12 @@ HEAD = "Failure # 1 (occurred at 2026-01-01_00-00-00)\n"
     ],
 )
 def test_a_dead_worker_is_told_from_an_exception(
-    text: str | None, is_pickled: bool, reason: str, lost_worker: bool
+    text: str | None, is_pickled: bool, reason: str, lost_worker: bool, tmp_path: Path
 ) -> None:
+    if text is not None:
+        (tmp_path / "error.txt").write_text(HEAD + text)
     about = SimpleNamespace(pickled_error_filename="error.pkl" if is_pickled else None)
-    trial: Any = SimpleNamespace(get_error=lambda: text and HEAD + text, run_metadata=about)
+    trial: Any = SimpleNamespace(error_file=text and str(tmp_path / "error.txt"), run_metadata=about)
     found, lost = _error_of(trial)
     assert found.endswith(reason)
     assert lost == lost_worker
