@@ -45,8 +45,8 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# In an order in which each finds what it needs: blends and members replay what record_curves trains.
-BENCHES := pack train_step stacked record_curves\ --again blends members search orchestration old_runtime rivals_env select
+# In an order in which each finds what it needs: blends replays what record_curves trains.
+BENCHES := pack train_step stacked record_curves\ --again blends search orchestration old_runtime rivals_env select
 
 bench: $(READY)
 	@for bench in $(BENCHES); do \

@@ -1,99 +1,36 @@
-"""The options of python -m search.run."""
+"""What a search is asked for and where it runs: the options of search.run, which are the keywords of search.search.
 
-import argparse
+Imports nothing that takes long, so that --help answers at once.
+"""
+
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
-from search.decide.samplers import DEFAULT_PRUNER, PRUNERS, SAMPLERS
-from search.execute.loggers import LOGS
-from search.problem.objective import DEFAULT_OBJECTIVE, OBJECTIVES
-from trainer.common import cli
-from trainer.common.fields import positive
+from search.decide.samplers import SAMPLERS
+from search.decide.stopping import STOPPING_RULES
+from trainer.common.errors import UserError
+from trainer.common.fields import option, positive, suggestion
 from trainer.common.units import number, parse_amount
 
+DEFAULT_TRIALS: Final = 64
 DEFAULT_EPOCHS: Final = 30
 DEFAULT_RESULTS: Final = "results"
+SEEDS: Final = 2**32  # how many NumPy's generators take
 
-
-def parse() -> argparse.Namespace:
-    """What was given; exits with status 2 if that cannot be parsed."""
-    parser = cli.Parser("search.run", description="Search for good configurations with Ray Tune and Optuna.")
-    add = parser.add_argument
-    add(
-        "--trials",
-        type=cli.readable(positive),
-        help="trials in the study when it is done; with --resume, default: as asked before",
-    )
-    add("--data", help="packed dataset, made by trainer.pack, or its URI; default: a small generated one")
-    add("--name", help="of the study; default: date and time")
-    add("--results", default=DEFAULT_RESULTS, help="folder of all studies, or its URI, s3://... (default: results)")
-    add(
-        "--epochs",
-        type=cli.readable(positive),
-        help=f"of every trial that is not stopped early (default: {DEFAULT_EPOCHS})",
-    )
-    add("--seed", type=int, help="of the search and its trials (default: 0)")
-    add("--space", type=Path, help="TOML file that says what to search; README has an example")
-    add(
-        "--sampler",
-        choices=SAMPLERS,
-        help="how configurations are proposed (default: cmaes; tpe for conditions, mostly choices, other objectives)",
-    )
-    add("--pruner", choices=PRUNERS, help=f"how Optuna stops trials early (default: {DEFAULT_PRUNER})")
-    add("--no-seed-points", action="store_true", help="do not try the two configurations of the seed first")
-    add(
-        "--warm-start",
-        nargs="+",
-        metavar="STUDY",
-        help="begin with what these studies of the same space found; directories or URIs",
-    )
-    add(
-        "--objective",
-        choices=OBJECTIVES,
-        metavar="OBJECTIVE",
-        help=f"what trials are scored by: {', or '.join(OBJECTIVES)} (default: {DEFAULT_OBJECTIVE})",
-    )
-    add(
-        "--budget",
-        help="of the ensemble that --objective ensemble searches for members of, such as 5.1M,40MB,3models; early "
-        "stopping goes by accuracy all the same",
-    )
-    add("--max-params", type=_parameters, help="train no model of more parameters, such as 2M or 800K")
-    add("--storage", help="database for the study: any URL that Optuna takes (default: study.db beside the trials)")
-    add("--resume", action="store_true", help="go on with the study of this --name, as it was asked for")
-    add_ray_options(parser)
-    return parser.parse_args()
-
-
-def add_ray_options(parser: argparse.ArgumentParser) -> None:
-    """Where trials run, and what each occupies."""
-    add = parser.add_argument
-    add("--log", choices=LOGS, help="also write what trials report under STUDY/logs, for this tool")
-    add("--address", help="of a Ray cluster, such as auto; default: start Ray on this machine")
-    add("--workers", type=cli.readable(positive), help="trials at a time; default: as many as fit")
-    add("--time-budget", type=_seconds, help="stop after this time, such as 8h or 90m; --resume goes on")
-    add("--cpus-per-trial", type=cli.readable(positive), default=1, help="CPUs, and threads, of a trial (default: 1)")
-    add("--gpus-per-trial", type=_share, default=0.0, help="GPUs of a trial, such as 0.25 (default: 0)")
-
-
-def ray_options(options: argparse.Namespace) -> list[str]:
-    """The words that ask for the same once more, without the time budget."""
-    words = []
-    defaults = {"log": None, "address": None, "workers": None, "cpus_per_trial": 1, "gpus_per_trial": 0.0}
-    for name, default in defaults.items():
-        if (value := getattr(options, name)) != default:
-            words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
-    return words
+_WHERE: Final = "where it runs"
+_WHAT: Final = "what is searched"
+_HOW: Final = "how it is searched"
 
 
 def _parameters(text: str) -> int:
     try:
         amount, _ = parse_amount(text, {"k": 1e3, "m": 1e6})
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}; write for example 2M") from error
+        raise ValueError(f"{error}; write for example 2M") from error
     if amount < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} leaves room for nothing; write for example 2M")
+        raise ValueError(f"{text!r} leaves room for nothing; write for example 2M")
     return int(amount)
 
 
@@ -103,12 +40,145 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if seconds <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time to search in; write for example 8h or 90m")
+        raise ValueError(f"{text!r} is no time to search in; write for example 8h or 90m")
     return seconds
 
 
-def _share(text: str) -> float:
-    value = number(text)
-    if not 0 <= value < math.inf or (value > 1 and not value.is_integer()):
-        raise argparse.ArgumentTypeError(f"must be a share of one GPU or a whole number, not {text}")
-    return value
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where trials run, and what each of them occupies."""
+
+    log: Literal["tensorboard", "mlflow", "wandb"] | None = option(None, group=_WHERE)
+    """Tool for which the trials' epochs are also written, under STUDY/logs."""
+    address: str | None = option(None, group=_WHERE)
+    """Address of a Ray cluster, such as auto; default: Ray is started on this machine."""
+    workers: int | None = option(None, parse=positive, group=_WHERE)
+    """Trials that run at a time; default: as many as fit."""
+    time_budget: float | None = option(None, parse=_seconds, metavar="TIME", group=_WHERE)
+    """Time after which the search stops, such as 8h or 90m; it can be resumed. In Python also seconds."""
+    cpus_per_trial: int = option(1, parse=positive, group=_WHERE)
+    """CPUs, and threads, of each trial."""
+    gpus_per_trial: float = option(0.0, parse=number, group=_WHERE)
+    """GPUs of each trial; a share such as 0.25 lets four trials use one GPU."""
+
+    def __post_init__(self) -> None:
+        """Raises UserError with the field that is out of range."""
+        for name in ("workers", "cpus_per_trial"):
+            _check_count(name, getattr(self, name))
+        self._set("time_budget", _read("time_budget", _seconds, self.time_budget))
+        if self.time_budget is not None and self.time_budget <= 0:
+            raise UserError(f"must be more than 0 seconds, not {self.time_budget}", field="time_budget")
+        share = self.gpus_per_trial
+        if not 0 <= share < math.inf or (share > 1 and not float(share).is_integer()):
+            raise UserError(f"must be a share of one GPU or a whole number, not {share}", field="gpus_per_trial")
+        _check_choice("log", self.log, ("tensorboard", "mlflow", "wandb"))
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions(RunOptions):
+    """Search for good configurations: Optuna decides what to try and what to stop, Ray Tune runs the trials.
+
+    Everything is written into RESULTS/NAME. A search that was interrupted, in whatever way, is resumed with --resume
+    --name NAME: finished trials stay, interrupted ones go on from their last epoch. Without --data, a small dataset is
+    generated and searched on."""
+
+    trials: int | None = option(None, parse=positive)
+    """Trials that the study has when it is done; default: 64, or with --resume as asked before."""
+    data: str | None = option(None, metavar="FOLDER")
+    """Packed dataset made by trainer.pack: a folder or a URI; default: a small generated one."""
+    name: str | None = option(None)
+    """Name of the study; default: date and time."""
+    results: str = option(DEFAULT_RESULTS, metavar="FOLDER")
+    """Folder of all studies, or its URI, such as s3://bucket/results."""
+    resume: bool = option(False)
+    """Go on with the study of this name, as it was asked for."""
+    storage: str | None = option(None, metavar="URL")
+    """Database of the study: any URL that Optuna takes; default: study.db in the study's folder."""
+
+    space: Any = option(None, parse=Path, metavar="FILE", group=_WHAT)
+    """TOML file that says what to search; docs/formats.md describes it. In Python also a dict or a Space."""
+    epochs: int | None = option(None, parse=positive, group=_WHAT)
+    """Epochs of each trial that is not stopped early; default: 30."""
+    max_params: int | None = option(None, parse=_parameters, metavar="N", group=_WHAT)
+    """Largest number of parameters that a trial's model may have, such as 2M or 800K."""
+    objective: Literal["accuracy", "accuracy,params", "accuracy,latency"] = option("accuracy", group=_WHAT)
+    """What trials are scored by; with two values, the search looks for their Pareto front."""
+
+    sampler: str | None = option(None, choices=SAMPLERS, group=_HOW)
+    """How configurations are proposed; default: cmaes, or tpe where the space has conditions or mostly choices, or the
+    objective two values."""
+    pruner: str | None = option(None, choices=STOPPING_RULES, group=_HOW)
+    """How trials are stopped early; default: successive-halving, or none where the objective has two values."""
+    recipe_points: bool = option(True, aliases=("--no-seed-points",), group=_HOW)
+    """Try the two models of the recipe, the contest's 26th place, first."""
+    warm_start: tuple[str, ...] = option((), metavar="STUDY", group=_HOW)
+    """Studies of the same space and dataset whose trials this one begins with: folders or URIs."""
+    seed: int = option(0, group=_HOW)
+    """Random seed of the search and its trials."""
+
+    def __post_init__(self) -> None:
+        """Raises UserError with the field that is out of range."""
+        super().__post_init__()
+        for name in ("trials", "epochs"):
+            _check_count(name, getattr(self, name))
+        if not 0 <= self.seed < SEEDS:
+            raise UserError(f"must be at least 0 and less than 2**32, not {self.seed}", field="seed")
+        self._set("data", None if self.data is None else str(self.data))
+        self._set("results", str(self.results))
+        self._set("max_params", _read("max_params", _parameters, self.max_params))
+        begun: Any = self.warm_start  # from Python also one study
+        studies = begun if isinstance(begun, list | tuple) else (begun,)
+        self._set("warm_start", tuple(str(getattr(study, "path", study)) for study in studies))
+        _check_choice("sampler", self.sampler, SAMPLERS)
+        _check_choice("pruner", self.pruner, STOPPING_RULES)
+        _check_choice("objective", self.objective, ("accuracy", "accuracy,params", "accuracy,latency"))
+        if self.resume and self.name is None:
+            raise UserError("name the study to go on with", field="name")
+
+
+def _check_count(field: str, value: Any) -> None:
+    if value is not None and (not isinstance(value, int) or value < 1):
+        raise UserError(f"must be a whole number of at least 1, not {value}", field=field)
+
+
+def _check_choice(field: str, value: str | None, known: Any) -> None:
+    if value is not None and value not in known:
+        raise UserError(f"{value!r} is not one of {', '.join(known)}{suggestion(str(value), [*known])}", field=field)
+
+
+def _read(field: str, parse: Any, value: Any) -> Any:
+    """A value that may be given as the command line has it, with a unit."""
+    try:
+        return parse(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise UserError(str(error), field=field) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefitOptions(RunOptions):
+    """Train the best configurations of a study again: at full length, each with several seeds.
+
+    They become a study of their own, beside the old one, which everything reads as any other. Interrupted, it is
+    resumed by search.run --resume. With --all-participants nobody is held out: nothing can be selected from such a
+    study, but ensemble.select --ship takes its weights in place of those of the same members that were selected from
+    the held-out refits."""
+
+    study: str = option(positional=True)
+    """Folder of the study, such as results/STUDY, or its URI."""
+    top: int = option(8, parse=positive)
+    """Configurations to train, best first."""
+    seeds: int = option(3, parse=positive)
+    """Trainings of each configuration."""
+    epochs: int = option(100, parse=positive)
+    """Epochs of each training."""
+    all_participants: bool = option(False)
+    """Hold nobody out: weights to ship, not to select by."""
+    name: str | None = option(None)
+    """Name of the new study; default: STUDY-refit, or STUDY-refit-all."""
+    data: str | None = option(None, metavar="FOLDER")
+    """Packed dataset: a folder or a URI; default: where it lay when the study was made."""
+    storage: str | None = option(None, metavar="URL")
+    """Database of the old study, needed only if its URL has a password."""

@@ -1,21 +1,20 @@
-"""What a search is asked for: checked, before anything starts or is written."""
+"""From what a search is asked for to a checked Request and its dataset, before anything starts or is written."""
 
-import argparse
 import dataclasses
-import math
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any
 
-from search.decide.samplers import DEFAULT_PRUNER, default_sampler
 from search.decide.samplers import check as check_sampler
+from search.decide.samplers import default_sampler
+from search.decide.stopping import DEFAULT_PRUNER
 from search.decide.warm_start import earlier_trials
-from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS
-from search.problem.members import EXAMPLE, MemberBudget
-from search.problem.objective import DEFAULT_OBJECTIVE, ENSEMBLE, LatencyScale, Objective
+from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, DEFAULT_TRIALS, SearchOptions
+from search.problem.latency_estimate import LatencyScale
+from search.problem.objective import REMOVED, Objective
 from search.problem.space import DEFAULT_SPACE, Space
-from search.record.remote_copy import TRIALS
-from search.record.request import STUDY_DB, Settings, find_study
+from search.record.request import Request, find_database
 from search.record.storage import has_study, shown, to_keep
+from search.record.trials import read_trials, to_rows
 from trainer.common.console import console
 from trainer.common.errors import UserError
 from trainer.common.storage import is_uri
@@ -23,9 +22,11 @@ from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.data.manifest import MANIFEST
 from trainer.data.packing import pack
+from trainer.studydir import STUDY_DB, STUDY_JSON, TRIALS, Folder, StudyDir
 from trainer.synthetic.generate import synthesize
 
-SEEDS: Final = 2**32  # that NumPy's generators take
+if TYPE_CHECKING:
+    from search.options import RefitOptions
 
 
 def _generated_dataset(results: str) -> Path:
@@ -38,17 +39,30 @@ def _generated_dataset(results: str) -> Path:
     return packed
 
 
-def _objective(options: argparse.Namespace, dataset: PackedDataset, base: TrainConfig) -> Objective:
+def _space(options: SearchOptions, base: TrainConfig) -> Space:
+    """What is to be searched: a TOML file, its content as a dict, a Space, or the default."""
+    asked = options.space
+    if asked is None:
+        return Space.parse(DEFAULT_SPACE, base)
+    if isinstance(asked, Space | dict):
+        source = asked.source if isinstance(asked, Space) else asked
+        space = Space.from_source(source, base, where="space")
+    else:
+        space = Space.read(Path(asked), base)
+    if options.epochs is not None and "epochs" in space.source:
+        where = "the space" if isinstance(asked, Space | dict) else str(asked)
+        raise UserError(f"{where} says something on epochs too; leave one of them out", field="epochs")
+    return space
+
+
+def _objective(options: SearchOptions, dataset: PackedDataset, base: TrainConfig) -> Objective:
     """What trials are to be scored by. Raises UserError for what cannot be done with it."""
-    objective = Objective(options.objective or DEFAULT_OBJECTIVE)
-    if objective.name == ENSEMBLE:
-        return _ensemble_objective(options)
-    if options.budget is not None:
-        raise UserError(f"--budget: limits what --objective {ENSEMBLE} looks for; leave it out, or ask for that")
+    objective = Objective(options.objective)
     if objective.has_front and options.pruner not in (None, "none"):
         raise UserError(
-            f"--pruner {options.pruner}: with --objective {objective.name} no trial can be stopped early, "
-            "as Optuna cannot compare two values before the end; leave it out"
+            f"{options.pruner}: with the objective {objective.name} no trial can be stopped early, as Optuna cannot "
+            "compare two values before the end; leave it out",
+            field="pruner",
         )
     if objective.name != "accuracy,latency":
         return objective
@@ -56,110 +70,133 @@ def _objective(options: argparse.Namespace, dataset: PackedDataset, base: TrainC
     return dataclasses.replace(objective, latency=LatencyScale.measure(dataset.lengths[indices]))
 
 
-def _ensemble_objective(options: argparse.Namespace) -> Objective:
-    if options.budget is None:
-        raise UserError(f"--objective {ENSEMBLE}: say with --budget what the ensemble may take, for example {EXAMPLE}")
-    if options.warm_start:
-        raise UserError(
-            f"--warm-start: with --objective {ENSEMBLE} trials are scored by predictions, which a study has of its "
-            "own trials only; leave one of them out"
-        )
-    try:
-        MemberBudget.parse(options.budget)
-    except ValueError as error:
-        raise UserError(f"--budget: {error}") from error
-    return Objective(ENSEMBLE, budget=options.budget)
-
-
-def _limited(space: Space, objective: Objective, max_params: int | None) -> Space:
+def _limited(space: Space, max_params: int | None) -> Space:
     """The space without models that are too large. Raises UserError if none is left."""
-    if max_params is not None:
-        try:
-            space = space.limited(max_params)
-        except ValueError as error:
-            raise UserError(f"--max-params: {error}; raise the limit, or make the space smaller") from error
-    if objective.members is None or objective.members.largest >= (max_params or math.inf):
+    if max_params is None:
         return space
     try:
-        return space.limited(int(objective.members.largest))
+        return space.limited(max_params)
     except ValueError as error:
-        raise UserError(f"--budget: {error}; raise the limit, or make the space smaller") from error
+        raise UserError(f"{error}; raise the limit, or make the space smaller", field="max_params") from error
 
 
-def make_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, PackedDataset]:
+def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedDataset]:
     """Check what a new study is asked for. Raises UserError at the first fault."""
-    if options.trials is None:
-        raise UserError("--trials: say how many, such as --trials 64")
-    if options.seed is not None and not 0 <= options.seed < SEEDS:
-        raise UserError(f"--seed: must be at least 0 and less than 2**32, not {options.seed}")
     dataset = PackedDataset.open(options.data or _generated_dataset(options.results))
-    base = TrainConfig(epochs=options.epochs or DEFAULT_EPOCHS, seed=options.seed or 0)
+    base = TrainConfig(epochs=options.epochs or DEFAULT_EPOCHS, seed=options.seed)
     base = base.replace(num_signs=dataset.num_signs)
-    space = Space.read(options.space, base) if options.space else Space.parse(DEFAULT_SPACE, base)
-    if options.epochs and "epochs" in space.source:
-        raise UserError(f"--epochs: {options.space} says something on epochs too; leave one of them out")
+    space = _space(options, base)
     objective = _objective(options, dataset, base)
-    space = _limited(space, objective, options.max_params)
+    space = _limited(space, options.max_params)
     sampler = options.sampler or default_sampler(space, objective)
     try:
         check_sampler(sampler, space, objective.has_front)
     except ValueError as error:
-        raise UserError(f"--sampler {sampler}: {error}; choose another sampler") from error
-    if not options.no_seed_points and (left_out := space.seed_points_left_out()):
-        console.print(f"seed points left out: {left_out}", soft_wrap=True, markup=False)
-    settings = Settings.make(
+        raise UserError(f"{sampler}: {error}; choose another sampler", field="sampler") from error
+    if options.recipe_points and (left_out := space.recipe_points_left_out()):
+        console.print(f"points of the recipe left out: {left_out}", soft_wrap=True, markup=False)
+    request = Request.of(
         space=space,
         dataset=dataset,
-        trials=options.trials,
-        seed=options.seed or 0,
+        objective=objective,
+        trials=options.trials or DEFAULT_TRIALS,
+        seed=options.seed,
         sampler=sampler,
         pruner=options.pruner or ("none" if objective.has_front else DEFAULT_PRUNER),
-        seed_points=not options.no_seed_points,
-        objective=objective,
-        name=directory.name,
+        recipe_points=options.recipe_points,
+        name=study.path.name,
         storage=options.storage and to_keep(options.storage),
+        warm_start=[where if is_uri(where) else str(Path(where).absolute()) for where in options.warm_start],
     )
-    if options.warm_start:
-        studies = [where if is_uri(where) else str(Path(where).absolute()) for where in options.warm_start]
-        settings = dataclasses.replace(settings, warm_start=studies)
-        count = len(earlier_trials(options.warm_start, settings))
+    if request.warm_start:
+        count = len(earlier_trials(options.warm_start, request))
         console.print(f"begins with {count} trials of {' '.join(options.warm_start)}", soft_wrap=True, markup=False)
-    if options.storage and has_study(options.storage, directory.name):
-        raise UserError(f"--storage: it has a study named {directory.name} already; choose another --name")
-    return settings, dataset
+    if options.storage and has_study(options.storage, study.path.name):
+        raise UserError(f"it has a study named {study.path.name} already; choose another name", field="storage")
+    return request, dataset
 
 
-def resume_study(options: argparse.Namespace, directory: Path) -> tuple[Settings, PackedDataset]:
+def resumed_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedDataset]:
     """Read what a study was asked for; only the number of trials and the dataset's place may change."""
-    settings = Settings.read(directory)
-    for name in ("epochs", "seed", "space", "sampler", "pruner", "max_params", "objective", "budget", "warm_start"):
-        if getattr(options, name) is not None:
-            raise UserError(
-                f"--{name.replace('_', '-')}: was settled when {directory} was made; leave it out with --resume"
-            )
-    if options.no_seed_points and settings.seed_points:
-        raise UserError(f"--no-seed-points: was settled when {directory} was made; leave it out with --resume")
-    kept = settings.storage and to_keep(settings.storage)  # older studies kept relative paths
-    if options.storage is not None and to_keep(options.storage) != kept:
-        raise UserError(f"--storage: was settled when {directory} was made: {settings.storage or STUDY_DB}")
-    if not is_uri(options.results):  # there a study is put together again from its trials
-        _require_trials(directory, settings, options.storage)
-    dataset = PackedDataset.open(options.data or settings.data)
-    if dataset.fingerprint != settings.data_fingerprint:
-        raise UserError(f"{dataset.source}: is not the dataset of {directory}; give the right one with --data")
-    if options.trials is not None and options.trials < settings.trials:
-        raise UserError(f"--trials: {directory} was asked for {settings.trials} trials; that many or more can be done")
-    return dataclasses.replace(settings, trials=options.trials or settings.trials, data=dataset.source), dataset
-
-
-def _require_trials(directory: Path, settings: Settings, storage: str | None) -> None:
-    """Raise UserError if trials of a study in a folder were begun, but its database, lost or another, has no study."""
-    if not any((directory / TRIALS).glob("*/")):
-        return
-    url, name = find_study(directory, storage)
-    file = directory / STUDY_DB
-    if not (file.exists() if settings.storage is None else has_study(url, name or directory.name)):
+    directory, request = study.path, Request.read(study)
+    if request.objective == REMOVED:
         raise UserError(
-            f"{shown(url)}: holds no study, but {directory / TRIALS} has its trials; bring the database back, or begin "
-            "with another --name"
+            f"{directory}: was searched for the members of an ensemble, which version 0.2.0 removed, as it was "
+            "measured not to help; its trials can still be shown, refitted and selected from"
         )
+    defaults = {item.name: item.default for item in dataclasses.fields(SearchOptions)}
+    for name in ("epochs", "seed", "space", "sampler", "pruner", "max_params", "objective", "warm_start"):
+        if getattr(options, name) != defaults[name]:
+            raise UserError(f"was settled when {directory} was made; leave it out to resume the study", field=name)
+    if not options.recipe_points and request.recipe_points:
+        message = f"was settled when {directory} was made; leave it out to resume the study"
+        raise UserError(message, field="recipe_points")
+    kept = request.storage and to_keep(request.storage)  # older studies kept relative paths
+    if options.storage is not None and to_keep(options.storage) != kept:
+        raise UserError(f"was settled when {directory} was made: {request.storage or STUDY_DB}", field="storage")
+    if not is_uri(options.results):  # there a study is put together again from its trials
+        _require_trials(study, request, options.storage)
+    dataset = PackedDataset.open(options.data or request.data)
+    if dataset.fingerprint != request.data_fingerprint:
+        raise UserError(f"{dataset.source}: is not the dataset of {directory}; give the right one", field="data")
+    if options.trials is not None and options.trials < request.trials:
+        message = f"{directory} was asked for {request.trials} trials; that many or more can be done"
+        raise UserError(message, field="trials")
+    return dataclasses.replace(request, trials=options.trials or request.trials, data=dataset.source), dataset
+
+
+def _require_trials(study: StudyDir, request: Request, url: str | None) -> None:
+    """Raise UserError if trials of a study in a folder were begun, but its database, lost or another, has no study."""
+    if not study.trials():
+        return
+    found, name = find_database(study, url)
+    file = study.path / STUDY_DB
+    if not (file.exists() if request.storage is None else has_study(found, name or study.path.name)):
+        raise UserError(
+            f"{shown(found)}: holds no study, but {study.path / TRIALS} has its trials; bring the database back, or "
+            "begin under another name"
+        )
+
+
+def best_params(study: Path, top: int, storage: str | None = None) -> list[dict[str, Any]]:
+    """Parameters of the ``top`` best configurations among the complete trials, best first, without their seeds.
+
+    ``storage`` as in ``read_trials``. Raises UserError if there are fewer.
+    """
+    found: list[dict[str, Any]] = []
+    trials = read_trials(study, storage)
+    for row in to_rows(trials):  # whose fields do not tell a field's ranges apart, which parameters' names do
+        params = {name: value for name, value in trials[row.number].params.items() if name != "seed"}
+        if row.state == "COMPLETE" and params not in found:
+            found.append(params)
+    if len(found) < top:
+        message = f"{study} has {len(found)} complete configurations; ask for that many or fewer, not {top}"
+        raise UserError(message, field="top")
+    return found[:top]
+
+
+def refit_study(options: "RefitOptions") -> tuple[Request, PackedDataset]:
+    """What the new study is asked for, by search.refit. Raises UserError at the first fault."""
+    study = StudyDir(Folder.open(options.study).path)
+    asked = Request.read(study)
+    if asked.to_config().all_participants:
+        raise UserError(f"{options.study}: was trained on all participants; refit the study that it came from")
+    best = best_params(study.path, options.top, options.storage)
+    points = [{**params, "seed": seed} for params in best for seed in range(options.seeds)]
+    dataset = PackedDataset.open(options.data or asked.data)
+    if dataset.fingerprint != asked.data_fingerprint:
+        raise UserError(f"{dataset.source}: is not the dataset of {options.study}; give the right one", field="data")
+    seeds = {"type": "int", "low": 0, "high": options.seeds - 1}
+    base = TrainConfig.from_json({**asked.base_config, "all_participants": options.all_participants})
+    space = Space.from_source(asked.space | {"epochs": options.epochs, "seed": seeds}, base, where=STUDY_JSON)
+    request = Request.of(
+        space=space,
+        dataset=dataset,
+        trials=len(points),
+        seed=asked.seed,
+        sampler="random",  # never asked: every trial is given
+        pruner="none",
+        recipe_points=False,
+        points=points,
+    )
+    return request, dataset

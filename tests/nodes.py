@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 OBJECT_STORE_BYTES = 80 * 2**20
 ROOT = Path(__file__).parents[1]
@@ -86,7 +87,7 @@ def main() -> None:
     from ray.cluster_utils import Cluster
 
     workers, cpus = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1
-    common = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+    common: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **common})
     for _ in range(workers):
         cluster.add_node(num_cpus=cpus, **common)

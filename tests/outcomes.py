@@ -13,6 +13,6 @@ def metrics_of(epoch: int, val_accuracy: float, **others: Any) -> EpochMetrics:
 
 def result_of(epochs: int, val_accuracy: float, **others: Any) -> Result:
     """A finished run, on the CPU in float32; the other fields are 1 or empty unless told."""
-    fields = {"val_log_loss": 1.0, "num_parameters": 1, "seconds": 1.0, "data_fingerprint": ""}
+    fields: dict[str, Any] = {"val_log_loss": 1.0, "num_parameters": 1, "seconds": 1.0, "data_fingerprint": ""}
     fields |= {"precision": "float32", "device": "cpu"} | others
     return Result(epochs=epochs, val_accuracy=val_accuracy, **fields)

@@ -67,7 +67,12 @@ class Result:
 
 
 class RunDir:
-    """Reader and writer of one trial's directory. Reading raises UserError naming a file that is missing or broken."""
+    """Reader and writer of one trial's directory. Reading raises UserError naming a file that is missing or broken.
+
+    >>> run = RunDir("results/asl/trials/0007")
+    >>> run.is_done
+    False
+    """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)

@@ -19,8 +19,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.decide.unit_cube import at, share_of
-from search.decide.warm_start import is_own
 from search.problem.space import Space
+from search.record.trials import is_own
 
 GENERATION: Final = "cmaes:generation"  # the trial's system attribute
 SPREAD: Final = 1 / 6  # of the first generation, in shares of each range
@@ -59,6 +59,8 @@ class Evolution:
         """
         given, own = [], defaultdict(list)
         for trial in _ended(study):
+            if not self.distributions.keys() <= trial.params.keys():  # somebody else's, added to the study by hand
+                continue
             loss = trial._trial_id, _loss(study, trial)
             if not is_own(trial):
                 given.append(loss)
@@ -112,7 +114,7 @@ class CmaEsSampler(BaseSampler):
 
     What is categorical or conditional is drawn at random. A trial that was stopped early counts by its last value.
     Points given in full, and failed trials, are not told to the optimizer; the best trials of earlier studies
-    (--warm-start) say where its first generation is drawn.
+    say where its first generation is drawn.
     """
 
     def __init__(self, evolution: Evolution, seed: int) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from search.decide.rule import Decision, StoppingRule
+
 # After one part in how many of the epochs, the first only if there are so many; one trial in how many goes on.
 RUNGS: Final = ((27, 4), (9, 3))
 FEWEST: Final = 4  # trials that go on from a rung, if so many come: a small search should end with a choice too
@@ -30,11 +32,11 @@ class _Rung:
         return sorted(self.values, key=lambda number: (-self.values[number], number))[:count]
 
 
-class SuccessiveHalving:
-    """Which trials wait, which of them go on, and which will never. Its state follows from the study's trials."""
+class SuccessiveHalving(StoppingRule):
+    """Pauses trials at rungs. Its state follows from the study's trials."""
 
     def __init__(self, epochs: int, num_trials: int) -> None:
-        """Of a search of so many trials, of so many epochs."""
+        """For a search of ``num_trials`` trials of ``epochs`` epochs each."""
         self._epochs, self._num_trials = epochs, num_trials
         self._rungs: dict[int, _Rung] = {}
         coming = num_trials
@@ -45,29 +47,28 @@ class SuccessiveHalving:
                 self._rungs[epoch] = _Rung(reduction, most)
                 coming = most
 
-    def arrive(self, number: int, epoch: int, value: float) -> bool:
-        """A trial did an epoch, not its last, and has this accuracy; whether it waits now."""
+    def decide(self, number: int, epoch: int, value: float) -> Decision:
+        """Pause every trial that comes to a rung for the first time."""
         rung = self._rungs.get(epoch)
-        if rung is None:
-            return False
+        if rung is None or number in rung.values:
+            return Decision.CONTINUE
         rung.values[number] = value
         rung.waiting.add(number)
-        return True
+        return Decision.PAUSE
 
-    def restore(self, number: int, values: Mapping[int, float], waits_after: int | None) -> None:
-        """What a study that is opened again knows of a trial: accuracies by epoch, and after which epoch it waits."""
+    def restore(self, number: int, values: Mapping[int, float], paused_after: int | None) -> None:
         for epoch in self._rungs.keys() & values.keys():
             self._rungs[epoch].values[number] = values[epoch]
-        if waits_after in self._rungs:
-            self._rungs[waits_after].waiting.add(number)
+        if paused_after in self._rungs:
+            self._rungs[paused_after].waiting.add(number)
 
     def forget(self, number: int) -> None:
-        """A trial failed: the next best takes its place."""
+        """The next best trial takes the place of one that failed."""
         for rung in self._rungs.values():
             rung.values.pop(number, None)
 
     def foresee(self, epochs_done: Collection[int], num_failed: int = 0) -> int:
-        """Epochs of the whole search at its end, as far as they can be told when its trials have done so many each."""
+        """As many as the rungs let through, or as have gone on already where these are more."""
         total = begin = 0
         coming = self._num_trials - num_failed
         for end, most in [*((epoch, rung.most) for epoch, rung in self._rungs.items()), (self._epochs, 0)]:
@@ -75,10 +76,10 @@ class SuccessiveHalving:
             begin, coming = end, min(most, coming)
         return total
 
-    def promote(self, *, all_started: bool) -> int | None:
-        """The trial that should go on next, which then waits no more; None if a new one should be started instead.
+    def resume(self, *, all_started: bool) -> int | None:
+        """The best paused trial of the last rung that has one to let through.
 
-        With no new one left to start, the best go on until there are as many as the rung lets through.
+        With no new trial left to start, the best resume until there are as many as the rung lets through.
         """
         for rung in reversed(self._rungs.values()):
             for number in rung.best(rung.most if all_started else len(rung.values) // rung.reduction):
@@ -88,7 +89,7 @@ class SuccessiveHalving:
         return None
 
     def give_up(self) -> list[int]:
-        """Trials that waited and wait no more, as too many better ones have come."""
+        """Paused trials that too many better ones have come after."""
         given_up: list[int] = []
         for rung in self._rungs.values():
             hopeless = rung.waiting.difference(rung.best(rung.most))

@@ -4,46 +4,35 @@ Parameters, intermediate values, states and reasons live in study.db and nowhere
 what to stop early is decided from it alone, so a resumed search decides as an undisturbed one. Whatever a worker is
 told is in the database before: a new trial before it is handed out, an epoch before it is answered. States:
 finished -> COMPLETE, stopped early -> PRUNED, NaN, exception or dead worker -> FAIL with a reason. A trial
-that lost its worker or its driver stays RUNNING until it is handed out again. So does a trial that waits
-(search.decide.halving).
+that lost its worker or its driver stays RUNNING until it is handed out again. So does a trial that is paused
+(search.decide.stopping).
 """
 
 import copy
-import enum
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import optuna
+from optuna.pruners import NopPruner
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from search.decide.halving import SuccessiveHalving
-from search.decide.samplers import DEFAULT_PRUNER, HALVING, PRUNERS, default_sampler, for_space
-from search.decide.warm_start import is_own
-from search.problem.members import Members
-from search.problem.objective import Objective
-from search.problem.space import Space, by_field
-from search.record.remote_copy import StudyMirror, adopt
-from search.record.request import STUDY_DB, read_labels
+from search.decide.samplers import for_space
+from search.decide.stopping import STOPPING_RULES, Decision
+from search.decide.warm_start import earlier_trials
+from search.problem.space import by_field
+from search.record.remote_copy import RemoteCopy, adopt
+from search.record.request import Request
 from search.record.storage import StudyStorage, sqlite_url
+from search.record.trials import is_own
 from trainer.config import TrainConfig
 from trainer.model.classifier import num_parameters
 from trainer.rundir import EpochMetrics, Result, RunDir
+from trainer.studydir import STUDY_DB, TRIALS, StudyDir
 
 MAX_WORKER_LOSSES: Final = 3  # without an epoch between: the trial is the likely cause
-WAITS: Final = "halving:waits"  # system attribute of a trial that waits: after which epoch, since when
-
-
-class Verdict(enum.Enum):
-    """What becomes of a trial that did an epoch."""
-
-    GOES_ON = enum.auto()
-    STOPS = enum.auto()
-    WAITS = enum.auto()
+PAUSED: Final = "halving:waits"  # system attribute of a paused trial: after which epoch, since when
 
 
 @dataclass(frozen=True)
@@ -70,102 +59,84 @@ class SearchStudy:
     """The study of one search: hands trials out and takes their outcomes in."""
 
     def __init__(
-        self,
-        directory: Path,
-        space: Space,
-        *,
-        num_trials: int,
-        seed: int,
-        sampler: str | None = None,
-        pruner: str = DEFAULT_PRUNER,
-        seed_points: bool = True,
-        points: Sequence[dict[str, Any]] = (),
-        earlier: Callable[[], Sequence[FrozenTrial]] = tuple,
-        objective: Objective | None = None,
-        storage: str | None = None,
-        name: str | None = None,
-        mirror: StudyMirror | None = None,
+        self, study: StudyDir, request: Request, url: str | None = None, remote: RemoteCopy | None = None
     ) -> None:
-        """Open the study, or create it.
+        """Open a study, or create it as ``request`` asks.
 
-        ``points`` are the parameters of its first trials, ``earlier`` gives trials of other studies that a new one
-        begins with (search.decide.warm_start) and may raise UserError, ``storage`` is the URL of its database (default:
-        study.db in the directory), ``name`` its name there (default: the directory's), ``mirror`` is where the study
-        lies if it is behind a URI. Every method that changes the study raises UserError if the database or that place
+        ``url`` is that of its database with its password (default: study.db in its folder), ``remote`` the driver's
+        copy of a study behind a URI. Every method that changes the study raises UserError if the database or that URI
         cannot be written; the study must not be used after that, but opened again.
         """
-        self.directory = directory
-        self.space = space
-        self.num_trials = num_trials
-        self.objective = objective or Objective()
-        self._storage = StudyStorage(storage or sqlite_url(directory / STUDY_DB), name or directory.name)
+        self.dir, self.request = study, request
+        self.space, self.objective = request.to_space(), request.to_objective()
+        self._remote = remote
+        name = request.name or study.path.name
+        self._storage = StudyStorage(url or sqlite_url(study.path / STUDY_DB), name)
         self._study = optuna.create_study(
             storage=self._storage,
-            study_name=name or directory.name,
-            sampler=for_space(sampler or default_sampler(space, self.objective), space, seed),
-            pruner=PRUNERS[pruner](space.base.epochs),
+            study_name=name,
+            sampler=for_space(request.sampler, self.space, request.seed),
+            pruner=NopPruner(),
             directions=self.objective.directions,
             load_if_exists=True,
         )
-        self._mirror = mirror
-        if mirror is not None:
-            adopt(self._study, self._storage, space, mirror.found())
-        budget = self.objective.members
-        self._members = None if budget is None else Members(read_labels(directory), budget)
-        self._halving = SuccessiveHalving(space.base.epochs, num_trials) if pruner == HALVING else None
+        self.rule = STOPPING_RULES[request.pruner](self.space.base.epochs, request.trials)
+        self.rule.attach(self._study)
+        if remote is not None:
+            adopt(self._study, self._storage, self.space, remote.found())
         self._running: dict[int, _Running] = {}
         self._worker_losses: Counter[int] = Counter()
-        self.waiting: set[int] = set()
-        """Numbers of the trials that wait to go on, or to be given up"""
+        self.paused: set[int] = set()
+        """Numbers of the trials that the rule has paused"""
         self._take_stock()
-        if not self.trials():
-            self._study.add_trials(earlier())
-        if self._num_handed_out == 0:
-            for point in [*points, *(space.seed_points() if seed_points else [])][:num_trials]:
-                self._study.enqueue_trial(point, skip_if_exists=True)
+        self._begin()
         self._storage.flush()
-        if mirror is not None:
-            mirror.save()
+        if remote is not None:
+            remote.save()
+
+    def _begin(self) -> None:
+        """Give a new study the trials of earlier ones, and its first points."""
+        request = self.request
+        if not self.trials():
+            self._study.add_trials(earlier_trials(request.warm_start, request))
+        if self._num_handed_out == 0:
+            recipe = self.space.recipe_points() if request.recipe_points else []
+            for point in [*request.points, *recipe][: request.trials]:
+                self._study.enqueue_trial(point, skip_if_exists=True)
 
     def _take_stock(self) -> None:
         """See where the study stands by its own trials."""
         own = [trial for trial in self.trials() if is_own(trial)]
         running = [trial for trial in own if trial.state == TrialState.RUNNING]
-        self.waiting.update(trial.number for trial in running if trial.system_attrs.get(WAITS))
-        self._interrupted = [trial.number for trial in running if trial.number not in self.waiting]
+        self.paused.update(trial.number for trial in running if trial.system_attrs.get(PAUSED))
+        self._interrupted = [trial.number for trial in running if trial.number not in self.paused]
         self._num_handed_out = sum(trial.state != TrialState.WAITING for trial in own)
         self._num_ended = sum(trial.state.is_finished() for trial in own)
-        if self._halving is not None:
-            for trial in own:
-                if trial.state != TrialState.FAIL:
-                    waits_after = trial.system_attrs[WAITS]["epoch"] if trial.number in self.waiting else None
-                    self._halving.restore(trial.number, trial.intermediate_values, waits_after)
+        for trial in own:
+            if trial.state != TrialState.FAIL:
+                paused_after = trial.system_attrs[PAUSED]["epoch"] if trial.number in self.paused else None
+                self.rule.restore(trial.number, trial.intermediate_values, paused_after)
 
     def close(self) -> None:
         """Let go of the database; study.db then is one file that needs nothing beside it."""
         self._storage.close()
 
     @property
-    def foresee(self) -> Callable[[Collection[int], int], int] | None:
-        """SuccessiveHalving.foresee, if that is the pruner: no other can say how many epochs a search will take."""
-        return None if self._halving is None else self._halving.foresee
-
-    @property
     def is_finished(self) -> bool:
         """Whether as many trials have ended as were asked for."""
-        return self._num_ended >= self.num_trials
+        return self._num_ended >= self.request.trials
 
     def trials(self) -> list[FrozenTrial]:
         """All trials, by number; not to be changed."""
         return self._study.get_trials(deepcopy=False)
 
     def ask(self) -> Assignment | None:
-        """The next trial to run: an interrupted one, one that waited, a new one; None if there is none at present."""
-        all_started = self._num_handed_out >= self.num_trials
+        """The next trial to run: an interrupted one, a paused one, a new one; None if there is none at present."""
+        all_started = self._num_handed_out >= self.request.trials
         if self._interrupted:
             number, config = self._draw(self._interrupted.pop(0))
-        elif (promoted := self._promote(all_started)) is not None:
-            number, config = promoted, self.space.config_of(self._storage.get_trial(promoted))
+        elif (resumed := self._resume(all_started)) is not None:
+            number, config = resumed, self.space.config_of(self._storage.get_trial(resumed))
         elif all_started:
             return None
         else:
@@ -177,35 +148,33 @@ class SearchStudy:
         self._running[number] = _Running(config, last_epoch)
         return Assignment(number, config, by_field(trial.params), last_epoch)
 
-    def report(self, number: int, metrics: EpochMetrics) -> Verdict:
-        """Record an epoch, unless it is known already, and say what becomes of the trial; after its last it goes on.
+    def report(self, number: int, metrics: EpochMetrics) -> Decision:
+        """Record an epoch, unless it is known already, and decide what becomes of the trial.
 
-        One that stops must be ended by ``prune``; one that waits must not be heard of until it is handed out again.
+        A trial that stops must then be ended by ``prune``; a paused one must not be heard of until it is handed out
+        again. After its last epoch a trial continues, to its end.
         """
         running = self._running[number]
-        is_new = metrics.epoch > running.last_epoch
-        if is_new:
+        if metrics.epoch > running.last_epoch:
             # not Trial.report, which refuses trials of two values
             self._storage.set_trial_intermediate_value(number, metrics.epoch, metrics.val_accuracy)
             del self._worker_losses[number]
             running.last_epoch = metrics.epoch
-        verdict = Verdict.GOES_ON
+        decision = Decision.CONTINUE
         if metrics.epoch == running.last_epoch < running.config.epochs:
-            if self._halving is None:
-                verdict = Verdict.STOPS if self._should_prune(number) else Verdict.GOES_ON
-            elif is_new and self._halving.arrive(number, metrics.epoch, metrics.val_accuracy):
-                verdict = Verdict.WAITS
-                self._wait(number, metrics)
+            decision = self.rule.decide(number, metrics.epoch, metrics.val_accuracy)
+        if decision is Decision.PAUSE:
+            self._pause(number, metrics)
         self._storage.flush()
-        if verdict is Verdict.WAITS and self._mirror is not None:
-            self._mirror.save()
-        return verdict
+        if decision is Decision.PAUSE and self._remote is not None:
+            self._remote.save()
+        return decision
 
     def give_up(self) -> list[FrozenTrial]:
-        """End the trials that waited in vain, and return them."""
-        given_up = [] if self._halving is None else self._halving.give_up()
+        """End the paused trials that will not be resumed, and return them."""
+        given_up = self.rule.give_up()
         for number in given_up:
-            self.waiting.remove(number)
+            self.paused.remove(number)
             self._tell(number, TrialState.PRUNED)
             self._remove_checkpoint(self.run_dir(number))
         return [self._storage.get_trial(number) for number in given_up]
@@ -217,8 +186,6 @@ class SearchStudy:
         if self.objective.latency is not None:
             self._storage.set_trial_user_attr(number, "latency", self.objective.latency.milliseconds(model))
         values = self.objective.values(model, result.val_accuracy)
-        if self._members is not None:
-            values = [self._score_member(self._members, number, result.val_accuracy)]
         self._end(number, TrialState.COMPLETE, values)
 
     def prune(self, number: int, metrics: EpochMetrics) -> None:
@@ -230,8 +197,7 @@ class SearchStudy:
     def fail(self, number: int, reason: str) -> None:
         """End a trial that cannot go on."""
         self._storage.set_trial_user_attr(number, "reason", reason)
-        if self._halving is not None:
-            self._halving.forget(number)
+        self.rule.forget(number)
         self._end(number, TrialState.FAIL)
         self._remove_checkpoint(self.run_dir(number))
 
@@ -246,49 +212,49 @@ class SearchStudy:
 
     def run_dir(self, number: int) -> RunDir:
         """A trial's directory, or where this process keeps what it fetches of it."""
-        return RunDir(self.directory / "trials" / f"{number:04d}")
+        return self.dir.trial(number)
 
     def run_place(self, number: int) -> str:
         """Where a trial writes: a path or a URI."""
         path = self.run_dir(number).path
-        return str(path) if self._mirror is None else self._mirror.remote.child(f"trials/{path.name}").uri
+        return str(path) if self._remote is None else self._remote.remote.child(f"{TRIALS}/{path.name}").uri
 
     def _draw(self, number: int | None) -> tuple[int, TrainConfig]:
         """Have the sampler give a new trial its parameters, or one that was cut off those that it lacks."""
-        with self._storage.showing(self._waiting_as_pruned()):
+        with self._storage.showing(self._paused_as_pruned()):
             trial = self._study.ask() if number is None else Trial(self._study, number)
             return trial.number, self.space.suggest(trial)
 
-    def _promote(self, all_started: bool) -> int | None:
-        """A trial that has waited long enough."""
-        number = None if self._halving is None else self._halving.promote(all_started=all_started)
+    def _resume(self, all_started: bool) -> int | None:
+        """A paused trial that the rule lets go on."""
+        number = self.rule.resume(all_started=all_started)
         if number is not None:
-            self.waiting.remove(number)
-            self._storage.set_trial_system_attr(number, WAITS, None)
+            self.paused.remove(number)
+            self._storage.set_trial_system_attr(number, PAUSED, None)
         return number
 
-    def _wait(self, number: int, metrics: EpochMetrics) -> None:
+    def _pause(self, number: int, metrics: EpochMetrics) -> None:
         self._describe_so_far(number, metrics)
         since = datetime.now().astimezone().isoformat()
-        self._storage.set_trial_system_attr(number, WAITS, {"epoch": metrics.epoch, "since": since})
-        self.waiting.add(number)
+        self._storage.set_trial_system_attr(number, PAUSED, {"epoch": metrics.epoch, "since": since})
+        self.paused.add(number)
         del self._running[number]
 
-    def _waiting_as_pruned(self) -> dict[int, FrozenTrial]:
-        """Trials that wait, as samplers should see them: they have a value, unlike those that run."""
+    def _paused_as_pruned(self) -> dict[int, FrozenTrial]:
+        """Paused trials as samplers should see them: they have a value, unlike those that run."""
         shown = {}
-        for number in self.waiting:
+        for number in self.paused:
             trial = shown[number] = copy.copy(self._storage.get_trial(number))
-            since = datetime.fromisoformat(trial.system_attrs[WAITS]["since"])
+            since = datetime.fromisoformat(trial.system_attrs[PAUSED]["since"])
             trial.state = TrialState.PRUNED
-            trial.value = trial.intermediate_values[trial.system_attrs[WAITS]["epoch"]]
+            trial.value = trial.intermediate_values[trial.system_attrs[PAUSED]["epoch"]]
             trial.datetime_complete = since.astimezone().replace(tzinfo=None)
         return shown
 
     def _describe_so_far(self, number: int, metrics: EpochMetrics) -> None:
         run = self.run_dir(number)
-        if self._mirror is not None:
-            self._mirror.fetch_metrics(run)
+        if self._remote is not None:
+            self._remote.fetch_metrics(run)
         self._describe(number, metrics.val_log_loss, sum(item.seconds for item in run.read_metrics()))
 
     def _describe(self, number: int, val_log_loss: float, seconds: float) -> None:
@@ -296,27 +262,6 @@ class SearchStudy:
         self._storage.set_trial_user_attr(number, "seconds", seconds)
         parameters = num_parameters(self._running[number].config.model)
         self._storage.set_trial_user_attr(number, "num_parameters", parameters)
-
-    def _score_member(self, members: Members, number: int, val_accuracy: float) -> float:
-        """What a trial comes to beside those that have ended."""
-        for trial in self.trials():
-            if trial.state == TrialState.COMPLETE and trial.number not in members:
-                members.add(trial.number, self._val_probs(trial.number), trial.user_attrs["num_parameters"])
-        parameters = num_parameters(self._running[number].config.model)
-        found = members.contribution(self._val_probs(number), parameters)
-        self._storage.set_trial_user_attr(number, "val_accuracy", val_accuracy)
-        self._storage.set_trial_user_attr(number, "beside", found.beside)
-        return found.score
-
-    def _val_probs(self, number: int) -> np.ndarray:
-        run = self.run_dir(number)
-        if self._mirror is not None:
-            self._mirror.fetch_val_probs(run)
-        return run.read_val_probs()
-
-    def _should_prune(self, number: int) -> bool:
-        # not Trial.should_prune, which knows only the values that went through Trial.report
-        return not self.objective.has_front and self._study.pruner.prune(self._study, self._storage.get_trial(number))
 
     def _end(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
         del self._running[number]
@@ -326,11 +271,11 @@ class SearchStudy:
         self._study.tell(number, values, state)
         self._storage.flush()
         self._num_ended += 1
-        if self._mirror is not None:
-            self._mirror.save()
+        if self._remote is not None:
+            self._remote.save()
 
     def _remove_checkpoint(self, run: RunDir) -> None:
-        if self._mirror is None:
+        if self._remote is None:
             run.remove_checkpoint()
         else:
-            self._mirror.remove_checkpoint(run)
+            self._remote.remove_checkpoint(run)

@@ -1,4 +1,4 @@
-"""--warm-start: what earlier studies over the same space found, for a new one to begin with.
+"""What earlier studies over the same space found, for a new one to begin with.
 
 Their finished and pruned trials become the first trials of the new study, each marked with where it comes from:
 samplers and the median pruner learn from them; everything else counts the study's own trials only.
@@ -12,22 +12,17 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.problem.objective import Objective
 from search.problem.space import Space
-from search.record.request import STUDY_DB, STUDY_JSON, Settings, find_study
-from search.record.storage import lacks_password, load_trials, sqlite_url
+from search.record.request import Request
+from search.record.storage import lacks_password
+from search.record.trials import ORIGIN, read_trials
 from trainer.common.errors import UserError
 from trainer.common.storage import Remote, copy_folder, is_uri
-from trainer.config import TrainConfig
+from trainer.studydir import STUDY_DB, STUDY_JSON, StudyDir
 
-ORIGIN: Final = "warm_start"  # user attribute: the study and the number that a trial had there
 _APART: Final = {"seed", "model"}  # fields that trials of one space may differ in, or that are named one by one
 
 
-def is_own(trial: FrozenTrial) -> bool:
-    """Whether a trial is one of its study's own."""
-    return ORIGIN not in trial.user_attrs
-
-
-def earlier_trials(studies: Sequence[str | Path], asked: Settings) -> list[FrozenTrial]:
+def earlier_trials(studies: Sequence[str | Path], asked: Request) -> list[FrozenTrial]:
     """Trials of earlier studies as they enter the study that ``asked`` describes, scored by its objective.
 
     ``studies`` are paths or URIs. Raises UserError if one is not there, has another space or dataset, or no trial to
@@ -37,11 +32,11 @@ def earlier_trials(studies: Sequence[str | Path], asked: Settings) -> list[Froze
     found: dict[tuple[str, str], FrozenTrial] = {}
     for where in studies:
         path = _fetch(str(where))
-        settings, trials = _read(path, where)
-        _check(where, settings, asked)
-        taken = [_adopt(trial, settings.name or path.name, space, objective) for trial in trials]
+        request, trials = _read(path, where)
+        _check(where, request, asked)
+        taken = [_adopt(trial, request.name or path.name, space, objective) for trial in trials]
         if not any(taken):
-            raise UserError(f"--warm-start {where}: has no trial to begin with that this search could have tried")
+            raise _fault(where, "has no trial to begin with that this search could have tried")
         for trial in filter(None, taken):  # one that came by two ways enters once
             found.setdefault((trial.user_attrs[ORIGIN], repr(sorted(trial.params.items()))), trial)
     return list(found.values())
@@ -56,38 +51,41 @@ def _fetch(where: str) -> Path:
     return copy
 
 
-def _read(path: Path, where: str | Path) -> tuple[Settings, list[FrozenTrial]]:
-    if not (path / STUDY_JSON).is_file():
-        raise UserError(f"--warm-start {where}: holds no study (no {STUDY_JSON})")
-    settings = Settings.read(path)
-    if lacks_password(settings.storage or ""):
-        raise UserError(
-            f"--warm-start {where}: its database is {settings.storage}, whose password is not kept and cannot be given "
-            f"here; begin with studies in a {STUDY_DB}, or in a database whose URL needs no password"
+def _read(path: Path, where: str | Path) -> tuple[Request, list[FrozenTrial]]:
+    study = StudyDir(path)
+    if not study.exists:
+        raise _fault(where, f"holds no study (no {STUDY_JSON})")
+    request = Request.read(study)
+    if lacks_password(request.storage or ""):
+        raise _fault(
+            where,
+            f"its database is {request.storage}, whose password is not kept and cannot be given here; begin with "
+            f"studies in a {STUDY_DB}, or in a database whose URL needs no password",
         )
-    url, name = find_study(path)
-    if url == sqlite_url(path / STUDY_DB) and not (path / STUDY_DB).is_file():
-        raise UserError(f"--warm-start {where}: holds no trials (no {STUDY_DB})")
-    return settings, load_trials(url, name)
+    if request.storage is None and not (path / STUDY_DB).is_file():
+        raise _fault(where, f"holds no trials (no {STUDY_DB})")
+    return request, read_trials(path)
 
 
-def _check(where: str | Path, settings: Settings, asked: Settings) -> None:
+def _fault(where: str | Path, message: str) -> UserError:
+    return UserError(f"{where}: {message}", field="warm_start")
+
+
+def _check(where: str | Path, request: Request, asked: Request) -> None:
     """Raise UserError if trials of another study mean nothing in the one that is asked for."""
-    if settings.data_fingerprint != asked.data_fingerprint:
-        raise UserError(f"--warm-start {where}: was searched on another dataset, {settings.data}")
-    before, now = (_fields(item) for item in (settings, asked))
+    if request.data_fingerprint != asked.data_fingerprint:
+        raise _fault(where, f"was searched on another dataset, {request.data}")
+    before, now = (_fields(item) for item in (request, asked))
     for name in [*now, *before]:
         if before.get(name) != now.get(name):
-            raise UserError(
-                f"--warm-start {where}: searches another space: {name} is {_shown(before.get(name))} there, "
-                f"{_shown(now.get(name))} here"
-            )
+            there, here = _shown(before.get(name)), _shown(now.get(name))
+            raise _fault(where, f"searches another space: {name} is {there} there, {here} here")
 
 
-def _fields(settings: Settings) -> dict[str, Any]:
+def _fields(request: Request) -> dict[str, Any]:
     """What each field of a configuration is, or may be."""
-    base = TrainConfig.from_json(settings.base_config).to_json()
-    return {name: value for name, value in {**base, **base["model"], **settings.space}.items() if name not in _APART}
+    base = request.to_config().to_json()
+    return {name: value for name, value in {**base, **base["model"], **request.space}.items() if name not in _APART}
 
 
 def _shown(value: Any) -> str:

@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import search
 import trainer
-from trainer.common.errors import UserError
+from trainer.common.errors import UserError, in_one_line
 from trainer.common.storage import Remote, cache_folder, is_uri
 from trainer.data.dataset import PackedDataset
 
@@ -38,7 +38,7 @@ _SILENCE: Final = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
 }
 _TUNE_SETTINGS: Final = {
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # search.run has its own
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # search.execute.driver has its own
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # Ray's own state is of no use: study.db is the truth
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # for a stopped trial to leave its worker, then used again
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -87,7 +87,7 @@ def connect(address: str | None, resources: Resources, workers: int | None = Non
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(f"--address {address or 'local'}: cannot start or join Ray: {error}") from error
+        raise UserError(f"{address or 'local'}: cannot start or join Ray: {error}", field="address") from error
     try:
         _check_room(resources)
         yield
@@ -114,16 +114,17 @@ def find_cluster(address: str) -> str:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except (OSError, ValueError) as error:
         raise UserError(
-            f"--address {address}: no Ray cluster answers there ({error}); give the host:port that ray start printed"
+            f"{address}: no Ray cluster answers there ({error}); give the host:port that ray start printed",
+            field="address",
         ) from error
     try:
         if _asks_for_token(found):
             if not maybe_enable_token_auth_if_token_available(warn_if_disabled=False):
-                raise UserError(f"--address {address}: the cluster asks for a token; {TOKEN_ADVICE}")
+                raise UserError(f"{address}: the cluster asks for a token; {TOKEN_ADVICE}", field="address")
             if _asks_for_token(found):
-                raise UserError(f"--address {address}: the cluster has another token; {TOKEN_ADVICE}")
+                raise UserError(f"{address}: the cluster has another token; {TOKEN_ADVICE}", field="address")
     except ray.exceptions.RpcError as error:
-        raise UserError(f"--address {address}: what answers there is no Ray cluster of this version") from error
+        raise UserError(f"{address}: what answers there is no Ray cluster of this version", field="address") from error
     return found
 
 
@@ -149,8 +150,8 @@ def _check_room(resources: Resources) -> None:
         f"{node['Resources'].get('CPU', 0):g} CPUs and {node['Resources'].get('GPU', 0):g} GPUs" for node in _nodes()
     )
     raise UserError(
-        f"a trial needs {resources.cpus} CPUs and {resources.gpus:g} GPUs on one node, but the nodes have {nodes}; "
-        "lower --cpus-per-trial or --gpus-per-trial"
+        f"a trial needs {resources.cpus} CPUs and {resources.gpus:g} GPUs on one node, but the nodes have {nodes}",
+        field="cpus_per_trial" if resources.gpus == 0 else "gpus_per_trial",
     )
 
 
@@ -185,9 +186,8 @@ def check_writable(directory: Path) -> None:
         with tempfile.TemporaryFile(dir=directory) as file:
             file.write(b"\0" * 2**16)
     except OSError as error:
-        raise UserError(
-            f"{directory}: cannot write results there ({error.strerror}); choose another --results"
-        ) from error
+        message = f"{directory}: cannot write results there ({error.strerror}); choose another folder"
+        raise UserError(message, field="results") from error
 
 
 def check_nodes(directory: Path, dataset: PackedDataset, uri: str | None = None) -> None:
@@ -213,7 +213,7 @@ def check_nodes(directory: Path, dataset: PackedDataset, uri: str | None = None)
             except ray.exceptions.RayError as error:
                 if not isinstance(error, ray.exceptions.RayTaskError) and _is_lost(node["NodeID"]):
                     continue
-                fault = f"cannot run this program ({' '.join(str(error).split())})"
+                fault = f"cannot run this program ({in_one_line(error)})"
             if fault:
                 raise UserError(f"node {node['NodeManagerHostname']}: {fault}")
 
@@ -237,12 +237,16 @@ def _look(probe: str, data: str, fingerprint: str) -> str:
             return f"{error}; the node needs the same access as the driver"
     elif not Path(probe).exists():
         return (
-            f"does not see {Path(probe).parent}; on several nodes --results must be a folder that all of them share, "
-            "or a URI"
+            f"does not see {Path(probe).parent}; on several nodes the results must lie in a folder that all of them "
+            "share, or behind a URI"
         )
     try:
         found = PackedDataset.open(data).fingerprint
     except UserError as error:
-        where = "" if is_uri(data) else "; on several nodes --data must be a path that each of them has, or a URI"
+        where = (
+            ""
+            if is_uri(data)
+            else "; on several nodes the dataset must lie at a path that each of them has, or behind a URI"
+        )
         return f"{error}{where}"
     return "" if found == fingerprint else f"{data} is another dataset there; copy the driver's to it"

@@ -1,20 +1,20 @@
 """Between the study, which decides, and Ray Tune, which executes: the study seen as Ray's searcher and scheduler."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from ray import cloudpickle
-from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from search.decide.study import MAX_WORKER_LOSSES, Assignment, SearchStudy, Verdict
-from search.execute.out_of_memory import WorkerOutOfMemory
+from search.decide.stopping import Decision
+from search.decide.study import MAX_WORKER_LOSSES, Assignment, SearchStudy
+from search.execute.out_of_memory import OUT_OF_MEMORY
 from search.execute.worker import Failure, read
 from search.show.progress import Progress
 from trainer.common.errors import UserError
@@ -113,11 +113,11 @@ class Dispatcher:
             case EpochMetrics() as metrics:
                 self._progress.epoch(number, metrics)
                 match self.study.report(number, metrics):
-                    case Verdict.GOES_ON:
+                    case Decision.CONTINUE:
                         return True
-                    case Verdict.WAITS:
+                    case Decision.PAUSE:
                         self._progress.waits(number)
-                    case Verdict.STOPS:
+                    case Decision.STOP:
                         self.study.prune(number, metrics)
                         self._progress.ended(number, "PRUNED", metrics.val_accuracy)
             case Result() as outcome:
@@ -125,7 +125,7 @@ class Dispatcher:
                 self._progress.ended(number, "COMPLETE", outcome.val_accuracy)
             case Failure(reason, concerns_all=True):
                 where = self.study.run_dir(number).path
-                raise UserError(f"{where}: {reason}; make room or mend that, then go on with --resume")
+                raise UserError(f"{where}: {reason}; make room or solve that, then resume the study")
             case Failure(reason):
                 self._fail(number, reason)
         return False
@@ -136,9 +136,8 @@ class Dispatcher:
             if trial.status != RayTrial.ERROR:
                 continue
             number = self._assignments[trial_id].number
-            error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-            reason = " ".join(str(error).split())
-            if isinstance(error, WorkerOutOfMemory) or not isinstance(error, RayActorError):
+            reason, lost_worker = _error_of(trial)
+            if not lost_worker:
                 self._fail(number, reason)
             elif self.study.lose_worker(number):
                 self._progress.lost(number, reason)
@@ -152,6 +151,20 @@ class Dispatcher:
 
     def _release(self, trial_id: str) -> None:
         del self._assignments[trial_id], self._ray_trials[trial_id]
+
+
+def _error_of(trial: RayTrial) -> tuple[str, bool]:
+    """Why Ray gave a trial up, in one line, and whether its worker died, through no fault of the trial's.
+
+    Ray keeps the error as text, and as a pickle too if it came from an actor: that is not loaded, but that there is one
+    says so. A text that begins with a line such as ray::ImplicitFunc.train() is an exception's traceback.
+    """
+    text = Path(trial.error_file).read_text() if trial.error_file else ""  # get_error looks where it is copied later
+    text = re.sub(r"^Failure # \d+ \(occurred at [^)]*\)\n", "", text)
+    is_actors = trial.run_metadata.pickled_error_filename is not None
+    is_traceback = re.match(r"(\x1b\[\d+m)?ray::", text) is not None
+    reason = " ".join(text.split()) or "Ray gave it up and did not say why"
+    return reason, is_actors and not is_traceback and not text.startswith(OUT_OF_MEMORY)
 
 
 class StudySearcher(Searcher):

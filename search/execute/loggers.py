@@ -1,4 +1,4 @@
-"""What trials report, also in the format of another tool: --log tensorboard|mlflow|wandb.
+"""What trials report, also in the format of another tool: TensorBoard, MLflow or W&B.
 
 A study's logs lie under STUDY/logs and are written by the driver as reports arrive; nothing is decided by them.
 """
@@ -21,9 +21,9 @@ from ray.tune.logger import LoggerCallback, TBXLoggerCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.execute.worker import Failure, read
-from search.record.request import LOG_FOLDER
 from trainer.common.errors import UserError
 from trainer.rundir import EpochMetrics
+from trainer.studydir import LOGS as LOG_FOLDER
 
 MLFLOW_DB: Final = "mlflow.db"
 EXTRAS: Final = {"mlflow", "wandb"}  # logs whose package, and extra, of the same name, need not be installed
@@ -222,7 +222,8 @@ def check_installed(log: str) -> None:
         spec = importlib.util.find_spec(log)
         if spec is None or spec.origin is None:  # no origin: a folder of that name, here
             raise UserError(
-                f"--log {log}: it is not installed; pip install --constraint constraints.txt --editable '.[{log}]'"
+                f"{log}: it is not installed; pip install --constraint constraints.txt --editable '.[{log}]'",
+                field="log",
             )
     if log == "wandb":
         _check_key()
@@ -233,13 +234,13 @@ def _check_key() -> None:
     if _wandb_mode() == "offline":
         return
     if _wandb_mode() != "online":
-        raise UserError(f"--log wandb: WANDB_MODE must be offline, online or unset, not {_wandb_mode()}")
+        raise UserError(f"wandb: WANDB_MODE must be offline, online or unset, not {_wandb_mode()}", field="log")
     import wandb
 
     os.environ["WANDB_SILENT"] = "true"
     advice = "set WANDB_API_KEY, or leave WANDB_MODE unset to write the runs to files"
     try:
         if not wandb.login(prompt=False, verify=False):
-            raise UserError(f"--log wandb: WANDB_MODE is online, and there is no API key; {advice}")
+            raise UserError(f"wandb: WANDB_MODE is online, and there is no API key; {advice}", field="log")
     except wandb.Error as error:
-        raise UserError(f"--log wandb: {error}; {advice}") from error
+        raise UserError(f"wandb: {error}; {advice}", field="log") from error

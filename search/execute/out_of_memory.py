@@ -2,10 +2,12 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
+
+OUT_OF_MEMORY: Final = "out of memory: "  # begins the error of such a trial
 
 
 class WorkerOutOfMemory(RayActorError):
@@ -20,7 +22,7 @@ def memory_kills_end_one_trial() -> Iterator[None]:
     def take_in_kills_too(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, OutOfMemoryError):
             words = str(exception).partition("\n")[0]
-            exception = WorkerOutOfMemory(error_msg=f"out of memory: {words}")
+            exception = WorkerOutOfMemory(error_msg=f"{OUT_OF_MEMORY}{words}")
         take_in(manager, tracked_actor_task, exception)
 
     RayActorManager._actor_task_failed = take_in_kills_too  # type: ignore[assignment, method-assign]

@@ -1,86 +1,26 @@
-"""What a trial is scored by: --objective accuracy, accuracy,params, accuracy,latency or ensemble.
+"""What a trial is scored by: accuracy alone, accuracy and parameters, or accuracy and latency.
 
-With two, Optuna searches the Pareto front: trials that no other beats in one without losing in the other. It cannot
-stop such trials early, so all of them run to their end; their accuracies after each epoch are in the study all the
-same.
-
-Latency is an estimate for comparing trials, in milliseconds a sequence: the multiply-adds of a sequence, averaged over
-lengths like the validation set's, times what a million of them took on the machine that the study was made on. Both
-the lengths and that figure are kept in study.json, so trials stay comparable wherever the search goes on.
-ensemble.select measures what finished models really take.
+With two values, Optuna searches the Pareto front: the trials that no other beats in one value without losing in the
+other. Optuna cannot stop such trials early, so all of them run to their end; their accuracies after each epoch are in
+the study all the same.
 """
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from time import perf_counter
-from typing import Final, Self
+from typing import Final
 
-import numpy as np
-import torch
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.problem.members import MemberBudget
+from search.problem.latency_estimate import LatencyScale
 from trainer.config import ModelConfig
-from trainer.landmarks import LANDMARK_SETS, NUM_LANDMARKS
-from trainer.model.classifier import SignClassifier, num_parameters
+from trainer.model.classifier import num_parameters
 
-OBJECTIVES: Final = ("accuracy", "accuracy,params", "accuracy,latency", "ensemble")
+OBJECTIVES: Final = ("accuracy", "accuracy,params", "accuracy,latency")
 DEFAULT_OBJECTIVE: Final = "accuracy"
-ENSEMBLE: Final = "ensemble"
-LENGTHS: Final = 16  # that stand for the validation set's
-ROUNDS: Final = 5  # of timing; of each length the fastest counts, as what other processes add is not the model's
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatencyScale:
-    """What makes milliseconds of multiply-adds."""
-
-    lengths: list[int]
-    """Frames: quantiles of the validation sequences'"""
-    ms_per_million: float
-    """Milliseconds that a million multiply-adds took when the study was made"""
-
-    @classmethod
-    def measure(cls, lengths: np.ndarray) -> Self:
-        """For validation sequences of these lengths int64 [N], timing the recipe's small model on one thread here."""
-        levels = (np.arange(LENGTHS) + 0.5) / LENGTHS
-        chosen = [int(length) for length in np.quantile(lengths, levels, method="inverted_cdf")]
-        model = SignClassifier(ModelConfig()).eval()
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            seconds = sum(min(_seconds(model, length) for _ in range(ROUNDS)) for length in chosen)
-        finally:
-            torch.set_num_threads(threads)
-        million = sum(multiply_adds(model.config, length) for length in chosen) / 1e6
-        return cls(lengths=chosen, ms_per_million=1e3 * seconds / million)
-
-    def milliseconds(self, model: ModelConfig) -> float:
-        """Of a sequence, on average."""
-        return self.ms_per_million * float(np.mean([multiply_adds(model, length) for length in self.lengths])) / 1e6
-
-
-def _seconds(model: SignClassifier, length: int) -> float:
-    length = min(length, model.config.max_frames)
-    frames = torch.zeros(length, NUM_LANDMARKS, 2)
-    with torch.inference_mode():
-        began = perf_counter()
-        model(frames, np.array([length]))
-        return perf_counter() - began
-
-
-def multiply_adds(model: ModelConfig, frames: int) -> int:
-    """That the matrix products of one sequence take; more with every head, layer and frame."""
-    width, frames = model.width, min(frames, model.max_frames)
-    tokens = frames + (1 if model.pooling == "cls" else 0)
-    ffn = 3 * width * model.ffn_width
-    block = tokens * (4 * width**2 + ffn) + 2 * tokens**2 * width
-    last = tokens * 3 * width**2 + 2 * tokens * width + width**2 + ffn if model.pooling == "cls" else block
-    embedding = frames * 2 * len(LANDMARK_SETS[model.landmarks]) * width
-    return embedding + (model.num_layers - 1) * block + last + width * model.num_signs
+REMOVED: Final = "ensemble"  # what studies of version 0.1 may have been scored by
 
 
 @dataclass(frozen=True)
@@ -89,44 +29,45 @@ class Objective:
 
     name: str = DEFAULT_OBJECTIVE
     latency: LatencyScale | None = None
-    """Of accuracy,latency"""
-    budget: str | None = None
-    """Of ensemble, as MemberBudget reads it"""
+    """What makes milliseconds, where the objective is accuracy,latency"""
 
     @property
     def directions(self) -> list[StudyDirection]:
         """Of each value."""
         best, least = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
-        return [best] if self.name in (DEFAULT_OBJECTIVE, ENSEMBLE) else [best, least]
+        return [best] if self.name in (DEFAULT_OBJECTIVE, REMOVED) else [best, least]
 
     @property
     def has_front(self) -> bool:
         return len(self.directions) > 1
 
-    @property
-    def members(self) -> MemberBudget | None:
-        """What limits the ensembles that trials are scored by, if they are."""
-        return None if self.budget is None else MemberBudget.parse(self.budget)
-
     def values(self, model: ModelConfig, val_accuracy: float) -> list[float]:
-        """Of a trial that ran to its end, where what it is worth does not hang on other trials."""
+        """Of a trial that ran to its end."""
         if self.latency is not None:
             return [val_accuracy, self.latency.milliseconds(model)]
         return [val_accuracy, float(num_parameters(model))] if self.has_front else [val_accuracy]
 
 
-def front(trials: Sequence[FrozenTrial]) -> set[int]:
-    """Numbers of the finished trials that no other beats in one value without losing in the other.
+def pareto_front(points: Iterable[tuple[float, float, int]]) -> list[int]:
+    """Numbers of the (cost, accuracy, number) that no other beats in one without losing in the other, cheapest first.
 
-    Empty for a study with one value a trial.
+    Of several with the same cost and accuracy, all are on the front.
+
+    >>> pareto_front([(1.0, 0.5, 0), (2.0, 0.5, 1), (2.0, 0.7, 2)])
+    [0, 2]
     """
-    ended = [trial for trial in trials if trial.state == TrialState.COMPLETE and len(trial.values) > 1]
-    ended.sort(key=lambda trial: trial.values[1])
-    found: set[int] = set()
+    found: list[int] = []
     best = -math.inf
-    for _, group in itertools.groupby(ended, key=lambda trial: trial.values[1]):
+    ordered = sorted(points, key=lambda point: (point[0], -point[1], point[2]))
+    for _, group in itertools.groupby(ordered, key=lambda point: point[0]):
         alike = list(group)
-        if (top := max(trial.values[0] for trial in alike)) > best:
-            found |= {trial.number for trial in alike if trial.values[0] == top}
+        if (top := alike[0][1]) > best:
+            found += [number for _, accuracy, number in alike if accuracy == top]
             best = top
     return found
+
+
+def front(trials: Sequence[FrozenTrial]) -> set[int]:
+    """Numbers of the finished trials on the Pareto front; empty for a study with one value a trial."""
+    ended = [trial for trial in trials if trial.state == TrialState.COMPLETE and len(trial.values) > 1]
+    return set(pareto_front((trial.values[1], trial.values[0], trial.number) for trial in ended))

@@ -79,8 +79,9 @@ def with_fixed(base: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
     try:
         return base.replace(**values)
     except FieldError as error:
-        name = error.field if error.field and error.field in values else next(iter(values))
-        raise Fault(name, str(error)) from error
+        if error.field is not None and error.field in values:
+            raise Fault(error.field, error.message) from error
+        raise Fault(next(iter(values)), str(error)) from error
 
 
 def read_ranges(name: str, value: Any, base: TrainConfig) -> tuple[Range, ...]:

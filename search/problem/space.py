@@ -13,7 +13,7 @@
     ]
 
 In the study, the ranges of a field that has several are parameters of their own, such as
-`learning_rate@optimizer=adamw`. Nothing else in this package makes a TrainConfig.
+`learning_rate@optimizer=adamw`.
 """
 
 import itertools
@@ -43,7 +43,7 @@ dropout = {type = "float", low = 0.0, high = 0.4}
 learning_rate = {type = "float", low = 3e-5, high = 1e-3, log = true}
 mixup_alpha = {type = "float", low = 0.0, high = 1.0}
 """
-SEED_POINTS: Final = tuple(  # the two models of the seed's write-up, tried first
+RECIPE: Final = tuple(  # the two models of the 26th-place solution, tried first
     {"num_heads": heads, "num_layers": layers, "dropout": 0.1, "learning_rate": 1e-4, "mixup_alpha": 0.5}
     for heads, layers in ((2, 6), (6, 5))
 )
@@ -57,7 +57,12 @@ def by_field(params: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched, and what every trial has in common."""
+    """What is searched, and what every trial has in common.
+
+    >>> space = Space.parse('dropout = {type = "float", low = 0.0, high = 0.4}', TrainConfig())
+    >>> list(space.ranges)
+    ['dropout']
+    """
 
     base: TrainConfig
     """Every field's value where the search does not choose one"""
@@ -74,9 +79,9 @@ class Space:
         try:
             text = path.read_text()
         except FileNotFoundError as error:
-            raise UserError(f"--space {path}: there is no such file") from error
+            raise UserError(f"{path}: there is no such file", field="space") from error
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"--space {path}: cannot be read ({error})") from error
+            raise UserError(f"{path}: cannot be read ({error})", field="space") from error
         return cls.parse(text, base, where=str(path))
 
     @classmethod
@@ -159,24 +164,24 @@ class Space:
         """Whether the model with these parameters is no larger than ``max_params``."""
         return self.max_params is None or num_parameters(self.config(params).model) <= self.max_params
 
-    def seed_points(self) -> list[dict[str, Any]]:
-        """Parameters of the seed's configurations that lie in this space, without those that are not searched."""
-        placed = [self._place(point) for point in SEED_POINTS]
+    def recipe_points(self) -> list[dict[str, Any]]:
+        """Parameters of the recipe's configurations that lie in this space, without those that are not searched."""
+        placed = [self._place(point) for point in RECIPE]
         points = [point for point in placed if isinstance(point, dict) and point]
         return [point for index, point in enumerate(points) if point not in points[:index]]
 
-    def seed_points_left_out(self) -> str:
-        """Which of the seed's configurations do not lie in this space, and why; empty if all do."""
+    def recipe_points_left_out(self) -> str:
+        """Which of the recipe's configurations do not lie in this space, and why; empty if all do."""
         reasons: dict[str, list[str]] = {}
-        for point in SEED_POINTS:
+        for point in RECIPE:
             if isinstance(reason := self._place(point), str):
                 reasons.setdefault(reason, []).append(f"{point['num_heads']} heads x {point['num_layers']} layers")
         return "; ".join(f"{' and '.join(names)}: {reason}" for reason, names in reasons.items())
 
     def _place(self, point: Mapping[str, Any]) -> dict[str, Any] | str:
-        """Parameters of one of the seed's configurations, or why it does not lie in this space.
+        """Parameters of one of the recipe's configurations, or why it does not lie in this space.
 
-        A field that the seed does not speak of, but others depend on, takes its usual value.
+        A field that the recipe does not mention, but on which others depend, has its default.
         """
         parents = {parent for items in self.ranges.values() for item in items for parent in item.when}
         wanted = {name: field_value(self.base, name) for name in parents} | dict(point)
@@ -196,7 +201,7 @@ class Space:
                 return f"{name} is {values[name]} in this space, not {value}"
         size = num_parameters(self.base.replace(**point).model)
         if self.max_params is not None and size > self.max_params:
-            return f"its {size / 1e6:.2f}M parameters are over --max-params"
+            return f"its {size / 1e6:.2f}M parameters are over the limit"
         return params
 
     def smallest(self) -> dict[str, Any]:

@@ -1,15 +1,14 @@
 """A study behind a URI: the driver and each node work on local files, and the storage has what must outlive them.
 
 A trial's files go there after each of its epochs, done.json last, so that another node can go on with it. The driver
-works on a study.db of its own and copies a snapshot of it there whenever a trial ends. --resume starts from what the
-storage has: the snapshot, and the trials' folders, which may know more than it.
+works on a study.db of its own and copies a snapshot of it there whenever a trial ends. A resumed search starts from
+what the storage has: the snapshot, and the trials' folders, which may know more than it.
 """
 
 import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path
-from typing import Final
 
 import optuna
 from optuna.storages import BaseStorage
@@ -17,15 +16,13 @@ from optuna.trial import TrialState
 
 from search.problem.ranges import Range, field_value
 from search.problem.space import Space
-from search.record.request import LOG_FOLDER, STUDY_DB, STUDY_JSON, VALIDATION
 from trainer.common.storage import Remote, copy_folder
 from trainer.config import TrainConfig
-from trainer.rundir import CHECKPOINT, CONFIG, METRICS, VAL_PROBS, RunDir
+from trainer.rundir import CHECKPOINT, CONFIG, METRICS, RunDir
+from trainer.studydir import LOGS, STUDY_DB, STUDY_JSON, TRIALS, VALIDATION, StudyDir
 
-TRIALS: Final = "trials"
 
-
-class StudyMirror:
+class RemoteCopy:
     """The driver's side; a node's is search.execute.worker.RemoteRun."""
 
     def __init__(self, remote: Remote) -> None:
@@ -38,24 +35,21 @@ class StudyMirror:
         self.remote.copy_to(
             self.directory,
             lambda name: (
-                name in wanted
-                or name.startswith(f"{LOG_FOLDER}/")
-                or (name.startswith(TRIALS) and name.endswith(CONFIG))
+                name in wanted or name.startswith(f"{LOGS}/") or (name.startswith(TRIALS) and name.endswith(CONFIG))
             ),
         )
 
     def found(self) -> dict[int, TrainConfig]:
         """Configurations of the trials that have a folder, by number, as of the last ``fetch``."""
-        folders = sorted((self.directory / TRIALS).glob("*/"))
-        return {int(path.name): RunDir(path).read_config() for path in folders}
+        return {int(run.path.name): run.read_config() for run in StudyDir(self.directory).trials()}
 
     def upload(self, *names: str) -> None:
         """Copy the study's files to the storage, where they are here."""
         self.remote.upload_present(self.directory, *names)
 
     def upload_logs(self) -> None:
-        """Copy what --log wrote to the storage."""
-        files = sorted(path for path in (self.directory / LOG_FOLDER).rglob("*") if path.is_file())
+        """Copy what was logged for other tools to the storage."""
+        files = sorted(path for path in (self.directory / LOGS).rglob("*") if path.is_file())
         self.upload(*(str(path.relative_to(self.directory)) for path in files))
 
     def save(self) -> None:
@@ -77,11 +71,6 @@ class StudyMirror:
         trial = self.remote.child(f"{TRIALS}/{run.path.name}")
         if trial.has(METRICS):
             trial.download(METRICS, run.path / METRICS)
-
-    def fetch_val_probs(self, run: RunDir) -> None:
-        """Bring a finished trial's predictions here."""
-        if not (run.path / VAL_PROBS).exists():
-            self.remote.child(f"{TRIALS}/{run.path.name}").download(VAL_PROBS, run.path / VAL_PROBS)
 
     def remove_checkpoint(self, run: RunDir) -> None:
         """Of a trial that will not go on."""

@@ -1,9 +1,11 @@
 """Keep a study behind a URI to one search at a time: an object there that the search renews while it is at work.
 
-No storage that pyarrow.fs reaches has locks, or writes an object only where none is. So each search writes one of its
-own under STUDY/.lock, and then looks for others: of two that come at once, at least the one that wrote later sees the
-other's and gives way; both may. What is not renewed while it is watched was left by a search that was killed. No clocks
-are compared. A search that was out of reach for longer than that finds its object gone, and stops.
+Object storage has no locks. S3 and others can write an object only where there is none (If-None-Match), but pyarrow.fs,
+through which this program reaches all of them, does not offer it as of version 26. So each search writes an object of
+its own under STUDY/.lock, and then looks for others. Of two searches that begin at once, at least the one that wrote
+later sees the other's object and gives way; both may. An object that is not renewed while it is watched was left by a
+search that was killed. No clocks are compared. A search that was out of reach for longer than that finds its object
+gone, and stops.
 """
 
 import contextlib

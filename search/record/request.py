@@ -1,181 +1,34 @@
-"""What was asked of a study, in its study.json, and the order of its validation predictions, in validation.parquet."""
+"""What was asked of a study, as its study.json keeps it, and where its database is."""
 
 import dataclasses
-import json
 import platform
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Self
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from search.problem.objective import DEFAULT_OBJECTIVE, LatencyScale, Objective
+from search.problem.latency_estimate import LatencyScale
+from search.problem.objective import DEFAULT_OBJECTIVE, Objective
 from search.problem.space import Space
 from search.record.storage import lacks_password, sqlite_url
-from trainer.common.errors import UserError
-from trainer.common.files import atomic_path, write_json
+from trainer.common.errors import UserError, in_one_line
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
+from trainer.studydir import STUDY_DB, STUDY_JSON, StudyDir
 
-FORMAT_VERSION: Final = 1
-STUDY_JSON: Final = "study.json"
-STUDY_DB: Final = "study.db"
-VALIDATION: Final = "validation.parquet"
-LOG_FOLDER: Final = "logs"
-_PACKAGES: Final = ("torch", "ray", "optuna", "numpy", "pyarrow", "safetensors")
+_ON_DISK: Final = {"recipe_points": "seed_points"}  # fields that study.json has under an older name
+_REMOVED: Final = ("budget",)  # fields that version 0.1 wrote
+_PACKAGES: Final = ("sign-ensemble-search", "torch", "ray", "optuna", "numpy", "pyarrow", "safetensors")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Everything that decides what a study comes to, and where it came from."""
-
-    created: str
-    """ISO 8601"""
-    trials: int
-    """Asked for"""
-    seed: int
-    epochs: int
-    sampler: str
-    pruner: str
-    seed_points: bool
-    max_params: int | None = None
-    objective: str = DEFAULT_OBJECTIVE
-    latency: dict[str, Any] | None = None
-    """LatencyScale's fields, where the objective asks for it"""
-    budget: str | None = None
-    """Of the ensembles that trials are scored by, where the objective is that"""
-    space: dict[str, Any]
-    """The parsed TOML"""
-    base_config: dict[str, Any]
-    """TrainConfig.to_json() of what the space leaves alone"""
-    data: str
-    """Absolute path of the packed dataset, or its URI"""
-    data_fingerprint: str
-    label_names: list[str]
-    """Signs; the index is the label"""
-    versions: dict[str, str]
-    git_commit: str | None
-    points: list[dict[str, Any]] = field(default_factory=list)
-    """Parameters of the first trials, in their order, where these were given (search.refit)"""
-    warm_start: list[str] = field(default_factory=list)
-    """Absolute paths or URIs of the studies whose trials it began with"""
-    name: str | None = None
-    """Of the study in its database, if not the directory's, which may be renamed"""
-    storage: str | None = None
-    """URL of the study's database without its password; None for study.db"""
-
-    @classmethod
-    def make(
-        cls,
-        *,
-        space: Space,
-        dataset: PackedDataset,
-        trials: int,
-        seed: int,
-        sampler: str,
-        pruner: str,
-        seed_points: bool,
-        points: Sequence[dict[str, Any]] = (),
-        objective: Objective = Objective(),  # noqa: B008
-        name: str | None = None,
-        storage: str | None = None,
-    ) -> Self:
-        return cls(
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            trials=trials,
-            seed=seed,
-            epochs=space.base.epochs,
-            sampler=sampler,
-            pruner=pruner,
-            seed_points=seed_points,
-            max_params=space.max_params,
-            objective=objective.name,
-            latency=None if objective.latency is None else dataclasses.asdict(objective.latency),
-            budget=objective.budget,
-            space=space.source,
-            base_config=space.base.to_json(),
-            data=dataset.source,
-            data_fingerprint=dataset.fingerprint,
-            label_names=list(dataset.sign_names),
-            versions={"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}},
-            git_commit=_git_commit(),
-            points=list(points),
-            name=name,
-            storage=storage,
-        )
-
-    @classmethod
-    def read(cls, directory: Path) -> Self:
-        """Of the study in a directory. Raises UserError if it is broken."""
-        path = directory / STUDY_JSON
-        try:
-            content = json.loads(path.read_text())
-            if content.pop("format_version") != FORMAT_VERSION:
-                raise UserError(f"{path}: written by another version of this program; it cannot be read")
-            settings = cls(**content)
-            TrainConfig.from_json(settings.base_config)
-            return settings
-        except FileNotFoundError as error:
-            raise UserError(f"{directory}: holds no study (no {STUDY_JSON})") from error
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(f"{path}: cannot be read ({error})") from error
-
-    def write(self, directory: Path) -> None:
-        write_json(directory / STUDY_JSON, {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)})
-
-    def to_space(self) -> Space:
-        space = Space.from_source(self.space, TrainConfig.from_json(self.base_config), where=STUDY_JSON)
-        return dataclasses.replace(space, max_params=self.max_params)
-
-    def to_objective(self) -> Objective:
-        return Objective(self.objective, None if self.latency is None else LatencyScale(**self.latency), self.budget)
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def find_study(directory: Path, storage: str | None = None) -> tuple[str, str | None]:
-    """URL of a study's database, and its name there, if study.json is there to tell.
-
-    ``storage`` is the URL with its password, where the user gave it. Raises UserError if the study is broken, or the
-    password is missing.
-    """
-    if not (directory / STUDY_JSON).exists():
-        return sqlite_url(directory / STUDY_DB), None
-    settings = Settings.read(directory)
-    url = storage or settings.storage or sqlite_url(directory / STUDY_DB)
-    if lacks_password(url):
-        raise UserError(f"--storage: give {url} again with its password, which is not kept")
-    return url, settings.name
-
-
-def write_validation(dataset: PackedDataset, config: TrainConfig, directory: Path) -> None:
-    """One row a validation sequence, in the order of the rows of every trial's val_probs.npy."""
-    _, indices = dataset.split(config.num_folds, config.fold)
-    labels = dataset.labels[indices]
-    table = pa.table(
-        {
-            "sequence_id": dataset.sequence_ids[indices],
-            "participant_id": dataset.participants[indices],
-            "label": labels,
-            "sign": [dataset.sign_names[label] for label in labels],
-            "length": dataset.lengths[indices],
-        }
-    )
-    with atomic_path(directory / VALIDATION) as temporary:
-        pq.write_table(table, temporary)
-
-
-def read_labels(directory: Path) -> np.ndarray:
-    """int64 [N]: of the validation sequences, as ``write_validation`` left them. Raises UserError if it cannot."""
-    try:
-        labels: np.ndarray = pq.read_table(directory / VALIDATION, columns=["label"])["label"].to_numpy()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{directory / VALIDATION}: cannot be read ({error})") from error
-    return labels
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
 
 
 def _git_commit() -> str | None:
@@ -185,3 +38,109 @@ def _git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Everything that decides how a study comes out, and where it came from; checked."""
+
+    trials: int
+    seed: int
+    epochs: int
+    sampler: str
+    """A name of search.decide.samplers.SAMPLERS"""
+    pruner: str
+    """A name of search.decide.stopping.STOPPING_RULES"""
+    recipe_points: bool
+    """Whether the recipe's two models are tried first"""
+    space: dict[str, Any]
+    """The parsed TOML"""
+    base_config: dict[str, Any]
+    """TrainConfig.to_json() of the fields that the space leaves alone"""
+    data: str
+    """Absolute path of the packed dataset, or its URI"""
+    data_fingerprint: str
+    label_names: list[str]
+    """Signs; the index is the label"""
+    max_params: int | None = None
+    """Largest number of parameters of a trial's model"""
+    objective: str = DEFAULT_OBJECTIVE
+    latency: dict[str, Any] | None = None
+    """LatencyScale's fields, where the objective asks for it"""
+    points: list[dict[str, Any]] = field(default_factory=list)
+    """Parameters of the first trials, in their order, where these were given (search.refit)"""
+    warm_start: list[str] = field(default_factory=list)
+    """Absolute paths or URIs of the studies whose trials it began with"""
+    name: str | None = None
+    """The study's name in its database, if not the directory's, which may be renamed"""
+    storage: str | None = None
+    """URL of the study's database without its password; None for study.db"""
+    created: str = field(default_factory=_now)
+    """ISO 8601"""
+    versions: dict[str, str] = field(default_factory=_versions)
+    """Of Python and of the packages that decide results"""
+    git_commit: str | None = field(default_factory=_git_commit)
+
+    @classmethod
+    def of(cls, *, space: Space, dataset: PackedDataset, objective: Objective | None = None, **asked: Any) -> Self:
+        """From a space, a dataset and an objective; ``asked`` are the other fields."""
+        scored = objective or Objective()
+        return cls(
+            epochs=space.base.epochs,
+            space=space.source,
+            base_config=space.base.to_json(),
+            max_params=space.max_params,
+            data=dataset.source,
+            data_fingerprint=dataset.fingerprint,
+            label_names=list(dataset.sign_names),
+            objective=scored.name,
+            latency=None if scored.latency is None else dataclasses.asdict(scored.latency),
+            **asked,
+        )
+
+    @classmethod
+    def read(cls, study: StudyDir) -> Self:
+        """Of a study. Raises UserError if it is broken, or was written by another version of the format."""
+        content = study.read_request()
+        for name in _REMOVED:
+            content.pop(name, None)
+        for name, there in _ON_DISK.items():
+            if there in content:
+                content[name] = content.pop(there)
+        try:
+            request = cls(**{"git_commit": None, "versions": {}, **content})
+            TrainConfig.from_json(request.base_config)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(f"{study.path / STUDY_JSON}: cannot be read ({in_one_line(error)})") from error
+        return request
+
+    def write(self, study: StudyDir) -> None:
+        """Write study.json; from then on there is a study."""
+        study.write_request({_ON_DISK.get(name, name): value for name, value in dataclasses.asdict(self).items()})
+
+    def to_space(self) -> Space:
+        space = Space.from_source(self.space, self.to_config(), where=STUDY_JSON)
+        return dataclasses.replace(space, max_params=self.max_params)
+
+    def to_config(self) -> TrainConfig:
+        """The configuration that all trials have in common."""
+        return TrainConfig.from_json(self.base_config)
+
+    def to_objective(self) -> Objective:
+        return Objective(self.objective, None if self.latency is None else LatencyScale(**self.latency))
+
+
+def find_database(study: StudyDir, url: str | None = None) -> tuple[str, str | None]:
+    """URL of a study's database, and the study's name there, if study.json is there to tell.
+
+    ``url`` is that URL with its password, where the user gave it. Raises UserError if the study is broken, or the
+    password is missing.
+    """
+    own = sqlite_url(study.path / STUDY_DB)
+    if not study.exists:
+        return own, None
+    request = Request.read(study)
+    found = url or request.storage or own
+    if lacks_password(found):
+        raise UserError(f"give {found} again with its password, which is not kept", field="storage")
+    return found, request.name

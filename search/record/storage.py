@@ -1,7 +1,7 @@
 """The study in memory, where it is decided, and in a database, where it is remembered.
 
 Samplers and pruners read the trials from memory. Every change also goes to a database that Optuna and its dashboard
-load as it is: study.db (SQLite), or any that Optuna knows (--storage URL). ``flush`` writes all changes since the last
+load as it is: study.db (SQLite), or any that Optuna knows. ``flush`` writes all changes since the last
 time in their order and in one transaction, so that the database always holds the study as it was at some ``flush``;
 opening it again rebuilds the memory. Trials are written through Optuna's own tables: its public methods commit each
 value by itself, eleven transactions a trial.
@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, Table, bindparam, event, insert, make_url, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from trainer.common.errors import UserError
+from trainer.common.errors import UserError, in_one_line
 
 BUSY_SECONDS: Final = 60.0  # to wait while somebody else writes to the same SQLite file
 HIDDEN: Final = "***"  # stands for a password
@@ -92,7 +92,7 @@ class StudyStorage(InMemoryStorage):
         """Write what changed since the last call, all of it or, raising UserError, nothing."""
         if not self._changed_trials and not any(self._changes.values()):
             return
-        advice = "mend that, then go on with --resume"
+        advice = "solve that, then resume the study"
         with _explained(self._name, "written", advice), self._rdb.engine.begin() as connection:
             new_ids = self._write_trials(connection)
             ids = self._trial_ids | new_ids
@@ -248,9 +248,11 @@ def without_password(url: str) -> str:
     try:
         parsed = make_url(url)
     except (SQLAlchemyError, ValueError) as error:
-        raise UserError(f"--storage: not a database URL, such as postgresql://user@host/name ({error})") from error
+        raise UserError(
+            f"not a database URL, such as postgresql://user@host/name ({error})", field="storage"
+        ) from error
     if any("passw" in name for name in parsed.query):
-        raise UserError("--storage: a password belongs before the host, postgresql://user:password@host/name")
+        raise UserError("a password belongs before the host, postgresql://user:password@host/name", field="storage")
     return parsed.render_as_string(hide_password=True)
 
 
@@ -312,7 +314,7 @@ def _explained(name: str, what: str, advice: str = "") -> Iterator[None]:
         raise
     except (SQLAlchemyError, OptunaError, ImportError, OSError, RuntimeError, ValueError, KeyError) as error:
         reason = error.__cause__ if isinstance(error, OptunaError | ImportError) and error.__cause__ else error
-        words = " ".join(str(getattr(reason, "orig", None) or reason).split())
+        words = in_one_line(getattr(reason, "orig", None) or reason)
         if isinstance(reason, ModuleNotFoundError) and reason.name is not None:
             words += f"; pip install {_PACKAGES.get(reason.name, reason.name)}"
         kept = f"; what was written before is safe: {advice}" if advice else ""

@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 from optuna.trial import FrozenTrial, TrialState
 from plotly.subplots import make_subplots
 
-from search.table import Row
+from search.problem.objective import pareto_front
+from search.record.trials import Row
 
 COLOURS: Final = {"COMPLETE": "#3b78b8", "PRUNED": "#9097a0", "RUNNING": "#2f9e78", "FAIL": "#d04a4a"}
 BEST: Final = "#e07b1f"
@@ -91,15 +92,6 @@ def _trace(x: Sequence[Any], y: Sequence[Any], numbers: Sequence[Any], **style: 
     return go.Scatter(x=x, y=y, customdata=numbers, hovertemplate=hover, **style)
 
 
-def pareto_front(points: Iterable[tuple[float, float, int]]) -> list[tuple[float, float, int]]:
-    """Of (cost, accuracy, number) those that no cheaper or equally cheap one reaches, cheapest first."""
-    front: list[tuple[float, float, int]] = []
-    for point in sorted(points, key=lambda point: (point[0], -point[1], point[2])):
-        if not front or point[1] > front[-1][1]:
-            front.append(point)
-    return front
-
-
 def accuracy_against(rows: list[Row], cost: Callable[[Row], float | None], label: str) -> go.Figure:
     """Accuracy against a cost, pruned trials dimmed, and the Pareto front of the complete ones.
 
@@ -120,7 +112,8 @@ def accuracy_against(rows: list[Row], cost: Callable[[Row], float | None], label
         opacity = DIMMED if state == "PRUNED" else 0.8
         style = {"mode": "markers", "marker": marker, "opacity": opacity, "name": f"{_WORDS[state]} ({len(points)})"}
         figure.add_trace(_trace(costs, accuracies, names, **style))
-        front = pareto_front(points) if state == "COMPLETE" else []
+        by_number = {point[2]: point for point in points}
+        front = [by_number[number] for number in pareto_front(points)] if state == "COMPLETE" else []
     if not front:
         raise NotComputable("No trial is complete yet.")
     costs, accuracies, names = zip(*front, strict=True)

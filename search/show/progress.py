@@ -55,9 +55,9 @@ class Progress:
         console: Console,
         study_name: str,
         num_trials: int,
-        foresee: Callable[[Collection[int], int], int] | None = None,
+        foresee: Callable[[Collection[int], int], int | None] = lambda _done, _failed: None,
     ) -> None:
-        """``foresee`` tells epochs of the whole search from those of each trial so far, and how many trials failed."""
+        """``foresee`` tells the epochs of the whole search, if it can, from those of each trial and how many failed."""
         self._console = console
         self._study_name = study_name
         self._num_trials = num_trials
@@ -154,9 +154,9 @@ class Progress:
 
         None before there is a pace.
         """
-        if self._foresee is not None:
-            epochs, done = list(self._epochs.values()), float(self._epochs_here)
-            left = float(self._foresee(epochs, self._counts["FAIL"]) - sum(epochs))
+        epochs = list(self._epochs.values())
+        if (total := self._foresee(epochs, self._counts["FAIL"])) is not None:
+            done, left = float(self._epochs_here), float(total - sum(epochs))
         else:
             shares = sum(running.epoch / running.epochs for running in list(self._running.values()))
             done = self._counts.total() - self._num_earlier + shares

@@ -25,8 +25,8 @@ from rich.table import Table
 
 from ensemble.selection import baselines
 from ensemble.selection.scores import Accuracy, Blend, LogLoss, Score
-from tests.bench.members import OTHERS, Recorded
 from tests.bench.pools import Problem
+from tests.bench.recorded import OTHERS, Recorded
 from tests.bench.select import MULTIPLES
 from trainer.common import cli
 from trainer.common.console import console, track

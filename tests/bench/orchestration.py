@@ -40,13 +40,16 @@ from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 
-import search.run
-from search.decide.study import SearchStudy
+from search.decide.samplers import default_sampler
 from search.execute import cluster
+from search.execute.driver import run_trials
+from search.options import RunOptions
+from search.problem.objective import Objective
 from search.problem.space import DEFAULT_SPACE, Space
 from search.show.progress import Progress
 from tests.bench.noop import SLEEP_SECONDS, SLEPT, our_sleeping_trial, our_trial, their_trial
 from tests.nodes import nodes
+from tests.search.studies import open_study
 from trainer.common import cli
 from trainer.common.console import console
 from trainer.config import TrainConfig
@@ -76,12 +79,12 @@ def dataset() -> PackedDataset:
 def ours(folder: Path, num_trials: int, workers: int, trial: Callable[..., None], sampler: str | None = None) -> Taken:
     """A search of ours, in a new folder."""
     folder.mkdir()
-    with mock.patch.object(search.run, "run_trial", trial):
+    with mock.patch("search.execute.driver.run_trial", trial):
         space = Space.parse(DEFAULT_SPACE, TrainConfig(epochs=1))
-        study = SearchStudy(folder, space, num_trials=num_trials, seed=0, sampler=sampler)
+        study = open_study(folder, space, trials=num_trials, sampler=sampler or default_sampler(space, Objective()))
         progress = Progress(Console(file=io.StringIO()), "study", num_trials)
         began = perf_counter()
-        assert search.run.search(study, dataset(), cluster.Resources(cpus=1), workers, progress)
+        assert run_trials(study, dataset(), RunOptions(workers=workers), progress)
         seconds = perf_counter() - began
         trials = study.trials()
         study.close()
@@ -106,6 +109,7 @@ def theirs(folder: Path, num_trials: int, workers: int) -> Taken:
             verbose=0,
         )
         seconds = perf_counter() - began
+    assert searcher._ot_study is not None
     trials = searcher._ot_study.trials
     assert [item.state.name for item in trials] == ["COMPLETE"] * num_trials
     return Taken(seconds / num_trials, _between_ends([item.datetime_complete for item in trials]))
@@ -187,7 +191,7 @@ def main() -> None:
                 found |= pool.submit(measure_cluster, folder).result()
         if "ratio" in parts or "growth" in parts:
             with cluster.connect(None, cluster.Resources(cpus=1), workers):
-                ours(folder / "warm", 4, workers, our_trial)  # so that both find settings and caches as the other does
+                ours(folder / "warm", 4, workers, our_trial)  # so that both find request and caches as the other does
                 theirs(folder / "warm-theirs", 4, workers)
                 if "ratio" in parts:
                     counts = [int(count) for count in options.trials.split(",")]

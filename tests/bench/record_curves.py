@@ -5,7 +5,7 @@
 About 4 s of one core each. Those that results/reference/curves.parquet has are not trained again; at the end the table
 is written with the new ones. With --again all are trained, and the table stays as it is. Interrupted, the same command
 goes on where it was. The runs stay under --out, with their predictions of the held-out sequences, which
-tests.bench.members replays.
+tests.bench.blends replays.
 """
 
 import argparse
@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from search.record.request import write_validation
 from tests.bench.curves import EPOCHS, NUM_SIGNS, TABLE, Curves, configurations, size, space
 from trainer.common import cli
 from trainer.common.console import track
@@ -29,6 +28,7 @@ from trainer.data.manifest import MANIFEST
 from trainer.data.packing import pack
 from trainer.learning.loop import train
 from trainer.rundir import RunDir
+from trainer.studydir import StudyDir, Validation
 from trainer.synthetic.generate import synthesize
 
 DIVERGED = "diverged"  # marks the directory of such a run
@@ -73,7 +73,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/curves"))
     options = parser.parse_args()
     data = dataset(options.out)
-    write_validation(data, space().base, options.out)
+    base = space().base
+    held_out = Validation.of(data, base.num_folds, base.fold)
+    StudyDir(options.out).write_validation(held_out, tuple(data.sign_names))
     known = Curves.read().accuracies if TABLE.exists() and not options.again else np.empty((0, EPOCHS))
     numbers = range(len(known), max(len(known), options.configurations))
     runs = [options.out / "runs" / f"{number:04d}" for number in numbers]

@@ -41,12 +41,13 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 from rich.table import Table
 
-from search.decide.samplers import DEFAULT_PRUNER, PRUNERS, SAMPLERS, default_sampler
-from search.decide.study import SearchStudy, Verdict
+from search.decide.samplers import SAMPLERS, default_sampler
+from search.decide.stopping import DEFAULT_PRUNER, STOPPING_RULES, Decision
 from search.problem.objective import Objective
 from tests.bench.curves import EPOCHS, Curves, point, space
 from tests.bench.surrogate import Surrogate
 from tests.outcomes import metrics_of, result_of
+from tests.search.studies import open_study
 from trainer.common import cli
 from trainer.common.console import console, for_tables, track
 from trainer.common.processes import follow_parent
@@ -105,10 +106,10 @@ class Ours:
 
     def __init__(self, sampler: str, pruner: str, seed: int, trials: int) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        self._study = SearchStudy(
+        self._study = open_study(
             Path(self._folder.name),
             space(),
-            num_trials=trials,
+            trials=trials,
             seed=seed,
             sampler=sampler,
             pruner=pruner,
@@ -125,9 +126,12 @@ class Ours:
         verdict = self._study.report(number, metrics)
         if epoch == EPOCHS:
             self._study.complete(number, result_of(EPOCHS, accuracy))
-        elif verdict is Verdict.STOPS:
+        elif verdict is Decision.STOP:
             self._study.prune(number, metrics)
-        return verdict is Verdict.GOES_ON
+        return verdict is Decision.CONTINUE
+
+
+NO_CONTROLLER: Any = None  # ASHA asks it nothing
 
 
 class RayTune:
@@ -151,16 +155,16 @@ class RayTune:
         params = self._searcher.suggest(str(number))
         assert params is not None
         self._trials[number] = SimpleNamespace(trial_id=str(number))
-        self._asha.on_trial_add(None, self._trials[number])
+        self._asha.on_trial_add(NO_CONTROLLER, self._trials[number])
         return number, params
 
     def report(self, number: int, epoch: int, accuracy: float) -> bool:
         result = {"training_iteration": epoch, "val_accuracy": accuracy}
-        stops = self._asha.on_trial_result(None, self._trials[number], result) == TrialScheduler.STOP
+        stops = self._asha.on_trial_result(NO_CONTROLLER, self._trials[number], result) == TrialScheduler.STOP
         if not stops:
             self._searcher.on_trial_result(str(number), result)
         if stops or epoch == EPOCHS:
-            self._asha.on_trial_complete(None, self._trials.pop(number), result)
+            self._asha.on_trial_complete(NO_CONTROLLER, self._trials.pop(number), result)
             self._searcher.on_trial_complete(str(number), result)
         return not stops
 
@@ -330,7 +334,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="searches at a time")
     parser.add_argument("--pairs", help="sampler/pruner, separated by commas (default: all)")
     options = parser.parse_args()
-    pairs = [(sampler, pruner) for sampler in SAMPLERS for pruner in PRUNERS]
+    pairs = [(sampler, pruner) for sampler in SAMPLERS for pruner in STOPPING_RULES]
     if options.pairs is not None:
         pairs = [tuple(pair.split("/")) for pair in options.pairs.split(",")]
     pair_seeds = range(FIRST_PAIR_SEED, FIRST_PAIR_SEED + (options.pair_seeds or options.seeds))

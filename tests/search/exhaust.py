@@ -15,17 +15,18 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import ray._private.utils
+from ray._private import utils
 from rich.console import Console
 
-import search.run
-from search.decide.study import SearchStudy
 from search.execute import cluster
+from search.execute.driver import run_trials
 from search.execute.worker import run_trial
+from search.options import RunOptions
 from search.problem.space import Space
 from search.show.progress import Progress
 from tests.search.conftest import TINY_SPACE
-from tests.search.test_run import scripted_train
+from tests.search.execute.test_driver import scripted_train
+from tests.search.studies import open_study
 from tests.trainer.conftest import NUM_SIGNS
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
@@ -42,7 +43,7 @@ def _train(
     def report_and_exhaust(metrics: EpochMetrics) -> None:
         report(metrics)
         if config.seed == GREEDY and metrics.epoch == 2:
-            blocks = []
+            blocks: list[np.ndarray] = []
             while len(blocks) * BLOCK_BYTES < 3 * SPARE_BYTES:
                 blocks.append(np.ones(BLOCK_BYTES, np.uint8))
                 time.sleep(0.05)
@@ -57,14 +58,14 @@ def run_scripted_trial(order: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    used, total = ray._private.utils.get_used_memory(), ray._private.utils.get_system_memory()
+    used, total = utils.get_used_memory(), utils.get_system_memory()  # type: ignore[attr-defined]
     os.environ |= {"RAY_memory_usage_threshold": str(round((used + SPARE_BYTES) / total, 4))}
     directory, resources = Path(sys.argv[1]), cluster.Resources(cpus=1)
     space = Space.parse(TINY_SPACE, TrainConfig(epochs=9).replace(num_signs=NUM_SIGNS))
-    study = SearchStudy(directory, space, num_trials=6, seed=0, pruner="successive-halving", seed_points=False)
+    study = open_study(directory, space, trials=6, seed=0, pruner="successive-halving", recipe_points=False)
     progress = Progress(Console(file=io.StringIO()), "study", 6)
-    with cluster.connect(None, resources, workers=1), mock.patch("search.run.run_trial", run_scripted_trial):
-        search.run.search(study, PackedDataset.open(sys.argv[2]), resources, 1, progress)
+    with cluster.connect(None, resources, workers=1), mock.patch("search.execute.driver.run_trial", run_scripted_trial):
+        run_trials(study, PackedDataset.open(sys.argv[2]), RunOptions(workers=1), progress)
     study.close()
 
 

@@ -100,9 +100,9 @@ def test_a_study_holds_what_it_should(calm: Path, packed: Path) -> None:
     table = pd.read_parquet(calm / "trials.parquet")
     assert table["number"].tolist() == list(range(NUM_TRIALS))
     assert set(table["state"]) <= {"COMPLETE", "PRUNED"}
-    settings = json.loads((calm / "study.json").read_text())
+    request = json.loads((calm / "study.json").read_text())
     dataset = PackedDataset.open(packed)
-    assert (settings["trials"], settings["data_fingerprint"]) == (NUM_TRIALS, dataset.fingerprint)
+    assert (request["trials"], request["data_fingerprint"]) == (NUM_TRIALS, dataset.fingerprint)
     validation = pd.read_parquet(calm / "validation.parquet")
     assert validation["sequence_id"].tolist() == dataset.sequence_ids[dataset.split(5, 0)[1]].tolist()
     for row in table.itertuples():

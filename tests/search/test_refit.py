@@ -1,6 +1,5 @@
 """Refitting: which configurations, with which seeds, and that the new study is one like any other."""
 
-import argparse
 import dataclasses
 import subprocess
 import sys
@@ -16,16 +15,19 @@ from optuna.trial import TrialState
 import search.run
 from search import refit
 from search.decide.study import SearchStudy
-from search.execute import cluster
+from search.execute.driver import run_trials
+from search.options import RefitOptions, RunOptions
+from search.prepare import best_params, refit_study
 from search.problem.space import Space
-from search.record.request import Settings, write_validation
+from search.record.request import Request
+from search.record.trials import read_rows, read_trials
 from search.show.progress import Progress
-from search.table import read_rows, read_trials
 from tests.search.conftest import TINY_SPACE
 from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.rundir import RunDir
+from trainer.studydir import StudyDir, Validation
 
 TWO_RANGES = """\
 optimizer = {type = "categorical", choices = ["lion", "adamw"]}
@@ -45,8 +47,8 @@ def source(tmp_path: Path, packed: Path, base: TrainConfig) -> Path:
     directory = tmp_path / "study"
     directory.mkdir()
     space = Space.parse(TINY_SPACE, base)
-    options: dict[str, Any] = {"trials": 5, "seed": 3, "sampler": "tpe", "pruner": "median", "seed_points": True}
-    Settings.make(space=space, dataset=PackedDataset.open(packed), **options).write(directory)
+    options: dict[str, Any] = {"trials": 5, "seed": 3, "sampler": "tpe", "pruner": "median", "recipe_points": True}
+    Request.of(space=space, dataset=PackedDataset.open(packed), **options).write(StudyDir(directory))
     study = optuna.create_study(storage=f"sqlite:///{directory / 'study.db'}", direction="maximize")
     kinds = {"num_layers": IntDistribution(1, 2), "learning_rate": FloatDistribution(1e-4, 1e-2, log=True)}
     kinds["mixup_alpha"] = FloatDistribution(0.0, 1.0)
@@ -58,39 +60,31 @@ def source(tmp_path: Path, packed: Path, base: TrainConfig) -> Path:
     return directory
 
 
-def _options(source: Path, **changes: Any) -> argparse.Namespace:
-    values = {"study": source, "top": 2, "seeds": 2, "epochs": 2, "all_participants": False, "data": None}
-    return argparse.Namespace(**{**values, "source_storage": None, **changes})
+def _options(source: Path, **changes: Any) -> RefitOptions:
+    return RefitOptions(**{"study": str(source), "top": 2, "seeds": 2, "epochs": 2, **changes})
 
 
-def _prepare(source: Path, directory: Path, **changes: Any) -> tuple[Settings, PackedDataset]:
-    """As search.run does, up to the first trial."""
-    settings, dataset = refit.prepare(_options(source, **changes), directory)
-    write_validation(dataset, TrainConfig.from_json(settings.base_config), directory)
-    settings.write(directory)
-    return settings, dataset
+def _prepare(source: Path, directory: Path, **changes: Any) -> tuple[Request, PackedDataset]:
+    """As the command does, up to the first trial."""
+    request, dataset = refit_study(_options(source, **changes))
+    study, config = StudyDir(directory), request.to_config()
+    held_out = Validation.of(dataset, config.num_folds, config.fold)
+    study.write_validation(held_out, tuple(request.label_names))
+    request.write(study)
+    return request, dataset
 
 
-def _open(directory: Path, settings: Settings) -> SearchStudy:
-    return SearchStudy(
-        directory,
-        settings.to_space(),
-        num_trials=settings.trials,
-        seed=settings.seed,
-        sampler=settings.sampler,
-        pruner=settings.pruner,
-        seed_points=settings.seed_points,
-        points=settings.points,
-    )
+def _open(directory: Path, request: Request) -> SearchStudy:
+    return SearchStudy(StudyDir(directory), request)
 
 
 def test_the_best_configurations_come_with_every_seed_in_order(source: Path, tmp_path: Path) -> None:
-    settings, _ = _prepare(source, tmp_path / "new")
-    assert settings == Settings.read(tmp_path / "new")
-    study = _open(tmp_path / "new", settings)
+    request, _ = _prepare(source, tmp_path / "new")
+    assert request == Request.read(StudyDir(tmp_path / "new"))
+    study = _open(tmp_path / "new", request)
     first = study.ask()
     study.close()
-    study = _open(tmp_path / "new", Settings.read(tmp_path / "new"))  # as after a SIGKILL
+    study = _open(tmp_path / "new", Request.read(StudyDir(tmp_path / "new")))  # as after a SIGKILL
     assignments = [first]
     while (assignment := study.ask()) is not None:
         assignments.append(assignment)
@@ -113,10 +107,10 @@ def test_a_field_with_several_ranges_is_refitted_at_its_value(tmp_path: Path, pa
     source = tmp_path / "study"
     space = Space.parse(TWO_RANGES, base)
     dataset = PackedDataset.open(packed)
-    options: dict[str, Any] = {"trials": 6, "seed": 3, "sampler": "random", "pruner": "none", "seed_points": False}
-    settings = Settings.make(space=space, dataset=dataset, **options)
-    settings.write(source)
-    study = _open(source, settings)
+    options: dict[str, Any] = {"trials": 6, "seed": 3, "sampler": "random", "pruner": "none", "recipe_points": False}
+    request = Request.of(space=space, dataset=dataset, **options)
+    request.write(StudyDir(source))
+    study = _open(source, request)
     rates = {}
     while (assignment := study.ask()) is not None:
         rates[assignment.number] = (assignment.config.optimizer, assignment.config.learning_rate)
@@ -131,9 +125,9 @@ def test_a_field_with_several_ranges_is_refitted_at_its_value(tmp_path: Path, pa
     ]
     for number, trial in enumerate(trials):
         trial.number = number
-    with mock.patch.object(refit, "read_trials", return_value=trials):
-        settings, _ = _prepare(source, tmp_path / "new", top=6, seeds=1)
-    study = _open(tmp_path / "new", settings)
+    with mock.patch("search.prepare.read_trials", return_value=trials):
+        request, _ = _prepare(source, tmp_path / "new", top=6, seeds=1)
+    study = _open(tmp_path / "new", request)
     for number in range(6):
         given = study.ask()
         assert given is not None
@@ -142,20 +136,20 @@ def test_a_field_with_several_ranges_is_refitted_at_its_value(tmp_path: Path, pa
 
 
 def test_equal_configurations_count_once_and_failed_ones_not(source: Path) -> None:
-    assert [params["learning_rate"] for params in refit.best_params(source, 3)] == [0.003, 0.002, 0.001]
-    with pytest.raises(UserError, match=r"--top 4: .* has 3 complete configurations"):
-        refit.best_params(source, 4)
+    assert [params["learning_rate"] for params in best_params(source, 3)] == [0.003, 0.002, 0.001]
+    with pytest.raises(UserError, match=r"top: .* has 3 complete configurations"):
+        best_params(source, 4)
 
 
 @pytest.mark.usefixtures("ray_with_two_workers")
 @pytest.mark.parametrize("all_participants", [False, True])
 def test_a_refit_is_a_study_like_any_other(
-    source: Path, tmp_path: Path, progress: Progress, resources: cluster.Resources, all_participants: bool
+    source: Path, tmp_path: Path, progress: Progress, all_participants: bool
 ) -> None:
     new = tmp_path / "new"
-    settings, dataset = _prepare(source, new, all_participants=all_participants)
-    study = _open(new, settings)
-    assert search.run.search(study, dataset, resources, 2, progress)
+    request, dataset = _prepare(source, new, all_participants=all_participants)
+    study = _open(new, request)
+    assert run_trials(study, dataset, RunOptions(workers=2), progress)
     study.close()
     rows = read_rows(new)
     assert [row.state for row in rows] == ["COMPLETE"] * 4
@@ -179,19 +173,20 @@ def test_the_command_leaves_a_finished_study(source: Path) -> None:
 
 
 def test_a_study_in_a_database_with_a_password_is_refitted_with_its_url(source: Path, tmp_path: Path) -> None:
-    dataclasses.replace(Settings.read(source), storage="postgresql://me:***@host/db").write(source)
-    with pytest.raises(UserError, match="--storage: give postgresql://"):
+    dataclasses.replace(Request.read(StudyDir(source)), storage="postgresql://me:***@host/db").write(StudyDir(source))
+    with pytest.raises(UserError, match="storage: give postgresql://"):
         _prepare(source, tmp_path / "new")
-    made, _ = _prepare(source, tmp_path / "new", source_storage=f"sqlite:///{source / 'study.db'}")
+    made, _ = _prepare(source, tmp_path / "new", storage=f"sqlite:///{source / 'study.db'}")
     assert len(made.points) == 4
     assert made.storage is None
     with (
         mock.patch("sys.argv", ["refit", "results/study", "--storage", "postgresql://me:secret@host/db"]),
-        mock.patch.object(refit, "carry_out") as carry_out,
+        mock.patch("search.execute.driver.carry_out") as carry_out,
+        mock.patch("search.ending.show_outcome"),
     ):
         refit.main()
-    (_, _, options), _ = carry_out.call_args
-    assert (options.source_storage, options.storage) == ("postgresql://me:secret@host/db", None)
+    (_, _, options), others = carry_out.call_args
+    assert (options.storage, others) == ("postgresql://me:secret@host/db", {})  # that of the old study alone
 
 
 def test_what_cannot_be_refitted_is_refused(source: Path, tmp_path: Path) -> None:
@@ -199,13 +194,13 @@ def test_what_cannot_be_refitted_is_refused(source: Path, tmp_path: Path) -> Non
     with mock.patch("sys.argv", ["refit", str(source)]), pytest.raises(UserError, match="--resume --name study-refit "):
         refit.main()
     with pytest.raises(UserError, match="was trained on all participants"):
-        refit.prepare(_options(tmp_path / "study-refit"), tmp_path / "x")
+        refit_study(_options(tmp_path / "study-refit"))
     with (
         mock.patch("sys.argv", ["refit", str(tmp_path)]),
         pytest.raises(UserError, match=r"holds no study \(no study\.json\)"),
     ):
         refit.main()
     with pytest.raises(UserError, match="not a packed dataset"):
-        refit.prepare(_options(source, data=tmp_path), tmp_path / "x")
+        refit_study(_options(source, data=str(tmp_path)))
     with pytest.raises(UserError, match="all_participants: cannot be set here"):
         Space.parse(TINY_SPACE + "all_participants = true\n", TrainConfig())

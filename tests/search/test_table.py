@@ -1,87 +1,28 @@
-import io
-import sys
+"""search.table prints what can be read, also where nothing can be written."""
+
 from pathlib import Path
 
-import pandas as pd
 import pytest
-from rich.console import Console
 
+import search.record.trials
 import search.table
-from search.table import Row, main, read_rows, render, write_parquet
+import trainer.studydir
+from tests.search.show.test_tables import ROWS
 from trainer.common.errors import UserError
-
-
-def _row(number: int, state: str, accuracy: float | None, reason: str | None = None) -> Row:
-    params = {"num_heads": 2, "num_layers": 6, "dropout": 0.1, "learning_rate": 0.00012345, "mixup_alpha": 0.5}
-    return Row(
-        number=number,
-        state=state,
-        reason=reason,
-        params=params,
-        val_accuracy=accuracy,
-        val_log_loss=0.25 if accuracy else None,
-        num_parameters=1_663_546 if accuracy else None,
-        epochs=9,
-        seconds=61.7 if accuracy else None,
-    )
-
-
-ROWS = [
-    _row(1, "COMPLETE", 0.8125),
-    _row(0, "PRUNED", 0.5),
-    _row(2, "FAIL", None, reason="RuntimeError: [Errno 28] no space"),
-]
-
-
-def _printed(width: int) -> list[str]:
-    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
-    console.print(render(ROWS, "results/study: 3 trials", console))
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue().splitlines()
-
-
-@pytest.mark.parametrize("width", [72, 80, 120, 200])
-def test_nothing_is_cut_off_at_any_width(width: int) -> None:
-    lines = _printed(width)
-    text = " ".join(" ".join(lines).split())
-    assert max(len(line) for line in lines) <= width
-    assert "…" not in text
-    for part in ("COMPLETE", "PRUNED", "FAIL", "0.8125", "0.2500", "1.66", "6.7", "62", "0.000123"):
-        assert part in text
-    assert "trial 2 failed: RuntimeError: [Errno 28] no space" in text
-
-
-def test_wide_tables_have_a_column_for_each_parameter() -> None:
-    assert len(_printed(120)) == 3 + 3 + 1  # title and headers, trials, one reason
-    assert len(_printed(80)) > len(_printed(120))
-
-
-def test_parquet_has_one_row_a_trial_by_number(tmp_path: Path) -> None:
-    write_parquet(ROWS, tmp_path / "trials.parquet")
-    table = pd.read_parquet(tmp_path / "trials.parquet")
-    assert table["number"].tolist() == [0, 1, 2]
-    assert table["state"].tolist() == ["PRUNED", "COMPLETE", "FAIL"]
-    assert table["reason"].tolist()[2] == "RuntimeError: [Errno 28] no space"
-    assert table["num_heads"].tolist() == [2, 2, 2]
-    assert table["bytes"].tolist()[1] == 4 * 1_663_546
-    assert table["val_accuracy"].isna().tolist() == [False, False, True]
-
-
-def test_what_is_no_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["search.table", str(tmp_path)])
-    with pytest.raises(UserError, match="holds no study"):
-        main()
-    (tmp_path / "study.db").write_bytes(b"not a database at all, but long enough to look at" * 9)
-    with pytest.raises(UserError, match="cannot be read as a study"):
-        read_rows(tmp_path)
 
 
 def test_a_study_that_cannot_be_written_is_printed_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(search.table, "read_rows", lambda *_: ROWS)
+    monkeypatch.setattr(search.record.trials, "read_rows", lambda *_: ROWS)
     monkeypatch.setattr("sys.argv", ["search.table", str(tmp_path)])
-    monkeypatch.setattr(search.table.Folder, "can_write", lambda *_: False)
-    main()
+    monkeypatch.setattr(trainer.studydir.Folder, "can_write", lambda *_: False)
+    search.table.main()
     assert f"{len(ROWS)} trials" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["search.table", str(tmp_path)])
+    with pytest.raises(UserError, match="holds no study"):
+        search.table.main()

@@ -71,6 +71,7 @@ class Parser(argparse.ArgumentParser):
         self._headings: dict[str, Any] = {}
         self._collected: dict[str, list[str]] = {}
         self._repeated: set[str] = set()
+        self._heading("options")  # stands first, also where a base class has groups of its own
         if kind is not None:
             self.add_fields(kind)
         last = self._heading("help")

@@ -22,7 +22,12 @@ from trainer.landmarks import NUM_LANDMARKS, ROWS
 
 @dataclass(frozen=True)
 class PackedDataset:
-    """Sequences of normalised landmarks, end to end in one array. All per-sequence arrays share one order."""
+    """Sequences of normalised landmarks, end to end in one array. All per-sequence arrays share one order.
+
+    >>> dataset = PackedDataset.open("results/data/asl-signs")  # doctest: +SKIP
+    >>> dataset.sequence(0).shape  # doctest: +SKIP
+    (23, 85, 2)
+    """
 
     path: Path
     frames: np.ndarray

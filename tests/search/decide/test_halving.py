@@ -1,4 +1,4 @@
-"""Successive halving in which trials wait."""
+"""Successive halving that pauses trials."""
 
 import random
 
@@ -7,6 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.decide.halving import FEWEST, SuccessiveHalving
+from search.decide.stopping import Decision
+
+
+def _pauses(halving: SuccessiveHalving, number: int, epoch: int, value: float) -> bool:
+    return halving.decide(number, epoch, value) is Decision.PAUSE
 
 
 def _search(epochs: int, values: list[list[float]], concurrent: int, seed: int = 0) -> dict[int, int]:
@@ -19,7 +24,7 @@ def _search(epochs: int, values: list[list[float]], concurrent: int, seed: int =
     while True:
         halving.give_up()
         while len(running) < concurrent:
-            number = halving.promote(all_started=started == len(values))
+            number = halving.resume(all_started=started == len(values))
             if number is None and started < len(values):
                 number, started = started, started + 1
             if number is None:
@@ -30,7 +35,7 @@ def _search(epochs: int, values: list[list[float]], concurrent: int, seed: int =
         number = order.choice(running)
         done[number] += 1
         epoch = done[number]
-        if epoch == epochs or halving.arrive(number, epoch, values[number][epoch - 1]):
+        if epoch == epochs or _pauses(halving, number, epoch, values[number][epoch - 1]):
             running.remove(number)
 
 
@@ -49,26 +54,26 @@ def test_the_best_of_each_rung_go_on() -> None:
 def test_nobody_goes_on_before_enough_have_come_and_the_best_of_those_does() -> None:
     halving = SuccessiveHalving(27, 64)
     for number, value in enumerate([0.3, 0.5, 0.4]):
-        assert halving.arrive(number, 1, value)
-        assert halving.promote(all_started=False) is None
-    assert halving.arrive(3, 1, 0.2)
-    assert halving.promote(all_started=False) == 1
-    assert not halving.arrive(1, 2, 0.1)  # no rung
-    assert halving.promote(all_started=False) is None
+        assert _pauses(halving, number, 1, value)
+        assert halving.resume(all_started=False) is None
+    assert _pauses(halving, 3, 1, 0.2)
+    assert halving.resume(all_started=False) == 1
+    assert not _pauses(halving, 1, 2, 0.1)  # no rung
+    assert halving.resume(all_started=False) is None
     assert halving.give_up() == []
 
 
 def test_who_cannot_be_among_the_best_any_more_is_given_up_and_a_failure_makes_room() -> None:
     halving = SuccessiveHalving(9, 8)
     for number in range(FEWEST):
-        halving.arrive(number, 1, 0.5)
-    halving.arrive(4, 1, 0.5)  # the later of two equals
+        halving.decide(number, 1, 0.5)
+    halving.decide(4, 1, 0.5)  # the later of two equals
     assert halving.give_up() == [4]
-    halving.arrive(5, 1, 0.6)
+    halving.decide(5, 1, 0.6)
     assert halving.give_up() == [3]
-    assert halving.promote(all_started=True) == 5
+    assert halving.resume(all_started=True) == 5
     halving.forget(5)
-    halving.arrive(6, 1, 0.4)
+    halving.decide(6, 1, 0.4)
     assert halving.give_up() == [6]  # 0, 1, 2, and 3, which is gone, are before it
 
 
@@ -78,7 +83,7 @@ def test_who_cannot_be_among_the_best_any_more_is_given_up_and_a_failure_makes_r
 )
 def test_rungs_come_after_a_27th_and_a_ninth_of_the_epochs(epochs: int, rungs: set[int]) -> None:
     halving = SuccessiveHalving(epochs, 64)
-    assert {epoch for epoch in range(1, epochs) if halving.arrive(0, epoch, 0.5)} == rungs
+    assert {epoch for epoch in range(1, epochs) if _pauses(halving, 0, epoch, 0.5)} == rungs
 
 
 @pytest.mark.parametrize("num_trials", [1, 3, FEWEST])
@@ -123,17 +128,17 @@ def test_restored_it_decides_as_before() -> None:
     waits: dict[int, int | None] = {}
     for number in range(20):
         value = source.random()
-        first.arrive(number, 1, value)
+        first.decide(number, 1, value)
         known[number], waits[number] = {1: value}, 1
-        if (promoted := first.promote(all_started=False)) is not None:
+        if (resumed := first.resume(all_started=False)) is not None:
             later = source.random()
-            known[promoted] |= {2: 0.0, 3: later}
-            waits[promoted] = 3 if first.arrive(promoted, 3, later) else None
+            known[resumed] |= {2: 0.0, 3: later}
+            waits[resumed] = 3 if _pauses(first, resumed, 3, later) else None
     second = SuccessiveHalving(27, 20)
     for number, values in known.items():
         second.restore(number, values, waits[number])
     assert first.give_up() == second.give_up()
     for _ in range(12):
-        promoted = first.promote(all_started=True)
-        assert promoted == second.promote(all_started=True)
-    assert promoted is None
+        resumed = first.resume(all_started=True)
+        assert resumed == second.resume(all_started=True)
+    assert resumed is None

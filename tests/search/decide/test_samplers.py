@@ -1,17 +1,10 @@
 """The samplers on their own: what they draw, from spaces of every kind."""
 
-from typing import Any
-
 import numpy as np
 import optuna
 import pytest
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, TPESampler
-from optuna.trial import FrozenTrial
 
-from search.decide.cmaes import GENERATION
-from search.decide.samplers import SAMPLERS, SeededSampler, WholeSampler, check, default_sampler, for_space
-from search.decide.unit_cube import at, share_of
+from search.decide.samplers import SAMPLERS, default_sampler, for_space
 from search.problem.objective import Objective
 from search.problem.space import DEFAULT_SPACE, Space
 from trainer.config import TrainConfig
@@ -79,54 +72,6 @@ def test_what_scored_well_is_tried_more(sampler: str) -> None:
     assert late < 0.7 * early
 
 
-def test_tpe_draws_what_optunas_own_draws() -> None:
-    space = _space(DEFAULT_SPACE + 'norm = {type = "categorical", choices = ["rmsnorm", "layernorm"]}')
-
-    def whole(seed: int) -> BaseSampler:
-        return WholeSampler(TPESampler(seed=seed, multivariate=True, constant_liar=True), space, seed)
-
-    optunas = optuna.create_study(sampler=SeededSampler(whole, 3), direction="maximize")
-    drawn = _search(_study("tpe", space, seed=3), space, 24, pending=2)
-    assert drawn == _search(optunas, space, 24, pending=2)
-
-
-def test_qmc_covers_the_space_evenly_whatever_came_of_the_trials() -> None:
-    space = _space('dropout = {type = "float", low = 0.0, high = 0.8}\nnum_layers = {type = "int", low = 1, high = 4}')
-    study = _study("qmc", space)
-    configs = _search(study, space, 16)
-    assert sorted(int(config.model.dropout * 20) for config in configs) == list(range(16))
-    assert sorted(config.model.num_layers for config in configs) == sorted([1, 2, 3, 4] * 4)
-
-
-def test_cmaes_keeps_no_optimizer_in_the_study_and_counts_its_generations() -> None:
-    space = _space(DEFAULT_SPACE)
-    study = _study("cmaes", space)
-    _search(study, space, 24)
-    attributes = [trial.system_attrs for trial in study.trials]
-    assert all(set(its) <= {GENERATION} for its in attributes)
-    assert [its[GENERATION] for its in attributes] == [0] * 8 + [1] * 8 + [2] * 8
-
-
-def test_cmaes_draws_what_it_would_if_the_study_was_opened_anew() -> None:
-    space = _space(DEFAULT_SPACE)
-    kept = for_space("cmaes", space, 0)
-    trials: list[FrozenTrial] = []
-    for number in range(40):
-        study, same = (optuna.create_study(sampler=sampler, direction="maximize") for sampler in (kept, _new(space)))
-        for opened in (study, same):
-            opened.add_trials(trials)
-        trial = study.ask(space.distributions)
-        assert trial.params == same.ask(space.distributions).params
-        study.tell(trial, -trial.params["dropout"])
-        trials = study.get_trials()
-        if number == 30:  # it waited, and went on
-            trials[17].value = -2.0
-
-
-def _new(space: Space) -> BaseSampler:
-    return for_space("cmaes", space, 0)
-
-
 def test_cmaes_is_the_default_where_it_follows_most() -> None:
     assert default_sampler(_space(DEFAULT_SPACE), Objective()) == "cmaes"
     norm = 'norm = {type = "categorical", choices = ["rmsnorm", "layernorm"]}'
@@ -136,44 +81,3 @@ def test_cmaes_is_the_default_where_it_follows_most() -> None:
     for text in (norm, alone, f"{alone}\n{norm}", conditional, CONDITIONAL):
         assert default_sampler(_space(text), Objective()) == "tpe"
     assert default_sampler(_space(DEFAULT_SPACE), Objective("accuracy,params")) == "tpe"
-    assert default_sampler(_space(DEFAULT_SPACE), Objective("ensemble", budget="5M")) == "tpe"
-
-
-def test_cmaes_refuses_what_it_cannot_search() -> None:
-    with pytest.raises(ValueError, match="int and float fields that all trials have"):
-        check("cmaes", _space('norm = {type = "categorical", choices = ["rmsnorm", "layernorm"]}'), has_front=False)
-    with pytest.raises(ValueError, match="asks for two"):
-        check("cmaes", _space(DEFAULT_SPACE), has_front=True)
-    for sampler in SAMPLERS:
-        check(sampler, _space(DEFAULT_SPACE), has_front=False)
-
-
-@pytest.mark.parametrize(
-    ("distribution", "values"),
-    [
-        (CategoricalDistribution(["a", "b", "c"]), ["a", "b", "c"]),
-        (IntDistribution(1, 4), [1, 2, 3, 4]),
-        (IntDistribution(2, 8, step=3), [2, 5, 8]),
-        (IntDistribution(1, 64, log=True), [1, 2, 8, 64]),
-        (FloatDistribution(0.0, 1.0, step=0.25), [0.0, 0.25, 0.5, 0.75, 1.0]),
-        (FloatDistribution(-1.0, 3.0), [-1.0, 0.5, 3.0]),
-        (FloatDistribution(1e-4, 1e-2, log=True), [1e-4, 1e-3, 1e-2]),
-        (FloatDistribution(0.5, 0.5), [0.5]),
-    ],
-)
-def test_values_and_shares_of_a_range_belong_together(distribution: BaseDistribution, values: list[Any]) -> None:
-    shares = [share_of(distribution, value) for value in values]
-    assert shares == sorted(shares)
-    assert all(0 <= share <= 1 for share in shares)
-    assert [at(distribution, share) for share in shares] == pytest.approx(values) or values[0] == "a"
-    for share in np.linspace(0, 1, 33).tolist():
-        value = at(distribution, share)
-        assert distribution._contains(distribution.to_internal_repr(value))
-        assert at(distribution, share_of(distribution, value)) == pytest.approx(value) or isinstance(value, str)
-
-
-def test_a_cube_is_drawn_evenly_from_every_range() -> None:
-    shares = (np.arange(1000) + 0.5) / 1000
-    for distribution in (IntDistribution(1, 4), CategoricalDistribution([1, 2, 3, 4])):
-        drawn = [at(distribution, float(share)) for share in shares]
-        assert [drawn.count(value) for value in (1, 2, 3, 4)] == [250] * 4

@@ -8,10 +8,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.decide.samplers import PRUNERS
-from search.decide.study import MAX_WORKER_LOSSES, Assignment, SearchStudy, Verdict
-from search.problem.space import DEFAULT_SPACE, SEED_POINTS, Space
+from search.decide.stopping import STOPPING_RULES, Decision
+from search.decide.study import MAX_WORKER_LOSSES, Assignment, SearchStudy
+from search.problem.space import DEFAULT_SPACE, RECIPE, Space
 from tests.outcomes import metrics_of, result_of
+from tests.search.studies import open_study
 from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result
 
@@ -23,7 +24,7 @@ OTHERS = [("gp", "none"), ("cmaes", "median"), ("qmc", "none"), ("random", "none
 def _open(directory: Path, seed: int = 0, num_trials: int = NUM_TRIALS, **options: Any) -> SearchStudy:
     directory.mkdir(exist_ok=True)
     space = Space.parse(DEFAULT_SPACE, TrainConfig(epochs=EPOCHS))
-    return SearchStudy(directory, space, num_trials=num_trials, seed=seed, **options)
+    return open_study(directory, space, trials=num_trials, seed=seed, **options)
 
 
 def _metrics(config: TrainConfig, epoch: int) -> EpochMetrics:
@@ -45,10 +46,10 @@ def _train(study: SearchStudy, assignment: Assignment, epochs: int = EPOCHS) -> 
             return False
         metrics = _metrics(assignment.config, epoch)
         match study.report(assignment.number, metrics):
-            case Verdict.STOPS:
+            case Decision.STOP:
                 study.prune(assignment.number, metrics)
                 return True
-            case Verdict.WAITS:
+            case Decision.PAUSE:
                 return True
     study.complete(assignment.number, _result(metrics))
     return True
@@ -75,11 +76,11 @@ def _run_undisturbed(directory: Path, **options: Any) -> list[tuple[Any, ...]]:
     return outcome
 
 
-@pytest.mark.parametrize(("sampler", "pruner"), [*(("tpe", pruner) for pruner in PRUNERS), *OTHERS])
+@pytest.mark.parametrize(("sampler", "pruner"), [*(("tpe", pruner) for pruner in STOPPING_RULES), *OTHERS])
 def test_a_search_interrupted_everywhere_decides_as_an_undisturbed_one(
     tmp_path: Path, sampler: str, pruner: str
 ) -> None:
-    options = {"sampler": sampler, "pruner": pruner}
+    options: dict[str, Any] = {"sampler": sampler, "pruner": pruner}
     expected = _run_undisturbed(tmp_path / "study", **options)
     assert [outcome[0] for outcome in expected] == list(range(NUM_TRIALS))
     (tmp_path / "study").rename(tmp_path / "undisturbed")  # hyperband's brackets depend on the name
@@ -109,11 +110,11 @@ def test_seeds_differ_and_seed_points_come_first(tmp_path: Path) -> None:
     first = _run_undisturbed(tmp_path / "a", num_trials=6)
     again = _run_undisturbed(tmp_path / "b", num_trials=6)
     other = _run_undisturbed(tmp_path / "c", num_trials=6, seed=1)
-    without = _run_undisturbed(tmp_path / "d", num_trials=6, seed_points=False)
+    without = _run_undisturbed(tmp_path / "d", num_trials=6, recipe_points=False)
     assert first == again
-    assert [outcome[2] for outcome in first[:2]] == list(SEED_POINTS)
+    assert [outcome[2] for outcome in first[:2]] == list(RECIPE)
     assert [outcome[2] for outcome in first[2:]] != [outcome[2] for outcome in other[2:]]
-    assert not any(outcome[2] in SEED_POINTS for outcome in without)
+    assert not any(outcome[2] in RECIPE for outcome in without)
 
 
 def test_exactly_the_asked_number_of_trials(tmp_path: Path) -> None:
@@ -156,7 +157,7 @@ def test_a_trial_whose_worker_dies_is_handed_out_again_until_it_is_the_likely_ca
         again = study.ask()
         assert again is not None
         assert (again.number, again.config) == (first.number, first.config)
-    assert study.report(first.number, metrics_of(1, 0.5)) is Verdict.GOES_ON
+    assert study.report(first.number, metrics_of(1, 0.5)) is Decision.CONTINUE
     for _ in range(MAX_WORKER_LOSSES - 1):  # it got on, so these are counted anew
         assert study.lose_worker(first.number)
         assert study.ask() is not None

@@ -10,16 +10,16 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from ray.tune import Callback
 from tensorboardX.proto.event_pb2 import Event
 
 import search.run
-from search.decide.study import SearchStudy
-from search.execute import cluster
+from search.execute.driver import run_trials
 from search.execute.loggers import LOGS
+from search.options import RunOptions
 from search.problem.space import Space
 from search.show.progress import Progress
 from tests.search.conftest import TINY_SPACE
+from tests.search.studies import open_study
 from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
@@ -69,10 +69,10 @@ def _accuracies(records: list[Any]) -> dict[int, float]:
     return {values["_step"]: values["val_accuracy"] for values in history}
 
 
-def _in_two_parts(log: str, directory: Path) -> Iterator[tuple[Callback, mock.Mock, bool]]:
+def _in_two_parts(log: str, directory: Path) -> Iterator[tuple[Any, mock.Mock, bool]]:
     """Trial 3 after its first epoch, and as it goes on, under another driver, to its second and fails."""
     for number, failed in ((1, False), (2, True)):
-        callback = LOGS[log](directory)
+        callback: Any = LOGS[log](directory)
         callback.setup()
         trial = mock.Mock(trial_id=f"t{number}", config={"number": 3, "config": {"learning_rate": 0.1}})
         callback.log_trial_end(mock.Mock(), failed=True)  # its worker could not be started
@@ -86,15 +86,15 @@ def _in_two_parts(log: str, directory: Path) -> Iterator[tuple[Callback, mock.Mo
 
 @pytest.fixture
 def search_with(
-    tmp_path: Path, packed: Path, base: TrainConfig, progress: Progress, resources: cluster.Resources
+    tmp_path: Path, packed: Path, base: TrainConfig, progress: Progress
 ) -> Callable[[str], list[dict[int, float]]]:
     """Two searches of one study, the second of which goes on with the first's; accuracies by epoch, of each trial."""
 
     def run(log: str) -> list[dict[int, float]]:
         for num_trials in (1, 2):
-            study = SearchStudy(tmp_path, Space.parse(TINY_SPACE, base), num_trials=num_trials, seed=0, pruner="none")
+            study = open_study(tmp_path, Space.parse(TINY_SPACE, base), trials=num_trials, seed=0, pruner="none")
             callbacks = [LOGS[log](tmp_path)]
-            assert search.run.search(study, PackedDataset.open(packed), resources, 1, progress, callbacks)
+            assert run_trials(study, PackedDataset.open(packed), RunOptions(workers=1), progress, callbacks)
             study.close()
         runs = [study.run_dir(number).read_metrics() for number in range(2)]
         assert [len(metrics) for metrics in runs] == [base.epochs] * 2
@@ -160,10 +160,11 @@ def test_wandb_files_hold_a_run_for_each_trial(
     folders = sorted(tmp_path.glob("logs/wandb/offline-run-*"), key=lambda folder: folder.name[-4:])
     ids = [re.fullmatch(r"offline-run-\d+_\d+-(([0-9a-f]{8})-\d{4})", folder.name) for folder in folders]
     assert len({found and found[2] for found in ids}) == 1
+    names = [found and found[1] for found in ids]
     for number, folder in enumerate(folders):
         records = _wandb_records(folder)
         (run,) = (record.run for record in records if record.HasField("run"))
-        assert (run.run_id, run.display_name) == (ids[number][1], f"{number:04d}")
+        assert (run.run_id, run.display_name) == (names[number], f"{number:04d}")
         assert (run.project, run.run_group) == (tmp_path.name, tmp_path.name)
         config = _values(run.config.update)
         del config["_wandb"]
@@ -227,6 +228,6 @@ def test_a_log_whose_package_is_missing_is_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(
         sys, "argv", ["search.run", "--trials", "1", "--results", str(tmp_path), "--name", "new", "--log", "mlflow"]
     )
-    with pytest.raises(UserError, match=r"--log mlflow: it is not installed; pip install .*\[mlflow\]"):
+    with pytest.raises(UserError, match=r"--log: mlflow: it is not installed; pip install .*\[mlflow\]"):
         search.run.main()
     assert not list(tmp_path.iterdir())

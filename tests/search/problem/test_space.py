@@ -3,7 +3,7 @@ import json
 import optuna
 import pytest
 
-from search.problem.space import DEFAULT_SPACE, SEED_POINTS, Space, by_field
+from search.problem.space import DEFAULT_SPACE, RECIPE, Space, by_field
 from trainer.common.errors import UserError
 from trainer.config import ModelConfig, TrainConfig
 from trainer.model.classifier import num_parameters
@@ -66,58 +66,6 @@ def test_a_space_survives_json() -> None:
     assert Space.from_source(space.source, space.base, where="study.json") == space
 
 
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ('num_head = {type = "int", low = 1, high = 8}', "num_head: not a field of TrainConfig"),
-        ('fold = {type = "int", low = 0, high = 4}', "fold: must be one value for all trials"),
-        ("num_head = 2", "num_head: not a field of TrainConfig; did you mean num_heads?"),
-        ("fold = 5", "fold: must be between 0 and num_folds - 1 = 4, not 5"),
-        ("landmarks = ['all', 'hands']", "landmarks: is a list without ranges"),
-        ("num_signs = 250", "the dataset decides it"),
-        ('num_heads = {type = "int", low = 8, high = 1}', "empty range: low 8 is above high 1"),
-        ('num_heads = {type = "int", low = 0, high = 8}', "num_heads: must be an integer of at least 1, not 0"),
-        ('num_heads = {type = "int", low = 1.5, high = 8}', "low must be an integer, not 1.5"),
-        ('num_heads = {type = "int", low = 1}', "high must be an integer, not None"),
-        ('num_heads = {type = "float", low = 1.0, high = 8.0}', "num_heads: must be of type int, not 1.0"),
-        ('dropout = {type = "float", low = 0.0, high = 1.0}', "dropout: must be at least 0 and below 1, not 1.0"),
-        ('dropout = {type = "float", low = 0.0, high = inf}', "high must be a number, not inf"),
-        ('dropout = {type = "float", low = 0.0, high = 0.4, log = true}', "low"),
-        ('dropout = {type = "float", low = 0.1, high = 0.4, log = 1}', "log must be true or false"),
-        ('dropout = {type = "float", low = 0.1, high = 0.4, step = 0}', "step must be positive"),
-        ('num_heads = {type = "int", low = 1, high = 8, step = 3}', "do not reach high 8; make that 7"),
-        ('dropout = {type = "float", low = 0.0, high = 0.4, step = 0.3}', "do not reach high 0.4; make that 0.3"),
-        ('dropout = {type = "float", low = 0.1, high = 0.4, step = 0.1, log = true}', "step"),
-        ('dropout = {type = "float", low = 0.1, high = 0.4, hihg = 1}', "unknown key 'hihg'"),
-        ('dropout = {type = "normal", low = 0.1, high = 0.4}', "type must be int, float or categorical"),
-        ('precision = {type = "categorical", choices = []}', "choices must be a list of at least one value"),
-        ('precision = {type = "categorical", choices = ["float32", "float8"]}', "not 'float8'"),
-        ("batch_size = 0", "batch_size: must be an integer of at least 1"),
-        ('batch_size = "many"', "batch_size: must be of type int"),
-    ],
-)
-def test_faults_name_file_line_and_field(line: str, words: str) -> None:
-    text = f'# a comment\nnum_layers = {{type = "int", low = 2, high = 4}}\n\n{line}\n'
-    with pytest.raises(UserError) as caught:
-        Space.parse(text, BASE, where="my.toml")
-    assert str(caught.value).startswith("my.toml, line 4: ")
-    assert words in str(caught.value)
-
-
-def test_lines_are_told_among_tables_and_before_other_ranges() -> None:
-    tables = "[[learning_rate]]\n%s[learning_rate.when]\noptimizer = 'adamw'\n[[learning_rate]]\n%s[optimizer]\n"
-    rate = "type = 'float'\nlow = 1e-4\nhigh = 1e-2\n"
-    cases = {
-        "batch_size = 0\nnum_layers = {type = 'int', low = 2, high = 4}\n": 1,
-        "landmarks = ['all']\nnum_layers = {type = 'int', low = 2, high = 4}\n": 1,
-        "[num_heads]\ntype = 'int'\nlow = 2\nhigh = 1\n[dropout]\nwhen = {num_layers = 2}\n": 1,
-        tables % (rate, rate) + "type = 'categorical'\nchoices = []\n": 11,
-    }
-    for text, line in cases.items():
-        with pytest.raises(UserError, match=rf"my\.toml, line {line}: "):
-            Space.parse(text, BASE, where="my.toml")
-
-
 def test_what_is_not_toml_or_searches_nothing_is_refused() -> None:
     with pytest.raises(UserError, match=r"my\.toml: not TOML.*line 2"):
         Space.parse("batch_size = 1\nnum_heads = = 2", BASE, where="my.toml")
@@ -127,21 +75,17 @@ def test_what_is_not_toml_or_searches_nothing_is_refused() -> None:
         Space.parse("batchsize = 1", BASE, where="my.toml")
 
 
-def test_fixed_values_are_checked_together() -> None:
-    assert Space.parse('fold = 6\nnum_folds = 7\nepochs = {type = "int", low = 1, high = 2}', BASE).base.fold == 6
-
-
-def test_seed_points_that_lie_in_the_space() -> None:
-    assert Space.parse(DEFAULT_SPACE, BASE).seed_points() == list(SEED_POINTS)
+def test_recipe_points_that_lie_in_the_space() -> None:
+    assert Space.parse(DEFAULT_SPACE, BASE).recipe_points() == list(RECIPE)
     small = DEFAULT_SPACE.replace("low = 1, high = 8", "low = 1, high = 4")
-    assert Space.parse(small, BASE).seed_points() == [SEED_POINTS[0]]
+    assert Space.parse(small, BASE).recipe_points() == [RECIPE[0]]
     layers_only = 'num_layers = {type = "int", low = 2, high = 8}\nnum_heads = 2\n'
-    assert Space.parse(layers_only, BASE).seed_points() == [{"num_layers": 6}]
+    assert Space.parse(layers_only, BASE).recipe_points() == [{"num_layers": 6}]
     fixed = Space.parse(layers_only + "dropout = 0.2\n", BASE)
-    assert fixed.seed_points() == []
-    assert Space.parse(DEFAULT_SPACE, BASE).seed_points_left_out() == ""
-    assert Space.parse(small, BASE).seed_points_left_out() == "6 heads x 5 layers: num_heads is never 6 in this space"
-    assert fixed.seed_points_left_out() == (
+    assert fixed.recipe_points() == []
+    assert Space.parse(DEFAULT_SPACE, BASE).recipe_points_left_out() == ""
+    assert Space.parse(small, BASE).recipe_points_left_out() == "6 heads x 5 layers: num_heads is never 6 in this space"
+    assert fixed.recipe_points_left_out() == (
         "2 heads x 6 layers: dropout is 0.2 in this space, not 0.1; "
         "6 heads x 5 layers: num_heads is 2 in this space, not 6"
     )
@@ -170,14 +114,14 @@ def test_conditional_fields_are_drawn_where_their_conditions_hold() -> None:
     assert Space.from_source(json.loads(json.dumps(space.source)), BASE, where="study.json") == space
 
 
-def test_seed_points_of_a_conditional_space_take_the_recipes_values_of_parents() -> None:
+def test_recipe_points_of_a_conditional_space_take_the_recipes_values_of_parents() -> None:
     text = DEFAULT_SPACE.replace("learning_rate = {", "learning_rate = [{")
     text = text.replace("log = true}", 'log = true, when = {optimizer = "lion"}}, 0.01]')
     optimizers = 'optimizer = {type = "categorical", choices = [%s]}\n'
-    point = Space.parse(text + optimizers % '"adamw", "lion"', BASE).seed_points()[0]
+    point = Space.parse(text + optimizers % '"adamw", "lion"', BASE).recipe_points()[0]
     assert (point["optimizer"], point["learning_rate"]) == ("lion", 1e-4)
     adamw = Space.parse(text.replace('"lion"', '"adamw"') + optimizers % '"adamw"', BASE)
-    assert "optimizer is never lion in this space" in adamw.seed_points_left_out()
+    assert "optimizer is never lion in this space" in adamw.recipe_points_left_out()
 
 
 PARENTS = """\
@@ -189,50 +133,6 @@ batch_size = 64
 """
 
 
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        ('when = {optimiser = "lion"}', "when optimiser: not a field of TrainConfig; did you mean optimizer?"),
-        ('when = {optimizer = "adam"}', "optimizer is never 'adam'; did you mean adamw?"),
-        ("when = {num_layers = 5}", "num_layers is never 5; it can be 2 to 4, 6"),  # 6: where it is not searched
-        ("when = {num_layers = [2, 1]}", "num_layers is never 1"),
-        ("when = {num_layers = true}", "num_layers is never True"),
-        ("when = {learned_positions = 1}", "learned_positions is never 1; it can be True, False"),
-        ("when = {dropout = 0.1}", "dropout is a range without steps"),
-        ("when = {batch_size = 64}", "batch_size has one value in this space, 64, so there is nothing to depend on"),
-        ("when = {pooling = 'cls'}", "pooling has one value in this space, 'cls'"),
-        ("when = {scale = 0.1}", "scale: depends on itself"),
-        ("when = {optimizer = []}", "when must name values of other fields"),
-        ("when = {optimizer = {low = 1}}", "when must name values of other fields"),
-        ("when = 1", "when must name values of other fields"),
-    ],
-)
-def test_conditions_that_cannot_be_name_their_line(value: str, words: str) -> None:
-    text = f"{PARENTS}scale = {{type = 'float', low = 0.0, high = 0.5, step = 0.1, {value}}}\n"
-    with pytest.raises(UserError) as caught:
-        Space.parse(text, BASE, where="my.toml")
-    assert str(caught.value).startswith("my.toml, line 6: ")
-    assert words in str(caught.value)
-
-
-def test_faulty_ranges_among_several_and_cycles_name_their_line() -> None:
-    several = "# one\nscale = [\n  {type = 'int', %s},  # two {\n  {type = 'float', low = 0.0, high = 0.5%s},\n%s]\n"
-    cases = {
-        several % ("low = 0, high = 1", "", ""): "line 4: scale: never holds",
-        several % ("low = 2, high = 1", "", ""): "line 3: scale: empty range",
-        several % ("low = 0, high = 1, when = {optimizer = 'lion'}", "", "0.1"): "line 4: scale: holds always",
-        several % ("low = 0, high = 1", ", wen = 1", ""): "line 4: scale: unknown key 'wen'",
-        "[[scale]]\ntype='int'\nlow=0\nhigh=1\n[[scale]]\ntype='int'": "line 10: scale: low must be an integer",
-    }
-    for text, words in cases.items():
-        with pytest.raises(UserError, match=words):
-            Space.parse(PARENTS + text if "[[" in text else text + PARENTS, BASE, where="my.toml")
-    cycle = "rotary = {type = 'categorical', choices = [true, false], when = {norm = 'rmsnorm'}}\n"
-    cycle += "norm = {type = 'categorical', choices = ['rmsnorm', 'layernorm'], when = {rotary = true}}\n"
-    with pytest.raises(UserError, match=r"line 6: rotary: depends on itself, by way of .* rotary, norm"):
-        Space.parse(PARENTS + cycle, BASE, where="my.toml")
-
-
-def test_parameters_are_counted_as_the_seed_states_them() -> None:
+def test_parameters_are_counted_as_the_recipe_states_them() -> None:
     counts = [num_parameters(ModelConfig(num_heads=heads, num_layers=layers)) for heads, layers in ((6, 5), (2, 6))]
     assert [round(count / 1e6, 1) for count in counts] == [9.2, 1.7]

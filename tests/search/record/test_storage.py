@@ -8,9 +8,11 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.storages import BaseStorage
+from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import FrozenTrial, TrialState
 
-from search.record.storage import StudyStorage, has_study, shown, without_password
+from search.record.storage import StudyStorage, has_study, shown, sqlite_url, without_password
 from trainer.common.errors import UserError
 
 NAME = "a study"
@@ -132,7 +134,7 @@ def test_a_full_disk_leaves_the_study_as_it_was_at_some_flush(tmp_path: Path) ->
     ("url", "words"),
     [
         ("sqlite:////nowhere/study.db", "/nowhere/study.db: cannot be used as a database .unable to open"),
-        ("nowhere", "--storage: not a database URL"),
+        ("nowhere", "storage: not a database URL"),
         ("firebird://me:secret@localhost/x", r"firebird://me:\*\*\*@localhost/x: cannot be used as a database"),
     ],
 )
@@ -159,3 +161,28 @@ def test_passwords_are_not_kept() -> None:
     assert without_password("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
     assert shown("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
     assert shown("sqlite:////data/study.db") == "/data/study.db"
+
+
+def _content(trial: FrozenTrial) -> str:
+    """What a trial holds, as text; its values are floats, whatever they were given as."""
+    values = [list(map(float, trial.values or [])), {step: float(x) for step, x in trial.intermediate_values.items()}]
+    attributes = [sorted(held.items()) for held in (trial.params, trial.user_attrs, trial.system_attrs)]
+    return repr((trial.number, trial.state, values, attributes))
+
+
+class TestOptunasContract(StorageTestCase):
+    """Optuna's own suite for storages, on ours; what a test of one study left is in the database too, once flushed."""
+
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> Iterator[BaseStorage]:
+        url = sqlite_url(tmp_path / "study.db")
+        storage = StudyStorage(url, "study")
+        yield storage
+        studies, names = storage.get_all_studies(), optuna.get_all_study_names(url)
+        if len(studies) == len(names) == 1:  # more than one are for memory alone
+            storage.flush()
+            kept = optuna.load_study(study_name=names[0], storage=url)
+            here = storage.get_all_trials(studies[0]._study_id)
+            assert [_content(trial) for trial in kept.trials] == [_content(trial) for trial in here]
+            assert repr(sorted(kept.user_attrs.items())) == repr(sorted(studies[0].user_attrs.items()))
+        storage.close()

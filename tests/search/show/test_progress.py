@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from search.decide.halving import SuccessiveHalving
+from search.decide.stopping import NeverStop
 from search.show.progress import Progress
 from tests.outcomes import metrics_of
 from trainer.rundir import EpochMetrics
@@ -104,7 +105,7 @@ def test_the_time_left_is_told_by_epochs_where_the_pruner_foresees_them(
 ) -> None:
     view = io.StringIO()
     with mock.patch("search.show.progress.monotonic", side_effect=itertools.chain([100.0], itertools.repeat(120.0))):
-        progress = Progress(Console(), "study", 64, None if pruner is None else pruner.foresee)
+        progress = Progress(Console(), "study", 64, (pruner or NeverStop()).foresee)
         for number in range(2):
             progress.earlier(number, "PRUNED", 0.1, {}, 3)
         progress.started(2, {}, 30, 0)

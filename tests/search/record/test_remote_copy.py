@@ -6,57 +6,30 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import optuna
 import pytest
-from moto.server import ThreadedMotoServer
 
-import search.options
-import search.run
 from search.decide.warm_start import earlier_trials
-from search.prepare import make_study
+from search.options import SearchOptions
+from search.prepare import new_study
 from search.problem.space import Space
-from search.record import remote_lock
-from search.record.remote_copy import StudyMirror, adopt
+from search.record.remote_copy import RemoteCopy, adopt
 from search.record.storage import StudyStorage, sqlite_url
 from tests.nodes import ROOT, nodes, without_ray
 from tests.search.conftest import TINY_SPACE
-from tests.search.decide.test_warm_start import search_all, settings_of
+from tests.search.decide.test_warm_start import asked_of, search_all
+from tests.search.record.conftest import BUCKET
+from trainer.common.cli import Parser
 from trainer.common.errors import UserError
-from trainer.common.files import LOCK
 from trainer.common.storage import Remote
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
-from trainer.studydir import Folder
+from trainer.studydir import StudyDir
 
-BUCKET = "sign-studies"
 PATIENCE = 200.0  # seconds
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What processes need in their environment to find the server."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    found = {
-        "AWS_ACCESS_KEY_ID": "anyone",
-        "AWS_SECRET_ACCESS_KEY": "anything",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")),
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in found.items():
-            patch.setenv(name, value)
-        boto3.client("s3").create_bucket(Bucket=BUCKET)
-        yield found
-    server.stop()
 
 
 def _upload(folder: Path, uri: str) -> None:
@@ -117,17 +90,17 @@ def test_a_search_begins_with_what_a_study_behind_a_uri_found(
     tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     uri = f"s3://{BUCKET}/earlier/old"
-    asked = settings_of(packed)
+    asked = asked_of(packed)
     search_all(tmp_path / "old", asked)
-    with pytest.raises(UserError, match=rf"--warm-start {uri}: holds no study"):
+    with pytest.raises(UserError, match=rf"warm_start: {uri}: holds no study"):
         earlier_trials([uri], asked)
     _upload(tmp_path / "old", uri)
     here, there = earlier_trials([tmp_path / "old"], asked), earlier_trials([uri], asked)
     assert len(there) == 12
     for one, other in zip(here, there, strict=True):
         assert (one.params, one.values, one.user_attrs) == (other.params, other.values, other.user_attrs)
-    wider = settings_of(packed, TINY_SPACE.replace("high = 2", "high = 3"))
-    with pytest.raises(UserError, match=rf"--warm-start {uri}: searches another space"):
+    wider = asked_of(packed, TINY_SPACE.replace("high = 2", "high = 3"))
+    with pytest.raises(UserError, match=rf"warm_start: {uri}: searches another space"):
         earlier_trials([uri], wider)
 
     space = tmp_path / "space.toml"
@@ -135,97 +108,9 @@ def test_a_search_begins_with_what_a_study_behind_a_uri_found(
     argv = ["search.run", "--trials", "1", "--data", str(packed), "--space", str(space), "--epochs", "9"]
     monkeypatch.setattr(sys, "argv", [*argv, "--warm-start", uri])
     (tmp_path / "new").mkdir()
-    made, _ = make_study(search.options.parse(), tmp_path / "new")
+    made, _ = new_study(Parser("search.run", SearchOptions).parse(), StudyDir(tmp_path / "new"))
     assert made.warm_start == [uri]
     assert f"begins with 12 trials of {uri}" in " ".join(capsys.readouterr().out.split())
-
-
-@pytest.fixture
-def place(s3: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remote]:
-    """Where a study may lie, with nothing there, before and after."""
-    monkeypatch.setattr(remote_lock, "BEAT_SECONDS", 0.5)
-    monkeypatch.setattr(remote_lock, "STALE_SECONDS", 4.0)  # this server tells whole seconds
-    (tmp_path / LOCK).touch()
-    assert s3
-    remote = Remote.open(f"s3://{BUCKET}/places/{tmp_path.name}")
-    yield remote
-    assert not remote.files()
-
-
-def test_a_study_that_is_searched_is_refused_until_that_ends(place: Remote, tmp_path: Path) -> None:
-    with remote_lock.held(place, tmp_path):
-        assert not list(Folder.open(place.uri).path.rglob("*"))
-        for _ in range(2):
-            with (
-                pytest.raises(UserError, match=rf"{place.uri}: another search is at work"),
-                remote_lock.held(place, tmp_path),
-            ):
-                pytest.fail("two searches have it")
-        assert len(place.files()) == 1
-    before = time.monotonic()
-    with remote_lock.held(place, tmp_path):
-        assert time.monotonic() - before < remote_lock.STALE_SECONDS
-
-
-def test_the_command_is_refused_before_it_touches_the_study(
-    place: Remote, tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    results, _, name = place.uri.rpartition("/")
-    argv = ["search.run", "--trials", "1", "--data", str(packed), "--results", results, "--name", name]
-    monkeypatch.setattr(sys, "argv", argv)
-    with remote_lock.held(place, tmp_path):
-        before = set(place.files())
-        with pytest.raises(UserError, match=rf"{place.uri}: another search is at work"):
-            search.run.main()
-        assert set(place.files()) == before
-
-
-def test_what_a_killed_search_left_is_removed(
-    place: Remote, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    place.upload(tmp_path / LOCK, f"{LOCK}/killed")
-    before = time.monotonic()
-    with remote_lock.held(place, tmp_path):
-        assert time.monotonic() - before >= remote_lock.STALE_SECONDS
-        assert f"{LOCK}/killed" not in place.files()
-    assert "a search has this study, or was killed" in capsys.readouterr().out
-
-
-def test_of_those_that_come_at_once_one_at_most_has_it(place: Remote, tmp_path: Path) -> None:
-    at_once, having, most = threading.Barrier(4), [], []
-
-    def come() -> None:
-        at_once.wait()
-        try:
-            with remote_lock.held(place, tmp_path):
-                having.append(1)
-                most.append(len(having))
-                time.sleep(1)
-                having.pop()
-        except UserError as error:
-            assert "another search is at work" in str(error)  # noqa: PT017
-
-    comers = [threading.Thread(target=come) for _ in range(4)]
-    for comer in comers:
-        comer.start()
-    for comer in comers:
-        comer.join()
-    assert max(most, default=0) <= 1
-
-
-def test_a_search_that_was_taken_over_stops(place: Remote, tmp_path: Path) -> None:
-    stopped = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: stopped.set())
-    try:
-        held = remote_lock.held(place, tmp_path)
-        held.__enter__()
-        (name,) = place.files()
-        place.remove(name)
-        assert stopped.wait(10)
-        with pytest.raises(UserError, match="another search took this study over"):
-            held.__exit__(None, None, None)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -248,7 +133,6 @@ def test_a_study_survives_its_driver_and_that_ones_disk_and_is_used_where_it_lie
     _upload(packed, data)
     (tmp_path / "space.toml").write_text(TINY_SPACE)
     asked = ("--trials", "4", "--epochs", "12", "--pruner", "none", "--space", str(tmp_path / "space.toml"))
-    asked += ("--objective", "ensemble", "--budget", "2models")  # scored by predictions that are on the storage
     where = ("--results", results, "--name", "study")
     trials = Remote.open(f"{results}/study/trials")
     with nodes(2, RAY_AUTH_MODE="disabled") as cluster:
@@ -273,13 +157,11 @@ def test_a_study_survives_its_driver_and_that_ones_disk_and_is_used_where_it_lie
 
     table = _finish(_start("search.table", f"{results}/study"))
     assert table.count("COMPLETE") == 4
-    mirror = StudyMirror(Remote.open(f"{results}/study"))
+    mirror = RemoteCopy(Remote.open(f"{results}/study"))
     mirror.fetch()
     kept = optuna.load_study(study_name="study", storage=sqlite_url(mirror.directory / "study.db")).trials
     assert [(trial.number, trial.state.name) for trial in kept] == [(number, "COMPLETE") for number in range(4)]
     assert [sorted(trial.intermediate_values) for trial in kept] == [list(range(1, 13))] * 4
-
-    assert sorted(len(trial.user_attrs["beside"]) > 0 for trial in kept) == [False, True, True, True]
 
     printed = _finish(_start("ensemble.select", "--budget", "--results", f"{results}/study"))
     assert f"wrote {results}/study/ensemble/submission.zip" in printed
@@ -303,7 +185,7 @@ def test_a_study_survives_its_driver_and_that_ones_disk_and_is_used_where_it_lie
 
 def test_logs_go_to_the_storage_and_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    mirror = StudyMirror(Remote.open(f"file://{tmp_path}/results/study"))
+    mirror = RemoteCopy(Remote.open(f"file://{tmp_path}/results/study"))
     files = ("tensorboard/0000/events", "mlflow.db")
     for name in files:
         path = mirror.directory / "logs" / name

@@ -1,7 +1,6 @@
 """Conditional spaces in a study: what is drawn, remembered and drawn again after an interruption."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -10,17 +9,17 @@ import optuna
 import pytest
 from optuna.samplers import RandomSampler
 
-from search.decide import samplers
-from search.decide.samplers import WholeSampler
+from search.decide import wrapping
 from search.decide.study import Assignment, SearchStudy
+from search.decide.wrapping import WholeSampler
 from search.problem import space as space_module
+from search.problem.ranges import field_value
 from search.problem.space import DEFAULT_SPACE, Space
-from search.record.request import STUDY_JSON, Settings
-from search.table import to_rows
+from search.record.trials import to_rows
 from tests.outcomes import result_of
 from tests.search.problem.test_space import CONDITIONAL
+from tests.search.studies import open_study
 from trainer.config import ModelConfig, TrainConfig
-from trainer.data.dataset import PackedDataset
 from trainer.model.classifier import num_parameters
 from trainer.rundir import Result
 
@@ -58,7 +57,7 @@ def _every_field() -> str:
 
 def _open(directory: Path, text: str, **options: Any) -> SearchStudy:
     directory.mkdir(exist_ok=True)
-    return SearchStudy(directory, Space.parse(text, BASE), num_trials=NUM_TRIALS, seed=3, **options)
+    return open_study(directory, Space.parse(text, BASE), trials=NUM_TRIALS, seed=3, **options)
 
 
 def _result(config: TrainConfig) -> Result:
@@ -110,13 +109,13 @@ def test_an_interrupted_search_draws_as_an_undisturbed_one(tmp_path: Path, text:
     rows = {row.number: row.params for row in to_rows(study.trials())}
     study.close()
     for number, config in enumerate(configs):
-        assert all(space_module.field_value(config, name) == value for name, value in rows[number].items())
+        assert all(field_value(config, name) == value for name, value in rows[number].items())
 
 
 def test_no_model_over_the_limit_is_ever_a_trial(tmp_path: Path) -> None:
     space = Space.parse(DEFAULT_SPACE, BASE).limited(700_000)
-    assert "2 heads x 6 layers: its 1.66M parameters are over --max-params" in space.seed_points_left_out()
-    study = SearchStudy(tmp_path, space, num_trials=NUM_TRIALS, seed=3)
+    assert "2 heads x 6 layers: its 1.66M parameters are over the limit" in space.recipe_points_left_out()
+    study = open_study(tmp_path, space, trials=NUM_TRIALS, seed=3)
     sizes = []
     while (assignment := study.ask()) is not None:
         sizes.append(num_parameters(assignment.config.model))
@@ -132,7 +131,7 @@ def test_a_sampler_that_insists_on_models_over_the_limit_has_the_shape_drawn_at_
     attempts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where that does not help either, the smallest is taken."""
-    monkeypatch.setattr(samplers, "RANDOM_ATTEMPTS", attempts)
+    monkeypatch.setattr(wrapping, "RANDOM_ATTEMPTS", attempts)
     most = 3 if attempts else 2
     text = 'num_layers = {type = "int", low = 2, high = 9}\nscale = {type = "float", low = 0.0, high = 1.0}'
     space = Space.parse(text, BASE).limited(num_parameters(BASE.replace(num_layers=3).model))
@@ -164,33 +163,3 @@ def test_the_smallest_model_is_found_across_conditions() -> None:
     assert space.limited(least).max_params == least
     with pytest.raises(ValueError, match=rf"even the smallest model of the space, .* has {least / 1e6:.3f}M"):
         space.limited(least - 1)
-
-
-def test_the_limit_is_kept_in_study_json_and_older_ones_have_none(tmp_path: Path, packed: Path) -> None:
-    space = Space.parse(CONDITIONAL, BASE).limited(3_000_000)
-    settings = Settings.make(
-        space=space,
-        dataset=PackedDataset.open(packed),
-        trials=2,
-        seed=0,
-        sampler="tpe",
-        pruner="none",
-        seed_points=True,
-    )
-    settings.write(tmp_path)
-    assert Settings.read(tmp_path).to_space() == space
-    content = json.loads((tmp_path / STUDY_JSON).read_text())
-    del content["max_params"]
-    (tmp_path / STUDY_JSON).write_text(json.dumps(content))
-    assert Settings.read(tmp_path).to_space().max_params is None
-
-
-def test_the_readmes_space_is_one(base: TrainConfig) -> None:
-    """And searches what the text beside it says."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    section = readme.partition("## What is searched")[2].partition("\n## ")[0]
-    lines = [line[4:] for line in section.splitlines() if line.startswith("    ") and "python -m" not in line]
-    space = Space.parse("\n".join(lines), base)
-    assert [item.when for item in space.ranges["learning_rate"]] == [{"optimizer": ("adamw",)}, {}]
-    assert space.ranges["weight_decay"][0].when == {"optimizer": ("adamw",)}
-    assert space.base.label_smoothing == 0.1

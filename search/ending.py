@@ -1,0 +1,63 @@
+"""What search.run and search.refit print at the end: the trials, and the command to run next."""
+
+import contextlib
+import dataclasses
+import shlex
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+from search.execute.driver import Outcome, is_study
+from search.options import RunOptions, SearchOptions
+from search.record.storage import lacks_password, without_password
+from search.show.progress import STATE_STYLES
+from search.show.tables import show, title
+from trainer.common.console import console
+from trainer.common.fields import to_words
+from trainer.common.storage import base_name, join, parent
+
+INTERRUPTED: Final = 130  # exit status
+
+
+def resume_command(options: SearchOptions) -> str:
+    """The command that resumes a study as it was run; a database's password is not in it."""
+    words = ["--name", options.name or "", *to_words(SearchOptions(results=options.results))]
+    if options.storage is not None and lacks_password(url := without_password(options.storage)):
+        words += ["--storage", url]
+    where = {item.name: getattr(options, item.name) for item in dataclasses.fields(RunOptions)}
+    words += to_words(RunOptions(**where | {"time_budget": None}))
+    return shlex.join(["python", "-m", "search.run", "--resume", *words])
+
+
+@contextlib.contextmanager
+def resumable(options: SearchOptions) -> Iterator[None]:
+    """Say how to resume a study whose search is interrupted at once."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if options.name is not None and is_study(join(options.results, options.name)):
+            _print(f"go on with:\n  {resume_command(options)}")
+        raise
+
+
+def show_outcome(outcome: Outcome, options: SearchOptions) -> None:
+    """Print the trials and what to do next. Exits with status INTERRUPTED if the search was."""
+    show(outcome.rows, title(outcome.where, outcome.rows))
+    request = outcome.request
+    if not outcome.is_complete:
+        named = dataclasses.replace(options, name=base_name(outcome.where), results=parent(outcome.where))
+        ended = sum(row.state in STATE_STYLES and row.origin is None for row in outcome.rows)
+        _print(f"interrupted with {ended} of {request.trials} trials ended; go on with:\n  {resume_command(named)}")
+        sys.exit(INTERRUPTED)
+    where = shlex.quote(outcome.where)
+    if request.to_config().all_participants:
+        _print(
+            "these accuracies are of people that were trained on: select from the held-out refits, and ship these with "
+            f"--ship {where}"
+        )
+    else:
+        _print(f"next: python -m ensemble.select --budget --results {where}")
+
+
+def _print(text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False)

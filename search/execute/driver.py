@@ -1,0 +1,275 @@
+"""A search from beginning to end: what search.run and search.refit do, and search.search from Python."""
+
+import contextlib
+import dataclasses
+import inspect
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from rich.console import Console
+
+from search.decide.study import Assignment, SearchStudy
+from search.execute import cluster
+from search.execute.dispatch import Brake, Dispatcher, StudyScheduler, StudySearcher
+from search.execute.loggers import LOGS, check_installed
+from search.execute.out_of_memory import memory_kills_end_one_trial
+from search.execute.worker import Order, run_trial
+from search.options import RunOptions, SearchOptions
+from search.prepare import new_study, resumed_study
+from search.record import remote_lock
+from search.record.finished import Study
+from search.record.remote_copy import RemoteCopy
+from search.record.request import Request, find_database
+from search.record.trials import Row, read_rows, to_rows, write_parquet
+from search.show.progress import STATE_STYLES, Progress
+from trainer.common.errors import UserError
+from trainer.common.fields import suggestion
+from trainer.common.files import LOCK, locked
+from trainer.common.storage import Remote, is_uri, join
+from trainer.data.dataset import PackedDataset
+from trainer.studydir import STUDY_JSON, TRIALS_PARQUET, VALIDATION, StudyDir, Validation
+
+Prepare = Callable[[StudyDir], tuple[Request, PackedDataset]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a search ended."""
+
+    where: str
+    """The study's folder or URI"""
+    request: Request
+    rows: list[Row]
+    """Its trials, best first"""
+    is_complete: bool
+    """Whether as many trials have ended as were asked for"""
+
+
+def search(data: str | Path | None = None, **options: Any) -> Study:
+    """Search for good configurations, as ``python -m search.run`` does, and return the study.
+
+    ``data`` is a packed dataset (a folder or a URI; default: a small generated one). ``options`` are the fields of
+    ``search.options.SearchOptions``. When it is interrupted, or its time budget is used up, it returns the study as it
+    stands; call it again with the study's name and resume=True to go on. Raises UserError for what cannot be done.
+
+    >>> from search import search
+    >>> study = search("results/data/asl-signs", trials=64, epochs=30, name="asl", time_budget="8h")  # doctest: +SKIP
+    >>> study.best.val_accuracy  # doctest: +SKIP
+    0.834
+    """
+    known = {item.name for item in dataclasses.fields(SearchOptions)}
+    for name in options.keys() - known:
+        raise UserError(f"there is no such option{suggestion(name, known)}", field=name)
+    asked = SearchOptions(data=None if data is None else str(data), **options)
+    return Study(run_search(asked).where, asked.storage)
+
+
+_parameters = [
+    inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default, annotation=item.type)
+    for item in dataclasses.fields(SearchOptions)
+    if item.name != "data"
+]
+_data = inspect.Parameter("data", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation="str | Path | None")
+search.__signature__ = inspect.Signature([_data, *_parameters], return_annotation=Study)  # type: ignore[attr-defined]
+
+
+def run_search(options: SearchOptions) -> Outcome:
+    """Make a study, or go on with one, as the options say. Raises UserError."""
+    if options.name is not None:
+        check_name(options.name)
+    where = join(options.results, options.name or datetime.now().strftime("%Y-%m-%d-%H%M%S"))
+    if options.resume and not is_study(where):
+        raise UserError(f"{where}: there is no study here to go on with")
+    if not options.resume and is_study(where):
+        raise UserError(f"{where}: there is a study of this name; choose another name, or resume it")
+    prepare = resumed_study if options.resume else new_study
+    return carry_out(where, lambda study: prepare(options, study), options, options.storage)
+
+
+def check_name(name: str) -> None:
+    """Raise UserError if a study cannot be called so."""
+    if name in ("", "..") or name != Path(name).name:
+        raise UserError(f"must be the name of one folder in that of all studies, not {name!r}", field="name")
+
+
+def is_study(where: str) -> bool:
+    """Whether there is a study in a folder or behind a URI."""
+    return Remote.open(where).has(STUDY_JSON) if is_uri(where) else StudyDir(Path(where)).exists
+
+
+def carry_out(where: str, prepare: Prepare, options: RunOptions, url: str | None = None) -> Outcome:
+    """Run the study that ``prepare`` describes, in the folder or behind the URI ``where``, until it is complete.
+
+    ``url`` is that of its database, if it is not study.db. Raises UserError if the folder cannot be used.
+    """
+    if options.log is not None:
+        check_installed(options.log)
+    if options.address is not None:
+        cluster.find_cluster(options.address)  # before there is a study
+    remote = RemoteCopy(Remote.open(where)) if is_uri(where) else None
+    study = StudyDir(Path(where).absolute() if remote is None else remote.directory)
+    cluster.check_writable(study.path)
+    with _locked(study), contextlib.ExitStack() as stack:
+        if remote is not None:
+            remote.remote.check_writable(study.path)
+            stack.enter_context(remote_lock.held(remote.remote, study.path))
+            remote.fetch()
+        request, dataset = prepare(study)
+        try:
+            is_complete = _run(_Run(study, request, dataset, remote, url), options)
+        finally:
+            if remote is not None:
+                remote.upload_logs()
+
+    rows = read_rows(study.path, url)
+    write_parquet(rows, study.path)
+    if remote is not None:
+        remote.upload(TRIALS_PARQUET)
+    return Outcome(where, request, rows, is_complete)
+
+
+@contextlib.contextmanager
+def _locked(study: StudyDir) -> Iterator[None]:
+    """Keep the study to this process. Raises UserError if another one has it."""
+    with locked(study.path, "another search is at work on this study; let it end, or stop it"):
+        try:
+            yield
+        finally:
+            if not study.exists:  # refused before it began: leave nothing behind
+                (study.path / LOCK).unlink()
+                with contextlib.suppress(OSError):
+                    study.path.rmdir()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """A study that is ready to be run."""
+
+    study: StudyDir
+    request: Request
+    dataset: PackedDataset
+    remote: RemoteCopy | None
+    url: str | None
+
+
+def _run(run: _Run, options: RunOptions) -> bool:
+    """Search until the study is complete; False if interrupted before."""
+    study, request, remote = run.study, run.request, run.remote
+    resources = cluster.Resources(options.cpus_per_trial, options.gpus_per_trial)
+    with cluster.connect(options.address, resources, options.workers):
+        cluster.check_nodes(study.path, run.dataset, None if remote is None else remote.remote.uri)
+        if not (study.path / VALIDATION).exists():
+            config = request.to_config()
+            held_out = Validation.of(run.dataset, config.num_folds, config.fold)
+            study.write_validation(held_out, tuple(request.label_names))
+        request.write(study)  # only now there is a study: nothing keeps it from starting any more
+        if remote is not None:
+            remote.upload(STUDY_JSON, VALIDATION)
+        deciding = SearchStudy(study, request, find_database(study, run.url)[0], remote)
+        try:
+            console = Console(file=sys.stdout, highlight=False, emoji=False)
+            with Progress(console, study.path.name, request.trials, deciding.rule.foresee) as progress:
+                _tell_what_was(deciding, progress)
+                callbacks = [] if options.log is None else [LOGS[options.log](study.path)]
+                return run_trials(deciding, run.dataset, options, progress, callbacks)
+        finally:
+            deciding.close()
+
+
+def _tell_what_was(study: SearchStudy, progress: Progress) -> None:
+    """Show the trials of a resumed study."""
+    for row in to_rows(study.trials()):
+        if row.state in STATE_STYLES and row.origin is None:
+            progress.earlier(row.number, row.state, row.val_accuracy, row.params, row.epochs)
+        elif row.number in study.paused:
+            progress.waited(row.number, row.epochs)
+
+
+def run_trials(
+    study: SearchStudy,
+    dataset: PackedDataset,
+    options: RunOptions,
+    progress: Progress,
+    callbacks: Sequence[tune.Callback] = (),
+) -> bool:
+    """Run the trials that the study hands out until all have ended; False if stopped before, by SIGINT or time.
+
+    Ray must be connected. Whatever happens, trials that ended are in the study and the others can go on.
+    Raises UserError if something keeps all of them from going on, such as a full disk.
+    """
+    resources = cluster.Resources(options.cpus_per_trial, options.gpus_per_trial)
+
+    def to_ray(assignment: Assignment) -> dict[str, Any]:
+        order = Order(
+            number=assignment.number,
+            config=assignment.config.to_json(),
+            run=study.run_place(assignment.number),
+            data=dataset.source,
+            last_epoch=assignment.last_epoch,
+            threads=resources.cpus,
+            device="cuda" if resources.gpus > 0 else "cpu",
+        )
+        return vars(order)
+
+    capacity = cluster.capacity(resources, options.workers)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(capacity())  # so that all workers start at once
+    brake = Brake(options.time_budget)
+    dispatcher = Dispatcher(study, progress, capacity, to_ray, brake)
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-tune-") as scratch,
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),  # Ray prints there from a thread of its own; progress has its own console
+        _interruptible(brake, progress),
+        memory_kills_end_one_trial(),
+    ):
+        tune.run(
+            run_trial,
+            name="trials",
+            search_alg=StudySearcher(dispatcher),
+            scheduler=StudyScheduler(dispatcher),
+            stop=brake,
+            num_samples=-1,  # the searcher says when it is enough
+            resources_per_trial=resources.to_ray(),
+            reuse_actors=True,
+            storage_path=scratch,
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+            callbacks=list(callbacks),
+            raise_on_failed_trial=False,
+            verbose=0,
+        )
+    if brake.is_time_up:
+        progress.note("the time budget is used up")
+    if brake.fault:
+        raise brake.fault
+    return study.is_finished
+
+
+@contextlib.contextmanager
+def _interruptible(brake: Brake, progress: Progress) -> Iterator[None]:
+    """The first SIGINT pulls the brake; a second one ends the process at once.
+
+    Outside the main thread, which alone may handle signals, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def pull(*_: object) -> None:
+        brake.pulled = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the search was started to ignore it
+        progress.note("stopping; press Ctrl-C again to stop at once")
+
+    signal.signal(signal.SIGINT, pull)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,132 @@
+"""The trials of a study as rows: read from its database, and written to its trials.parquet."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from optuna.trial import FrozenTrial, TrialState
+
+from search.problem.objective import front
+from search.problem.space import by_field
+from search.record.request import find_database
+from search.record.storage import load_trials, sqlite_url
+from trainer.common.errors import UserError
+from trainer.common.files import atomic_path
+from trainer.studydir import STUDY_DB, TRIALS_PARQUET, StudyDir
+
+ORIGIN: Final = "warm_start"  # user attribute: the study that a trial comes from, and its number there
+_ORDER: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial."""
+
+    number: int
+    state: str
+    reason: str | None
+    """Why it failed"""
+    params: dict[str, Any]
+    """The searched fields, by name"""
+    val_accuracy: float | None
+    val_log_loss: float | None
+    num_parameters: int | None
+    epochs: int
+    """Epochs that it has done"""
+    seconds: float | None
+    """Training time"""
+    latency: float | None = None
+    """Estimated milliseconds a sequence, where the search looks for it"""
+    on_front: bool = False
+    """Whether a search for two values found no trial that beats this one"""
+    origin: str | None = None
+    """The study and number that a trial of an earlier study has there"""
+
+    @property
+    def bytes(self) -> int | None:
+        """Of the weights in float32."""
+        return None if self.num_parameters is None else 4 * self.num_parameters
+
+
+def read_trials(directory: Path, url: str | None = None) -> list[FrozenTrial]:
+    """Trials of a study, by number. ``url`` is that of its database, needed only where that has a password.
+
+    Raises UserError if there is no study in the directory, or it is broken.
+    """
+    found, name = find_database(StudyDir(directory), url)
+    if found == sqlite_url(directory / STUDY_DB) and not (directory / STUDY_DB).is_file():
+        raise UserError(f"{directory}: holds no study (no {STUDY_DB}); make one with: python -m search.run")
+    return load_trials(found, name)
+
+
+def read_rows(directory: Path, url: str | None = None) -> list[Row]:
+    """Trials of a study as ``to_rows`` orders them. Raises UserError as ``read_trials`` does."""
+    return to_rows(read_trials(directory, url))
+
+
+def is_own(trial: FrozenTrial) -> bool:
+    """Whether a trial is one of its study's own, not of an earlier study that it began with."""
+    return ORIGIN not in trial.user_attrs
+
+
+def to_rows(trials: list[FrozenTrial]) -> list[Row]:
+    """The trials, best first: finished, stopped early, not ended, failed; each by accuracy, then by number."""
+    best = front(trials)
+    ordered = sorted(trials, key=lambda trial: (_ORDER.index(trial.state), -(_accuracy(trial) or 0), trial.number))
+    return [
+        Row(
+            number=trial.number,
+            state=trial.state.name,
+            reason=trial.user_attrs.get("reason"),
+            params=by_field(trial.params),
+            val_accuracy=_accuracy(trial),
+            val_log_loss=trial.user_attrs.get("val_log_loss"),
+            num_parameters=trial.user_attrs.get("num_parameters"),
+            epochs=trial.last_step or 0,
+            seconds=trial.user_attrs.get("seconds"),
+            latency=trial.user_attrs.get("latency"),
+            on_front=trial.number in best,
+            origin=trial.user_attrs.get(ORIGIN),
+        )
+        for trial in ordered
+    ]
+
+
+def _accuracy(trial: FrozenTrial) -> float | None:
+    """At the end, or so far."""
+    if trial.last_step is not None:
+        return trial.intermediate_values[trial.last_step]
+    return trial.values[0] if trial.values else None
+
+
+def param_names(rows: list[Row]) -> list[str]:
+    """Searched parameters, in the order in which trials have them."""
+    return list(dict.fromkeys(name for row in rows for name in row.params))
+
+
+def to_table(rows: list[Row]) -> pa.Table:
+    """One row a trial, in the order given, each searched parameter in a column of its own."""
+    columns: dict[str, Any] = {
+        "number": pa.array([row.number for row in rows], pa.int64()),
+        "state": pa.array([row.state for row in rows], pa.string()),
+        "reason": pa.array([row.reason for row in rows], pa.string()),
+        "origin": pa.array([row.origin for row in rows], pa.string()),
+        **{name: pa.array([row.params.get(name) for row in rows]) for name in param_names(rows)},
+        "val_accuracy": pa.array([row.val_accuracy for row in rows], pa.float64()),
+        "val_log_loss": pa.array([row.val_log_loss for row in rows], pa.float64()),
+        "num_parameters": pa.array([row.num_parameters for row in rows], pa.int64()),
+        "bytes": pa.array([row.bytes for row in rows], pa.int64()),
+        "latency": pa.array([row.latency for row in rows], pa.float64()),
+        "on_front": pa.array([row.on_front for row in rows], pa.bool_()),
+        "epochs": pa.array([row.epochs for row in rows], pa.int64()),
+        "seconds": pa.array([row.seconds for row in rows], pa.float64()),
+    }
+    return pa.table(columns)
+
+
+def write_parquet(rows: list[Row], directory: Path) -> None:
+    """Write a study's trials.parquet, by number."""
+    with atomic_path(directory / TRIALS_PARQUET) as temporary:
+        pq.write_table(to_table(sorted(rows, key=lambda row: row.number)), temporary)

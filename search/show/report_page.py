@@ -1,0 +1,310 @@
+"""The page of search.report: a study as one HTML document that needs no network.
+
+Learning curves, history, what mattered, accuracy against cost, the ensemble where one was selected, and all trials with
+the reasons of failures, best first.
+"""
+
+import dataclasses
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from optuna.trial import FrozenTrial
+from plotly.graph_objects import Figure
+
+from search.record.request import Request
+from search.record.trials import Row, param_names, read_trials, to_rows
+from search.show import figures, html
+from search.show.figures import Curve, NotComputable
+from search.show.html import Line
+from search.show.tables import cell
+from trainer.common.errors import UserError
+from trainer.studydir import StudyDir
+
+FRONTIER_NAMES: Final = ("budget", "members", "million weights", "MB", "ms", "seen", "unseen", "others")
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What ensemble.select left in a study."""
+
+    selection: dict[str, Any]
+    bought: list[dict[str, Any]]
+    """Rows of frontier.parquet"""
+
+    @property
+    def latencies(self) -> dict[int, float]:
+        """Milliseconds a sequence of each trial's model alone, by the trial's number; none if trials are of several
+        studies."""
+        singles = [row for row in self.bought if row["kind"] == "single" and row["trials"][0].isdecimal()]
+        return {int(row["trials"][0]): row["latency"] for row in singles}
+
+
+@dataclass(frozen=True)
+class Report:
+    """A study at one moment."""
+
+    name: str
+    request: Request
+    trials: list[FrozenTrial]
+    rows: list[Row]
+    """Best first"""
+    curves: list[Curve]
+    ensemble: Ensemble | None
+
+    @classmethod
+    def read(cls, directory: Path, storage: str | None = None) -> "Report":
+        """Of the study in a directory; ``storage`` is its database's URL, as in ``read_trials``.
+
+        Raises UserError if there is none, or a file of it is broken.
+        """
+        trials = read_trials(directory, storage)
+        rows = to_rows(trials)
+        by_number = {trial.number: trial for trial in trials}
+        study = StudyDir(directory)
+        curves = [_read_curve(study, row, by_number[row.number]) for row in rows]
+        return cls(study.name, Request.read(study), trials, rows, curves, _read_ensemble(study))
+
+    @property
+    def best(self) -> Row | None:
+        """The study's own complete trial of the highest accuracy."""
+        complete = [row for row in self.rows if row.state == "COMPLETE" and row.origin is None]
+        complete = [row for row in complete if row.val_accuracy is not None]
+        return max(complete, key=lambda row: row.val_accuracy or 0, default=None)
+
+
+def _read_curve(study: StudyDir, row: Row, trial: FrozenTrial) -> Curve:
+    """From the trial's own record, or where that is not to be had, from the study's."""
+    try:
+        metrics = study.trial(row.number).read_metrics()
+    except UserError:
+        metrics = []
+    points = {item.epoch: item.val_accuracy for item in metrics} or trial.intermediate_values
+    return Curve(row.number, row.state, sorted(points), [points[epoch] for epoch in sorted(points)])
+
+
+def _read_ensemble(study: StudyDir) -> Ensemble | None:
+    """None if nothing was selected yet. Raises UserError if what was is broken."""
+    selection = study.read_selection()
+    return None if selection is None else Ensemble(selection, study.read_frontier())
+
+
+def render(report: Report) -> str:
+    """The whole page."""
+    title = f"Study {report.name}"
+    return html.page(title, [html.heading(title, level=1), *_overview(report), *_sections(report)])
+
+
+def _overview(report: Report) -> Iterator[str]:
+    own = [row for row in report.rows if row.origin is None]
+    counts = Counter(row.state for row in own)
+    ended = sum(counts[state] for state in ("COMPLETE", "PRUNED", "FAIL"))
+    best = report.best
+    yield html.numbers(
+        {
+            "best accuracy": "–" if best is None else f"{best.val_accuracy:.4f}",
+            "by trial": "–" if best is None else str(best.number),
+            "trials ended": f"{ended} of {report.request.trials}",
+            "complete": str(counts["COMPLETE"]),
+            "pruned": str(counts["PRUNED"]),
+            "failed": str(counts["FAIL"]),
+            "training time": str(timedelta(seconds=round(sum(row.seconds or 0 for row in own)))),
+        }
+    )
+    now = datetime.now(UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
+    if ended < report.request.trials:
+        yield html.paragraph(
+            f"The search is not finished; running, waiting or interrupted: {counts['RUNNING']}. "
+            f"It stood so on {now} UTC."
+        )
+    else:
+        yield html.paragraph(f"Finished. Written on {now} UTC.", "dim")
+    if others := len(report.rows) - len(own):
+        yield html.paragraph(f"It began with {others} trials of other studies, which are shown among its own.")
+    if not report.rows:
+        yield html.paragraph("No trial has started yet.")
+    yield html.paragraph("Accuracies are on participants that no trial was trained on.", "dim")
+
+
+def _sections(report: Report) -> Iterator[str]:
+    study = figures.to_study(report.trials, report.rows)
+    best = report.best
+    if report.rows:
+        yield from _curves(report.curves, best)
+    if best is not None:
+        yield html.heading("Optimisation history")
+        yield html.figure(figures.history(study))
+        if any(trial.params for trial in report.trials):
+            yield html.heading("Parameters of complete trials")
+            yield html.figure(figures.parallel_coordinates(study), "wide shaded")
+            yield html.paragraph("A line a trial; the stronger its colour, the more accurate.", "caption")
+    if report.rows:
+        note = "How much each parameter decides whether a trial is among the best tenth (PED-ANOVA)."
+        yield from _figure("Which parameters mattered", lambda: figures.importances(study), note)
+        yield from _costs(report)
+    if report.ensemble is not None:
+        yield from _ensemble(report.ensemble)
+    if report.rows:
+        yield from _trials(report.rows)
+    yield html.heading("What was asked")
+    yield html.pairs(_asked(report.request))
+
+
+def _curves(curves: list[Curve], best: Row | None) -> Iterator[str]:
+    drawn = [curve for curve in curves if curve.epochs]
+    yield html.heading("Learning curves")
+    if drawn:
+        yield html.figure(figures.learning_curves(drawn, None if best is None else best.number))
+        yield html.paragraph("Accuracy after each epoch; trials that were stopped early are dimmed.", "caption")
+    else:
+        yield html.paragraph("No trial has ended an epoch yet.")
+    without = sorted(curve.number for curve in curves if curve.state == "FAIL" and not curve.epochs)
+    if without:
+        yield html.paragraph(f"Failed before the end of their first epoch: {', '.join(map(str, without))}.", "caption")
+
+
+def _figure(title: str, draw: Callable[[], Figure], note: str) -> Iterator[str]:
+    """A figure under its heading, or a sentence on why it cannot be drawn."""
+    yield html.heading(title)
+    try:
+        yield html.figure(draw())
+        yield html.paragraph(note, "caption")
+    except NotComputable as reason:
+        yield html.paragraph(str(reason))
+
+
+def _costs(report: Report) -> Iterator[str]:
+    def millions(row: Row) -> float | None:
+        return None if row.num_parameters is None else row.num_parameters / 1e6
+
+    yield from _figure(
+        "Accuracy against parameters",
+        lambda: figures.accuracy_against(report.rows, millions, "parameters (millions)"),
+        "The line is the Pareto front: no complete trial is both smaller and as accurate as one on it.",
+    )
+    latencies: dict[int, float | None] = {} if report.ensemble is None else {**report.ensemble.latencies}
+    how = "As ensemble.select measured each model's own file."
+    if not latencies and any(row.latency is not None for row in report.rows):
+        latencies = {row.number: row.latency for row in report.rows}
+        how = "As the search estimated it, from each model's multiply-adds."
+    if latencies:
+        note = f"{how} The line is the Pareto front."
+        yield from _figure(
+            "Accuracy against latency",
+            lambda: figures.accuracy_against(
+                report.rows, lambda row: latencies.get(row.number), "milliseconds a sequence"
+            ),
+            note,
+        )
+
+
+def _ensemble(ensemble: Ensemble) -> Iterator[str]:
+    selection = ensemble.selection
+    yield html.heading("Ensemble")
+    seen = selection["accuracy"]["seen_by_selection"]["ensemble"]
+    unseen = (selection["accuracy"]["unseen_participants"] or {}).get("ensemble")
+    cost = selection["cost"]
+    yield html.numbers(
+        {
+            "accuracy on unseen participants": "–" if unseen is None else f"{unseen:.4f}",
+            "on the labels selected on": f"{seen:.4f}",
+            "members": str(len(selection["members"])),
+            "million weights": f"{cost['parameters'] / 1e6:.2f}",
+            "MB": f"{cost['size'] / 1e6:.2f}",
+            "ms a sequence": f"{cost['latency']:.2f}",
+        }
+    )
+    yield html.paragraph(f"Selected on {selection['created']} for the budget {selection['budget'] or 'none'}.", "dim")
+    names = ("trial", "weights", "count", "heads", "layers", "million weights", "MB", "ms", "accuracy", "log loss")
+    lines = [
+        Line(
+            (
+                *(member["trial"], member["precision"], str(member["count"])),
+                *(str(member["num_heads"]), str(member["num_layers"])),
+                *(cell(member["parameters"] / 1e6, ".2f"), cell(member["size"] / 1e6, ".2f")),
+                *(cell(member["latency"], ".2f"), cell(member["val_accuracy"], ".4f")),
+                cell(member["val_log_loss"], ".4f"),
+            )
+        )
+        for member in selection["members"]
+    ]
+    yield html.table(names, lines, texts=frozenset({"weights"}))
+    yield html.figure(figures.frontier(ensemble.bought), "wide")
+    yield html.paragraph("What each budget buys; blue is on labels that the selection saw.", "caption")
+    yield html.table(FRONTIER_NAMES, _frontier(ensemble.bought), texts=frozenset({"budget"}))
+    yield html.paragraph(
+        "others: on the same unseen people, the best of the other rules. Budgets that buy no more than the one before "
+        "are left out.",
+        "caption",
+    )
+
+
+def _frontier(bought: list[dict[str, Any]]) -> Iterator[Line]:
+    """A line a budget: our ensemble, and how it and the best rival do on people that the selection did not see."""
+    for row in bought:
+        if row["kind"] == "single" or row["rule"] != figures.OURS or not row.get("buys_more", True):
+            continue
+        costs = (row["parameters"] / 1e6, row["size"] / 1e6, row["latency"])
+        yield Line(
+            (
+                *(_rounded(row["budget"]) or "none", str(len(row["trials"]))),
+                *(cell(cost, ".2f") for cost in costs),
+                *(cell(row["val_accuracy"], ".4f"), cell(row["unseen_accuracy"], ".4f")),
+                cell(row.get("rival_accuracy"), ".4f"),
+            )
+        )
+
+
+def _rounded(budget: str) -> str:
+    """Its limits to three significant digits."""
+    return re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.3g}", budget)
+
+
+def _trials(rows: list[Row]) -> Iterator[str]:
+    params = param_names(rows)
+    has_origin = any(row.origin is not None for row in rows)
+    origin = ["from"] if has_origin else []
+    scores = ["accuracy", "log loss"]
+    latency = ["ms"] if any(row.latency is not None for row in rows) else []
+    on_front = ["front"] if any(row.on_front for row in rows) else []
+    sizes = ["million weights", "MB", *latency]
+    names = ["trial", "state", *on_front, *origin, *params, *scores, *sizes, "epochs", "seconds"]
+    lines = [
+        Line(
+            cells=(
+                *(str(row.number), row.state),
+                *(["*" if row.on_front else ""] if on_front else []),
+                *([row.origin or ""] if has_origin else []),
+                *(cell(row.params.get(name)) for name in params),
+                *(cell(row.val_accuracy, ".4f"), cell(row.val_log_loss, ".4f")),
+                cell(row.num_parameters and row.num_parameters / 1e6, ".2f"),
+                cell(row.bytes and row.bytes / 1e6, ".1f"),
+                *([cell(row.latency, ".2f")] if latency else []),
+                *(str(row.epochs), cell(row.seconds, ".0f")),
+            ),
+            state=row.state,
+            remark=row.reason or "",
+        )
+        for row in rows
+    ]
+    yield html.heading("Trials")
+    yield html.table(names, lines)
+
+
+def _asked(request: Request) -> dict[str, Any]:
+    values = dataclasses.asdict(request)
+    signs: list[str] = values.pop("label_names")
+    values["signs"] = f"{len(signs)}: {', '.join(signs)}"
+    lines = [f"{name}: {json.dumps(value)}" for name, value in values["space"].items()]
+    values["space"] = "\n".join([*lines, ""])
+    values["versions"] = ", ".join(f"{name} {number}" for name, number in values["versions"].items())
+    return {
+        name.replace("_", " "): json.dumps(value, indent=1) if isinstance(value, dict | list) else value
+        for name, value in values.items()
+        if value is not None
+    }
