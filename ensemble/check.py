@@ -1,4 +1,7 @@
-"""python -m ensemble.check SUBMISSION: test a submission against the contest's rules, one line a rule."""
+"""Test a submission against the contest's rules, and print one line per rule.
+
+python -m ensemble.check results/STUDY/ensemble/submission.zip
+"""
 
 from dataclasses import dataclass
 from pathlib import Path

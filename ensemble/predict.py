@@ -1,4 +1,7 @@
-"""python -m ensemble.predict SUBMISSION PATH...: the likeliest signs of landmark files."""
+"""Print the likeliest signs of landmark files, as a submission predicts them.
+
+python -m ensemble.predict results/STUDY/ensemble/submission.zip FILE.parquet...
+"""
 
 from dataclasses import dataclass
 from pathlib import Path

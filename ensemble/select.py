@@ -1,4 +1,7 @@
-"""python -m ensemble.select --budget: build the best ensemble that fits a budget, and write submission.zip."""
+"""Build the best ensemble that fits a budget, and write it as submission.zip.
+
+python -m ensemble.select --budget 40MB,100ms --results results/STUDY
+"""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Train the best configurations of a study at full length, with several seeds, into a study of its own.
+"""Train the best configurations of a study at full length, with several seeds, as a study of its own.
 
 python -m search.refit results/STUDY --top 8 --seeds 3 --epochs 100
 python -m search.refit results/STUDY --top 8 --seeds 3 --epochs 100 --all-participants

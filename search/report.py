@@ -1,4 +1,4 @@
-"""A study as one HTML file that needs no network: open it anywhere, also while the search runs.
+"""Write a study as one HTML page that needs no network, also while the search runs.
 
 python -m search.report results/STUDY
 """

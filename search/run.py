@@ -1,4 +1,4 @@
-"""Search for good configurations: Optuna decides, Ray Tune executes, everything is written into results/STUDY.
+"""Search for good configurations: Optuna decides, Ray Tune executes, results/STUDY keeps everything.
 
     python -m search.run --trials 64 --data PACKED            # this machine
     python -m search.run --trials 64 --data PACKED --address auto --gpus-per-trial 0.25

@@ -1,4 +1,4 @@
-"""The table of a study's trials, best first, printed again at any time, also while the search runs.
+"""Print the trials of a study, best first, also while the search runs.
 
 python -m search.table results/STUDY
 """

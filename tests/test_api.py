@@ -45,7 +45,8 @@ def test_the_packages_offer_these_names(package: str) -> None:
     assert module.__all__ == PUBLIC[package]
     for name in PUBLIC[package]:
         assert callable(getattr(module, name))
-        assert ">>>" in (inspect.getdoc(getattr(module, name)) or ""), f"{package}.{name} has no example"
+        documented = inspect.getdoc(getattr(module, name)) or ""
+        assert ">>>" in documented or "Example::" in documented, f"{package}.{name} has no example"
     with pytest.raises(AttributeError):
         _ = module.nothing
 

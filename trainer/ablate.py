@@ -1,4 +1,4 @@
-"""What each part of the recipe is worth: rows of one change each, measured on held-out participants.
+"""Measure what each part of the recipe is worth on held-out participants.
 
     python -m trainer.ablate --data PACKED --out results/ablation [--rows mixup,ema,...] [--seeds 3] [--epochs 30]
 

@@ -1,4 +1,4 @@
-"""A straightforward padded trainer of the same model: what one writes first, and a fair reading of the seed's way.
+"""A straightforward padded trainer of the same model: what one writes first, and a fair reading of the recipe's code.
 
 Batches are padded to their longest sequence and masked; attention is F.scaled_dot_product_attention with the mask
 and dropout; dropout is torch's; the optimizer is lion-pytorch; the moving average is a loop over parameters.

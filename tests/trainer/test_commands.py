@@ -22,7 +22,7 @@ def test_help_lists_every_command_with_what_it_does(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == page
     for name, module in commands.COMMANDS.items():
         assert f"  {name.ljust(10)}  {commands.summary(module)}\n" in page
-    assert max(map(len, page.splitlines())) <= 120
+    assert max(map(len, page.splitlines())) <= 120, "the first sentence of a command's docstring is its summary"
 
 
 def test_help_imports_no_command() -> None:
