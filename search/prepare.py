@@ -94,7 +94,7 @@ def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedD
     except ValueError as error:
         raise UserError(f"{sampler}: {error}; choose another sampler", field="sampler") from error
     if options.recipe_points and (left_out := space.recipe_points_left_out()):
-        console.print(f"points of the recipe left out: {left_out}", soft_wrap=True, markup=False)
+        console.print(f"configurations of the recipe left out: {left_out}", soft_wrap=True, markup=False)
     request = Request.of(
         space=space,
         dataset=dataset,
