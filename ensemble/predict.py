@@ -79,8 +79,6 @@ def _check(options: PredictOptions) -> None:
     """Raises UserError if there is nothing to predict, or nowhere to write, before anything is read."""
     from trainer.common.files import require_writable
 
-    if not options.paths:
-        raise UserError("name at least one landmark file, or a folder of them", field="paths")
     if options.out is not None:
         if options.out.is_dir():
             raise UserError(f"{options.out}: is a folder; name a file in it, such as predictions.csv", field="out")

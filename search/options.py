@@ -6,7 +6,7 @@ Imports nothing that takes long, so that --help answers at once.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from search.decide.samplers import SAMPLERS
 from search.decide.stopping import STOPPING_RULES
@@ -18,6 +18,9 @@ DEFAULT_TRIALS: Final = 64
 DEFAULT_EPOCHS: Final = 30
 DEFAULT_RESULTS: Final = "results"
 SEEDS: Final = 2**32  # how many NumPy's generators take
+
+Log = Literal["tensorboard", "mlflow", "wandb"]
+ObjectiveName = Literal["accuracy", "accuracy,params", "accuracy,latency"]
 
 _WHERE: Final = "where it runs"
 _WHAT: Final = "what is searched"
@@ -44,11 +47,18 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _gpus(text: str) -> float:
+    share = number(text)
+    if math.isnan(share):
+        raise ValueError(f"must be a share of one GPU or a whole number, not {text}")
+    return share
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """Where trials run, and what each of them occupies."""
 
-    log: Literal["tensorboard", "mlflow", "wandb"] | None = option(None, group=_WHERE)
+    log: Log | None = option(None, group=_WHERE)
     """Tool for which the trials' epochs are also written, under STUDY/logs."""
     address: str | None = option(None, group=_WHERE)
     """Address of a Ray cluster, such as auto; default: Ray is started on this machine."""
@@ -58,7 +68,7 @@ class RunOptions:
     """Time after which the search stops, such as 8h or 90m; it can be resumed. In Python also seconds."""
     cpus_per_trial: int = option(1, parse=positive, group=_WHERE)
     """CPUs, and threads, of each trial."""
-    gpus_per_trial: float = option(0.0, parse=number, group=_WHERE)
+    gpus_per_trial: float = option(0.0, parse=_gpus, group=_WHERE)
     """GPUs of each trial; a share such as 0.25 lets four trials use one GPU."""
 
     def __post_init__(self) -> None:
@@ -71,7 +81,7 @@ class RunOptions:
         share = self.gpus_per_trial
         if not 0 <= share < math.inf or (share > 1 and not float(share).is_integer()):
             raise UserError(f"must be a share of one GPU or a whole number, not {share}", field="gpus_per_trial")
-        _check_choice("log", self.log, ("tensorboard", "mlflow", "wandb"))
+        _check_choice("log", self.log, get_args(Log))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -99,13 +109,13 @@ class SearchOptions(RunOptions):
     """Database of the study: any URL that Optuna takes; default: study.db in the study's folder."""
 
     space: Any = option(None, parse=Path, metavar="FILE", group=_WHAT)
-    """TOML file that says what to search; docs/formats.md describes it. In Python also a dict or a Space."""
+    """TOML file that says what to search; docs/search.md describes it. In Python also a dict or a Space."""
     epochs: int | None = option(None, parse=positive, group=_WHAT)
     """Epochs of each trial that is not stopped early; default: 30."""
     max_params: int | None = option(None, parse=_parameters, metavar="N", group=_WHAT)
     """Largest number of parameters that a trial's model may have, such as 2M or 800K."""
-    objective: Literal["accuracy", "accuracy,params", "accuracy,latency"] = option("accuracy", group=_WHAT)
-    """What trials are scored by; with two values, the search looks for their Pareto front."""
+    objective: ObjectiveName | None = option(None, group=_WHAT)
+    """What trials are scored by; with two values, the search looks for their Pareto front; default: accuracy."""
 
     sampler: str | None = option(None, choices=SAMPLERS, group=_HOW)
     """How configurations are proposed; default: cmaes, or tpe where the space has conditions or mostly choices, or the
@@ -116,25 +126,25 @@ class SearchOptions(RunOptions):
     """Try the two models of the recipe, the contest's 26th place, first."""
     warm_start: tuple[str, ...] = option((), metavar="STUDY", group=_HOW)
     """Studies of the same space and dataset whose trials this one begins with: folders or URIs."""
-    seed: int = option(0, group=_HOW)
-    """Random seed of the search and its trials."""
+    seed: int | None = option(None, group=_HOW)
+    """Random seed of the search and its trials; default: 0."""
 
     def __post_init__(self) -> None:
         """Raises UserError with the field that is out of range."""
         super().__post_init__()
         for name in ("trials", "epochs"):
             _check_count(name, getattr(self, name))
-        if not 0 <= self.seed < SEEDS:
+        if self.seed is not None and not 0 <= self.seed < SEEDS:
             raise UserError(f"must be at least 0 and less than 2**32, not {self.seed}", field="seed")
         self._set("data", None if self.data is None else str(self.data))
         self._set("results", str(self.results))
         self._set("max_params", _read("max_params", _parameters, self.max_params))
-        begun: Any = self.warm_start  # from Python also one study
+        begun: Any = self.warm_start or ()  # from Python also one study, or None
         studies = begun if isinstance(begun, list | tuple) else (begun,)
         self._set("warm_start", tuple(str(getattr(study, "path", study)) for study in studies))
         _check_choice("sampler", self.sampler, SAMPLERS)
         _check_choice("pruner", self.pruner, STOPPING_RULES)
-        _check_choice("objective", self.objective, ("accuracy", "accuracy,params", "accuracy,latency"))
+        _check_choice("objective", self.objective, get_args(ObjectiveName))
         if self.resume and self.name is None:
             raise UserError("name the study to go on with", field="name")
 

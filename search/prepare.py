@@ -10,7 +10,7 @@ from search.decide.stopping import DEFAULT_PRUNER
 from search.decide.warm_start import earlier_trials
 from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, DEFAULT_TRIALS, SearchOptions
 from search.problem.latency_estimate import LatencyScale
-from search.problem.objective import REMOVED, Objective
+from search.problem.objective import DEFAULT_OBJECTIVE, REMOVED, Objective
 from search.problem.space import DEFAULT_SPACE, Space
 from search.record.request import Request, find_database
 from search.record.storage import has_study, shown, to_keep
@@ -57,7 +57,7 @@ def _space(options: SearchOptions, base: TrainConfig) -> Space:
 
 def _objective(options: SearchOptions, dataset: PackedDataset, base: TrainConfig) -> Objective:
     """What trials are to be scored by. Raises UserError for what cannot be done with it."""
-    objective = Objective(options.objective)
+    objective = Objective(options.objective or DEFAULT_OBJECTIVE)
     if objective.has_front and options.pruner not in (None, "none"):
         raise UserError(
             f"{options.pruner}: with the objective {objective.name} no trial can be stopped early, as Optuna cannot "
@@ -83,11 +83,11 @@ def _limited(space: Space, max_params: int | None) -> Space:
 def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedDataset]:
     """Check what a new study is asked for. Raises UserError at the first fault."""
     dataset = PackedDataset.open(options.data or _generated_dataset(options.results))
-    base = TrainConfig(epochs=options.epochs or DEFAULT_EPOCHS, seed=options.seed)
+    base = TrainConfig(epochs=options.epochs or DEFAULT_EPOCHS, seed=options.seed or 0)
     base = base.replace(num_signs=dataset.num_signs)
     space = _space(options, base)
     objective = _objective(options, dataset, base)
-    space = _limited(space, options.max_params)
+    space = _limited(space, options.max_params or space.max_params)
     sampler = options.sampler or default_sampler(space, objective)
     try:
         check_sampler(sampler, space, objective.has_front)
@@ -100,7 +100,7 @@ def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedD
         dataset=dataset,
         objective=objective,
         trials=options.trials or DEFAULT_TRIALS,
-        seed=options.seed,
+        seed=options.seed or 0,
         sampler=sampler,
         pruner=options.pruner or ("none" if objective.has_front else DEFAULT_PRUNER),
         recipe_points=options.recipe_points,

@@ -28,7 +28,8 @@ def main(options: RefitOptions) -> None:
     from trainer.common.storage import base_name, is_uri, join, parent
 
     study = options.study if is_uri(options.study) else str(Path(options.study).resolve())
-    name = options.name or base_name(study) + ("-refit-all" if options.all_participants else "-refit")
+    suffix = "-refit-all" if options.all_participants else "-refit"
+    name = base_name(study) + suffix if options.name is None else options.name
     check_name(name)
     where = join(parent(options.study), name)
     given = {item.name: getattr(options, item.name) for item in dataclasses.fields(RunOptions)}

@@ -24,8 +24,9 @@ from trainer.common.cli import command
 )
 def main(options: SearchOptions) -> None:
     from search.ending import resumable, show_outcome
-    from search.execute.driver import run_search
+    from search.execute.driver import named, run_search
 
+    options = named(options)
     with resumable(options):
         outcome = run_search(options)
     show_outcome(outcome, options)

@@ -225,10 +225,7 @@ def _read_versioned(path: Path, version: int) -> dict[str, Any]:
     found = content.pop("format_version", None)
     if found != version:
         versions = content.get("versions")
-        by = (
-            versions.get("sign-ensemble-search", "another version") if isinstance(versions, dict) else "another version"
-        )
-        raise UserError(
-            f"{path}: format_version is {found}, written by sign-ensemble-search {by}; this version reads {version}"
-        )
+        by = versions.get("sign-ensemble-search") if isinstance(versions, dict) else None
+        writer = "another version of sign-ensemble-search" if by is None else f"sign-ensemble-search {by}"
+        raise UserError(f"{path}: format_version is {found}, written by {writer}; this version reads {version}")
     return content

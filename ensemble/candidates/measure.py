@@ -31,7 +31,7 @@ from ensemble.tflite.runtime import Model
 from ensemble.tflite.submission import with_labels
 from trainer import studydir
 from trainer.common.console import console, track
-from trainer.common.errors import StorageError, UserError
+from trainer.common.errors import StorageError, UserError, first_line
 from trainer.common.files import atomic_path, write_json
 from trainer.common.storage import base_name
 from trainer.metrics import accuracy, log_loss, to_half
@@ -156,7 +156,10 @@ def _predict(content: bytes, pool: Pool) -> np.ndarray:
 
     def share(first: int) -> list[np.ndarray]:
         model = Model(content)
-        return [model(raw) for raw in pool.raw_sequences(range(first, len(pool.validation.labels), threads))]
+        try:
+            return [model(raw) for raw in pool.raw_sequences(range(first, len(pool.validation.labels), threads))]
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"its file does not run ({first_line(error)})") from error
 
     probs = np.empty((len(pool.validation.labels), len(pool.label_names)), np.float32)
     with ThreadPoolExecutor(threads) as executor:

@@ -3,13 +3,16 @@
 import dataclasses
 import platform
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 from ensemble.budget import columns
 from ensemble.evaluation.unseen import Accuracies, Unseen
 from ensemble.ship.fit import Choice
 from ensemble.tflite.latency import Target, machine
+
+_PACKAGES: Final = ("sign-ensemble-search", "ai-edge-litert")
 
 
 def stamped(fields: dict[str, Any]) -> dict[str, Any]:
@@ -18,7 +21,7 @@ def stamped(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_choice(chosen: Choice) -> dict[str, Any]:
-    """The members with their estimated costs, and the cost and latency of the file, measured."""
+    """The members with their estimated costs; the measured cost and latency of the .tflite file, and its SHA-256."""
     members = [
         {
             "trial": item.candidate.name,
@@ -32,7 +35,12 @@ def of_choice(chosen: Choice) -> dict[str, Any]:
         }
         for item in chosen.members
     ]
-    return {"members": members, "cost": dict(chosen.cost), "latency": dataclasses.asdict(chosen.latency)}
+    return {
+        "members": members,
+        "cost": dict(chosen.cost),
+        "latency": dataclasses.asdict(chosen.latency),
+        "sha256": sha256(chosen.model).hexdigest(),
+    }
 
 
 def of_target(target: Target) -> dict[str, Any]:
@@ -41,7 +49,7 @@ def of_target(target: Target) -> dict[str, Any]:
         "machine": machine(),
         "threads": target.threads,
         "latency_scale": target.latency_scale,
-        "versions": {"python": platform.python_version(), "ai-edge-litert": version("ai-edge-litert")},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
     }
 
 

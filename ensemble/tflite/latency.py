@@ -16,6 +16,7 @@ import numpy as np
 
 from ensemble.tflite.runtime import Model
 from trainer.common.errors import UserError
+from trainer.data import dataset
 from trainer.landmarks import NUM_ROWS
 
 LENGTHS: Final = 32  # lengths timed, spread evenly over the distribution
@@ -73,8 +74,7 @@ class Target:
 
 def typical_lengths(lengths: np.ndarray) -> list[int]:
     """LENGTHS lengths that stand for the given ones: quantiles, evenly spaced, in a fixed random order."""
-    levels = (np.arange(LENGTHS) + 0.5) / LENGTHS
-    chosen = np.quantile(lengths, levels, method="inverted_cdf").astype(int)
+    chosen = dataset.typical_lengths(lengths, LENGTHS)
     return [int(length) for length in np.random.default_rng(0).permutation(chosen)]
 
 

@@ -3,15 +3,12 @@
 Needs neither torch nor TensorFlow.
 """
 
-import contextlib
-import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from trainer.common.errors import UserError
+from trainer.common.processes import silent_stderr
 from trainer.landmarks import NUM_ROWS
 
 SIGNATURE, INPUT, OUTPUT = "serving_default", "inputs", "outputs"
@@ -26,7 +23,7 @@ class Model:
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            with _quiet():
+            with silent_stderr():
                 self._interpreter: Any = Interpreter(model_content=content, num_threads=threads)
                 self.signatures: dict[str, Any] = self._interpreter.get_signature_list()
                 self._interpreter.allocate_tensors()
@@ -53,16 +50,3 @@ class Model:
         """The input's type as the file states it."""
         dtype: np.dtype[Any] = np.dtype(self._run.get_input_details()[INPUT]["dtype"])
         return dtype
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what native code writes to standard error, such as which delegate it made, off the terminal."""
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

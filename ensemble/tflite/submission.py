@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -154,11 +155,21 @@ class Submission:
 
     @functools.cached_property
     def _selection(self) -> dict[str, Any] | None:
-        """The fields of selection.json, if it is there and was written for this very file."""
-        from trainer.studydir import read_selection
+        """The fields of selection.json, if it is there and was written for this very file.
+
+        Raises UserError if it cannot be read, or lacks a field.
+        """
+        from trainer.studydir import SELECTION, read_selection
 
         fields = read_selection(self.path.parent)
-        return fields if fields is not None and fields["cost"]["size"] == len(self.content) else None
+        if fields is None:
+            return None
+        for name in ("members", "cost", "budget", "accuracy"):
+            if name not in fields:
+                raise UserError(f"{self.path.parent / SELECTION}: the field {name!r} is missing; select again")
+        if "sha256" in fields:
+            return fields if fields["sha256"] == sha256(self.content).hexdigest() else None
+        return fields if fields["cost"].get("size") == len(self.content) else None  # as version 0.1 wrote it
 
     @property
     def members(self) -> "pd.DataFrame | None":
@@ -195,6 +206,10 @@ class Submission:
     def _facts(self) -> dict[str, str]:
         signs = "unnamed" if self.label_names is None else str(len(self.label_names))
         facts = {"file": str(self.path), "signs": signs, "size": f"{len(self.content) / 1e6:.2f} MB"}
+        try:
+            _ = self._selection
+        except UserError as error:
+            return facts | {"selection": str(error)}
         if self.cost is not None and self.members is not None:
             facts |= {"members": str(len(self.members)), "latency": f"{self.cost['latency']:.2f} ms a sequence"}
             facts["budget"] = str(self.budget) or "none"
@@ -207,6 +222,8 @@ class Submission:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the facts, and the members."""
-        rows = (f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._facts().items())
-        members = "" if self.members is None else self.members.to_html(index=False, float_format="{:.4g}".format)
+        facts = self._facts()
+        rows = (f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items())
+        table = self.members if "members" in facts else None
+        members = "" if table is None else table.to_html(index=False, float_format="{:.4g}".format)
         return f"<table>{''.join(rows)}</table>{members}"

@@ -21,6 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import search
 import trainer
 from trainer.common.errors import UserError, in_one_line
+from trainer.common.processes import silent_stderr
 from trainer.common.storage import Remote, cache_folder, is_uri
 from trainer.data.dataset import PackedDataset
 
@@ -130,16 +131,11 @@ def find_cluster(address: str) -> str:
 
 def _asks_for_token(address: str) -> bool:
     """Whether a cluster refuses this process for want of a token, or for a wrong one."""
-    shown = os.dup(2)
     try:
-        with Path(os.devnull).open("w") as nowhere:  # Ray's core writes there that it was refused
-            os.dup2(nowhere.fileno(), 2)
+        with silent_stderr():  # Ray's core writes there that it was refused
             GcsClient(address=address)
     except ray.exceptions.AuthenticationError:
         return True
-    finally:
-        os.dup2(shown, 2)
-        os.close(shown)
     return False
 
 

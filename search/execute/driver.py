@@ -81,11 +81,16 @@ _data = inspect.Parameter("data", inspect.Parameter.POSITIONAL_OR_KEYWORD, defau
 search.__signature__ = inspect.Signature([_data, *_parameters], return_annotation=Study)  # type: ignore[attr-defined]
 
 
+def named(options: SearchOptions) -> SearchOptions:
+    """The options with a name for the study: as given, or the date and time. Raises UserError if it cannot be one."""
+    name = datetime.now().strftime("%Y-%m-%d-%H%M%S") if options.name is None else options.name
+    check_name(name)
+    return dataclasses.replace(options, name=name)
+
+
 def run_search(options: SearchOptions) -> Outcome:
     """Make a study, or go on with one, as the options say. Raises UserError."""
-    if options.name is not None:
-        check_name(options.name)
-    where = join(options.results, options.name or datetime.now().strftime("%Y-%m-%d-%H%M%S"))
+    where = join(options.results, named(options).name or "")
     if options.resume and not is_study(where):
         raise UserError(f"{where}: there is no study here to go on with")
     if not options.resume and is_study(where):

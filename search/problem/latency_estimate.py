@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from trainer.config import ModelConfig
+from trainer.data.dataset import typical_lengths
 from trainer.landmarks import LANDMARK_SETS, NUM_LANDMARKS
 from trainer.model.classifier import SignClassifier
 
@@ -32,8 +33,7 @@ class LatencyScale:
     @classmethod
     def measure(cls, lengths: np.ndarray) -> Self:
         """For validation sequences of these lengths int64 [N], timing the recipe's small model on one thread here."""
-        levels = (np.arange(LENGTHS) + 0.5) / LENGTHS
-        chosen = [int(length) for length in np.quantile(lengths, levels, method="inverted_cdf")]
+        chosen = typical_lengths(lengths, LENGTHS)
         model = SignClassifier(ModelConfig()).eval()
         threads = torch.get_num_threads()
         torch.set_num_threads(1)

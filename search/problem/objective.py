@@ -18,7 +18,6 @@ from search.problem.latency_estimate import LatencyScale
 from trainer.config import ModelConfig
 from trainer.model.classifier import num_parameters
 
-OBJECTIVES: Final = ("accuracy", "accuracy,params", "accuracy,latency")
 DEFAULT_OBJECTIVE: Final = "accuracy"
 REMOVED: Final = "ensemble"  # what studies of version 0.1 may have been scored by
 

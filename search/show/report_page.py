@@ -237,11 +237,12 @@ def _ensemble(ensemble: Ensemble) -> Iterator[str]:
     yield html.figure(figures.frontier(ensemble.bought), "wide")
     yield html.paragraph("What each budget buys; blue is on labels that the selection saw.", "caption")
     yield html.table(FRONTIER_NAMES, _frontier(ensemble.bought), texts=frozenset({"budget"}))
-    yield html.paragraph(
-        "others: on the same unseen people, the best of the other rules. Budgets that buy no more than the one before "
-        "are left out.",
-        "caption",
-    )
+    if any("buys_more" in row for row in ensemble.bought):  # a selection of version 0.1 does not say
+        yield html.paragraph(
+            "others: on the same unseen people, the best of the other rules. Budgets that buy no more than the one "
+            "before are left out.",
+            "caption",
+        )
 
 
 def _frontier(bought: list[dict[str, Any]]) -> Iterator[Line]:

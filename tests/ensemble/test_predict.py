@@ -158,5 +158,13 @@ def test_many_bad_files_are_not_all_listed(tmp_path: Path, zipped: Path, monkeyp
 
 
 def test_at_least_one_path_is_needed(zipped: Path, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(UserError, match="PATH: name at least one landmark file"):
+    with pytest.raises(UserError, match="the following arguments are required: PATH"):
         run(monkeypatch, zipped)
+
+
+def test_files_may_stand_after_an_option(
+    contest_folder: Path, zipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = contest_folder / lines_of(contest_folder)[0]["path"]
+    run(monkeypatch, zipped, "--out", tmp_path / "out.csv", path)
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 2

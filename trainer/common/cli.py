@@ -143,11 +143,12 @@ class Parser(argparse.ArgumentParser):
 
     @contextlib.contextmanager
     def naming_flags(self) -> Iterator[None]:
-        """Have a UserError of a field say how the field is called here."""
+        """Have a UserError say how its field is called here, and any field that its message has in parentheses."""
         try:
             yield
         except UserError as error:
             error.field = self.flags.get(error.field or "", error.field)
+            error.message = re.sub(r"\((\w+)\)", lambda name: f"({self.flags.get(name[1], name[1])})", error.message)
             raise
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
@@ -222,7 +223,7 @@ def _reading(hint: Any, how: Option, *, is_flag: bool) -> dict[str, Any]:
     if origin is tuple:
         kind = get_args(kind)[0]
         origin = get_origin(kind)
-        settings |= {"action": "append"} if how.repeated else {"nargs": "*" if how.positional else "+"}
+        settings |= {"action": "append"} if how.repeated else {"nargs": "+"}
     if kind is bool:
         return {"action": "store_true" if is_flag else argparse.BooleanOptionalAction}
     choices = get_args(kind) if origin is Literal else how.choices

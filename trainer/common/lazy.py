@@ -14,8 +14,9 @@ from typing import Any
 def install(package: str, names: Mapping[str, str]) -> list[str]:
     """Give a package lazy attributes, each from the module named for it, and return their names, sorted.
 
-    A name may also be a submodule's, as of ``trainer.train`` the command and ``trainer.train`` the function: the
-    attribute is the function, the module stays importable as ``trainer.train``.
+    A name may also be a submodule's: ``trainer.train`` is a command's module and a function. The attribute is the
+    function, so ``import trainer.train as train`` gives the function too. ``python -m trainer.train``, ``from
+    trainer.train import main`` and ``importlib.import_module("trainer.train")`` reach the module.
 
     Example, in ``trainer/__init__.py``::
 

@@ -32,7 +32,6 @@ from trainer.data.normalize import normalize
 from trainer.landmarks import NUM_LANDMARKS, ROWS
 
 FILES_PER_TASK: Final = 64  # at most 25 MB of frames
-MOST_USEFUL_WORKERS: Final = 4  # the one process that writes takes a quarter as long over a sequence as one that reads
 MEND: Final = "mend it, or skip bad sequences (skip_bad)"
 
 

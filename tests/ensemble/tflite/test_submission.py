@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 import zipfile
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,25 @@ def test_says_nothing_of_a_file_that_selection_json_was_not_written_for(small_mo
     write_selection(tmp_path, {**FOUND, "cost": {"size": 1.0}})
     assert Submission.open(path).members is None
     assert f"<td>{path}</td>" in alone._repr_html_()
+
+
+def test_a_file_of_the_same_size_is_told_apart_by_its_hash(small_model: bytes, tmp_path: Path):
+    path = written(tmp_path, small_model)
+    facts = {**FOUND, "cost": {"size": float(len(small_model))}}
+    write_selection(tmp_path, {**facts, "sha256": sha256(small_model).hexdigest()})
+    assert Submission.open(path).accuracy == 0.75
+    write_selection(tmp_path, {**facts, "sha256": sha256(b"another").hexdigest()})
+    assert Submission.open(path).accuracy is None
+
+
+def test_a_broken_selection_json_is_named_and_shows_in_a_notebook(small_model: bytes, tmp_path: Path):
+    path = written(tmp_path, small_model)
+    write_selection(tmp_path, {"members": []})
+    found = Submission.open(path)
+    with pytest.raises(UserError, match=r"selection\.json: the field 'cost' is missing"):
+        _ = found.members
+    assert "the field 'cost' is missing" in repr(found)
+    assert "is missing" in found._repr_html_()
 
 
 def test_predicts_without_torch(small_model: bytes, tmp_path: Path):
