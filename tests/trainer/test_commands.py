@@ -49,3 +49,10 @@ def test_a_misspelt_command_is_one_line() -> None:
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     commands.dispatch(["--version"])
     assert capsys.readouterr().out.startswith("sign-ensemble-search ")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m trainer.commands --help | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "usage: sign-ensemble COMMAND [options]\n"

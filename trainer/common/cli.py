@@ -27,6 +27,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import os
 import re
 import shutil
 import sys
@@ -296,6 +297,10 @@ def run(main: Callable[[], None]) -> NoReturn:
     """
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe, such as head, has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except (UserError, OSError) as error:
         message = str(error)
         if isinstance(error, OSError) and error.filename is not None:
