@@ -134,9 +134,10 @@ class SearchOptions(RunOptions):
         super().__post_init__()
         for name in ("trials", "epochs"):
             _check_count(name, getattr(self, name))
-        if self.seed is not None and not 0 <= self.seed < SEEDS:
+        seed: Any = self.seed  # from Python anything
+        if seed is not None and not (isinstance(seed, int) and 0 <= seed < SEEDS):
             raise UserError(f"must be at least 0 and less than 2**32, not {self.seed}", field="seed")
-        self._set("data", None if self.data is None else str(self.data))
+        self._set("data", None if self.data is None else str(getattr(self.data, "source", self.data)))
         self._set("results", str(self.results))
         self._set("max_params", _read("max_params", _parameters, self.max_params))
         begun: Any = self.warm_start or ()  # from Python also one study, or None
@@ -150,8 +151,8 @@ class SearchOptions(RunOptions):
 
 
 def _check_count(field: str, value: Any) -> None:
-    if value is not None and (not isinstance(value, int) or value < 1):
-        raise UserError(f"must be a whole number of at least 1, not {value}", field=field)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise UserError(f"must be a whole number of at least 1, not {value!r}", field=field)
 
 
 def _check_choice(field: str, value: str | None, known: Any) -> None:

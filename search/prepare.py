@@ -1,6 +1,7 @@
 """From what a search is asked for to a checked Request and its dataset, before anything starts or is written."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,10 +125,8 @@ def resumed_study(options: SearchOptions, study: StudyDir) -> tuple[Request, Pac
             f"{directory}: was searched for the members of an ensemble, which version 0.2.0 removed, as it was "
             "measured not to help; its trials can still be shown, refitted and selected from"
         )
-    defaults = {item.name: item.default for item in dataclasses.fields(SearchOptions)}
-    for name in ("epochs", "seed", "space", "sampler", "pruner", "max_params", "objective", "warm_start"):
-        if getattr(options, name) != defaults[name]:
-            raise UserError(f"was settled when {directory} was made; leave it out to resume the study", field=name)
+    for name in _differing(options, request):
+        raise UserError(f"was settled when {directory} was made; leave it out to resume the study", field=name)
     if not options.recipe_points and request.recipe_points:
         message = f"was settled when {directory} was made; leave it out to resume the study"
         raise UserError(message, field="recipe_points")
@@ -143,6 +142,20 @@ def resumed_study(options: SearchOptions, study: StudyDir) -> tuple[Request, Pac
         message = f"{directory} was asked for {request.trials} trials; that many or more can be done"
         raise UserError(message, field="trials")
     return dataclasses.replace(request, trials=options.trials or request.trials, data=dataset.source), dataset
+
+
+def _differing(options: SearchOptions, request: Request) -> Iterator[str]:
+    """Names of the options that a study was made with and that are now given other values."""
+    for name in ("epochs", "seed", "sampler", "pruner", "max_params", "objective"):
+        if getattr(options, name) not in (None, getattr(request, name)):
+            yield name
+    if options.space is not None:
+        base = request.to_config()
+        if _space(dataclasses.replace(options, epochs=None), base).source != request.space:
+            yield "space"
+    begun = [where if is_uri(where) else str(Path(where).absolute()) for where in options.warm_start]
+    if begun and begun != request.warm_start:
+        yield "warm_start"
 
 
 def _require_trials(study: StudyDir, request: Request, url: str | None) -> None:

@@ -77,6 +77,13 @@ class RunDir:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
 
+    def require_own(self) -> None:
+        """Raises UserError if the directory holds files that are not a trial's, such as a dataset's."""
+        known = {CONFIG, METRICS, CHECKPOINT, WEIGHTS, VAL_PROBS, DONE}
+        paths = sorted(self.path.iterdir()) if self.path.is_dir() else []
+        if others := [path.name for path in paths if path.name not in known and not path.name.startswith(".")]:
+            raise UserError(f"{self.path}: holds something else ({others[0]}); choose another directory")
+
     def write_config(self, config: TrainConfig) -> None:
         write_json(self.path / CONFIG, config.to_json())
 

@@ -112,6 +112,8 @@ class StudyDir:
     def read_validation(self, num_signs: int) -> Validation:
         """The held-out sequences, whose labels are indices of ``num_signs`` signs."""
         path = self.path / VALIDATION
+        if not path.exists():
+            raise UserError(f"{path}: there is no such file; a study of search.run has it: bring it back")
         try:
             table = pq.read_table(path)
             ids, participants, labels, lengths = (

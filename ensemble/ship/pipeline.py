@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from ensemble.budget import CONTEST, Budget
+from ensemble.budget import CONTEST, EXAMPLE, Budget
 from ensemble.candidates.full_data import FullData
 from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
 from ensemble.candidates.pool import Pool, open_pools
@@ -141,9 +141,11 @@ def select(
     """
     places = [studies] if isinstance(studies, str | Path) or hasattr(studies, "path") else list(studies)
     try:
-        limits = Budget.parse(budget) if isinstance(budget, str) else budget or Budget()
+        limits = Budget() if budget is None else Budget.parse(budget) if isinstance(budget, str) else budget
     except ValueError as error:
         raise UserError(str(error), field="budget") from error
+    if not isinstance(limits, Budget):
+        raise UserError(f"must be text such as {EXAMPLE}, a Budget or None, not {limits!r}", field="budget")
     if not places:
         raise UserError("must name a study", field="studies")
     request = Request(

@@ -1,12 +1,14 @@
 """The options of a search: what each may be."""
 
-from typing import get_args
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
 from search.options import ObjectiveName, SearchOptions
 from search.problem.objective import Objective
 from trainer.common.errors import UserError
+from trainer.data.dataset import PackedDataset
 
 
 def test_the_objectives_that_can_be_asked_for_are_those_there_are() -> None:
@@ -34,3 +36,22 @@ def test_what_is_no_share_of_a_gpu_is_named() -> None:
 
     with pytest.raises(UserError, match="--gpus-per-trial: must be a share of one GPU or a whole number, not abc"):
         Parser("search.run", SearchOptions).parse(["--gpus-per-trial", "abc"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"trials": True}, "trials: must be a whole number of at least 1, not True"),
+        ({"epochs": "3"}, "epochs: must be a whole number of at least 1, not '3'"),
+        ({"seed": "a"}, "seed: must be at least 0"),
+    ],
+)
+def test_values_of_another_type_are_named(asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        SearchOptions(**asked)
+
+
+def test_a_dataset_stands_for_where_it_lies(packed: Path) -> None:
+    dataset = PackedDataset.open(packed)
+    assert SearchOptions(data=dataset).data == dataset.source  # type: ignore[arg-type]
+    assert repr(dataset).startswith(f"PackedDataset('{dataset.source}': ")

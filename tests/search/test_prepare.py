@@ -2,11 +2,15 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from search.options import SearchOptions
 from search.prepare import new_study, resumed_study
+from search.record.request import Request
 from tests.search.test_run import _options, _write
+from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.studydir import StudyDir
 
@@ -37,3 +41,18 @@ def test_a_study_behind_a_uri_needs_no_database_to_go_on(
     (tmp_path / "trials" / "0000").mkdir(parents=True)
     monkeypatch.setattr(sys, "argv", ["search.run", "--resume", "--name", "a", "--results", f"file://{tmp_path}"])
     assert resumed_study(_options(), StudyDir(tmp_path))[0].trials == 2
+
+
+def test_a_study_is_resumed_by_the_same_call_with_what_it_was_made_with(
+    tmp_path: Path, packed: Path, base: TrainConfig
+) -> None:
+    _write(tmp_path, packed, base)
+    request = Request.read(StudyDir(tmp_path))
+    asked: dict[str, Any] = {"epochs": request.epochs, "seed": request.seed, "space": request.space}
+    asked |= {"sampler": request.sampler, "pruner": request.pruner, "objective": request.objective}
+    again, _ = resumed_study(SearchOptions(name="a", resume=True, **asked), StudyDir(tmp_path))
+    assert again.epochs == request.epochs
+    other: dict[str, Any] = {"space": {"num_heads": {"type": "int", "low": 1, "high": 7}}, "epochs": request.epochs + 1}
+    for name, value in other.items():
+        with pytest.raises(UserError, match=f"{name}: was settled when"):
+            resumed_study(SearchOptions(name="a", resume=True, **{**asked, name: value}), StudyDir(tmp_path))

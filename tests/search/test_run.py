@@ -65,8 +65,6 @@ NEW = ("--trials", "2", "--name", "new")
             "--sampler: cmaes: it follows one value, and the objective has two; choose another sampler",
         ),
         (("--resume", "--name", "old", "--objective", "accuracy,params"), "--objective: was settled when"),
-        (("--resume", "--name", "old", "--objective", "accuracy"), "--objective: was settled when"),
-        (("--resume", "--name", "old", "--seed", "0"), "--seed: was settled when"),
         ((*NEW, "--objective", "ensemble"), "--objective: 'ensemble' is not one of"),
         (("--resume", "--name", "members"), "which version 0.2.0 removed, as it was measured not to help"),
         ((*NEW, "--storage", "what"), "--storage: not a database URL"),

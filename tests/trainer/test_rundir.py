@@ -203,3 +203,12 @@ def test_nan_is_never_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         RunDir(tmp_path).write_result(dataclasses.replace(RESULT, val_log_loss=float("inf")))
     assert not RunDir(tmp_path).is_done
+
+
+def test_a_run_claims_no_folder_of_something_else(tmp_path: Path) -> None:
+    RunDir(tmp_path / "new").require_own()
+    (tmp_path / "metrics.jsonl").touch()
+    RunDir(tmp_path).require_own()
+    (tmp_path / "train.csv").touch()
+    with pytest.raises(UserError, match=r"holds something else \(train\.csv\); choose another directory"):
+        RunDir(tmp_path).require_own()

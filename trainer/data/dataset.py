@@ -48,6 +48,9 @@ class PackedDataset:
     source: str = ""
     """Where every machine finds it: the URI that it was fetched from (trainer.common.storage), else the path"""
 
+    def __repr__(self) -> str:
+        return f"PackedDataset({self.source or str(self.path)!r}: {len(self)} sequences, {self.num_signs} signs)"
+
     def __len__(self) -> int:
         return len(self.lengths)
 

@@ -10,10 +10,10 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def check_device(device: str) -> None:
-    """Raises UserError if torch cannot compute on ``device``, such as "cpu" or "cuda:1"."""
+def check_device(device: str) -> torch.device:
+    """The device, such as "cpu" or "cuda:1". Raises UserError if torch cannot compute on it."""
     try:
-        torch.empty(0, device=device)
+        return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
         reason = "there is no such device" if "device string" in str(error) else first_line(error)
         here = "cpu or cuda" if torch.cuda.is_available() else "cpu"

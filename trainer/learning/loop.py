@@ -17,11 +17,12 @@ from trainer.common.errors import TrainingDivergedError, UserError
 from trainer.config import TrainConfig
 from trainer.data.batches import Batch, Batches
 from trainer.data.dataset import PackedDataset
+from trainer.learning.devices import check_device
 from trainer.learning.learner import Learner
 from trainer.learning.optimizer import cosine, ema_, ema_decay
 from trainer.metrics import accuracy, log_loss
 from trainer.model.classifier import SignClassifier
-from trainer.rundir import EpochMetrics, Result, RunDir
+from trainer.rundir import CONFIG, EpochMetrics, Result, RunDir
 
 DROPOUT_STREAM = 1  # dropout of an epoch draws from (seed, epoch, 1); its batches from (seed, epoch)
 
@@ -48,11 +49,11 @@ def train(
         result = train(config, dataset, "runs/first", report=print)
     """
     run = run if isinstance(run, RunDir) else RunDir(run)
+    place = check_device(device)
     _claim(run, config, dataset)
     if run.is_done:
         return run.read_result()
 
-    place = torch.device(device)
     precision = resolve_precision(config.precision, place)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     batches = Batches(dataset, config, place)
@@ -191,7 +192,8 @@ def _claim(run: RunDir, config: TrainConfig, dataset: PackedDataset) -> None:
     """Write the configuration into a new run's directory, or check that it is the one there."""
     if config.model.num_signs != dataset.num_signs:
         raise UserError(f"{dataset.path}: has {dataset.num_signs} signs, but num_signs is {config.model.num_signs}")
-    if not (run.path / "config.json").exists():
+    if not (run.path / CONFIG).exists():
+        run.require_own()
         run.write_config(config)
     elif run.read_config() != config:
         raise UserError(f"{run.path}: holds a run of another configuration; choose another directory or remove it")

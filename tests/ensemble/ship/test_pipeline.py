@@ -64,6 +64,7 @@ def test_by_default_writes_into_the_study_under_the_contests_limits(copy: Path):
     ("arguments", "message"),
     [
         ({"budget": "40"}, "budget: '40' is not a number with a unit"),
+        ({"budget": 0}, "budget: must be text such as .*, a Budget or None, not 0"),
         ({"metric": "f1"}, "metric: must be of blend, accuracy, log_loss, not f1"),
         ({"precision": ["float32", "int4"]}, "precision: must be of float32, float16, int8, not float32, int4"),
         ({"precision": []}, "precision: must be of float32, float16, int8, not nothing"),
