@@ -254,9 +254,9 @@ def readable(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 def _help(doc: str, default: Any, is_required: bool, how: Option, settings: Mapping[str, Any]) -> str:
     """A field's docstring, what may be chosen, and its default."""
     text = doc.rstrip(".")
-    choices = how.choices
+    choices = settings.get("choices")
     if choices is not None and len(",".join(choices)) >= 30:
-        text += f" [{', '.join(choices)}]"
+        text += f" [{' | '.join(choices)}]"
     if is_required and not how.positional:
         text += " (required)"
     elif not (default is None or default == () or settings.get("action") == "store_true" or "default" in doc):
