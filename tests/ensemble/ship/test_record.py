@@ -29,7 +29,7 @@ def test_unseen_accuracies_say_whether_a_single_model_is_as_good():
 def test_says_where_latencies_were_measured():
     found = record.of_target(Target(threads=2, latency_scale=1.5))
     assert (found["threads"], found["latency_scale"]) == (2, 1.5)
-    assert set(found["versions"]) == {"python", "ai-edge-litert"}
+    assert set(found["versions"]) == {"python", "sign-ensemble-search", "ai-edge-litert"}
 
 
 def test_is_stamped_with_the_time():
