@@ -6,7 +6,6 @@ Nothing but the command that was asked for is imported.
 """
 
 import ast
-import difflib
 import importlib
 import importlib.util
 import sys
@@ -16,6 +15,7 @@ from typing import Final, NoReturn
 
 from trainer.common import cli
 from trainer.common.errors import UserError
+from trainer.common.fields import suggestion
 
 COMMANDS: Final = {
     "synthesize": "trainer.synthesize",
@@ -80,9 +80,8 @@ def dispatch(words: Sequence[str]) -> None:
         print(f"sign-ensemble-search {cli.version()}")
         return
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"{name}: there is no such command{hint} ({cli.PROGRAM} --help lists the commands)")
+        near = suggestion(name, COMMANDS)
+        raise UserError(f"{name}: there is no such command{near} ({cli.PROGRAM} --help lists the commands)")
     sys.argv = [f"{cli.PROGRAM} {name}", *rest]
     importlib.import_module(COMMANDS[name]).main()
 
