@@ -14,6 +14,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ class Result:
     """float32 or bfloat16, as trained"""
     device: str
     data_fingerprint: str
+    sha256: Mapping[str, str] | None = None
+    """Of the files that were left, by their names; None in a run of version 0.2.0 or earlier"""
 
 
 class RunDir:
@@ -142,11 +145,15 @@ class RunDir:
             safetensors.torch.save_file(tensors, temporary)
 
     def read_weights(self) -> dict[str, torch.Tensor]:
-        """EMA weights by parameter name, float32, for ``SignClassifier.load_state_dict``."""
+        """EMA weights by parameter name, for ``SignClassifier.load_state_dict``; float32 however they are stored."""
+        path = self.path / WEIGHTS
         try:
-            return safetensors.torch.load_file(self.path / WEIGHTS)
+            tensors = safetensors.torch.load_file(path)
         except (OSError, safetensors.SafetensorError) as error:
-            raise UserError(f"{self.path / WEIGHTS}: cannot be read ({error})") from error
+            raise UserError(f"{path}: cannot be read ({error})") from error
+        if others := [name for name, tensor in tensors.items() if not tensor.is_floating_point()]:
+            raise UserError(f"{path}: {others[0]}: holds {tensors[others[0]].dtype}, not floating point numbers")
+        return {name: tensor.float() for name, tensor in tensors.items()}
 
     def write_val_probs(self, val_probs: np.ndarray) -> None:
         """Probabilities [validation sequences, signs], in the order of ``PackedDataset.split``; kept as float16."""
@@ -156,14 +163,32 @@ class RunDir:
     def read_val_probs(self) -> np.ndarray:
         """float16 [validation sequences, signs], memory-mapped."""
         try:
-            probs: np.ndarray = np.load(self.path / VAL_PROBS, mmap_mode="r", allow_pickle=False)
+            probs: Any = np.load(self.path / VAL_PROBS, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise UserError(f"{self.path / VAL_PROBS}: cannot be read ({error})") from error
+        if not isinstance(probs, np.ndarray) or probs.ndim != 2 or probs.dtype.kind != "f":
+            raise UserError(
+                f"{self.path / VAL_PROBS}: must hold one array of floating point numbers [sequences, signs]"
+            )
         return probs
 
     def write_result(self, result: Result) -> None:
         """Declare the run finished. Call it last."""
         write_json(self.path / DONE, dataclasses.asdict(result))
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of the files that a finished run leaves, by their names, but for done.json and metrics.jsonl."""
+        paths = [self.path / name for name in (CONFIG, WEIGHTS, VAL_PROBS)]
+        return {path.name: sha256(path.read_bytes()).hexdigest() for path in paths if path.exists()}
+
+    def require_unchanged(self) -> None:
+        """Raises UserError if a file is not the one that the finished run left, or if the run does not say."""
+        expected = self.read_result().sha256
+        if expected is None:
+            raise UserError(f"{self.path / DONE}: has no hashes of the other files, as of version 0.2.0 or earlier")
+        found = self.hashes()
+        if changed := sorted(name for name in {*expected, *found} if found.get(name) != expected.get(name)):
+            raise UserError(f"{self.path / changed[0]}: is not the file that the training left")
 
     @property
     def is_done(self) -> bool:

@@ -7,8 +7,10 @@ held participants out.
 import dataclasses
 from pathlib import Path
 
-from ensemble.candidates.pool import Candidate
+from ensemble.candidates.pool import Candidate, listed, reason_of
 from trainer.common.errors import UserError
+from trainer.config import TrainConfig
+from trainer.rundir import RunDir
 from trainer.studydir import StudyDir
 
 
@@ -16,14 +18,22 @@ class FullData:
     """The finished trainings of a study on all participants, found by their configurations."""
 
     def __init__(self, study: Path) -> None:
-        """Raises UserError if the study has none."""
+        """Raises UserError if the study has none. A broken trial is none, and is named where one is missing."""
         self._study = study
-        configs = [(run.read_config(), run) for run in StudyDir(study).trials() if run.is_done]
-        self._runs = {config: run for config, run in configs if config.all_participants}
+        self._runs: dict[TrainConfig, RunDir] = {}
+        broken: dict[str, str] = {}
+        for run in StudyDir(study).trials():
+            try:
+                config = run.read_config()
+                if run.is_done and config.all_participants:
+                    self._runs[config] = run
+            except UserError as error:
+                broken[run.path.name] = reason_of(error, run.path)
+        self._broken = listed(broken)
         if not self._runs:
             raise UserError(
                 f"{study}: holds no training on all participants; make it with python -m search.refit, for all "
-                "participants",
+                f"participants{self._broken}",
                 field="ship",
             )
 
@@ -36,7 +46,7 @@ class FullData:
         if wanted not in self._runs:
             raise UserError(
                 f"{self._study}: holds no finished training of trial {candidate.name}'s configuration and seed; refit "
-                "the same study with the same number of trials, seeds and epochs",
+                f"the same study with the same number of trials, seeds and epochs{self._broken}",
                 field="ship",
             )
         run = self._runs[wanted]

@@ -23,8 +23,17 @@ import numpy as np
 from rich.markup import escape
 
 from ensemble.budget import BuiltFile, Cost
-from ensemble.candidates.pool import Candidate, DatasetGoneError, Pool, listed, reason_of, to_member
+from ensemble.candidates.pool import (
+    Candidate,
+    DatasetGoneError,
+    Pool,
+    reason_of,
+    require_any,
+    require_probabilities,
+    to_member,
+)
 from ensemble.candidates.priced import PricedPool
+from ensemble.candidates.reproduction import deviation, only_reproducible
 from ensemble.tflite import export, latency
 from ensemble.tflite.latency import Target
 from ensemble.tflite.runtime import Model
@@ -65,11 +74,13 @@ def measure(
 ) -> PricedPool:
     """Build, weigh and time a .tflite file of each candidate at each precision; shows a progress bar.
 
-    The pool that comes back has one candidate per file; those whose file cannot be built are left out. What the studies
+    The pool that comes back has one candidate per file. Trials that cannot be made again are left out, and so are files
+    that cannot be built, or predict too little of what the trial does. What the studies
     have cached is used, except that ``anew`` times every file again; new measurements are cached in each study, or in
     the folder that ``roots`` names for it. Raises UserError if no candidate is left, and StorageError if it cannot be
     told whether the packed dataset is there.
     """
+    pool = only_reproducible(pool)
     places = {study: tuple(dict.fromkeys((roots.get(study, study), study))) for study in pool.studies}
     caches = {study: _Cache(its, pool, target, anew) for study, its in places.items()}
     base = caches[pool.studies[0]].cost(export.build_shared(pool.max_frames), 0, 0)
@@ -97,9 +108,7 @@ def measure(
         candidates.append(candidate)
         cost = caches[candidate.study].cost(content, candidate.num_parameters, 1)
         costs.append(np.maximum(cost.to_array() - base.to_array(), 0))
-    if not candidates:
-        shown = ", ".join(map(str, pool.studies))
-        raise UserError(f"{shown}: no trial can be used{listed(left_out)}")
+    require_any(pool.studies, candidates, left_out)
     if gone:
         console.print(
             f"[yellow]{len(gone)} files cannot be run; where a precision is close to the training's, the trial's "
@@ -121,7 +130,7 @@ def _with_own_probs(variant: Candidate, pool: Pool, content: bytes, roots: Seque
     """The variant with the probabilities that its file gives the validation sequences, computed once.
 
     They are cached in the first of the roots, unless one of them has them. Raises what ``Pool.dataset`` does, and
-    UserError if the file gives no numbers.
+    UserError if they are further from the trial's than the precision explains.
     """
     if export.PRECISIONS[variant.precision].trial_predictions == "exact":
         return variant
@@ -129,13 +138,20 @@ def _with_own_probs(variant: Candidate, pool: Pool, content: bytes, roots: Seque
     path = next((where / name for where in roots if _is_kept(where / name, pool)), None)
     if path is None:
         probs = _predict(content, pool)
-        if not np.isfinite(probs).all():
-            raise UserError(f"its {variant.precision} file gives no numbers")
         path = roots[0] / name
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.save(file, to_half(probs), allow_pickle=False)
     own = dataclasses.replace(variant, probs=path)
     probs = own.val_probs()
+    off, most = (
+        deviation(probs.astype(np.float64), variant.val_probs()),
+        export.PRECISIONS[variant.precision].largest_deviation,
+    )
+    if not off <= most:
+        raise UserError(
+            f"its {variant.precision} file does not predict what the trial does (they deviate by {off:.1e}, of at most "
+            f"{most:.0e})"
+        )
     return dataclasses.replace(
         own, val_accuracy=accuracy(probs, pool.validation.labels), val_log_loss=log_loss(probs, pool.validation.labels)
     )
@@ -147,7 +163,10 @@ def _is_kept(path: Path, pool: Pool) -> bool:
         probs = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return False
-    return probs.shape == (len(pool.validation.labels), len(pool.label_names)) and bool(np.isfinite(probs).all())
+    with contextlib.suppress(UserError):
+        require_probabilities(probs, (len(pool.validation.labels), len(pool.label_names)), path.name)
+        return True
+    return False
 
 
 def _predict(content: bytes, pool: Pool) -> np.ndarray:

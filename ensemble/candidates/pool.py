@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, overload
 
 import numpy as np
+import torch
 
 from ensemble.tflite import export
 from trainer.common.errors import StorageError, UserError
@@ -21,12 +22,14 @@ from trainer.config import ModelConfig
 from trainer.data.dataset import PackedDataset
 from trainer.landmarks import NUM_ROWS, ROWS
 from trainer.metrics import accuracy, log_loss
-from trainer.rundir import RunDir
-from trainer.studydir import StudyDir, Validation
+from trainer.model.classifier import SignClassifier, num_parameters
+from trainer.rundir import Result, RunDir
+from trainer.studydir import VALIDATION, StudyDir, Validation
 
 OTHER_MAX_FRAMES: Final = "config.json: another max_frames than the first candidate's"
 _OPENING: Final = threading.Lock()  # np.load parses a header with ast, which fails in threads (CPython gh-106905)
 ROUNDING: Final = 0.02  # a row of float16 probabilities may miss 1 by this much
+LOG_LOSS_ROUNDING: Final = 0.02  # of the log loss of float16 probabilities plus 1: those below 6e-5 have few digits
 
 
 class DatasetGoneError(UserError):
@@ -98,13 +101,14 @@ class Pool:
             raise DatasetGoneError(
                 f"{self.data}: is not the packed dataset that the study was made on; say where that is", field="data"
             )
+        rows = _rows(dataset, self.validation)
+        for name in ("labels", "participants", "lengths"):
+            if not np.array_equal(getattr(dataset, name)[rows], getattr(self.validation, name)):
+                raise UserError(
+                    f"{self.studies[0] / VALIDATION}: {name}: are not those of {self.data}; bring the file back as the "
+                    "search left it"
+                )
         return dataset
-
-    @functools.cached_property
-    def _rows(self) -> np.ndarray:
-        """The place of each validation sequence in ``dataset``: int64 [N]."""
-        order = np.argsort(self.dataset.sequence_ids)
-        return order[np.searchsorted(self.dataset.sequence_ids, self.validation.sequence_ids, sorter=order)]
 
     def raw_sequences(self, places: Iterable[int]) -> Iterator[np.ndarray]:
         """Landmarks of validation sequences, by their places in 0 .. N - 1, as a .tflite file takes them.
@@ -113,17 +117,29 @@ class Pool:
         ones. These are put back at their rows of a frame; everything else, and what was missing, is NaN. As a file
         centres its input itself, it predicts what it would for the original. Raises what ``dataset`` does.
         """
+        rows = _rows(self.dataset, self.validation)
         for place in places:
-            points = self.dataset.sequence(int(self._rows[place]))
+            points = self.dataset.sequence(int(rows[place]))
             is_missing = (points == 0).all(axis=2, keepdims=True)
             raw = np.full((len(points), NUM_ROWS, 3), np.nan, np.float32)
             raw[:, np.array(ROWS), :2] = np.where(is_missing, np.float32(np.nan), points)
             yield raw
 
+    def spread(self, count: int) -> np.ndarray:
+        """Places of ``count`` validation sequences, or of all if there are fewer, evenly spread: int64, ascending."""
+        total = len(self.validation.labels)
+        return np.linspace(0, total - 1, min(count, total)).astype(np.int64)
+
     @property
     def val_probs(self) -> "ValProbs":
         """Every candidate's predictions, opened when asked for."""
         return ValProbs(self.candidates)
+
+
+def _rows(dataset: PackedDataset, validation: Validation) -> np.ndarray:
+    """The place of each validation sequence in the dataset, which has them all: int64 [N]."""
+    order = np.argsort(dataset.sequence_ids)
+    return order[np.searchsorted(dataset.sequence_ids, validation.sequence_ids, sorter=order)]
 
 
 class ValProbs(Sequence[np.ndarray]):
@@ -155,14 +171,13 @@ def open_pool(path: Path) -> Pool:
     left_out: dict[str, str] = {}
     for run in study.trials():
         try:
-            candidate = _read_trial(run, validation.labels, len(label_names))
+            candidate = _read_trial(run, validation.labels, len(label_names), request.get("data_fingerprint"))
             if candidates and candidate.model.max_frames != candidates[0].model.max_frames:
                 raise UserError(OTHER_MAX_FRAMES)
             candidates.append(candidate)
         except UserError as error:
             left_out[run.path.name] = reason_of(error, run.path)
-    if not candidates:
-        raise UserError(f"{path}: no trial can be used{listed(left_out)}")
+    require_any((path,), candidates, left_out)
     return Pool(
         studies=(path,),
         candidates=candidates,
@@ -172,6 +187,12 @@ def open_pool(path: Path) -> Pool:
         data=request["data"],
         fingerprint=request.get("data_fingerprint"),
     )
+
+
+def require_any(studies: Sequence[Path], candidates: Sequence[Candidate], left_out: dict[str, str]) -> None:
+    """Raises UserError, with the reasons, if no candidate is left."""
+    if not candidates:
+        raise UserError(f"{', '.join(map(str, studies))}: no trial can be used{listed(left_out)}")
 
 
 def open_pools(studies: Sequence[tuple[str, Path]]) -> Pool:
@@ -243,8 +264,8 @@ def by_reason(left_out: dict[str, str]) -> dict[str, list[str]]:
     return found
 
 
-def _read_trial(run: RunDir, labels: np.ndarray, num_signs: int) -> Candidate:
-    """Raises UserError if the trial is unfinished or any of its files is broken or of another study."""
+def _read_trial(run: RunDir, labels: np.ndarray, num_signs: int, fingerprint: str | None) -> Candidate:
+    """Raises UserError if the trial is unfinished, or any of its files is broken, of another study or changed."""
     if not run.is_done:
         raise UserError("not finished: no done.json (stopped early, failed, or still running)")
     config, result = run.read_config(), run.read_result()
@@ -252,11 +273,11 @@ def _read_trial(run: RunDir, labels: np.ndarray, num_signs: int) -> Candidate:
         raise UserError(
             "trained on all participants: nothing to select it by; it can be shipped for the trial that it repeats"
         )
+    if fingerprint not in (None, result.data_fingerprint):
+        raise UserError("done.json: data_fingerprint: is another packed dataset's than the study's")
     probs = run.read_val_probs()
-    if probs.shape != (len(labels), num_signs):
-        raise UserError(f"val_probs.npy: shape {list(probs.shape)}, not {[len(labels), num_signs]}")
-    if not np.allclose(probs.sum(axis=1, dtype=np.float32), 1, atol=ROUNDING):  # a NaN fails too
-        raise UserError("val_probs.npy: rows that are no probabilities")
+    require_probabilities(probs, (len(labels), num_signs), "val_probs.npy")
+    _require_result(result, probs, labels)
     return Candidate(
         name=run.path.name,
         run=run,
@@ -269,10 +290,47 @@ def _read_trial(run: RunDir, labels: np.ndarray, num_signs: int) -> Candidate:
     )
 
 
+def require_probabilities(probs: np.ndarray, shape: tuple[int, int], name: str) -> None:
+    """Raises UserError, which calls them ``name``, if they are not of a shape [n, signs] or no probabilities."""
+    if probs.shape != shape:
+        raise UserError(f"{name}: shape {list(probs.shape)}, not {list(shape)}")
+    rows = probs.sum(axis=1, dtype=np.float32)
+    if not (np.allclose(rows, 1, atol=ROUNDING) and (probs >= 0).all()):  # a NaN fails too
+        raise UserError(f"{name}: rows that are no probabilities")
+
+
+def _require_result(result: Result, probs: np.ndarray, labels: np.ndarray) -> None:
+    """Raises UserError if a result is not what the trial's own predictions give.
+
+    float16 keeps the likeliest sign (trainer.metrics.to_half), but one that ties with others may count either way.
+    """
+    of_label = probs[np.arange(len(labels)), labels]
+    is_largest = of_label == probs.max(axis=1)
+    is_alone = (probs == of_label[:, None]).sum(axis=1) == 1
+    least, most = float(np.mean(is_largest & is_alone)), float(np.mean(is_largest))
+    if not least - 1e-9 <= result.val_accuracy <= most + 1e-9:
+        raise UserError(
+            f"done.json: val_accuracy: {result.val_accuracy:.4f}, but val_probs.npy gives {accuracy(probs, labels):.4f}"
+        )
+    found = log_loss(probs, labels)
+    if not abs(found - result.val_log_loss) <= LOG_LOSS_ROUNDING * (1 + found):  # a NaN is not
+        raise UserError(f"done.json: val_log_loss: {result.val_log_loss:.4f}, but val_probs.npy gives {found:.4f}")
+
+
 def to_member(candidate: Candidate, count: int) -> export.Member:
-    """Raises UserError if the weights cannot be read or are not a classifier's."""
+    """Raises UserError if the weights cannot be read or are not a classifier's of its configuration."""
     weights = {name: tensor.numpy() for name, tensor in candidate.run.read_weights().items()}
-    parameters = sum(weight.size for weight in weights.values())
-    if parameters != candidate.num_parameters:
-        raise UserError(f"weights.safetensors: not a classifier's of {candidate.num_parameters} parameters")
+    stored, stated = sum(weight.size for weight in weights.values()), candidate.num_parameters
+    if stored != stated or num_parameters(candidate.model) != stated:
+        raise UserError(f"weights.safetensors: not a classifier's of {stated} parameters")
+    with torch.device("meta"):
+        expected = {name: tuple(value.shape) for name, value in SignClassifier(candidate.model).state_dict().items()}
+    for name in sorted({*expected, *weights}):
+        shape = weights[name].shape if name in weights else None
+        if shape != expected.get(name):
+            raise UserError(
+                f"weights.safetensors: {name}: has the shape {shape}, not {expected.get(name)}: another model's"
+            )
+    if broken := [name for name, weight in weights.items() if not np.isfinite(weight).all()]:
+        raise UserError(f"weights.safetensors: {broken[0]}: holds numbers that are not finite")
     return export.Member(candidate.model, weights, count, candidate.precision)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ensemble.budget import COSTS, Budget, BuiltFile, Cost
 from ensemble.candidates.full_data import FullData
-from ensemble.candidates.pool import Candidate, to_member
+from ensemble.candidates.pool import Candidate, reason_of, to_member
 from ensemble.candidates.priced import PricedPool
 from ensemble.selection import greedy
 from ensemble.selection.baselines import Rule
@@ -59,7 +59,7 @@ def choose(
         counts = _select(priced, score, capacity, budget, rule)
         members = [Member(pool.candidates[k], int(counts[k]), priced.added(k)) for k in np.flatnonzero(counts).tolist()]
         shipped = [(full_data.of(item.candidate) if full_data else item.candidate, item.count) for item in members]
-        built = export.build([to_member(candidate, count) for candidate, count in shipped])
+        built = export.build([_to_member(candidate, count) for candidate, count in shipped])
         model = submission.with_labels(built, pool.label_names)
         timed = target.measure(model, latency.typical_lengths(pool.validation.lengths))
         parameters = sum(item.candidate.num_parameters for item in members)
@@ -78,6 +78,13 @@ def choose(
         over = measured > limits
         less = np.minimum(capacity, priced.costs[counts > 0].sum(axis=0))[over] * (limits / measured)[over]
         capacity[over] = np.nextafter(less, -np.inf)  # less even where the estimate is nothing
+
+
+def _to_member(candidate: Candidate, count: int) -> export.Member:
+    try:
+        return to_member(candidate, count)
+    except UserError as error:  # only of weights that are shipped in place of a candidate's own
+        raise UserError(f"{candidate.run.path}: {reason_of(error, candidate.run.path)}; train it again") from error
 
 
 def _select(priced: PricedPool, score: Score, capacity: np.ndarray, budget: Budget, rule: Rule) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""Compares the file that ships with the PyTorch models that it was made of, on validation sequences."""
+"""Compares the file that ships, on validation sequences, with the PyTorch models that it was made of and with the
+predictions that these were selected by.
+"""
 
 import contextlib
 import math
@@ -10,7 +12,8 @@ import numpy as np
 import torch
 from rich.markup import escape
 
-from ensemble.candidates.pool import Candidate, Pool
+from ensemble.candidates.pool import Candidate, DatasetGoneError, Pool
+from ensemble.candidates.reproduction import deviation
 from ensemble.tflite.export import PRECISIONS
 from ensemble.tflite.runtime import Model
 from trainer.common.console import console, track
@@ -19,18 +22,26 @@ from trainer.data.batches import resize_indices
 from trainer.data.normalize import normalize, pick_landmarks
 from trainer.landmarks import NUM_ROWS
 from trainer.model.classifier import SignClassifier
+from trainer.studydir import FILE_PROBS
 
 SEQUENCES: Final = 200
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How close the file's probabilities are to PyTorch's."""
+    """How close the file's probabilities are to PyTorch's, and to those that its members were selected by."""
 
     sequences: int
     largest_difference: float
+    """From PyTorch, of a probability"""
     same_sign: float
-    """Share of sequences for which both name the same sign"""
+    """Share of sequences for which both name the same sign, or signs that are level: PyTorch's two likeliest are no
+    further apart than the file's probabilities are from PyTorch's"""
+    deviation: float
+    """From PyTorch, of all probabilities together (ensemble.candidates.reproduction.deviation)"""
+    from_validation: float | None = None
+    """The same from the predictions that the members were selected by; None where they have none for these weights or
+    the packed dataset is gone"""
 
     def __str__(self) -> str:
         return (
@@ -47,28 +58,65 @@ class Agreement:
         coarsest = max(precisions, key=lambda name: PRECISIONS[name].largest_difference)
         allowed = PRECISIONS[coarsest]
         enough = round(self.same_sign * self.sequences) >= max(1, math.floor(allowed.same_sign * self.sequences))
-        if not (self.largest_difference <= allowed.largest_difference and enough):  # a NaN is not
+        close = self.largest_difference <= allowed.largest_difference and self.deviation <= allowed.largest_deviation
+        if not (close and enough):  # a NaN is not
             raise UserError(f"the {coarsest} file does not predict what PyTorch does: {self}; this is a defect")
+        if self.from_validation is not None and not self.from_validation <= allowed.largest_deviation:
+            raise UserError(
+                f"the {coarsest} file does not predict what its members were selected by (they deviate by "
+                f"{self.from_validation:.1e}, of at most {allowed.largest_deviation:.0e}); remove the studies' folders "
+                f"ensemble/{FILE_PROBS} and select again"
+            )
 
 
-def compare(model: bytes, members: list[tuple[Candidate, int]], pool: Pool) -> Agreement:
+def compare(
+    model: bytes,
+    members: list[tuple[Candidate, int]],
+    pool: Pool,
+    selected: list[tuple[Candidate, int]] | None = None,
+) -> Agreement:
     """Run both on validation sequences, or on random ones if the packed dataset is gone.
 
-    ``members`` are the models in the file ``model``, with their counts. Raises UserError if either cannot be run.
+    ``members`` are the models in the file ``model``, with their counts. ``selected`` are those that were selected, if
+    they have the same weights: then the file is also compared with their predictions. Raises UserError if either cannot
+    be run.
     """
     file = Model(model)
     classifiers = [(_classifier(candidate), count) for candidate, count in members]
     total = sum(count for _, count in members)
-    differences, same = [], []
-    sequences = _sequences(pool)
+    places = pool.spread(SEQUENCES)
+    sequences, are_validation = _sequences(pool, places)
+    found, expected = np.empty((2, len(sequences), len(pool.label_names)), np.float32)
     with _one_thread():
-        for raw in track(sequences, len(sequences), "comparing with PyTorch"):
+        for index, raw in enumerate(track(sequences, len(sequences), "comparing with PyTorch")):
             parts = [count / total * _predict(classifier, raw, pool.max_frames) for classifier, count in classifiers]
-            expected = np.sum(parts, axis=0)
-            found = file(raw)
-            differences.append(float(np.abs(found - expected).max()))
-            same.append(bool(found.argmax() == expected.argmax()))
-    return Agreement(len(sequences), float(np.max(differences)), float(np.mean(same)))
+            expected[index], found[index] = np.sum(parts, axis=0), file(raw)
+    from_validation = None
+    if selected is not None and are_validation:
+        kept = np.sum([count / total * candidate.val_probs()[places] for candidate, count in selected], axis=0)
+        from_validation = deviation(found, kept)
+    return Agreement(
+        sequences=len(sequences),
+        largest_difference=float(np.abs(found - expected).max()),
+        same_sign=float(np.mean(name_same_sign(found, expected))),
+        deviation=deviation(found, expected),
+        from_validation=from_validation,
+    )
+
+
+def name_same_sign(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Whether probabilities [n, signs] name the same sign as those expected, or one that is level with it: bool [n].
+
+    Two signs are level where the likeliest two of ``expected`` are no further apart than ``found`` is from it.
+
+    >>> name_same_sign(np.array([[0.50, 0.49, 0.01]]), np.array([[0.49, 0.50, 0.01]])).tolist()
+    [True]
+    """
+    best = np.sort(expected, axis=1)[:, ::-1]
+    margin = best[:, 0] - best[:, 1] if expected.shape[1] > 1 else np.inf
+    is_level = margin <= np.abs(found - expected).max(axis=1)
+    same: np.ndarray = (found.argmax(axis=1) == expected.argmax(axis=1)) | is_level
+    return same
 
 
 @contextlib.contextmanager
@@ -97,12 +145,12 @@ def _predict(classifier: SignClassifier, raw: np.ndarray, max_frames: int) -> np
     return probs
 
 
-def _sequences(pool: Pool) -> list[np.ndarray]:
-    """Raw landmarks float32 [n, 543, 3] of validation sequences, spread over the participants."""
-    chosen = np.linspace(0, len(pool.validation.labels) - 1, min(SEQUENCES, len(pool.validation.labels))).astype(int)
+def _sequences(pool: Pool, places: np.ndarray) -> tuple[list[np.ndarray], bool]:
+    """Raw landmarks float32 [n, 543, 3] of validation sequences, and whether they are that or random ones instead."""
     try:
-        return list(pool.raw_sequences(chosen))
-    except UserError as error:
+        return list(pool.raw_sequences(places)), True
+    except DatasetGoneError as error:
         console.print(f"[yellow]comparing on random landmarks:[/] {escape(str(error))}", soft_wrap=True)
         rng = np.random.default_rng(0)
-        return [rng.normal(0.5, 0.3, (n, NUM_ROWS, 3)).astype(np.float32) for n in pool.validation.lengths[chosen]]
+        lengths = pool.validation.lengths[places]
+        return [rng.normal(0.5, 0.3, (n, NUM_ROWS, 3)).astype(np.float32) for n in lengths], False

@@ -16,6 +16,7 @@ from ensemble.candidates.full_data import FullData
 from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
 from ensemble.candidates.pool import Pool, open_pools
 from ensemble.candidates.priced import PricedPool
+from ensemble.candidates.reproduction import require_result
 from ensemble.evaluation import frontier
 from ensemble.evaluation.frontier import Asked
 from ensemble.evaluation.unseen import Accuracies, Unseen, seen_accuracies, unseen_accuracies
@@ -216,7 +217,10 @@ def run(opened: Opened) -> Outcome:
     score = scores.SCORES[request.metric].of(priced.pool.val_probs, priced.pool.validation.labels)
     rule: Rule = functools.partial(baselines.ours, exact=True) if request.exact else baselines.ours
     chosen = choose(priced, score, budget, rule, request.target, opened.full_data)
-    agreement = compare(chosen.model, chosen.shipped, priced.pool)
+    for candidate, _ in chosen.shipped if opened.full_data else ():
+        require_result(candidate, priced.pool)
+    selected = [(item.candidate, item.count) for item in chosen.members]
+    agreement = compare(chosen.model, chosen.shipped, priced.pool, None if opened.full_data else selected)
     agreement.require({item.candidate.precision for item in chosen.members})
     asked = Asked(budget, chosen.capacity, chosen.counts)
     outcome = Outcome(

@@ -39,8 +39,10 @@ class Precision:
     cannot be run on the validation sequences"""
     largest_difference: float
     """From PyTorch, of a probability"""
+    largest_deviation: float
+    """From PyTorch, of all probabilities together (ensemble.candidates.reproduction.deviation)"""
     same_sign: float
-    """Smallest share of sequences for which the file names PyTorch's sign"""
+    """Smallest share of sequences for which the file names PyTorch's sign, or one as likely"""
     linear: Callable[[Graph, Tensor, np.ndarray, Tensor | None], Tensor] | None = None
     """A linear layer of a block: x [n, in] times a weight [out, in] transposed, plus a bias [out] if there is one;
     None for the plain one on the stored matrix"""
@@ -67,18 +69,21 @@ PRECISIONS: Final[dict[str, Precision]] = {
         matrix=lambda graph, value: graph.constant(value),
         trial_predictions="exact",  # validation is in float32, whatever training was
         largest_difference=1e-4,
+        largest_deviation=5e-4,
         same_sign=1.0,
     ),
     "float16": Precision(
         matrix=_float16,
         trial_predictions="close",
         largest_difference=0.05,
+        largest_deviation=0.02,
         same_sign=0.99,
     ),
     "int8": Precision(  # in the blocks, one scale per row of a matrix; float16 elsewhere
         matrix=_float16,
         trial_predictions="far",
-        largest_difference=1.0,
+        largest_difference=0.5,
+        largest_deviation=0.2,
         same_sign=0.98,
         linear=_int8_linear,
     ),

@@ -1,6 +1,7 @@
-"""A small study without any training: random classifiers, with made-up val_probs that grow better by trial."""
+"""A small study without any training: random classifiers with solved heads, better from trial to trial."""
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -13,7 +14,9 @@ from ensemble.tflite import export, submission
 from tests.outcomes import result_of
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import PackedDataset
+from trainer.metrics import accuracy, log_loss
 from trainer.model.classifier import SignClassifier
+from trainer.rundir import RunDir
 from trainer.studydir import StudyDir, Validation
 from trainer.synthetic.generate import synthesize
 
@@ -34,6 +37,51 @@ def random_classifier(config: ModelConfig, seed: int = 0) -> SignClassifier:
     return model.eval()
 
 
+def predict(model: SignClassifier, dataset: PackedDataset, rows: np.ndarray) -> np.ndarray:
+    """Its probabilities for sequences of a dataset: float32 [n, signs]."""
+    frames = torch.from_numpy(np.concatenate([dataset.sequence(row) for row in rows]))
+    with torch.inference_mode():
+        probs: np.ndarray = torch.softmax(model(frames, dataset.lengths[rows]), dim=1).numpy()
+    return probs
+
+
+def taught(model: SignClassifier, dataset: PackedDataset, rows: np.ndarray, logits: np.ndarray) -> SignClassifier:
+    """The model with a head that gives these sequences, fewer than it is wide, about the logits [n, signs]."""
+    states: list[torch.Tensor] = []
+    hook = model.head.register_forward_pre_hook(lambda _, inputs: states.append(inputs[0]))
+    predict(model, dataset, rows)
+    hook.remove()
+    encoded = states[0].numpy().astype(np.float64)
+    encoded = np.concatenate([encoded, np.ones((len(rows), 1))], axis=1)
+    ridge = encoded @ encoded.T + 3.0 * np.eye(len(rows))
+    solved = (encoded.T @ np.linalg.solve(ridge, logits)).T
+    with torch.no_grad():
+        model.head.weight.copy_(torch.from_numpy(solved[:, :-1]))
+        model.head.bias.copy_(torch.from_numpy(solved[:, -1]))
+    return model
+
+
+def finish(
+    run: RunDir, config: TrainConfig, model: SignClassifier, dataset: PackedDataset, probs: np.ndarray | None = None
+) -> None:
+    """Leave what a training leaves; ``probs`` are what the model gives the held-out sequences, if not that."""
+    rows = dataset.split(NUM_FOLDS, 0)[1]
+    labels = dataset.labels[rows]
+    probs = predict(model, dataset, rows) if probs is None else probs
+    run.write_config(config)
+    run.write_weights(model.state_dict())
+    if not config.all_participants:
+        run.write_val_probs(probs)
+    result = result_of(
+        epochs=1,
+        val_accuracy=accuracy(probs, labels),
+        val_log_loss=log_loss(probs, labels),
+        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        data_fingerprint=dataset.fingerprint,
+    )
+    run.write_result(dataclasses.replace(result, sha256=run.hashes()))
+
+
 def write_study(path: Path, dataset: PackedDataset) -> Path:
     """A study directory as search.run leaves it: four finished trials and one that was stopped early."""
     study = StudyDir(path)
@@ -41,32 +89,33 @@ def write_study(path: Path, dataset: PackedDataset) -> Path:
     rows = dataset.split(NUM_FOLDS, 0)[1]
     labels, num_signs = dataset.labels[rows], dataset.num_signs
     for number, (heads, layers) in enumerate(SHAPES):
-        run = study.trial(number)
         config = TrainConfig(model=ModelConfig(num_heads=heads, num_layers=layers, num_signs=num_signs))
-        model = random_classifier(config.model, seed=number)
         logits = rng.normal(size=(len(rows), num_signs))
         logits[np.arange(len(rows)), labels] += 1 + 0.3 * number
-        run.write_config(config)
-        run.write_weights(model.state_dict())
-        run.write_val_probs(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
-        run.write_result(
-            result_of(
-                epochs=1,
-                val_accuracy=float((logits.argmax(axis=1) == labels).mean()),
-                num_parameters=sum(parameter.numel() for parameter in model.parameters()),
-                data_fingerprint="none",
-            )
-        )
+        model = taught(random_classifier(config.model, seed=number), dataset, rows, logits)
+        finish(study.trial(number), config, model, dataset)
     study.trial(4).write_config(TrainConfig())
     about = {
         "label_names": dataset.sign_names,
         "data": str(dataset.path),
+        "data_fingerprint": dataset.fingerprint,
         "created": "2026-01-01T00:00:00",
         "base_config": {},
     }
     study.write_request(about)
     study.write_validation(Validation.of(dataset, NUM_FOLDS, 0), dataset.sign_names)
     return path
+
+
+def change_fields(path: Path, **fields: object) -> None:
+    """Change fields of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def claim_other_data(study: Path) -> None:
+    """As if the study had been made on another packed dataset than the one it names."""
+    for path in [study / "study.json", *study.glob("trials/*/done.json")]:
+        change_fields(path, data_fingerprint="another's")
 
 
 @pytest.fixture(scope="session")

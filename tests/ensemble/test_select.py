@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ensemble.candidates.pool import open_pool
 from ensemble.evaluation import frontier
 from ensemble.select import main
 from ensemble.selection import baselines
@@ -20,7 +19,7 @@ from ensemble.ship import contract, pipeline, summary
 from ensemble.ship.contract import Check
 from ensemble.tflite import latency, submission
 from ensemble.tflite.runtime import Model
-from tests.ensemble.candidates.test_measure import torch_probs
+from tests.ensemble.conftest import change_fields
 from trainer.common.errors import UserError
 from trainer.data.dataset import PackedDataset
 from trainer.landmarks import NUM_ROWS
@@ -119,8 +118,7 @@ def test_selects_from_several_studies(copy: Path, tmp_path: Path, monkeypatch: p
 
 
 def test_the_dataset_may_have_moved(copy: Path, tmp_path: Path, packed: PackedDataset, monkeypatch: pytest.MonkeyPatch):
-    about = json.loads((copy / "study.json").read_text())
-    (copy / "study.json").write_text(json.dumps(about | {"data": "gone", "data_fingerprint": packed.fingerprint}))
+    change_fields(copy / "study.json", data="gone")
     with pytest.raises(UserError, match="gone: not a packed dataset"):
         run(monkeypatch, "--results", copy, "--precision", "int8")
     with pytest.raises(UserError, match=f"--data: {tmp_path}: not a packed dataset"):
@@ -131,11 +129,6 @@ def test_the_dataset_may_have_moved(copy: Path, tmp_path: Path, packed: PackedDa
 
 @pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
 def test_every_precision_can_be_shipped(copy: Path, precision: str, monkeypatch: pytest.MonkeyPatch):
-    """Of a study whose predictions are its models' own."""
-    whole = open_pool(copy)
-    raws = list(whole.raw_sequences(range(len(whole.validation.labels))))
-    for candidate in whole.candidates:
-        candidate.run.write_val_probs(torch_probs(candidate.run, raws))
     run(monkeypatch, "--results", copy, "--precision", precision)
     about = json.loads((copy / "ensemble" / "selection.json").read_text())
     assert {member["precision"] for member in about["members"]} == {precision}

@@ -14,22 +14,20 @@ from ensemble.evaluation import frontier
 from ensemble.select import main
 from ensemble.tflite import submission
 from ensemble.tflite.runtime import Model
-from tests.ensemble.conftest import random_classifier
+from tests.ensemble.conftest import finish, random_classifier
 from trainer.common.errors import UserError
-from trainer.rundir import RunDir
+from trainer.data.dataset import PackedDataset
+from trainer.studydir import StudyDir
 
 
 @pytest.fixture
-def full_data(study: Path, tmp_path: Path) -> Path:
+def full_data(study: Path, packed: PackedDataset, tmp_path: Path) -> Path:
     """Each finished trial, trained on all participants: in another order, with weights of its own."""
     for number in range(4):
-        run = RunDir(
-            shutil.copytree(study / "trials" / f"{number:04d}", tmp_path / "all" / "trials" / f"{9 - number:04d}")
-        )
-        config = run.read_config().replace(all_participants=True)
-        run.write_config(config)
-        run.write_weights(random_classifier(config.model, seed=100 + number).state_dict())
-        (run.path / "val_probs.npy").unlink()
+        config = StudyDir(study).trial(number).read_config().replace(all_participants=True)
+        model = random_classifier(config.model, seed=100 + number)
+        run = StudyDir(tmp_path / "all").trial(9 - number)
+        finish(run, config, model, packed)
     return tmp_path / "all"
 
 

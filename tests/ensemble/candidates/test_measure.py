@@ -2,19 +2,23 @@
 
 import dataclasses
 import json
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ensemble import budget
 from ensemble.candidates import measure as measure_module
 from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
 from ensemble.candidates.pool import open_pool, open_pools
-from ensemble.tflite import latency
+from ensemble.tflite import export, latency
 from ensemble.tflite.latency import Target
 from tests.ensemble.candidates.test_pool import other_trials, twice
+from tests.ensemble.conftest import change_fields, claim_other_data
 from tests.ensemble.tflite.test_export import predict
 from trainer.common.errors import StorageError
 from trainer.common.storage import Remote
@@ -24,7 +28,7 @@ from trainer.studydir import Folder
 
 
 def torch_probs(run: RunDir, raws: list[np.ndarray]) -> np.ndarray:
-    """What the trial's model gives each sequence: the study's own val_probs are made up."""
+    """What the trial's model gives each sequence."""
     model = SignClassifier(run.read_config().model)
     model.load_state_dict(run.read_weights())
     return np.stack([predict(model, raw) for raw in raws])
@@ -50,12 +54,11 @@ def test_candidates_are_selected_by_what_their_own_file_predicts(copy: Path):
             assert 0 < np.abs(probs - expected).max() < (1e-3 if candidate.precision == "float16" else 0.1)
 
 
-@pytest.mark.parametrize("change", [{"data": "gone"}, {"data_fingerprint": "of another"}])
+@pytest.mark.parametrize("change", [lambda study: change_fields(study / "study.json", data="gone"), claim_other_data])
 def test_without_its_dataset_a_study_has_no_int8_candidates(
-    copy: Path, change: dict[str, str], capsys: pytest.CaptureFixture[str]
+    copy: Path, change: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
 ):
-    about = json.loads((copy / "study.json").read_text())
-    (copy / "study.json").write_text(json.dumps(about | change))
+    change(copy)
     pool = measure(open_pool(copy), ["float16", "int8"], Target()).pool
     assert {candidate.precision for candidate in pool.candidates} == {"float16"}
     assert "packed dataset" in pool.left_out["0000 int8"]
@@ -66,21 +69,36 @@ def test_without_its_dataset_a_study_has_no_int8_candidates(
 
 @pytest.mark.parametrize("data", ["there", "gone"])
 def test_weights_that_overflow_are_left_out(copy: Path, data: str):
+    """Of a model that predicts the same: its linear units are larger, and what they are multiplied by is smaller."""
     run = RunDir(copy / "trials" / "0001")
-    run.write_weights({name: tensor * 1e6 for name, tensor in run.read_weights().items()})
+    weights = run.read_weights()
+    gate, up = weights["blocks.0.gate_up.weight"].chunk(2)
+    changed = {
+        "blocks.0.gate_up.weight": torch.cat([gate, up * 2**20]),
+        "blocks.0.down.weight": weights["blocks.0.down.weight"] / 2**20,
+    }
+    run.write_weights(weights | changed)
+    run.write_result(dataclasses.replace(run.read_result(), sha256=run.hashes()))
     whole = open_pool(copy)
     pool = measure(dataclasses.replace(whole, data=whole.data if data == "there" else data), ["float16"], Target()).pool
     assert [candidate.name for candidate in pool.candidates] == ["0000", "0002", "0003"]
     assert pool.left_out["0001"].startswith("weights.safetensors: weights too large for float16")
 
 
-def test_a_file_that_gives_no_numbers_is_left_out(copy: Path):
-    run = RunDir(copy / "trials" / "0001")
-    weights = run.read_weights()
-    run.write_weights(weights | {"head.bias": weights["head.bias"] * float("inf")})
-    pool = measure(open_pool(copy), ["float16"], Target()).pool
-    assert [candidate.name for candidate in pool.candidates] == ["0000", "0002", "0003"]
-    assert pool.left_out["0001"] == "its float16 file gives no numbers"
+def test_a_file_that_predicts_too_little_of_what_its_trial_does_is_left_out(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+):
+    coarse = dataclasses.replace(export.PRECISIONS["int8"], largest_deviation=0.03)
+    monkeypatch.setitem(export.PRECISIONS, "int8", coarse)
+    pool = measure(open_pool(copy), ["float16", "int8"], Target()).pool
+    left_out = {name: reason for name, reason in pool.left_out.items() if name != "0004"}
+    assert 0 < len(left_out) < 4
+    assert len(pool.candidates) == 8 - len(left_out)
+    for name, reason in left_out.items():
+        assert name.endswith(" int8")
+        assert re.fullmatch(
+            r"its int8 file does not predict what the trial does \(they deviate by .*e-02, .* 3e-02\)", reason
+        )
 
 
 def test_a_dataset_that_cannot_be_reached_ends_it(copy: Path, monkeypatch: pytest.MonkeyPatch):
@@ -95,13 +113,14 @@ def test_a_dataset_that_cannot_be_reached_ends_it(copy: Path, monkeypatch: pytes
         measure(dataclasses.replace(open_pool(copy), data="s3://b/data"), ["float16", "int8"], Target())
 
 
-def test_kept_predictions_that_are_broken_are_made_anew(copy: Path):
+@pytest.mark.parametrize("change", [np.nan, 0.1])
+def test_kept_predictions_that_are_broken_are_made_anew(copy: Path, change: float):
     whole = [np.array(probs) for probs in measure(open_pool(copy), ["int8"], Target()).pool.val_probs]
     kept = sorted((copy / PROBS).iterdir())
     kept[0].write_bytes(b"")
     kept[1].write_bytes(b"nonsense")
     np.save(kept[2], np.load(kept[2])[1:])
-    np.save(kept[3], np.full_like(np.load(kept[3]), np.nan))
+    np.save(kept[3], np.load(kept[3]) + change)
     for found, probs in zip(measure(open_pool(copy), ["int8"], Target()).pool.val_probs, whole, strict=True):
         np.testing.assert_array_equal(found, probs)
 

@@ -1,4 +1,3 @@
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +11,13 @@ import pytest
 from ensemble.candidates.measure import measure
 from ensemble.candidates.pool import open_pool, open_pools
 from ensemble.tflite.latency import Target
-from tests.ensemble.conftest import NUM_FOLDS
+from tests.ensemble.conftest import NUM_FOLDS, change_fields, claim_other_data, finish
 from trainer.common.errors import UserError
 from trainer.data.dataset import PackedDataset
 from trainer.data.normalize import normalize, pick_landmarks
+from trainer.model.classifier import SignClassifier
 from trainer.rundir import RunDir
+from trainer.studydir import StudyDir
 
 
 def test_reads_a_study(study: Path, packed: PackedDataset):
@@ -107,11 +108,15 @@ def twice(study: Path, folder: Path, change: Callable[[Path], object] = lambda _
 
 
 def other_trials(study: Path) -> None:
-    """Predictions of its own for every trial."""
-    for path in (study / "trials").iterdir():
-        if (run := RunDir(path)).is_done:
-            probs = run.read_val_probs().astype(np.float32)
-            run.write_val_probs(0.9 * probs + 0.1 / probs.shape[1])
+    """Weights of its own for every trial, and what they predict."""
+    dataset = open_pool(study).dataset
+    for run in StudyDir(study).trials():
+        if run.is_done:
+            config = run.read_config()
+            model = SignClassifier(config.model).eval()
+            weights = run.read_weights()
+            model.load_state_dict(weights | {"head.weight": 0.9 * weights["head.weight"]})
+            finish(run, config, model, dataset)
 
 
 def test_a_copy_of_a_study_adds_no_candidates(study: Path, tmp_path: Path):
@@ -134,17 +139,8 @@ def test_candidates_of_several_studies_are_one_pool(study: Path, tmp_path: Path)
     assert open_pools(of_one_name).candidates[4].name == "b/small/0000"
 
 
-def change_about(study: Path, **fields: object) -> None:
-    about = json.loads((study / "study.json").read_text())
-    (study / "study.json").write_text(json.dumps(about | fields))
-
-
-def other_data(study: Path) -> None:
-    change_about(study, data_fingerprint="another")
-
-
 def other_signs(study: Path) -> None:
-    change_about(study, label_names=open_pool(study).label_names[::-1])
+    change_fields(study / "study.json", label_names=open_pool(study).label_names[::-1])
 
 
 def other_fold(study: Path) -> None:
@@ -157,7 +153,7 @@ def other_fold(study: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (other_data, "other: was searched on another packed dataset than .*small; only"),
+        (claim_other_data, "other: was searched on another packed dataset than .*small; only"),
         (other_signs, r"other: has other signs than .*small"),
         (other_fold, r"other: holds out other participants \(\d+, .*\) than .*small"),
     ],

@@ -3,18 +3,19 @@
 import contextlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from ensemble.candidates.pool import open_pool, to_member
-from ensemble.ship.parity import Agreement, compare
+from ensemble.ship.parity import Agreement, compare, name_same_sign
 from ensemble.tflite import export
 from trainer.common.errors import UserError
 
 
 def test_a_file_that_gives_no_numbers_does_not_agree():
     with pytest.raises(UserError, match="does not predict what PyTorch does"):
-        Agreement(sequences=9, largest_difference=float("nan"), same_sign=1.0).require({"float32"})
+        Agreement(sequences=9, largest_difference=float("nan"), same_sign=1.0, deviation=0).require({"float32"})
 
 
 @pytest.mark.parametrize(
@@ -31,9 +32,48 @@ def test_a_file_that_gives_no_numbers_does_not_agree():
     ],
 )
 def test_how_many_signs_must_be_the_same(precision: str, sequences: int, same: int, agrees: bool):
-    agreement = Agreement(sequences=sequences, largest_difference=1e-5, same_sign=same / sequences)
+    agreement = Agreement(sequences=sequences, largest_difference=1e-5, same_sign=same / sequences, deviation=0)
     with contextlib.nullcontext() if agrees else pytest.raises(UserError, match=f"{same} of {sequences} sequences"):
         agreement.require({precision})
+
+
+@pytest.mark.parametrize(
+    ("precision", "deviation", "agrees"),
+    [("float32", 4e-4, True), ("float32", 6e-4, False), ("int8", 0.1, True), ("int8", 0.9, False)],
+)
+def test_level_signs_do_not_hide_a_file_that_is_another(precision: str, deviation: float, agrees: bool):
+    """Of models that find all signs alike: no probability is far from another, and none is the largest."""
+    agreement = Agreement(sequences=40, largest_difference=1e-5, same_sign=1.0, deviation=deviation)
+    with contextlib.nullcontext() if agrees else pytest.raises(UserError, match="this is a defect"):
+        agreement.require({precision})
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "same"),
+    [
+        ([0.6, 0.4], [0.5, 0.5], True),
+        ([0.4, 0.6], [0.6, 0.4], True),  # as far apart as the two likeliest
+        ([0.49, 0.51], [0.7, 0.3], False),
+        ([0.3, 0.3, 0.4], [0.31, 0.35, 0.34], True),
+        ([0.3, 0.3, 0.4], [0.25, 0.5, 0.25], False),
+    ],
+)
+def test_signs_differ_where_they_are_further_apart_than_the_probabilities(
+    found: list[float], expected: list[float], same: bool
+):
+    assert name_same_sign(np.array([found]), np.array([expected])).tolist() == [same]
+
+
+def test_a_file_that_is_not_what_was_selected_is_refused(study: Path):
+    pool = open_pool(study)
+    first, last = pool.candidates[0], pool.candidates[-1]
+    content = export.build([to_member(first, 1)])
+    agreement = compare(content, [(first, 1)], pool, [(first, 1)])
+    assert agreement.from_validation == 0
+    agreement.require({"float32"})
+    assert compare(content, [(first, 1)], pool).from_validation is None
+    with pytest.raises(UserError, match="does not predict what its members were selected by"):
+        compare(content, [(first, 1)], pool, [(last, 1)]).require({"float32"})
 
 
 def test_a_file_of_the_members_agrees_and_another_does_not(study: Path):

@@ -1,0 +1,207 @@
+"""What was finished is believed only if it can be made again."""
+
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import safetensors.torch
+import torch
+
+from ensemble.candidates.full_data import FullData
+from ensemble.candidates.pool import open_pool
+from ensemble.candidates.reproduction import deviation, only_reproducible, require_result
+from tests.ensemble.conftest import change_fields, finish, random_classifier
+from trainer.common.errors import UserError
+from trainer.data.dataset import PackedDataset
+from trainer.rundir import RunDir
+from trainer.studydir import StudyDir
+
+
+def scale_weights(run: RunDir, factor: float) -> None:
+    run.write_weights({name: tensor * factor for name, tensor in run.read_weights().items()})
+
+
+def change_model(run: RunDir, **fields: object) -> None:
+    about = json.loads((run.path / "config.json").read_text())
+    change_fields(run.path / "config.json", model=about["model"] | fields)
+
+
+def change_result(run: RunDir, **fields: object) -> None:
+    change_fields(run.path / "done.json", **fields)
+
+
+def store_weights_as(run: RunDir, dtype: torch.dtype) -> None:
+    safetensors.torch.save_file(
+        {name: tensor.to(dtype) for name, tensor in run.read_weights().items()}, run.path / "weights.safetensors"
+    )
+
+
+def take_probs_of(run: RunDir, other: str, *files: str) -> None:
+    for name in ("val_probs.npy", *files):
+        shutil.copy(run.path.parent / other / name, run.path / name)
+
+
+def swap_rows(run: RunDir) -> None:
+    run.write_val_probs(run.read_val_probs()[::-1])
+
+
+def save_probs(run: RunDir, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    probs = change(run.read_val_probs().astype(np.float32))
+    np.save(run.path / "val_probs.npy", probs)
+
+
+def save_archive(run: RunDir) -> None:
+    probs = np.array(run.read_val_probs())
+    with (run.path / "val_probs.npy").open("wb") as file:
+        np.savez(file, probs=probs)
+
+
+PREDICT = "its weights do not predict what val_probs.npy says"
+CHANGES: dict[str, tuple[Callable[[RunDir], object], str]] = {
+    "weights zero": (lambda run: scale_weights(run, 0), PREDICT),
+    "weights larger": (lambda run: scale_weights(run, 1.05), PREDICT),
+    "weights NaN": (lambda run: scale_weights(run, float("nan")), "weights.safetensors: .* not finite"),
+    "weights whole numbers": (lambda run: store_weights_as(run, torch.int32), "weights.safetensors: .* torch.int32"),
+    "rotary off": (lambda run: change_model(run, rotary=False), PREDICT),
+    "pooling": (lambda run: change_model(run, pooling="mean"), "weights.safetensors: not a classifier's of"),
+    "heads": (lambda run: change_model(run, num_heads=2), "weights.safetensors: not a classifier's of"),
+    "norm": (lambda run: change_model(run, norm="layernorm"), "weights.safetensors: not a classifier's of"),
+    "landmarks": (lambda run: change_model(run, landmarks="hands"), "weights.safetensors: not a classifier's of"),
+    "another's probs": (lambda run: take_probs_of(run, "0003"), "done.json: val_accuracy: .* val_probs.npy gives"),
+    "another's probs and result": (
+        lambda run: take_probs_of(run, "0003", "done.json"),
+        "weights.safetensors: not a classifier's of",
+    ),
+    "probs of other rows": (swap_rows, "done.json: val_"),
+    "probs negative": (
+        lambda run: save_probs(run, lambda x: np.hstack([x[:, :1] + 3, x[:, 1:] - 3 / (x.shape[1] - 1)])),
+        "val_probs.npy: rows that are no probabilities",
+    ),
+    "probs level": (lambda run: save_probs(run, lambda x: np.full_like(x, 1 / x.shape[1])), "done.json: val_"),
+    "probs whole numbers": (
+        lambda run: save_probs(run, lambda x: x.round().astype(np.int32)),
+        "val_probs.npy: must hold",
+    ),
+    "probs an archive": (save_archive, "val_probs.npy: must hold one array"),
+    "another accuracy": (
+        lambda run: change_fields(run.path / "done.json", val_accuracy=0.99),
+        "done.json: val_accuracy",
+    ),
+    "another log loss": (
+        lambda run: change_fields(run.path / "done.json", val_log_loss=0.2),
+        "done.json: val_log_loss",
+    ),
+    "another dataset": (
+        lambda run: change_result(run, data_fingerprint="0"),
+        "done.json: data_fingerprint: is another",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_a_trial_that_cannot_be_made_again_is_left_out_by_name(copy: Path, change: str):
+    act, reason = CHANGES[change]
+    act(RunDir(copy / "trials" / "0001"))
+    pool = only_reproducible(open_pool(copy))
+    assert [candidate.name for candidate in pool.candidates] == ["0000", "0002", "0003"]
+    assert set(pool.left_out) == {"0001", "0004"}
+    assert re.match(reason, pool.left_out["0001"]), pool.left_out["0001"]
+
+
+def test_weights_stored_in_another_type_are_read_if_they_predict_the_same(copy: Path):
+    store_weights_as(RunDir(copy / "trials" / "0001"), torch.float64)
+    store_weights_as(RunDir(copy / "trials" / "0002"), torch.bfloat16)
+    pool = only_reproducible(open_pool(copy))
+    assert [candidate.name for candidate in pool.candidates] == ["0000", "0001", "0003"]
+    assert {tensor.dtype for tensor in pool.candidates[1].run.read_weights().values()} == {torch.float32}
+    assert pool.left_out["0002"].startswith(PREDICT)
+
+
+def test_predictions_of_floats_in_full_are_as_good(copy: Path):
+    save_probs(RunDir(copy / "trials" / "0001"), lambda probs: probs)
+    assert len(only_reproducible(open_pool(copy)).candidates) == 4
+
+
+def test_without_the_dataset_only_trials_whose_files_are_unchanged_are_believed(copy: Path):
+    scale_weights(RunDir(copy / "trials" / "0001"), 0)
+    change_fields(copy / "trials" / "0002" / "done.json", sha256=None)
+    change_model(RunDir(copy / "trials" / "0003"), rotary=False)
+    pool = only_reproducible(dataclasses.replace(open_pool(copy), data="gone"))
+    assert [candidate.name for candidate in pool.candidates] == ["0000"]
+    gone = "; the packed dataset that would tell whether it is whole is gone"
+    assert pool.left_out["0001"] == f"weights.safetensors: is not the file that the training left{gone}"
+    assert pool.left_out["0002"].startswith("done.json: has no hashes of the other files")
+    assert pool.left_out["0003"] == f"config.json: is not the file that the training left{gone}"
+
+
+@pytest.mark.parametrize("column", ["label", "length", "participant_id"])
+def test_validation_sequences_must_be_the_datasets(copy: Path, column: str):
+    table = pq.read_table(copy / "validation.parquet")
+    place = table.column_names.index(column)
+    order = np.argsort(table[column].to_numpy(), kind="stable")
+    changed = table.set_column(place, column, table[column].take(order))
+    pq.write_table(changed, copy / "validation.parquet")
+    if column == "label":  # the trials' own results tell
+        with pytest.raises(UserError, match=r"no trial can be used\n.*done.json: val_accuracy"):
+            open_pool(copy)
+    else:
+        with pytest.raises(UserError, match=r"validation.parquet: (lengths|participants): are not those of .*packed"):
+            only_reproducible(open_pool(copy))
+
+
+def test_weights_trained_on_all_participants_must_have_the_result_that_they_left(
+    copy: Path, packed: PackedDataset, tmp_path: Path
+):
+    pool = open_pool(copy)
+    candidate = pool.candidates[0]
+    config = candidate.run.read_config().replace(all_participants=True)
+    run = StudyDir(tmp_path / "all").trial(0)
+    finish(run, config, random_classifier(config.model, seed=9), packed)
+    full = FullData(tmp_path / "all").of(candidate)
+    gone = dataclasses.replace(pool, data="gone")
+    require_result(full, pool)
+    require_result(full, gone)
+
+    change_fields(run.path / "done.json", sha256=None)  # as of an earlier version
+    require_result(full, pool)
+    with pytest.raises(UserError, match=r"done.json: has no hashes"):
+        require_result(full, gone)
+    for factor in (0, 1.05):
+        shutil.copy(run.path / "weights.safetensors", tmp_path / "kept")
+        scale_weights(run, factor)
+        with pytest.raises(UserError, match=r"done.json: has no hashes.* train it again"):
+            require_result(full, pool)
+        shutil.copy(tmp_path / "kept", run.path / "weights.safetensors")
+
+
+def test_a_broken_training_on_all_participants_is_named_where_it_is_missing(
+    copy: Path, packed: PackedDataset, tmp_path: Path
+):
+    first, second, *_ = open_pool(copy).candidates
+    for number, candidate in enumerate((first, second)):
+        config = candidate.run.read_config().replace(all_participants=True)
+        finish(StudyDir(tmp_path / "all").trial(number), config, random_classifier(config.model), packed)
+    (tmp_path / "all" / "trials" / "0000" / "config.json").write_text("[]")
+    full_data = FullData(tmp_path / "all")
+    assert full_data.of(second).run.path.name == "0001"
+    with pytest.raises(UserError, match=r"no finished training of trial 0000's .*\n  0000: config.json"):
+        full_data.of(first)
+
+
+def test_deviation():
+    """Half of what is said beyond level signs is missing; one step of float16 is not counted."""
+    kept = np.array([[0.75, 0.25], [0.25, 0.75]])
+    step = float(np.spacing(np.float16(0.75)))
+    assert deviation(kept, kept) == 0
+    near = np.array([[0.75 + step, 0.25], [0.25 + step, 0.75]])  # float16 has twice as fine a step at 0.25
+    assert deviation(near, kept) == pytest.approx((step / 2) / 0.5)
+    assert deviation((kept + 0.5) / 2, kept) == pytest.approx(0.5, abs=2e-3)
+    assert deviation(np.full((2, 2), 0.5), kept) == pytest.approx(1, abs=2e-3)
+    assert np.isnan(deviation(np.full((2, 2), np.nan), kept))
+    assert deviation(np.full((2, 2), 0.5), np.full((2, 2), 0.5)) == 0
