@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from ensemble.ship.contract import lengths_at
+from trainer.common.files import sha256
 from trainer.data.dataset import PackedDataset
 from trainer.data.manifest import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES
 from trainer.landmarks import ROWS
@@ -50,7 +51,7 @@ def packed_dataset(path: Path, count: int, num_signs: int = 250, num_participant
         "num_participants": num_participants,
         "label_names": names,
         "landmark_ids": list(ROWS),
-        "sha256": {FRAMES: "0" * 64, SEQUENCES: "0" * 64},
+        "sha256": {name: sha256(path / name) for name in (FRAMES, SEQUENCES)},
     }
     (path / MANIFEST).write_text(json.dumps(manifest))
     return PackedDataset.open(path)

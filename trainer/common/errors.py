@@ -40,6 +40,10 @@ class StorageError(UserError):
     """Storage that cannot be reached, read or written."""
 
 
+class DatasetChangedError(StorageError):
+    """A packed dataset whose files are not what its manifest says. The message names the file."""
+
+
 class LandmarkFileError(UserError):
     """A landmark file that cannot be used. The message says why, not which file."""
 

@@ -1,23 +1,23 @@
 """A packed dataset, memory-mapped, and its participants dealt into folds.
 
 On disk (written by trainer.data.packing): frames.npy float32 [F, 85, 2], sequences.parquet with one row a
-sequence, manifest.json. Opening costs the same at any size, and processes on one machine share the frames
-through the page cache.
+sequence, manifest.json. Processes on one machine share the frames through the page cache; the first of them checks
+the files against the manifest's hashes (trainer.data.manifest).
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainer.common.errors import UserError
+from trainer.common.errors import DatasetChangedError, UserError, first_line
 from trainer.common.storage import is_uri
 from trainer.data.fetch import fetch
-from trainer.data.manifest import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, fingerprint
-from trainer.landmarks import NUM_LANDMARKS, ROWS
+from trainer.data.manifest import FRAMES, MANIFEST, SEQUENCES, fingerprint, read_manifest, verify, verify_once
+from trainer.landmarks import NUM_LANDMARKS
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class PackedDataset:
     def open(cls, path: Path | str) -> Self:
         """Open a packed dataset by its path or URI; one behind a URI is fetched once, for all processes of a machine.
 
-        Raises UserError if it is absent, unfinished or of another format, or if what was fetched is not what its
-        manifest says.
+        Raises UserError if it is absent, unfinished or of another format, and DatasetChangedError if a file is not what
+        the manifest says. Large files are hashed once on a machine, and again when they were touched.
 
         >>> dataset = PackedDataset.open("results/data/asl-signs")  # doctest: +SKIP
         >>> dataset.sequence(0).shape  # doctest: +SKIP
@@ -71,20 +71,17 @@ class PackedDataset:
         """
         source = str(path) if is_uri(str(path)) else str(Path(path).resolve())
         path = fetch(source) if is_uri(source) else Path(path)
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
+        verify_once(path)
         try:
             frames = np.load(path / FRAMES, mmap_mode="r", allow_pickle=False)
-            table = pq.read_table(path / SEQUENCES)
-            columns = {
-                name: table[name].to_numpy().astype(np.int64, copy=False)
-                for name in ("start", "length", "label", "participant_id", "sequence_id")
-            }
-        except (OSError, EOFError, ValueError, KeyError) as error:
+            columns = _read_columns(path / SEQUENCES)
+        except (OSError, EOFError, ValueError, KeyError, pa.ArrowException) as error:
             raise UserError(
-                f"{path}: cannot read the packed dataset ({error}); pack it again with trainer.pack"
+                f"{path}: cannot read the packed dataset ({first_line(error)}); pack it again with trainer.pack"
             ) from error
         expected = (manifest["num_frames"], NUM_LANDMARKS, 2)
-        if frames.shape != expected or frames.dtype != np.float32 or len(table) != manifest["num_sequences"]:
+        if frames.shape != expected or frames.dtype != np.float32 or not _fits(columns, manifest):
             raise UserError(f"{path}: the files do not fit {MANIFEST}; pack it again with trainer.pack")
         return cls(
             path=path.resolve(),
@@ -98,6 +95,15 @@ class PackedDataset:
             fingerprint=fingerprint(manifest),
             source=source,
         )
+
+    def verify(self) -> None:
+        """Read both files whole, whatever was found before.
+
+        Raises DatasetChangedError if they are not what they were at the opening, and UserError if they are gone.
+        """
+        if fingerprint(read_manifest(self.path)) != self.fingerprint:
+            raise DatasetChangedError(f"{self.path}: another dataset has been packed there meanwhile; start again")
+        verify(self.path)
 
     def sequence(self, index: int) -> np.ndarray:
         """Frames of one sequence: float32 [n, 85, 2], a view."""
@@ -130,18 +136,28 @@ class PackedDataset:
         return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path}: not a packed dataset (no {MANIFEST}); make one with: python -m trainer.pack SOURCE {path}"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path / MANIFEST}: cannot be read ({error}); pack it again with trainer.pack") from error
-    if manifest.get("format_version") != FORMAT_VERSION or tuple(manifest.get("landmark_ids", ())) != ROWS:
-        raise UserError(f"{path}: packed in another format; pack it again with this version of trainer.pack")
-    return manifest
+def _read_columns(path: Path) -> dict[str, np.ndarray]:
+    """Columns of sequences.parquet by name: int64 [N] each. Raises ValueError if one has an empty field."""
+    table = pq.read_table(path)
+    columns = {}
+    for name in ("start", "length", "label", "participant_id", "sequence_id"):
+        if table[name].null_count or not pa.types.is_integer(table[name].type):
+            raise ValueError(f"column {name!r} must hold integers")
+        columns[name] = table[name].to_numpy().astype(np.int64, copy=False)
+    return columns
+
+
+def _fits(columns: dict[str, np.ndarray], manifest: dict[str, Any]) -> bool:
+    """Whether there are as many sequences as stated, within the frames and with labels that have a name."""
+    starts, lengths, labels = (columns[name] for name in ("start", "length", "label"))
+    return bool(
+        len(starts) == manifest["num_sequences"] > 0
+        and (starts >= 0).all()
+        and (lengths >= 1).all()
+        and (lengths <= manifest["num_frames"] - starts).all()
+        and (labels >= 0).all()
+        and (labels < len(manifest["label_names"])).all()
+    )
 
 
 def typical_lengths(lengths: np.ndarray, count: int) -> list[int]:

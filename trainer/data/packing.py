@@ -27,7 +27,7 @@ from trainer.common.errors import LandmarkFileError, UserError
 from trainer.common.files import LOCK, atomic_path, locked, sha256, write_json
 from trainer.common.processes import follow_parent
 from trainer.data.contest import SIGN_MAP, TRAIN_CSV, Entry, read_landmarks, read_sign_map, read_train_csv
-from trainer.data.manifest import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES
+from trainer.data.manifest import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, remember
 from trainer.data.normalize import normalize
 from trainer.landmarks import NUM_LANDMARKS, ROWS
 
@@ -146,12 +146,13 @@ def _check_same(plan: Plan, out: Path) -> list[Skipped]:
         manifest = json.loads((out / MANIFEST).read_text())
         same = manifest["source"] == plan.fingerprint()
         whole = same and all(sha256(out / name) == digest for name, digest in manifest["sha256"].items())
-    except (ValueError, KeyError, TypeError, FileNotFoundError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FileNotFoundError):
         same = whole = False
     if not same:
         raise UserError(f"{out}: already holds something else; choose another folder, or remove it")
     if not whole:
         raise UserError(f"{out}: this dataset is damaged; remove it and pack again")
+    remember(out)
     console.print(f"{out}: already packed from the same content", soft_wrap=True, markup=False)
     return [Skipped(*item) for item in manifest["skipped"]]
 
@@ -205,6 +206,7 @@ def _write(plan: Plan, out: Path, workers: int, skip_bad: bool) -> list[Skipped]
         "skipped": skipped,
     }
     write_json(out / MANIFEST, manifest)
+    remember(out)
     return skipped
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ import pandas as pd
 import pytest
 
 from tests.trainer.conftest import write_dataset
-from trainer.common.errors import UserError
+from trainer.common.errors import DatasetChangedError, UserError
+from trainer.common.files import sha256
 from trainer.data.dataset import PackedDataset, typical_lengths
 
 
@@ -53,16 +55,14 @@ def change_manifest(**values: object) -> Callable[[Path], object]:
     [
         (lambda path: shutil.rmtree(path), "not a packed dataset"),
         (lambda path: (path / "manifest.json").unlink(), "not a packed dataset"),
-        (lambda path: (path / "manifest.json").write_text('{"format'), "manifest.json: cannot be read"),
+        (lambda path: (path / "manifest.json").write_text('{"format'), "manifest.json cannot be read"),
         (change_manifest(format_version=0), "another format"),
         (change_manifest(landmark_ids=list(range(85))), "another format"),
         (change_manifest(num_frames=7), "do not fit"),
         (change_manifest(num_sequences=7), "do not fit"),
-        (lambda path: (path / "frames.npy").unlink(), "cannot read the packed dataset"),
-        (lambda path: (path / "frames.npy").write_bytes(b""), "cannot read the packed dataset"),
-        (lambda path: np.save(path / "frames.npy", np.zeros((9, 85, 2))), "do not fit"),
-        (lambda path: (path / "sequences.parquet").write_bytes(b"PAR1"), "cannot read the packed dataset"),
-        (lambda path: pd.DataFrame({"start": [0]}).to_parquet(path / "sequences.parquet"), "cannot read the packed"),
+        (lambda path: (path / "frames.npy").unlink(), "frames.npy: cannot be read"),
+        (lambda path: (path / "sequences.parquet").unlink(), "sequences.parquet: cannot be read"),
+        (lambda path: (path / "frames.npy").write_bytes(b""), "frames.npy: changed since it was packed"),
     ],
 )
 def test_what_is_no_dataset_is_refused(
@@ -74,6 +74,58 @@ def test_what_is_no_dataset_is_refused(
     with pytest.raises(UserError, match=message) as caught:
         PackedDataset.open(path)
     assert str(path) in str(caught.value)
+
+
+def replace_column(name: str, value: object) -> Callable[[Path], object]:
+    def harm(path: Path) -> None:
+        pd.read_parquet(path / "sequences.parquet").assign(**{name: value}).to_parquet(path / "sequences.parquet")
+
+    return harm
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda path: (path / "frames.npy").write_bytes(b""), "cannot read the packed dataset"),
+        (lambda path: np.save(path / "frames.npy", np.zeros((9, 85, 2))), "do not fit"),
+        (lambda path: (path / "sequences.parquet").write_bytes(b"PAR1"), "cannot read the packed dataset"),
+        (lambda path: pd.DataFrame({"start": [0]}).to_parquet(path / "sequences.parquet"), "cannot read the packed"),
+        (replace_column("start", 2**40), "do not fit"),
+        (replace_column("start", -1), "do not fit"),
+        (replace_column("length", 0), "do not fit"),
+        (replace_column("length", 2**62), "do not fit"),
+        (replace_column("label", 6), "do not fit"),
+        (replace_column("label", -1), "do not fit"),
+        (replace_column("label", None), "column 'label' must hold integers"),
+        (replace_column("label", 0.5), "column 'label' must hold integers"),
+    ],
+)
+def test_content_that_makes_no_sense_is_refused_though_its_hash_is_right(
+    harm: Callable[[Path], object], message: str, packed: PackedDataset, tmp_path: Path
+) -> None:
+    path = tmp_path / "copy"
+    shutil.copytree(packed.path, path)
+    harm(path)
+    hashes = {name: sha256(path / name) for name in ("frames.npy", "sequences.parquet")}
+    change_manifest(sha256=hashes)(path)
+    with pytest.raises(UserError, match=message) as caught:
+        PackedDataset.open(path)
+    assert str(path) in str(caught.value)
+
+
+def test_an_open_dataset_is_verified_whole_when_asked(packed: PackedDataset, tmp_path: Path) -> None:
+    shutil.copytree(packed.path, tmp_path / "copy")
+    dataset = PackedDataset.open(tmp_path / "copy")
+    dataset.verify()
+    with (dataset.path / "frames.npy").open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\xff")
+    with pytest.raises(DatasetChangedError, match=r"copy/frames.npy: changed since it was packed .*; pack it again"):
+        dataset.verify()
+    shutil.rmtree(dataset.path)
+    write_dataset(dataset.path)
+    with pytest.raises(DatasetChangedError, match="another dataset has been packed there"):
+        dataset.verify()
 
 
 @pytest.mark.parametrize("num_folds", [2, 3, 6])

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from trainer.common.errors import UserError
@@ -28,6 +29,15 @@ def test_a_uri_is_fetched_once(dataset: PackedDataset, uri: str, tmp_path: Path)
     assert PackedDataset.open(uri).path == fetched.path
 
 
+def test_a_copy_that_was_changed_is_fetched_again(dataset: PackedDataset, uri: str) -> None:
+    copy = PackedDataset.open(uri).path
+    for name in ("frames.npy", "sequences.parquet"):
+        (copy / name).write_bytes(b"harmed")
+        np.testing.assert_array_equal(PackedDataset.open(uri).frames, dataset.frames)
+    (copy / "manifest.json").write_text("{}")
+    np.testing.assert_array_equal(PackedDataset.open(uri).labels, dataset.labels)
+
+
 @pytest.mark.parametrize("name", ["frames.npy", "sequences.parquet"])
 def test_a_file_that_is_not_what_the_manifest_says_is_refused(name: str, uri: str, tmp_path: Path) -> None:
     with (tmp_path / "storage" / "packed" / name).open("ab") as file:
@@ -37,7 +47,13 @@ def test_a_file_that_is_not_what_the_manifest_says_is_refused(name: str, uri: st
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "not a packed dataset"), ("{", "manifest.json cannot be read"), ("{}", "sha256")]
+    ("content", "message"),
+    [
+        (None, "not a packed dataset"),
+        ("{", "manifest.json cannot be read"),
+        ("[]", "must hold an object"),
+        ("{}", "format"),
+    ],
 )
 def test_a_folder_without_a_whole_manifest_is_refused(
     content: str | None, message: str, uri: str, tmp_path: Path
