@@ -10,6 +10,7 @@ and others are left out. If a study is read-only, the caches are kept in the out
 import contextlib
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -135,38 +136,40 @@ def _with_own_probs(variant: Candidate, pool: Pool, content: bytes, roots: Seque
     if export.PRECISIONS[variant.precision].trial_predictions == "exact":
         return variant
     name = f"{PROBS}/{sha256(content).hexdigest()}.npy"
-    path = next((where / name for where in roots if _is_kept(where / name, pool)), None)
+    path = next((where / name for where in roots if _is_kept(where / name, variant, pool)), None)
     if path is None:
-        probs = _predict(content, pool)
+        probs = to_half(_predict(content, pool))
+        _require_near(probs, variant)
         path = roots[0] / name
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.save(file, to_half(probs), allow_pickle=False)
+            np.save(file, probs, allow_pickle=False)
     own = dataclasses.replace(variant, probs=path)
     probs = own.val_probs()
-    off, most = (
-        deviation(probs.astype(np.float64), variant.val_probs()),
-        export.PRECISIONS[variant.precision].largest_deviation,
-    )
-    if not off <= most:
-        raise UserError(
-            f"its {variant.precision} file does not predict what the trial does (they deviate by {off:.1e}, of at most "
-            f"{most:.0e})"
-        )
     return dataclasses.replace(
         own, val_accuracy=accuracy(probs, pool.validation.labels), val_log_loss=log_loss(probs, pool.validation.labels)
     )
 
 
-def _is_kept(path: Path, pool: Pool) -> bool:
-    """Whether a file's probabilities are there, and whole."""
+def _is_kept(path: Path, variant: Candidate, pool: Pool) -> bool:
+    """Whether a file's probabilities are there, whole, and may be those of the variant's file."""
     try:
         probs = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return False
-    with contextlib.suppress(UserError):
         require_probabilities(probs, (len(pool.validation.labels), len(pool.label_names)), path.name)
-        return True
-    return False
+        _require_near(probs, variant)
+    except (OSError, ValueError, EOFError, UserError):
+        return False
+    return True
+
+
+def _require_near(probs: np.ndarray, variant: Candidate) -> None:
+    """Raises UserError if the file's probabilities are further from the trial's than its precision explains."""
+    most = export.PRECISIONS[variant.precision].largest_deviation
+    off = deviation(probs.astype(np.float64), variant.val_probs())
+    if not off <= most:  # a NaN is not
+        raise UserError(
+            f"its {variant.precision} file does not predict what the trial does (they deviate by {off:.1e}, of at most "
+            f"{most:.0e})"
+        )
 
 
 def _predict(content: bytes, pool: Pool) -> np.ndarray:
@@ -204,9 +207,12 @@ class _Cache:
         }
         self._settings: list[dict[str, Any]] = []
         for root in roots:
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none, or one to be made anew
+            with contextlib.suppress(
+                OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError
+            ):  # none, or one to be made anew
                 for entry in json.loads((root / COSTS).read_text())["settings"]:
-                    self._add(entry["setting"], dict(entry["milliseconds"]))
+                    timed = {key: float(value) for key, value in entry["milliseconds"].items()}
+                    self._add(entry["setting"], {key: value for key, value in timed.items() if 0 < value < math.inf})
         of_this = [entry for entry in self._settings if entry["setting"] == setting]
         if anew:
             self._settings = [entry for entry in self._settings if entry not in of_this]

@@ -24,7 +24,7 @@ from trainer.landmarks import NUM_ROWS, ROWS
 from trainer.metrics import accuracy, log_loss
 from trainer.model.classifier import SignClassifier, num_parameters
 from trainer.rundir import Result, RunDir
-from trainer.studydir import VALIDATION, StudyDir, Validation
+from trainer.studydir import STUDY_JSON, VALIDATION, StudyDir, Validation
 
 OTHER_MAX_FRAMES: Final = "config.json: another max_frames than the first candidate's"
 _OPENING: Final = threading.Lock()  # np.load parses a header with ast, which fails in threads (CPython gh-106905)
@@ -89,9 +89,14 @@ class Pool:
 
     @functools.cached_property
     def dataset(self) -> PackedDataset:
-        """Raises DatasetGoneError if it is not there or another, and StorageError if that cannot be told."""
+        """Hashed whole, as what it says decides what ships.
+
+        Raises DatasetGoneError if it is not there or another, and StorageError if that cannot be told or if its files
+        are not what its manifest says.
+        """
         try:
             dataset = PackedDataset.open(self.data)
+            dataset.verify()
         except StorageError:
             raise
         except UserError as error:
@@ -100,6 +105,11 @@ class Pool:
         if self.fingerprint not in (None, dataset.fingerprint) or not is_known:
             raise DatasetGoneError(
                 f"{self.data}: is not the packed dataset that the study was made on; say where that is", field="data"
+            )
+        if dataset.sign_names != self.label_names:
+            raise UserError(
+                f"{self.studies[0] / STUDY_JSON}: label_names: are not the signs of {self.data}; bring the file back "
+                "as the search left it"
             )
         rows = _rows(dataset, self.validation)
         for name in ("labels", "participants", "lengths"):
@@ -126,9 +136,13 @@ class Pool:
             yield raw
 
     def spread(self, count: int) -> np.ndarray:
-        """Places of ``count`` validation sequences, or of all if there are fewer, evenly spread: int64, ascending."""
+        """Places of ``count`` validation sequences, or of all if there are fewer: int64, ascending.
+
+        Evenly spread over the sequences by length: the shortest and the longest are among them.
+        """
         total = len(self.validation.labels)
-        return np.linspace(0, total - 1, min(count, total)).astype(np.int64)
+        by_length = np.argsort(self.validation.lengths, kind="stable")
+        return np.sort(by_length[np.linspace(0, total - 1, min(count, total)).astype(np.int64)])
 
     @property
     def val_probs(self) -> "ValProbs":
@@ -252,8 +266,9 @@ def reason_of(error: UserError, path: Path) -> str:
 
 
 def listed(left_out: dict[str, str]) -> str:
-    """A line for each reason why trials were left out."""
-    return "".join(f"\n  {' '.join(names)}: {reason}" for reason, names in by_reason(left_out).items())
+    """Why trials were left out, to be put behind a message in its line; empty if none was."""
+    reasons = [f"{' '.join(names)}: {reason}" for reason, names in by_reason(left_out).items()]
+    return f" ({'; '.join(reasons)})" if reasons else ""
 
 
 def by_reason(left_out: dict[str, str]) -> dict[str, list[str]]:

@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
+from rich.markup import escape
 
 from ensemble.candidates.pool import Candidate, DatasetGoneError, Pool, reason_of, require_any, to_member
 from ensemble.tflite import export
 from ensemble.tflite.export import PRECISIONS
 from ensemble.tflite.runtime import Model
-from trainer.common.console import track
+from trainer.common.console import console, track
 from trainer.common.errors import StorageError, UserError, first_line
 from trainer.metrics import accuracy, log_loss
 
@@ -23,21 +24,27 @@ SEQUENCES: Final = 64
 LOG_LOSS_ROUNDING: Final = 0.01  # of a float32 file's log loss plus 1, from that in done.json
 
 
-def deviation(found: np.ndarray, kept: np.ndarray) -> float:
-    """How far probabilities are from those kept in float16, as a share of what these say beyond "all signs alike".
+def deviation(found: np.ndarray, kept: np.ndarray, told: float | None = None) -> float:
+    """How far probabilities are from those kept in float16, as a share of what these tell.
 
-    ``found`` and ``kept`` are [n, signs]. What rounding to float16 explains, one step of it, does not count. 0 where
-    both are the same, about 1 where one is level or another model's; NaN if ``found`` is.
+    ``found`` and ``kept`` are [n, signs]; ``told`` is what ``kept`` tells, if not ``information(kept)``. What rounding
+    to float16 explains, one step of it, does not count. 0 where both are the same, about 1 where one is level or
+    another model's; NaN if ``found`` is.
 
-    >>> deviation(np.array([[0.5, 0.5]]), np.array([[1.0, 0.0]]))
-    0.9997...
+    >>> round(deviation(np.array([[0.5, 0.5]]), np.array([[1.0, 0.0]])), 2)
+    1.0
     """
     half = kept.astype(np.float16)
     exact = half.astype(np.float64)
     excess = np.maximum(np.abs(found - exact) - np.spacing(half).astype(np.float64), 0)
     if not excess.any():
         return 0.0
-    return float(np.linalg.norm(excess) / max(np.linalg.norm(exact - 1 / exact.shape[1]), np.finfo(np.float64).tiny))
+    return float(np.linalg.norm(excess) / max(information(exact) if told is None else told, np.finfo(np.float64).tiny))
+
+
+def information(probs: np.ndarray) -> float:
+    """What probabilities [n, signs] tell beyond "all signs alike": the norm of their difference from that."""
+    return float(np.linalg.norm(probs.astype(np.float64) - 1 / probs.shape[1]))
 
 
 def only_reproducible(pool: Pool) -> Pool:
@@ -66,6 +73,7 @@ def only_reproducible(pool: Pool) -> Pool:
             reason = reason_of(error, candidate.run.path)
             unseen = "; the packed dataset that would tell whether it is whole is gone" if sequences is None else ""
             left_out[candidate.name] = f"{reason}{unseen}"
+            console.print(f"[yellow]trial {candidate.name} is left out:[/] {escape(reason + unseen)}", soft_wrap=True)
     require_any(pool.studies, candidates, left_out)
     return dataclasses.replace(pool, candidates=candidates, left_out=left_out)
 

@@ -84,10 +84,12 @@ def best_single(score: Score, costs: np.ndarray, capacity: np.ndarray) -> np.nda
 
 
 def require_affordable(costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
-    """Which candidates fit alone: bool [K]. Raises UnaffordableError if none does."""
+    """Which candidates fit alone: bool [K]. Raises UnaffordableError, which names the closest, if none does."""
     fits = np.asarray((costs <= capacity).all(axis=1))
-    if not fits.any():
-        raise UnaffordableError(int(np.lexsort((*costs.T, shares_of(costs, capacity)))[0]))
+    if not fits.any():  # where not even the shared part fits, every share is infinite
+        largest = np.maximum(costs.max(axis=0), np.finfo(np.float64).tiny)
+        over = (np.maximum(costs - capacity, 0) / largest).max(axis=1)
+        raise UnaffordableError(int(np.lexsort((*costs.T, over, shares_of(costs, capacity)))[0]))
     return fits
 
 

@@ -192,7 +192,7 @@ def newest_study(results: Path) -> Path:
 def open_studies(request: Request) -> Opened:
     """Open the studies of a request. Raises UserError if they cannot be used together, or nothing can be written."""
     where = request.studies or (str(newest_study(RESULTS)),)
-    if request.out is None and len(where) > 1:
+    if request.out is None and len(set(where)) > 1:
         raise UserError(f"these are {len(where)} studies: say which folder to write to", field="out")
     if request.out is not None:
         require_writable("out", request.out)

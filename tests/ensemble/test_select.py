@@ -282,8 +282,9 @@ def test_without_a_study_says_how_to_make_one(tmp_path: Path, monkeypatch: pytes
 
 
 def test_errors_of_the_python_arguments_name_the_options(copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    with pytest.raises(UserError, match="--results: the same study twice"):
-        run(monkeypatch, "--results", copy, "--results", copy, "--out", tmp_path / "out")
+    for out in ((), ("--out", tmp_path / "out")):
+        with pytest.raises(UserError, match="--results: the same study twice"):
+            run(monkeypatch, "--results", copy, "--results", copy, *out)
     with pytest.raises(UserError, match="--threads: must be from 1 to 256"):
         run(monkeypatch, "--results", copy, "--threads", "1000")
     with pytest.raises(UserError, match=r"--budget: '40' is not a number with a unit"):

@@ -113,14 +113,14 @@ def test_a_dataset_that_cannot_be_reached_ends_it(copy: Path, monkeypatch: pytes
         measure(dataclasses.replace(open_pool(copy), data="s3://b/data"), ["float16", "int8"], Target())
 
 
-@pytest.mark.parametrize("change", [np.nan, 0.1])
-def test_kept_predictions_that_are_broken_are_made_anew(copy: Path, change: float):
+@pytest.mark.parametrize("change", [lambda x: x * np.nan, lambda x: x + 0.1, lambda x: x[:, ::-1], lambda x: x[::-1]])
+def test_kept_predictions_that_are_broken_are_made_anew(copy: Path, change: Callable[[np.ndarray], np.ndarray]):
     whole = [np.array(probs) for probs in measure(open_pool(copy), ["int8"], Target()).pool.val_probs]
     kept = sorted((copy / PROBS).iterdir())
     kept[0].write_bytes(b"")
     kept[1].write_bytes(b"nonsense")
     np.save(kept[2], np.load(kept[2])[1:])
-    np.save(kept[3], np.load(kept[3]) + change)
+    np.save(kept[3], change(np.load(kept[3])))
     for found, probs in zip(measure(open_pool(copy), ["int8"], Target()).pool.val_probs, whole, strict=True):
         np.testing.assert_array_equal(found, probs)
 
@@ -182,7 +182,14 @@ def test_costs_of_another_machine_or_broken_ones_are_not_used(copy: Path, monkey
     monkeypatch.setattr(latency, "measure", measured)
     content = json.loads((copy / COSTS).read_text())
     content["settings"][0]["setting"]["machine"] = "another"
-    for text in (json.dumps(content), "{", "[]"):
+    of_another = json.dumps(content)
+    del content["settings"][0]["milliseconds"]
+    broken = [json.dumps(content)]
+    for value in (-1, 0, float("nan"), float("inf"), "x", [1]):
+        content["settings"][0] = json.loads((copy / COSTS).read_text())["settings"][0]
+        content["settings"][0]["milliseconds"] = dict.fromkeys(content["settings"][0]["milliseconds"], value)
+        broken.append(json.dumps(content))
+    for text in (of_another, "{", "[]", '{"settings": 3}', "[" * 100_000, *broken):
         (copy / COSTS).write_text(text)
         timed.clear()
         measure(open_pool(copy), ["float16"], Target())

@@ -76,7 +76,7 @@ def test_says_what_is_wrong_with_a_study(copy: Path, tmp_path: Path):
         open_pool(tmp_path)
     for run in (copy / "trials").iterdir():
         (run / "done.json").unlink(missing_ok=True)
-    with pytest.raises(UserError, match=r"no trial can be used\n  0000 0001 .*: not finished"):
+    with pytest.raises(UserError, match=r"no trial can be used \(0000 0001 .*: not finished"):
         open_pool(copy)
     (copy / "validation.parquet").write_bytes(b"")
     with pytest.raises(UserError, match=r"validation.parquet: cannot be read"):

@@ -17,7 +17,7 @@ from ensemble.candidates.full_data import FullData
 from ensemble.candidates.pool import open_pool
 from ensemble.candidates.reproduction import deviation, only_reproducible, require_result
 from tests.ensemble.conftest import change_fields, finish, random_classifier
-from trainer.common.errors import UserError
+from trainer.common.errors import DatasetChangedError, UserError
 from trainer.data.dataset import PackedDataset
 from trainer.rundir import RunDir
 from trainer.studydir import StudyDir
@@ -140,6 +140,13 @@ def test_without_the_dataset_only_trials_whose_files_are_unchanged_are_believed(
     assert pool.left_out["0003"] == f"config.json: is not the file that the training left{gone}"
 
 
+def test_names_of_signs_must_be_the_datasets(copy: Path, packed: PackedDataset):
+    """Or the file would call each sign by another's name."""
+    change_fields(copy / "study.json", label_names=packed.sign_names[::-1])
+    with pytest.raises(UserError, match=r"study.json: label_names: are not the signs of .*packed"):
+        only_reproducible(open_pool(copy))
+
+
 @pytest.mark.parametrize("column", ["label", "length", "participant_id"])
 def test_validation_sequences_must_be_the_datasets(copy: Path, column: str):
     table = pq.read_table(copy / "validation.parquet")
@@ -148,7 +155,7 @@ def test_validation_sequences_must_be_the_datasets(copy: Path, column: str):
     changed = table.set_column(place, column, table[column].take(order))
     pq.write_table(changed, copy / "validation.parquet")
     if column == "label":  # the trials' own results tell
-        with pytest.raises(UserError, match=r"no trial can be used\n.*done.json: val_accuracy"):
+        with pytest.raises(UserError, match=r"no trial can be used \(.*done.json: val_accuracy"):
             open_pool(copy)
     else:
         with pytest.raises(UserError, match=r"validation.parquet: (lengths|participants): are not those of .*packed"):
@@ -190,7 +197,7 @@ def test_a_broken_training_on_all_participants_is_named_where_it_is_missing(
     (tmp_path / "all" / "trials" / "0000" / "config.json").write_text("[]")
     full_data = FullData(tmp_path / "all")
     assert full_data.of(second).run.path.name == "0001"
-    with pytest.raises(UserError, match=r"no finished training of trial 0000's .*\n  0000: config.json"):
+    with pytest.raises(UserError, match=r"no finished training of trial 0000's .* \(0000: config.json"):
         full_data.of(first)
 
 
@@ -205,3 +212,21 @@ def test_deviation():
     assert deviation(np.full((2, 2), 0.5), kept) == pytest.approx(1, abs=2e-3)
     assert np.isnan(deviation(np.full((2, 2), np.nan), kept))
     assert deviation(np.full((2, 2), 0.5), np.full((2, 2), 0.5)) == 0
+    assert deviation(np.full((2, 2), 0.5), kept, told=5.0) == pytest.approx(0.1, abs=1e-3)
+
+
+def test_a_packed_dataset_that_was_changed_ends_it_before_anything_is_chosen(copy: Path, packed: PackedDataset):
+    moved = shutil.copytree(packed.path, copy / "packed")
+    pool = dataclasses.replace(open_pool(copy), data=str(moved))
+    frames = np.load(moved / "frames.npy")
+    np.save(moved / "frames.npy", frames[::-1])
+    with pytest.raises(DatasetChangedError, match=r"frames.npy"):
+        only_reproducible(pool)
+
+
+def test_the_longest_sequences_are_among_those_that_trials_are_run_on(copy: Path):
+    """Only these tell by how many frames a model takes at most."""
+    pool = open_pool(copy)
+    lengths = pool.validation.lengths[pool.spread(4)]
+    assert {lengths.min(), lengths.max()} == {pool.validation.lengths.min(), pool.validation.lengths.max()}
+    assert len(pool.spread(10_000)) == len(pool.validation.lengths)

@@ -123,6 +123,15 @@ def test_never_worse_than_the_best_affordable_candidate():
             assert select(metric, probs, labels, costs, capacity).score >= max(singles) - 1e-6
 
 
+def test_the_closest_is_named_also_where_not_even_the_shared_part_fits():
+    """The limits are what the shared part leaves: less than nothing."""
+    costs = np.array([[1.0, 5.0], [2.0, 1.0], [3.0, 4.0]])
+    for capacity, closest in (([-1.0, np.inf], 0), ([np.inf, -1.0], 1), ([-1.0, -1.0], 1)):
+        with pytest.raises(greedy.UnaffordableError) as caught:
+            greedy.require_affordable(costs, np.array(capacity))
+        assert caught.value.cheapest == closest
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_close_to_the_exact_optimum(metric: str):
     """Against all subsets and small counts: on average within 0.1 percentage points (or 0.001 nats)."""
