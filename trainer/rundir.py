@@ -30,6 +30,7 @@ from trainer.metrics import to_half
 
 CONFIG, METRICS, CHECKPOINT = "config.json", "metrics.jsonl", "checkpoint.safetensors"
 WEIGHTS, VAL_PROBS, DONE = "weights.safetensors", "val_probs.npy", "done.json"
+HASHES = "sha256"  # in done.json: of the other files, by their names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +66,6 @@ class Result:
     """float32 or bfloat16, as trained"""
     device: str
     data_fingerprint: str
-    sha256: Mapping[str, str] | None = None
-    """Of the files that were left, by their names; None in a run of version 0.2.0 or earlier"""
 
 
 class RunDir:
@@ -173,20 +172,19 @@ class RunDir:
         return probs
 
     def write_result(self, result: Result) -> None:
-        """Declare the run finished. Call it last."""
-        write_json(self.path / DONE, dataclasses.asdict(result))
+        """Declare the run finished, with the hashes of the files that it left. Call it last."""
+        write_json(self.path / DONE, {**dataclasses.asdict(result), HASHES: self._hashes()})
 
-    def hashes(self) -> dict[str, str]:
+    def _hashes(self) -> dict[str, str]:
         """SHA-256 of the files that a finished run leaves, by their names, but for done.json and metrics.jsonl."""
         paths = [self.path / name for name in (CONFIG, WEIGHTS, VAL_PROBS)]
         return {path.name: sha256(path.read_bytes()).hexdigest() for path in paths if path.exists()}
 
     def require_unchanged(self) -> None:
         """Raises UserError if a file is not the one that the finished run left, or if the run does not say."""
-        expected = self.read_result().sha256
-        if expected is None:
-            raise UserError(f"{self.path / DONE}: has no hashes of the other files, as of version 0.2.0 or earlier")
-        found = self.hashes()
+        expected, found = self._read_json(DONE).get(HASHES), self._hashes()
+        if not isinstance(expected, dict):
+            raise UserError(f"{self.path / DONE}: has no hashes of the other files: written by an earlier version")
         if changed := sorted(name for name in {*expected, *found} if found.get(name) != expected.get(name)):
             raise UserError(f"{self.path / changed[0]}: is not the file that the training left")
 
@@ -196,7 +194,7 @@ class RunDir:
 
     def read_result(self) -> Result:
         try:
-            return Result(**self._read_json(DONE))
+            return Result(**{name: value for name, value in self._read_json(DONE).items() if name != HASHES})
         except TypeError as error:
             raise UserError(f"{self.path / DONE}: {error}") from error
 

@@ -1,7 +1,6 @@
 """A small study without any training: random classifiers with solved heads, better from trial to trial."""
 
 import csv
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -79,7 +78,7 @@ def finish(
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         data_fingerprint=dataset.fingerprint,
     )
-    run.write_result(dataclasses.replace(result, sha256=run.hashes()))
+    run.write_result(result)
 
 
 def write_study(path: Path, dataset: PackedDataset) -> Path:

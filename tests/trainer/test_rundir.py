@@ -212,3 +212,28 @@ def test_a_run_claims_no_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "train.csv").touch()
     with pytest.raises(UserError, match=r"holds something else \(train\.csv\); choose another directory"):
         RunDir(tmp_path).require_own()
+
+
+def test_a_finished_run_knows_its_files(tmp_path: Path):
+    run = RunDir(tmp_path)
+    run.write_config(TrainConfig())
+    run.write_weights({"a": torch.ones(2)})
+    run.write_result(RESULT)
+    run.require_unchanged()
+    assert run.read_result() == RESULT
+    run.write_config(TrainConfig(seed=1))
+    with pytest.raises(UserError, match=r"config.json: is not the file that the training left"):
+        run.require_unchanged()
+    run.write_config(TrainConfig())
+    run.require_unchanged()
+    run.write_val_probs(np.full((1, 2), 0.5))
+    with pytest.raises(UserError, match=r"val_probs.npy: is not the file"):
+        run.require_unchanged()
+
+
+def test_weights_are_float32_however_they_are_stored(tmp_path: Path):
+    safetensors.torch.save_file({"a": torch.ones(2, dtype=torch.float16)}, tmp_path / "weights.safetensors")
+    assert RunDir(tmp_path).read_weights()["a"].dtype == torch.float32
+    safetensors.torch.save_file({"a": torch.ones(2, dtype=torch.int8)}, tmp_path / "weights.safetensors")
+    with pytest.raises(UserError, match=r"weights.safetensors: a: holds torch.int8, not floating point numbers"):
+        RunDir(tmp_path).read_weights()

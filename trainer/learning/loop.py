@@ -112,7 +112,6 @@ def _finish(
         precision=precision,
         device=torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
         data_fingerprint=dataset.fingerprint,
-        sha256=run.hashes(),
     )
     run.write_result(result)
     run.remove_checkpoint()

@@ -78,7 +78,7 @@ def test_weights_that_overflow_are_left_out(copy: Path, data: str):
         "blocks.0.down.weight": weights["blocks.0.down.weight"] / 2**20,
     }
     run.write_weights(weights | changed)
-    run.write_result(dataclasses.replace(run.read_result(), sha256=run.hashes()))
+    run.write_result(run.read_result())
     whole = open_pool(copy)
     pool = measure(dataclasses.replace(whole, data=whole.data if data == "there" else data), ["float16"], Target()).pool
     assert [candidate.name for candidate in pool.candidates] == ["0000", "0002", "0003"]
