@@ -30,6 +30,7 @@ from search.record.remote_copy import RemoteCopy
 from search.record.request import Request, find_database
 from search.record.trials import Row, read_rows, to_rows, write_parquet
 from search.show.progress import STATE_STYLES, Progress
+from trainer.common.credentials import kept
 from trainer.common.errors import UserError
 from trainer.common.fields import suggestion
 from trainer.common.files import LOCK, locked
@@ -236,7 +237,7 @@ def run_trials(
         memory_kills_end_one_trial(),
     ):
         tune.run(
-            run_trial,
+            tune.with_parameters(run_trial, keys=keys) if (keys := kept()) else run_trial,  # not in Ray's logs
             name="trials",
             search_alg=StudySearcher(dispatcher),
             scheduler=StudyScheduler(dispatcher),

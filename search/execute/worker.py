@@ -17,6 +17,7 @@ import torch
 from ray import tune
 from safetensors import SafetensorError
 
+from trainer.common.credentials import Kept, hide, keep
 from trainer.common.errors import StorageError, TrainingDivergedError
 from trainer.common.storage import Remote, copy_folder, is_uri
 from trainer.config import TrainConfig
@@ -79,17 +80,18 @@ class RemoteRun:
         shutil.rmtree(self.run.path)
 
 
-def run_trial(order: dict[str, Any]) -> None:
-    """Carry out an Order, given as a dict; the function that Ray Tune runs.
+def run_trial(order: dict[str, Any], keys: Kept | None = None) -> None:
+    """Carry out an Order, given as a dict; the function that Ray Tune runs. ``keys`` are those of the URIs in it.
 
     Whatever goes wrong is sent as a Failure and leaves the worker in good order for the next trial.
     """
+    keep(keys or {})
     try:
         _send(_train(Order(**order)))
     except TrainingDivergedError as error:
         _send(Failure(str(error)))
     except Exception as error:
-        _send(Failure(f"{type(error).__name__}: {error}", _concerns_all(error)))
+        _send(Failure(hide(f"{type(error).__name__}: {error}"), _concerns_all(error)))
 
 
 def _concerns_all(error: Exception) -> bool:

@@ -10,11 +10,14 @@ value by itself, eleven transactions a trial.
 import contextlib
 import copy
 import json
+import os
+import re
 import sqlite3
 from collections.abc import Container, Hashable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
@@ -26,10 +29,11 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, Table, bindparam, event, insert, make_url, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from trainer.common.credentials import HIDDEN, secret
 from trainer.common.errors import UserError, in_one_line
 
 BUSY_SECONDS: Final = 60.0  # to wait while somebody else writes to the same SQLite file
-HIDDEN: Final = "***"  # stands for a password
+_SECRET_QUERY: Final = re.compile(r"(passw|pwd|secret|token)\w*=", re.IGNORECASE)  # odbc_connect has all in one
 _PACKAGES: Final = {"psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}  # of drivers named otherwise
 
 _TRIALS: Final[Table] = models.TrialModel.__table__
@@ -226,11 +230,14 @@ class StudyStorage(InMemoryStorage):
 
 
 def shown(url: str) -> str:
-    """A database as messages name it: a SQLite file by its path, others by their URL without a password."""
-    parsed = make_url(url)
+    """A database as messages name it: a SQLite file by its path, others by their URL without a password.
+
+    Raises UserError if it is none.
+    """
+    parsed = make_url(without_password(url))
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         return parsed.database
-    return parsed.render_as_string(hide_password=True)
+    return parsed.render_as_string()
 
 
 def load_trials(url: str, study_name: str | None) -> list[FrozenTrial]:
@@ -251,8 +258,11 @@ def without_password(url: str) -> str:
         raise UserError(
             f"not a database URL, such as postgresql://user@host/name ({error})", field="storage"
         ) from error
-    if any("passw" in name for name in parsed.query):
+    if any(_SECRET_QUERY.search(f"{name}={value}") for name, value in parsed.query.items()):
         raise UserError("a password belongs before the host, postgresql://user:password@host/name", field="storage")
+    if "@" in (parsed.host or ""):
+        raise UserError("a password must have @ written as %40", field="storage")
+    secret([] if parsed.password in (None, HIDDEN) else [parsed.password, quote(parsed.password, safe="")])
     return parsed.render_as_string(hide_password=True)
 
 
@@ -268,9 +278,26 @@ def to_keep(url: str) -> str:
     return parsed.set(database=str(Path(parsed.database).absolute())).render_as_string(hide_password=True)
 
 
-def lacks_password(url: str) -> bool:
+def had_password(url: str) -> bool:
     """Whether a URL that was kept had a password."""
     return f":{HIDDEN}@" in url
+
+
+def usable(url: str) -> str | None:
+    """A URL that was kept, as it can be opened now; None if its password must be given again.
+
+    PostgreSQL's own library takes a password from PGPASSWORD or PGPASSFILE where a URL has none.
+    """
+    if not had_password(url):
+        return url
+    if os.environ.keys() & {"PGPASSWORD", "PGPASSFILE"} and make_url(url).get_backend_name() == "postgresql":
+        return same_place(url)
+    return None
+
+
+def same_place(url: str) -> str:
+    """A URL without password, also without the sign of one: equal for URLs of the same database and user."""
+    return make_url(to_keep(url))._replace(password=None).render_as_string()
 
 
 def has_study(url: str, study_name: str) -> bool:

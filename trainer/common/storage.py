@@ -1,8 +1,9 @@
 """Folders on storage that every machine reaches by a URI (s3://..., through pyarrow.fs), and their local copies.
 
 Credentials and endpoints are found where that storage's own tools look for them: for s3://, AWS_ACCESS_KEY_ID and its
-kin, ~/.aws, the machine's role, AWS_ENDPOINT_URL; or in the URI, as in s3://bucket/folder?region=eu-west-1. Copies on
-this machine lie under ~/.cache/sign-ensemble-search, or $XDG_CACHE_HOME. Files appear whole or not at all.
+kin, ~/.aws, the machine's role, AWS_ENDPOINT_URL; or in the URI, as in s3://bucket/folder?region=eu-west-1. Keys in a
+URI stay in this process's memory (trainer.common.credentials). Copies on this machine lie under
+~/.cache/sign-ensemble-search, or $XDG_CACHE_HOME. Files appear whole or not at all.
 """
 
 import contextlib
@@ -11,13 +12,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256 as sha256_of
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import pyarrow as pa
 from pyarrow import fs
 
+from trainer.common.credentials import hide, how_to_give_keys, restored
 from trainer.common.errors import StorageError, in_one_line
+from trainer.common.fields import without_keys
 from trainer.common.files import LOCK, atomic_path
+
+_DENIED: Final = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "EXPIRED_TOKEN", "403")
 
 
 def is_uri(where: str) -> bool:
@@ -63,8 +68,9 @@ class Remote:
     @classmethod
     def open(cls, uri: str) -> Self:
         """Raises StorageError if the URI is none that pyarrow knows; whether the storage answers is not asked."""
+        uri = without_keys(uri)
         with _explained(uri, "used"):
-            filesystem, root = fs.FileSystem.from_uri(uri)
+            filesystem, root = fs.FileSystem.from_uri(restored(uri))
             return cls(uri, filesystem, root.rstrip("/"))
 
     def child(self, name: str) -> "Remote":
@@ -145,4 +151,6 @@ def _explained(uri: str, what: str) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError, ImportError) as error:
         if isinstance(error, OSError) and error.filename is not None:  # of a local file
             raise
-        raise StorageError(f"{uri}: cannot be {what} ({in_one_line(error)})") from error
+        words = in_one_line(error)
+        advice = f"; {how_to_give_keys(uri)}" if any(code in words for code in _DENIED) else ""
+        raise StorageError(f"{uri}: cannot be {what} ({words}){advice}") from (error if hide(words) == words else None)
