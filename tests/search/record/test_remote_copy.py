@@ -19,8 +19,9 @@ from search.ending import resume_command
 from search.options import SearchOptions
 from search.prepare import new_study
 from search.problem.space import Space
+from search.record.database_url import sqlite_url
 from search.record.remote_copy import RemoteCopy, adopt
-from search.record.storage import StudyStorage, sqlite_url
+from search.record.storage import StudyStorage
 from tests.nodes import ROOT, nodes, without_ray
 from tests.search.conftest import TINY_SPACE
 from tests.search.decide.test_warm_start import asked_of, search_all

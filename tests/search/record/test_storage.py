@@ -1,6 +1,5 @@
 """Memory and database: always the same study, whatever is written, and whatever keeps it from being written."""
 
-import re
 import resource
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,8 @@ from optuna.storages import BaseStorage
 from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import FrozenTrial, TrialState
 
-from search.record.storage import StudyStorage, has_study, same_place, shown, sqlite_url, usable, without_password
+from search.record.database_url import sqlite_url
+from search.record.storage import StudyStorage, has_study
 from trainer.common.errors import UserError
 
 NAME = "a study"
@@ -156,32 +156,6 @@ def test_what_is_no_database_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"not a database at all, but long enough to look at" * 9)
     with pytest.raises(UserError, match=r"study.db: cannot be used as a database .file is not a database"):
         StudyStorage(f"sqlite:///{path}", NAME)
-
-
-def test_passwords_are_not_kept() -> None:
-    assert without_password("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
-    assert shown("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
-    assert shown("sqlite:////data/study.db") == "/data/study.db"
-    for url, words in (
-        ("postgresql://me:sec@ret@host/db", "must have @ written as %40"),
-        ("mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BPWD%3Dsecret", "a password belongs before the host"),
-        ("postgresql://host/db?sslpassword=secret", "a password belongs before the host"),
-    ):
-        with pytest.raises(UserError, match=f"storage: .*{words}") as refusal:
-            shown(url)
-        assert not {"ret", "secret"} & set(re.split(r"\W+", str(refusal.value)))
-
-
-def test_a_password_of_postgresqls_own_need_not_be_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PGPASSWORD", "PGPASSFILE"):
-        monkeypatch.delenv(name, raising=False)
-    kept = without_password("postgresql://me:secret@host/db")
-    assert usable(kept) is None
-    assert usable("postgresql://me@host/db") == "postgresql://me@host/db"
-    monkeypatch.setenv("PGPASSWORD", "secret")
-    assert usable(kept) == "postgresql://me@host/db"
-    assert usable("mysql://me:***@host/db") is None
-    assert same_place(kept) == same_place("postgresql://me@host/db") != same_place("postgresql://you@host/db")
 
 
 def _content(trial: FrozenTrial) -> str:
