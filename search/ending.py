@@ -9,10 +9,11 @@ from typing import Final
 
 from search.execute.driver import Outcome, is_study
 from search.options import RunOptions, SearchOptions
-from search.record.storage import lacks_password, without_password
+from search.record.database_url import had_password, without_password
 from search.show.progress import STATE_STYLES
 from search.show.tables import show, title
 from trainer.common.console import console
+from trainer.common.credentials import has_keys, how_to_give_keys
 from trainer.common.fields import to_words
 from trainer.common.storage import base_name, join, parent
 
@@ -22,7 +23,7 @@ INTERRUPTED: Final = 130  # exit status
 def resume_command(options: SearchOptions) -> str:
     """The command that resumes a study as it was run; a database's password is not in it."""
     words = ["--name", options.name or "", *to_words(SearchOptions(results=options.results))]
-    if options.storage is not None and lacks_password(url := without_password(options.storage)):
+    if options.storage is not None and had_password(url := without_password(options.storage)):
         words += ["--storage", url]
     where = {item.name: getattr(options, item.name) for item in dataclasses.fields(RunOptions)}
     words += to_words(RunOptions(**where | {"time_budget": None}))
@@ -36,7 +37,7 @@ def resumable(options: SearchOptions) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if options.name is not None and is_study(join(options.results, options.name)):
-            _print(f"go on with:\n  {resume_command(options)}")
+            _print(f"go on with:\n  {resume_command(options)}{_reminder(options.results, options.data)}")
         raise
 
 
@@ -47,16 +48,23 @@ def show_outcome(outcome: Outcome, options: SearchOptions) -> None:
     if not outcome.is_complete:
         named = dataclasses.replace(options, name=base_name(outcome.where), results=parent(outcome.where))
         ended = sum(row.state in STATE_STYLES and row.origin is None for row in outcome.rows)
-        _print(f"interrupted with {ended} of {request.trials} trials ended; go on with:\n  {resume_command(named)}")
+        go_on = f"{resume_command(named)}{_reminder(named.results, request.data)}"
+        _print(f"interrupted with {ended} of {request.trials} trials ended; go on with:\n  {go_on}")
         sys.exit(INTERRUPTED)
     where = shlex.quote(outcome.where)
     if request.to_config().all_participants:
         _print(
             "these accuracies are of people that were trained on: select from the held-out refits, and ship these with "
-            f"--ship {where}"
+            f"--ship {where}{_reminder(outcome.where, request.data)}"
         )
     else:
-        _print(f"next: python -m ensemble.select --budget --results {where}")
+        _print(f"next: python -m ensemble.select --budget --results {where}{_reminder(outcome.where, request.data)}")
+
+
+def _reminder(*places: str | None) -> str:
+    """What a command needs besides, in a line of its own, if it reads these; nothing if they need no keys."""
+    needing = [where for where in places if where and has_keys(where)]
+    return f"\nthe keys are not kept; {how_to_give_keys(needing[0])}" if needing else ""
 
 
 def _print(text: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, get_args
 from search.decide.samplers import SAMPLERS
 from search.decide.stopping import STOPPING_RULES
 from trainer.common.errors import UserError
-from trainer.common.fields import option, positive, suggestion
+from trainer.common.fields import option, positive, suggestion, without_keys
 from trainer.common.units import number, parse_amount
 
 DEFAULT_TRIALS: Final = 64
@@ -137,12 +137,15 @@ class SearchOptions(RunOptions):
         seed: Any = self.seed  # from Python anything
         if seed is not None and not (isinstance(seed, int) and 0 <= seed < SEEDS):
             raise UserError(f"must be at least 0 and less than 2**32, not {self.seed}", field="seed")
-        self._set("data", None if self.data is None else str(getattr(self.data, "source", self.data)))
-        self._set("results", str(self.results))
+        data = None if self.data is None else str(getattr(self.data, "source", self.data))
+        self._set("data", data and without_keys(data, "data"))
+        self._set("results", without_keys(str(self.results), "results"))
         self._set("max_params", _read("max_params", _parameters, self.max_params))
         begun: Any = self.warm_start or ()  # from Python also one study, or None
         studies = begun if isinstance(begun, list | tuple) else (begun,)
-        self._set("warm_start", tuple(str(getattr(study, "path", study)) for study in studies))
+        self._set(
+            "warm_start", tuple(without_keys(str(getattr(study, "path", study)), "warm_start") for study in studies)
+        )
         _check_choice("sampler", self.sampler, SAMPLERS)
         _check_choice("pruner", self.pruner, STOPPING_RULES)
         _check_choice("objective", self.objective, get_args(ObjectiveName))

@@ -13,8 +13,9 @@ from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, DEFAULT_TRIALS, Sear
 from search.problem.latency_estimate import LatencyScale
 from search.problem.objective import DEFAULT_OBJECTIVE, REMOVED, Objective
 from search.problem.space import DEFAULT_SPACE, Space
+from search.record.database_url import same_place, shown, to_keep
 from search.record.request import Request, find_database
-from search.record.storage import has_study, shown, to_keep
+from search.record.storage import has_study
 from search.record.trials import read_trials, to_rows
 from trainer.common.console import console
 from trainer.common.errors import UserError
@@ -130,8 +131,8 @@ def resumed_study(options: SearchOptions, study: StudyDir) -> tuple[Request, Pac
     if not options.recipe_points and request.recipe_points:
         message = f"was settled when {directory} was made; leave it out to resume the study"
         raise UserError(message, field="recipe_points")
-    kept = request.storage and to_keep(request.storage)  # older studies kept relative paths
-    if options.storage is not None and to_keep(options.storage) != kept:
+    kept = request.storage and same_place(request.storage)  # older studies kept relative paths
+    if options.storage is not None and same_place(options.storage) != kept:
         raise UserError(f"was settled when {directory} was made: {request.storage or STUDY_DB}", field="storage")
     if not is_uri(options.results):  # there a study is put together again from its trials
         _require_trials(study, request, options.storage)

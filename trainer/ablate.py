@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.common import cli
-from trainer.common.fields import option, positive
+from trainer.common.credentials import hide
+from trainer.common.fields import option, positive, without_keys
 from trainer.config import TrainConfig
 from trainer.options import TrainingOptions
 
@@ -66,7 +67,7 @@ def main(options: AblateOptions) -> None:
         f"{options.seeds} seed{'s' if options.seeds > 1 else ''}"
     )
     ablation.show(measured, title)
-    command = shlex.join(["python", "-m", "trainer.ablate", *sys.argv[1:]])
+    command = shlex.join(["python", "-m", "trainer.ablate", *(hide(without_keys(word)) for word in sys.argv[1:])])
     write_bytes(options.out / "ablation.md", ablation.to_markdown(measured, title, command).encode())
     console.print(f"wrote {options.out / 'ablation.md'}")
 

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainer.common.errors import UserError, first_line
+from trainer.common.fields import without_keys
 from trainer.common.files import LOCK, atomic_path, require_writable, write_json
 from trainer.common.storage import Remote, copy_folder, is_uri, join
 from trainer.data.dataset import PackedDataset
@@ -163,7 +164,7 @@ class Folder:
     """A study's folder to work on here, wherever it lies."""
 
     shown: str
-    """As it was given"""
+    """As it was given, without keys"""
     path: Path
     """Itself, or this machine's copy"""
     remote: Remote | None
@@ -171,7 +172,7 @@ class Folder:
     @classmethod
     def open(cls, where: str | Path) -> Self:
         """Raises StorageError if it is a URI and cannot be read. Checkpoints and locks are not copied."""
-        where = str(where)
+        where = without_keys(str(where))
         if not is_uri(where):
             return cls(where, Path(where), None)
         remote, path = Remote.open(where), copy_folder("copies", where)

@@ -31,6 +31,7 @@ from ensemble.tflite.export import PRECISIONS
 from ensemble.tflite.latency import Target
 from ensemble.tflite.submission import Submission
 from trainer.common.errors import UserError
+from trainer.common.fields import without_keys
 from trainer.common.files import require_writable
 from trainer.studydir import (
     ENSEMBLE,
@@ -76,6 +77,10 @@ class Request:
     target: Target = dataclasses.field(default_factory=Target)
 
     def __post_init__(self) -> None:
+        for name in ("data", "ship"):
+            if (where := getattr(self, name)) is not None:
+                object.__setattr__(self, name, without_keys(where, name))
+        object.__setattr__(self, "studies", tuple(without_keys(study, "studies") for study in self.studies))
         for field, names, known in (
             ("metric", (self.metric,), scores.SCORES),
             ("precision", self.precisions, PRECISIONS),

@@ -12,10 +12,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.problem.objective import Objective
 from search.problem.space import Space
+from search.record.database_url import usable
 from search.record.request import Request
-from search.record.storage import lacks_password
 from search.record.trials import ORIGIN, read_trials
 from trainer.common.errors import UserError
+from trainer.common.fields import without_keys
 from trainer.common.storage import Remote, copy_folder, is_uri
 from trainer.studydir import STUDY_DB, STUDY_JSON, StudyDir
 
@@ -31,7 +32,8 @@ def earlier_trials(studies: Sequence[str | Path], asked: Request) -> list[Frozen
     space, objective = asked.to_space(), asked.to_objective()
     found: dict[tuple[str, str], FrozenTrial] = {}
     for where in studies:
-        path = _fetch(str(where))
+        where = without_keys(str(where), "warm_start")
+        path = _fetch(where)
         request, trials = _read(path, where)
         _check(where, request, asked)
         taken = [_adopt(trial, request.name or path.name, space, objective) for trial in trials]
@@ -56,7 +58,7 @@ def _read(path: Path, where: str | Path) -> tuple[Request, list[FrozenTrial]]:
     if not study.exists:
         raise _fault(where, f"holds no study (no {STUDY_JSON})")
     request = Request.read(study)
-    if lacks_password(request.storage or ""):
+    if request.storage is not None and usable(request.storage) is None:
         raise _fault(
             where,
             f"its database is {request.storage}, whose password is not kept and cannot be given here; begin with "

@@ -15,11 +15,12 @@ from typing import Any, Final
 import ray
 from ray._private import services
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
-from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
+from ray._raylet import GcsClient, getproctitle, setproctitle  # type: ignore[attr-defined]  # compiled
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import search
 import trainer
+from trainer.common.credentials import Kept, hide, keep, kept
 from trainer.common.errors import UserError, in_one_line
 from trainer.common.processes import silent_stderr
 from trainer.common.storage import Remote, cache_folder, is_uri
@@ -97,7 +98,9 @@ def connect(address: str | None, resources: Resources, workers: int | None = Non
 
 
 def _silence() -> None:
-    """Keep out of the output what Ray says of itself; what concerns the user is said here."""
+    """Keep out of the output what Ray says of itself, and out of Ray, which keeps a job's command, what is secret."""
+    if (title := hide(getproctitle())) != getproctitle():
+        setproctitle(title)
     os.environ.update(_SILENCE)
     logging.getLogger("ray").setLevel(logging.CRITICAL)
 
@@ -199,7 +202,7 @@ def check_nodes(directory: Path, dataset: PackedDataset, uri: str | None = None)
         look = ray.remote(num_cpus=0)(_look)
         answers = [
             look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-                uri or probe.name, dataset.source, dataset.fingerprint
+                uri or probe.name, dataset.source, dataset.fingerprint, kept()
             )
             for node in nodes
         ]
@@ -224,8 +227,9 @@ def _is_lost(node_id: str) -> bool:
     return not is_there
 
 
-def _look(probe: str, data: str, fingerprint: str) -> str:
+def _look(probe: str, data: str, fingerprint: str, keys: Kept) -> str:
     """Runs on every node: what is wrong there, or nothing. ``probe`` is a file to see, or the study's URI."""
+    keep(keys)
     if is_uri(probe):
         try:
             Remote.open(probe).check_writable(cache_folder("probes"))

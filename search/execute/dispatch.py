@@ -17,6 +17,7 @@ from search.decide.study import MAX_WORKER_LOSSES, Assignment, SearchStudy
 from search.execute.out_of_memory import OUT_OF_MEMORY
 from search.execute.worker import Failure, read
 from search.show.progress import Progress
+from trainer.common.credentials import hide
 from trainer.common.errors import UserError
 from trainer.rundir import EpochMetrics, Result
 
@@ -163,7 +164,7 @@ def _error_of(trial: RayTrial) -> tuple[str, bool]:
     text = re.sub(r"^Failure # \d+ \(occurred at [^)]*\)\n", "", text)
     is_actors = trial.run_metadata.pickled_error_filename is not None
     is_traceback = re.match(r"(\x1b\[\d+m)?ray::", text) is not None
-    reason = " ".join(text.split()) or "Ray gave it up and did not say why"
+    reason = hide(" ".join(text.split())) or "Ray gave it up and did not say why"
     return reason, is_actors and not is_traceback and not text.startswith(OUT_OF_MEMORY)
 
 

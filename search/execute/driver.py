@@ -30,10 +30,11 @@ from search.record.remote_copy import RemoteCopy
 from search.record.request import Request, find_database
 from search.record.trials import Row, read_rows, to_rows, write_parquet
 from search.show.progress import STATE_STYLES, Progress
+from trainer.common.credentials import kept
 from trainer.common.errors import UserError
 from trainer.common.fields import suggestion
 from trainer.common.files import LOCK, locked
-from trainer.common.storage import Remote, is_uri, join
+from trainer.common.storage import PATIENCE, Remote, is_uri, join
 from trainer.data.dataset import PackedDataset
 from trainer.studydir import STUDY_JSON, TRIALS_PARQUET, VALIDATION, StudyDir, Validation
 
@@ -119,7 +120,7 @@ def carry_out(where: str, prepare: Prepare, options: RunOptions, url: str | None
         check_installed(options.log)
     if options.address is not None:
         cluster.find_cluster(options.address)  # before there is a study
-    remote = RemoteCopy(Remote.open(where)) if is_uri(where) else None
+    remote = RemoteCopy(Remote.open(where, PATIENCE)) if is_uri(where) else None
     study = StudyDir(Path(where).absolute() if remote is None else remote.directory)
     cluster.check_writable(study.path)
     with _locked(study), contextlib.ExitStack() as stack:
@@ -236,7 +237,7 @@ def run_trials(
         memory_kills_end_one_trial(),
     ):
         tune.run(
-            run_trial,
+            tune.with_parameters(run_trial, keys=keys) if (keys := kept()) else run_trial,  # not in Ray's logs
             name="trials",
             search_alg=StudySearcher(dispatcher),
             scheduler=StudyScheduler(dispatcher),

@@ -17,8 +17,9 @@ import torch
 from ray import tune
 from safetensors import SafetensorError
 
+from trainer.common.credentials import Kept, hide, keep
 from trainer.common.errors import StorageError, TrainingDivergedError
-from trainer.common.storage import Remote, copy_folder, is_uri
+from trainer.common.storage import PATIENCE, Remote, copy_folder, is_uri
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.learning.allocator import give_freed_memory_back, keep_freed_memory
@@ -61,7 +62,7 @@ class RemoteRun:
 
     def __init__(self, uri: str) -> None:
         """Fetch what the storage has of the trial; what this node has of it counts for nothing."""
-        self._remote = Remote.open(uri)
+        self._remote = Remote.open(uri, PATIENCE)
         self.run = RunDir(copy_folder("trials", uri))
         shutil.rmtree(self.run.path, ignore_errors=True)
         self._remote.copy_to(self.run.path)
@@ -79,17 +80,18 @@ class RemoteRun:
         shutil.rmtree(self.run.path)
 
 
-def run_trial(order: dict[str, Any]) -> None:
-    """Carry out an Order, given as a dict; the function that Ray Tune runs.
+def run_trial(order: dict[str, Any], keys: Kept | None = None) -> None:
+    """Carry out an Order, given as a dict; the function that Ray Tune runs. ``keys`` are those of the URIs in it.
 
     Whatever goes wrong is sent as a Failure and leaves the worker in good order for the next trial.
     """
+    keep(keys or {})
     try:
         _send(_train(Order(**order)))
     except TrainingDivergedError as error:
         _send(Failure(str(error)))
     except Exception as error:
-        _send(Failure(f"{type(error).__name__}: {error}", _concerns_all(error)))
+        _send(Failure(hide(f"{type(error).__name__}: {error}"), _concerns_all(error)))
 
 
 def _concerns_all(error: Exception) -> bool:

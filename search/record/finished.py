@@ -34,8 +34,8 @@ class Study:
     def __init__(self, where: str | Path, storage: str | None = None) -> None:
         """Of a study in a folder or behind a URI. Raises UserError if there is none, or it is broken."""
         folder = Folder.open(str(where))
-        self.path = str(where)
-        self.name = base_name(str(where))
+        self.path = folder.shown
+        self.name = base_name(folder.shown)
         self._dir = StudyDir(folder.path)
         self._frozen = read_trials(folder.path, storage)
         self.trials = to_table(to_rows(self._frozen)).to_pandas()

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 from search.problem.latency_estimate import LatencyScale
 from search.problem.objective import DEFAULT_OBJECTIVE, Objective
 from search.problem.space import Space
-from search.record.storage import lacks_password, sqlite_url
+from search.record.database_url import sqlite_url, usable
 from trainer.common.errors import UserError, in_one_line
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
@@ -140,7 +140,7 @@ def find_database(study: StudyDir, url: str | None = None) -> tuple[str, str | N
     if not study.exists:
         return own, None
     request = Request.read(study)
-    found = url or request.storage or own
-    if lacks_password(found):
-        raise UserError(f"give {found} again with its password, which is not kept", field="storage")
+    given = url or request.storage or own
+    if (found := usable(given)) is None:
+        raise UserError(f"give {given} again with its password, which is not kept", field="storage")
     return found, request.name

@@ -31,13 +31,15 @@ import os
 import re
 import shutil
 import sys
+import traceback
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from trainer.common.credentials import hide
 from trainer.common.errors import UserError
-from trainer.common.fields import Option, field_docs, suggestion
+from trainer.common.fields import Option, field_docs, suggestion, without_keys
 
 Options = TypeVar("Options")
 PROGRAM: Final = "sign-ensemble"  # the console script
@@ -138,8 +140,8 @@ class Parser(argparse.ArgumentParser):
         for name, fields in self._collected.items():
             values[name] = {field: values.pop(field) for field in fields if field in values}
         assert self.kind is not None
-        given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
         with self.naming_flags():
+            given = {name: _without_keys(value, name) for name, value in values.items()}
             return self.kind(**{name: value for name, value in given.items() if name not in self._repeated or value})
 
     @contextlib.contextmanager
@@ -195,6 +197,19 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message.removeprefix('argument ')} ({self.prog} --help lists the options)")
 
 
+def _without_keys(value: Any, field: str) -> Any:
+    """What was given for a field, without the keys in URIs; several values as a tuple."""
+    if isinstance(value, list):
+        return tuple(_without_keys(item, field) for item in value)
+    return without_keys(value, field) if isinstance(value, str) else value
+
+
+def _path(text: str) -> Path:
+    if re.match(r"\w[\w+.-]+://", text):
+        raise ValueError("must be a path on this machine, not a URI")
+    return Path(text)
+
+
 class _Version(argparse.Action):
     def __call__(self, *_: Any, **__: Any) -> None:
         print(f"sign-ensemble-search {version()}")
@@ -231,7 +246,10 @@ def _reading(hint: Any, how: Option, *, is_flag: bool) -> dict[str, Any]:
     if choices is not None:
         metavar = how.metavar or ("{" + ",".join(choices) + "}" if len(",".join(choices)) < 30 else "NAME")
         return settings | {"choices": tuple(choices), "metavar": metavar}
-    settings |= {"type": readable(how.parse or kind), "metavar": how.metavar or _METAVARS.get(kind, "TEXT")}
+    settings |= {
+        "type": readable(_path if how.parse is Path or (kind is Path and not how.parse) else how.parse or kind),
+        "metavar": how.metavar or _METAVARS.get(kind, "TEXT"),
+    }
     if how.alone is not None:
         settings |= {"nargs": "?", "const": settings["type"](how.alone), "metavar": how.metavar}
     return settings
@@ -295,6 +313,7 @@ def run(main: Callable[[], None]) -> NoReturn:
 
     That is a UserError, and what the system says of a file or disk that cannot be used.
     """
+    sys.excepthook = lambda *error: sys.stderr.write(hide("".join(traceback.format_exception(*error)))) and None
     try:
         main()
         sys.stdout.flush()
@@ -305,7 +324,7 @@ def run(main: Callable[[], None]) -> NoReturn:
         message = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             message = f"{error.filename}: {error.strerror}"
-        _print_error("error:", f" {message}")
+        _print_error("error:", f" {hide(message)}")
         sys.exit(2)
     except KeyboardInterrupt:
         _print_error("", "interrupted")

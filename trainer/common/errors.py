@@ -6,19 +6,22 @@ A UserError carries the field at fault by the name that Python has for it. The c
 
 from typing import Any
 
+from trainer.common.credentials import hide
+
 
 class UserError(Exception):
     """Something the user can mend: the message says what is wrong and what to do.
 
-    ``field`` is the name of the argument or configuration field at fault, if there is one.
+    ``field`` is the name of the argument or configuration field at fault, if there is one. Passwords and keys that the
+    message repeats are hidden.
 
     >>> str(UserError("must be at least 1, not 0", field="workers"))
     'workers: must be at least 1, not 0'
     """
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = hide(message)
+        super().__init__(self.message)
         self.field = field
 
     def __str__(self) -> str:

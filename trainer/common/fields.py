@@ -9,6 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from trainer.common.credentials import take
+from trainer.common.errors import UserError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
@@ -71,6 +74,17 @@ def positive(text: str) -> int:
     if value < 1:
         raise ValueError(f"must be a whole number of at least 1, not {text}")
     return value
+
+
+def without_keys(where: str, field: str | None = None) -> str:
+    """A path or URI as it may be kept and shown; this process remembers the keys that were in it.
+
+    Raises UserError, with ``field``, if they cannot be told from the rest.
+    """
+    try:
+        return take(where)
+    except ValueError as error:
+        raise UserError(str(error), field=field) from None
 
 
 def suggestion(word: str, known: Collection[str]) -> str:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainer.common.errors import DatasetChangedError, UserError, first_line
+from trainer.common.fields import without_keys
 from trainer.common.storage import is_uri
 from trainer.data.fetch import fetch
 from trainer.data.manifest import FRAMES, MANIFEST, SEQUENCES, fingerprint, read_manifest, verify, verify_once
@@ -69,7 +70,7 @@ class PackedDataset:
         >>> dataset.sequence(0).shape  # doctest: +SKIP
         (23, 85, 2)
         """
-        source = str(path) if is_uri(str(path)) else str(Path(path).resolve())
+        source = without_keys(str(path)) if is_uri(str(path)) else str(Path(path).resolve())
         path = fetch(source) if is_uri(source) else Path(path)
         manifest = read_manifest(path)
         verify_once(path)

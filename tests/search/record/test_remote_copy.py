@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,16 +13,20 @@ from pathlib import Path
 import optuna
 import pytest
 
+import search.table
 from search.decide.warm_start import earlier_trials
+from search.ending import resume_command
 from search.options import SearchOptions
 from search.prepare import new_study
 from search.problem.space import Space
+from search.record.database_url import sqlite_url
 from search.record.remote_copy import RemoteCopy, adopt
-from search.record.storage import StudyStorage, sqlite_url
+from search.record.storage import StudyStorage
 from tests.nodes import ROOT, nodes, without_ray
 from tests.search.conftest import TINY_SPACE
 from tests.search.decide.test_warm_start import asked_of, search_all
 from tests.search.record.conftest import BUCKET
+from trainer.common import credentials
 from trainer.common.cli import Parser
 from trainer.common.errors import UserError
 from trainer.common.storage import Remote
@@ -111,6 +116,52 @@ def test_a_search_begins_with_what_a_study_behind_a_uri_found(
     made, _ = new_study(Parser("search.run", SearchOptions).parse(), StudyDir(tmp_path / "new"))
     assert made.warm_start == [uri]
     assert f"begins with 12 trials of {uri}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_keys_in_uris_land_nowhere(
+    s3: dict[str, str],
+    tmp_path: Path,
+    packed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(credentials, "_kept", {})
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    clean = f"s3://{BUCKET}/keys"
+    with_keys = clean.replace("s3://", "s3://MADEUPKEY:MADEUP%2FSECRET99@")
+    asked = asked_of(packed)
+    search_all(tmp_path / "old", asked)
+    for folder, name in ((tmp_path / "old", "old"), (packed, "data")):
+        _upload(folder, f"{with_keys}/{name}")
+    (tmp_path / "space.toml").write_text(TINY_SPACE)
+    argv = [
+        "search.run",
+        "--data",
+        f"{with_keys}/data",
+        "--results",
+        with_keys,
+        "--space",
+        str(tmp_path / "space.toml"),
+    ]
+    monkeypatch.setattr(sys, "argv", [*argv, "--epochs", "9", "--warm-start", f"{with_keys}/old", "--name", "new"])
+    options = Parser("search.run", SearchOptions).parse()
+    study = StudyDir(tmp_path / "new")
+    request, _ = new_study(options, study)
+    request.write(study)
+    assert (request.data, request.warm_start) == (f"{clean}/data", [f"{clean}/old"])
+    assert f"--results {clean}" in resume_command(options)
+    monkeypatch.setattr(sys, "argv", ["search.table", f"{with_keys}/old"])
+    search.table.main()
+
+    assert "MADEUPKEY" not in repr(options) + (shown := capsys.readouterr().out)
+    assert f"{clean}/old" in shown
+    stored = Remote.open(with_keys).files()
+    assert "old/trials.parquet" in stored
+    Remote.open(with_keys).copy_to(tmp_path / "all")
+    for path in (*tmp_path.rglob("*"), *Path(s3["XDG_CACHE_HOME"]).rglob("*")):
+        held = str(path).encode() + (path.read_bytes() if path.is_file() else b"")
+        assert not re.search(rb"MADEUPKEY|SECRET99", held), path
 
 
 def _start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
