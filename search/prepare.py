@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.decide.samplers import SAMPLERS
 from search.decide.samplers import check as check_sampler
 from search.decide.samplers import default_sampler
-from search.decide.stopping import DEFAULT_PRUNER
+from search.decide.stopping import DEFAULT_PRUNER, STOPPING_RULES
 from search.decide.warm_start import earlier_trials
 from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, DEFAULT_TRIALS, SearchOptions
 from search.problem.latency_estimate import LatencyScale
@@ -125,6 +126,10 @@ def resumed_study(options: SearchOptions, study: StudyDir) -> tuple[Request, Pac
             f"{directory}: was searched for the members of an ensemble, which version 0.2.0 removed, as it was "
             "measured not to help; its trials can still be shown, refitted and selected from"
         )
+    for name, known in (("sampler", SAMPLERS), ("pruner", STOPPING_RULES)):
+        if getattr(request, name) not in known:
+            found = getattr(request, name)
+            raise UserError(f"{directory / STUDY_JSON}: {name}: {found!r} is not one of {', '.join(known)}")
     for name in _differing(options, request):
         raise UserError(f"was settled when {directory} was made; leave it out to resume the study", field=name)
     if not options.recipe_points and request.recipe_points:

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from trainer.common.errors import FieldError
 from trainer.common.fields import Option, option
+from trainer.common.strict import described, is_number
 from trainer.landmarks import LANDMARK_SETS
 
 HEAD_DIM = 64  # channels an attention head, in every model of the recipe
@@ -20,7 +21,7 @@ OPTIMIZER, AUGMENTATION, DATA = "optimizer", "augmentation", "data"  # headings 
 
 def _check(condition: bool, name: str, value: object, rule: str) -> None:
     if not condition:
-        raise FieldError(f"must be {rule}, not {value!r}", field=name)
+        raise FieldError(f"must be {rule}, not {described(value)}", field=name)
 
 
 def _check_types(config: "ModelConfig | TrainConfig") -> None:
@@ -29,6 +30,8 @@ def _check_types(config: "ModelConfig | TrainConfig") -> None:
         kind: Any = int | float if item.type is float else item.type
         fits = isinstance(value, kind) and (item.type is bool or not isinstance(value, bool))
         _check(fits, item.name, value, f"of type {getattr(item.type, '__name__', item.type)}")
+        if isinstance(value, int):
+            _check(is_number(value), item.name, value, "below 2**63")  # what everything that it is written to holds
 
 
 def _check_at_least(config: "ModelConfig | TrainConfig", least: int, *names: str) -> None:
@@ -199,7 +202,9 @@ class TrainConfig:
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Inverse of ``to_json``. Raises FieldError for an unknown field or a value out of range."""
         values = dict(values)
-        model = ModelConfig(**_from_fields(ModelConfig, values.pop("model", {})))
+        model_values = values.pop("model", {})
+        _check(isinstance(model_values, dict), "model", model_values, "an object of the model's fields")
+        model = ModelConfig(**_from_fields(ModelConfig, model_values))
         return cls(model=model, **_from_fields(cls, values))
 
     def replace(self, **values: Any) -> Self:
@@ -211,5 +216,7 @@ class TrainConfig:
         model_values = {name: value for name, value in values.items() if name in model_names}
         train_values = {name: value for name, value in values.items() if name not in model_names}
         _from_fields(type(self), train_values)
-        model = dataclasses.replace(train_values.pop("model", self.model), **model_values)
+        base: Any = train_values.pop("model", self.model)
+        _check(isinstance(base, ModelConfig), "model", base, "a ModelConfig")
+        model: ModelConfig = dataclasses.replace(base, **model_values)
         return dataclasses.replace(self, model=model, **train_values)

@@ -15,20 +15,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 
-from trainer.common.errors import UserError
+from trainer.common.errors import FieldError, UserError, first_line
 from trainer.common.files import atomic_path, write_bytes, write_json
+from trainer.common.strict import checked, parse_json, read_object, read_text, reason_of
 from trainer.config import TrainConfig
 from trainer.metrics import to_half
 
 CONFIG, METRICS, CHECKPOINT = "config.json", "metrics.jsonl", "checkpoint.safetensors"
 WEIGHTS, VAL_PROBS, DONE = "weights.safetensors", "val_probs.npy", "done.json"
+BRING_BACK = "bring the file back as it was written"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,17 @@ class EpochMetrics:
     sequences_per_second: float
     """Training alone"""
 
+    @classmethod
+    def read(cls, line: str) -> Self:
+        """From a line of metrics.jsonl. Raises ValueError."""
+        values = parse_json(line)
+        if not isinstance(values, dict):
+            raise ValueError("must be a JSON object")
+        metrics = checked(cls, values)
+        _require(metrics.epoch >= 1, "epoch", metrics.epoch, "at least 1")
+        _require(0 <= metrics.val_accuracy <= 1, "val_accuracy", metrics.val_accuracy, "between 0 and 1")
+        return metrics
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -64,6 +77,20 @@ class Result:
     """float32 or bfloat16, as trained"""
     device: str
     data_fingerprint: str
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> Self:
+        """From the fields of done.json. Raises FieldError."""
+        result = checked(cls, values)
+        _require(result.epochs >= 1, "epochs", result.epochs, "at least 1")
+        _require(result.num_parameters >= 1, "num_parameters", result.num_parameters, "at least 1")
+        _require(0 <= result.val_accuracy <= 1, "val_accuracy", result.val_accuracy, "between 0 and 1")
+        return result
+
+
+def _require(holds: bool, name: str, value: float, rule: str) -> None:
+    if not holds:
+        raise FieldError(f"must be {rule}, not {value}", field=name)
 
 
 class RunDir:
@@ -88,10 +115,11 @@ class RunDir:
         write_json(self.path / CONFIG, config.to_json())
 
     def read_config(self) -> TrainConfig:
+        path = self.path / CONFIG
         try:
-            return TrainConfig.from_json(self._read_json(CONFIG))
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{self.path / CONFIG}: {error}") from error
+            return TrainConfig.from_json(read_object(path, BRING_BACK))
+        except FieldError as error:
+            raise UserError(f"{path}: {error}; {BRING_BACK}") from error
 
     def append_metrics(self, metrics: EpochMetrics) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -103,11 +131,15 @@ class RunDir:
         path = self.path / METRICS
         if not path.exists():
             return []
+        number = 0
+        found: list[EpochMetrics] = []
         try:
-            lines = path.read_text().split("\n")[:-1]  # a whole line ends in a newline
-            return [EpochMetrics(**json.loads(line)) for line in lines]
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{path}: {error}") from error
+            for number, line in enumerate(read_text(path).split("\n")[:-1], start=1):  # a whole one ends in a newline
+                found.append(EpochMetrics.read(line))
+        except (OSError, ValueError) as error:
+            where = f"line {number}: " if number else ""
+            raise UserError(f"{path}: {where}{reason_of(error)}; {BRING_BACK}") from error
+        return found
 
     def keep_metrics(self, epochs: int) -> None:
         """Drop what was recorded after the given number of epochs, as when going on from a checkpoint."""
@@ -128,9 +160,11 @@ class RunDir:
             with safetensors.safe_open(path, framework="pt") as file:
                 names = file.keys()
                 tensors = {name: file.get_tensor(name) for name in names}
-                return tensors, json.loads(file.metadata()["state"])
+                return tensors, parse_json(file.metadata()["state"])
         except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); remove it to train this run from the start") from error
+            raise UserError(
+                f"{path}: cannot be read ({first_line(error)}); remove it to train this run from the start"
+            ) from error
 
     def remove_checkpoint(self) -> None:
         (self.path / CHECKPOINT).unlink(missing_ok=True)
@@ -145,8 +179,8 @@ class RunDir:
         """EMA weights by parameter name, float32, for ``SignClassifier.load_state_dict``."""
         try:
             return safetensors.torch.load_file(self.path / WEIGHTS)
-        except (OSError, safetensors.SafetensorError) as error:
-            raise UserError(f"{self.path / WEIGHTS}: cannot be read ({error})") from error
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
+            raise UserError(f"{self.path / WEIGHTS}: cannot be read ({first_line(error)}); {BRING_BACK}") from error
 
     def write_val_probs(self, val_probs: np.ndarray) -> None:
         """Probabilities [validation sequences, signs], in the order of ``PackedDataset.split``; kept as float16."""
@@ -158,7 +192,7 @@ class RunDir:
         try:
             probs: np.ndarray = np.load(self.path / VAL_PROBS, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{self.path / VAL_PROBS}: cannot be read ({error})") from error
+            raise UserError(f"{self.path / VAL_PROBS}: cannot be read ({first_line(error)}); {BRING_BACK}") from error
         return probs
 
     def write_result(self, result: Result) -> None:
@@ -170,17 +204,8 @@ class RunDir:
         return (self.path / DONE).exists()
 
     def read_result(self) -> Result:
+        path = self.path / DONE
         try:
-            return Result(**self._read_json(DONE))
-        except TypeError as error:
-            raise UserError(f"{self.path / DONE}: {error}") from error
-
-    def _read_json(self, name: str) -> dict[str, Any]:
-        path = self.path / name
-        try:
-            content = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read ({error})") from error
-        if not isinstance(content, dict):
-            raise UserError(f"{path}: must hold a JSON object")
-        return content
+            return Result.read(read_object(path, BRING_BACK))
+        except FieldError as error:
+            raise UserError(f"{path}: {error}; {BRING_BACK}") from error

@@ -108,7 +108,8 @@ class Space:
             ranges = order({name: read_ranges(name, value, base) for name, value in searched.items()}, base)
         except Fault as fault:
             message = fault.message if fault.message.startswith(fault.name) else f"{fault.name}: {fault.message}"
-            raise UserError(f"{where}, line {line_of(fault, text)}: {message}") from fault
+            line = f", line {line_of(fault, text)}" if text else ""
+            raise UserError(f"{where}{line}: {message}") from fault
         if not ranges:
             example = 'num_heads = {type = "int", low = 1, high = 8}'
             raise UserError(f"{where}: nothing to search; add a line such as {example}")

@@ -40,7 +40,17 @@ def test_a_request_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("[]", "study.json: must hold a JSON object"),
         (json.dumps(REQUEST), "format_version is None"),
         (json.dumps({"format_version": 9, "versions": {"sign-ensemble-search": "7.1"}}), r"is 9, written by .* 7\.1"),
-        (json.dumps({"format_version": 1, **REQUEST, "data": 3}), "the field 'data' is missing, or no str"),
+        (json.dumps({"format_version": 1, **REQUEST, "data": 3}), "study.json: data: must be text, not 3; bring"),
+        (
+            json.dumps({"format_version": 1, **REQUEST, "label_names": ["a", 2]}),
+            "label_names: must be a list, each item",
+        ),
+        (json.dumps({"format_version": 1, **REQUEST, "base_config": {"epochs": 2**64}}), "does not fit into 64 bits"),
+        (
+            json.dumps({"format_version": 1, **REQUEST, "base_config": {"model": 3}}),
+            "study.json: model: must be an obj",
+        ),
+        ("[" * 100_000, r"study.json: cannot be read \(nested too deeply\); bring the file back"),
     ],
 )
 def test_a_request_that_cannot_be_read_is_named(content: str | None, words: str, tmp_path: Path) -> None:
