@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.decide.samplers import SAMPLERS
+from search.decide.samplers import SAMPLERS, default_sampler
 from search.decide.samplers import check as check_sampler
-from search.decide.samplers import default_sampler
 from search.decide.stopping import DEFAULT_PRUNER, STOPPING_RULES
 from search.decide.warm_start import earlier_trials
 from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, DEFAULT_TRIALS, SearchOptions
@@ -57,6 +56,18 @@ def _space(options: SearchOptions, base: TrainConfig) -> Space:
     return space
 
 
+def _require_folds(dataset: PackedDataset, base: TrainConfig) -> None:
+    """Raise UserError if the participants cannot be dealt as the space says, or the defaults."""
+    try:
+        dataset.folds(base.num_folds)
+    except UserError as error:
+        if error.field != "num_folds":
+            raise
+        raise UserError(
+            f"{error.message}, with a line such as num_folds = 2 beside what the space file searches", field="space"
+        ) from error
+
+
 def _objective(options: SearchOptions, dataset: PackedDataset, base: TrainConfig) -> Objective:
     """What trials are to be scored by. Raises UserError for what cannot be done with it."""
     objective = Objective(options.objective or DEFAULT_OBJECTIVE)
@@ -88,7 +99,8 @@ def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedD
     base = TrainConfig(epochs=options.epochs or DEFAULT_EPOCHS, seed=options.seed or 0)
     base = base.replace(num_signs=dataset.num_signs)
     space = _space(options, base)
-    objective = _objective(options, dataset, base)
+    _require_folds(dataset, space.base)
+    objective = _objective(options, dataset, space.base)
     space = _limited(space, options.max_params or space.max_params)
     sampler = options.sampler or default_sampler(space, objective)
     try:

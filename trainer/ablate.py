@@ -60,6 +60,7 @@ def main(options: AblateOptions) -> None:
     check_device(device)
     dataset = PackedDataset.open(options.data)
     base = options.config(dataset.num_signs)
+    dataset.folds(base.num_folds)
     measured = ablation.measure(changes, base, options.seeds, dataset, options.out, device, options.workers)
     title = (
         f"Ablation: num_heads {base.model.num_heads}, num_layers {base.model.num_layers}, {base.epochs} epochs, "

@@ -131,13 +131,13 @@ class RunDir:
         path = self.path / METRICS
         if not path.exists():
             return []
-        number = 0
+        where = ""
         found: list[EpochMetrics] = []
         try:
             for number, line in enumerate(read_text(path).split("\n")[:-1], start=1):  # a whole one ends in a newline
+                where = f"line {number}: "
                 found.append(EpochMetrics.read(line))
         except (OSError, ValueError) as error:
-            where = f"line {number}: " if number else ""
             raise UserError(f"{path}: {where}{reason_of(error)}; {BRING_BACK}") from error
         return found
 

@@ -1,4 +1,4 @@
-"""Files of JSON, read strictly: whatever is wrong with one becomes a UserError of one line, with the file and the field.
+"""Files of JSON, read strictly: whatever is wrong with one becomes a UserError of one line, with file and field.
 
     read_object(path)                     a file that holds one JSON object
     checked(Result, read_object(path))    its fields, held against those of a dataclass

@@ -52,6 +52,7 @@ def train(
     """
     run = run if isinstance(run, RunDir) else RunDir(run)
     place = check_device(device)
+    dataset.split(config.num_folds, config.fold)  # before the folder is taken for a run that cannot begin
     _claim(run, config, dataset)
     if run.is_done:
         return run.read_result()

@@ -109,7 +109,7 @@ def test_a_field_of_another_type_is_named(name: str, value: Any, words: str) -> 
 
 
 def test_a_missing_field_is_named() -> None:
-    with pytest.raises(FieldError, match="^count: is missing$"):
+    with pytest.raises(FieldError, match=r"^count: is missing$"):
         checked(Measured, {"name": "a"})
     assert described({"a": 1}) == "an object"
     assert described(2**16_610) == "a whole number of 16,611 bits"
