@@ -23,6 +23,7 @@ from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.data.manifest import MANIFEST
 from trainer.data.packing import pack
+from trainer.model.classifier import too_large
 from trainer.studydir import STUDY_DB, STUDY_JSON, TRIALS, Folder, StudyDir
 from trainer.synthetic.generate import synthesize
 
@@ -85,10 +86,11 @@ def _objective(options: SearchOptions, dataset: PackedDataset, base: TrainConfig
 
 def _limited(space: Space, max_params: int | None) -> Space:
     """The space without models that are too large. Raises UserError if none is left."""
-    if max_params is None:
-        return space
     try:
-        return space.limited(max_params)
+        smallest = space.shaped(space.smallest()).model
+        if reason := too_large(smallest):
+            raise UserError(f"even its smallest model is too large: {reason}; make the space smaller", field="space")
+        return space if max_params is None else space.limited(max_params)
     except ValueError as error:
         raise UserError(f"{error}; raise the limit, or make the space smaller", field="max_params") from error
 

@@ -16,6 +16,17 @@ from trainer.landmarks import LANDMARK_SETS
 HEAD_DIM = 64  # channels an attention head, in every model of the recipe
 ROTARY_THETA = 10_000.0
 NORM_EPS = 1e-5
+_MOST: dict[str, float] = {  # far beyond use; more would take all memory or time, or overflow
+    "epochs": 1_000_000,
+    "steps_per_epoch": 1_000_000_000,
+    "batch_size": 1_000_000,
+    "mixup_partners": 1000,
+    "mixup_alpha": 1000,
+    "time_stretch": 5,
+    "scale": 5,
+    "group_shift": 100,
+    "landmark_shift": 100,
+}
 OPTIMIZER, AUGMENTATION, DATA = "optimizer", "augmentation", "data"  # headings of fields in help pages
 
 
@@ -37,6 +48,12 @@ def _check_types(config: "ModelConfig | TrainConfig") -> None:
 def _check_at_least(config: "ModelConfig | TrainConfig", least: int, *names: str) -> None:
     for name in names:
         _check(getattr(config, name) >= least, name, getattr(config, name), f"an integer of at least {least}")
+
+
+def _check_at_most(config: "ModelConfig | TrainConfig", most: dict[str, float]) -> None:
+    for name, limit in most.items():
+        value = getattr(config, name)
+        _check(value is None or value <= limit, name, value, f"at most {limit:,}")
 
 
 def _check_below(config: "ModelConfig | TrainConfig", limit: float, *names: str) -> None:
@@ -190,6 +207,7 @@ class TrainConfig:
         _check_below(self, 1, "ema_decay", "label_smoothing")
         _check_up_to(self, 1, "final_learning_rate_ratio", "mirror_probability", "next_frame_frequency")
         _check_up_to(self, 180, "rotation")
+        _check_at_most(self, _MOST)
         last_fold = self.num_folds - 1
         _check(0 <= self.fold <= last_fold, "fold", self.fold, f"between 0 and num_folds - 1 = {last_fold}")
         _check(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and below 2**63")

@@ -69,3 +69,11 @@ def test_too_few_participants_for_the_folds_are_refused_with_what_to_write(tmp_p
         new_study(options, StudyDir(tmp_path / "a"))
     assert refusal.value.field == "space"
     new_study(dataclasses.replace(options, space=space | {"num_folds": 2}), StudyDir(tmp_path / "a"))
+
+
+def test_a_space_of_gigantic_models_is_refused_before_one_is_built(tmp_path: Path, packed: Path) -> None:
+    space = {"num_layers": {"type": "int", "low": 100_000_000, "high": 100_000_001}}
+    options = SearchOptions(name="a", data=str(packed), results=str(tmp_path), space=space)
+    for limit in (None, 1_000_000):
+        with pytest.raises(UserError, match=r"^space: even its smallest model is too large: .* a \.tflite file"):
+            new_study(dataclasses.replace(options, max_params=limit), StudyDir(tmp_path / "a"))

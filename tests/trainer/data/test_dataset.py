@@ -104,7 +104,7 @@ def test_more_folds_than_participants_are_refused(packed: PackedDataset) -> None
     with pytest.raises(UserError, match=r"^num_folds: .*6 participants cannot be dealt into 7 folds; choose 2 to 6$"):
         packed.folds(7)
     two = dataclasses.replace(packed, participants=packed.participants % 2)
-    with pytest.raises(UserError, match="2 participants cannot be dealt into 3 folds; choose 2$"):
+    with pytest.raises(UserError, match=r"2 participants cannot be dealt into 3 folds; choose 2$"):
         two.folds(3)
     assert sorted(len(fold) for fold in two.folds(2)) == [1, 1]
 
