@@ -167,7 +167,10 @@ def test_a_folder_is_no_space(tmp_path: Path) -> None:
 
 
 def test_the_smallest_of_gigantic_models_is_found_by_arithmetic() -> None:
-    text = 'num_layers = {type = "int", low = 100_000_000, high = 200_000_000}\nnum_heads = {type = "int", low = 1, high = 10_000}'
+    text = """
+    num_layers = {type = "int", low = 100_000_000, high = 200_000_000}
+    num_heads = {type = "int", low = 1, high = 10_000}
+    """
     space = Space.parse(text, BASE)
     assert space.smallest() == {"num_layers": 100_000_000, "num_heads": 1}
     with pytest.raises(ValueError, match="the smallest model of the space, 1 heads x 100000000 layers, has 6"):
