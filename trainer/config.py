@@ -19,7 +19,10 @@ NORM_EPS = 1e-5
 _MOST: dict[str, float] = {  # far beyond use; more would take all memory or time, or overflow
     "epochs": 1_000_000,
     "steps_per_epoch": 1_000_000_000,
-    "batch_size": 1_000_000,
+    "batch_size": 100_000,
+    "learning_rate": 1e30,  # of float32
+    "weight_decay": 1000,
+    "clip_norm": 1e30,
     "mixup_partners": 1000,
     "mixup_alpha": 1000,
     "time_stretch": 5,
@@ -53,7 +56,12 @@ def _check_at_least(config: "ModelConfig | TrainConfig", least: int, *names: str
 def _check_at_most(config: "ModelConfig | TrainConfig", most: dict[str, float]) -> None:
     for name, limit in most.items():
         value = getattr(config, name)
-        _check(value is None or value <= limit, name, value, f"at most {limit:,}")
+        _check(
+            value is None or value <= limit,
+            name,
+            value,
+            f"at most {limit:,}" if isinstance(limit, int) else f"at most {limit:g}",
+        )
 
 
 def _check_below(config: "ModelConfig | TrainConfig", limit: float, *names: str) -> None:
