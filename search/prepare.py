@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from search.decide.samplers import SAMPLERS, default_sampler
 from search.decide.samplers import check as check_sampler
@@ -17,7 +17,7 @@ from search.record.request import Request, find_database
 from search.record.storage import has_study, shown, to_keep
 from search.record.trials import read_trials, to_rows
 from trainer.common.console import console
-from trainer.common.errors import UserError
+from trainer.common.errors import StorageError, UserError
 from trainer.common.storage import is_uri
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
@@ -26,6 +26,8 @@ from trainer.data.packing import pack
 from trainer.model.classifier import too_large
 from trainer.studydir import STUDY_DB, STUDY_JSON, TRIALS, Folder, StudyDir
 from trainer.synthetic.generate import synthesize
+
+MOST_REFITS: Final = 10_000
 
 if TYPE_CHECKING:
     from search.options import RefitOptions
@@ -154,13 +156,26 @@ def resumed_study(options: SearchOptions, study: StudyDir) -> tuple[Request, Pac
         raise UserError(f"was settled when {directory} was made: {request.storage or STUDY_DB}", field="storage")
     if not is_uri(options.results):  # there a study is put together again from its trials
         _require_trials(study, request, options.storage)
-    dataset = PackedDataset.open(options.data or request.data)
+    dataset = _dataset_of(options.data, request)
     if dataset.fingerprint != request.data_fingerprint:
         raise UserError(f"{dataset.source}: is not the dataset of {directory}; give the right one", field="data")
     if options.trials is not None and options.trials < request.trials:
         message = f"{directory} was asked for {request.trials} trials; that many or more can be done"
         raise UserError(message, field="trials")
     return dataclasses.replace(request, trials=options.trials or request.trials, data=dataset.source), dataset
+
+
+def _dataset_of(given: str | None, request: Request) -> PackedDataset:
+    """The dataset of a study: the one given, or where it lay. Raises UserError if there is none."""
+    if given is not None:
+        return PackedDataset.open(given)
+    try:
+        return PackedDataset.open(request.data)
+    except StorageError:
+        raise
+    except UserError as error:
+        message = f"{error}; it lay there when the study was made: if it was moved, say where it is now"
+        raise UserError(message, field="data") from error
 
 
 def _differing(options: SearchOptions, request: Request) -> Iterator[str]:
@@ -213,11 +228,16 @@ def refit_study(options: "RefitOptions") -> tuple[Request, PackedDataset]:
     asked = Request.read(study)
     if asked.to_config().all_participants:
         raise UserError(f"{options.study}: was trained on all participants; refit the study that it came from")
-    best = best_params(study.path, options.top, options.storage)
-    points = [{**params, "seed": seed} for params in best for seed in range(options.seeds)]
-    dataset = PackedDataset.open(options.data or asked.data)
+    dataset = _dataset_of(options.data, asked)
     if dataset.fingerprint != asked.data_fingerprint:
         raise UserError(f"{dataset.source}: is not the dataset of {options.study}; give the right one", field="data")
+    best = best_params(study.path, options.top, options.storage)
+    if (count := len(best) * options.seeds) > MOST_REFITS:
+        raise UserError(
+            f"{len(best)} configurations x {options.seeds} are {count:,} trainings; at most {MOST_REFITS:,}",
+            field="seeds",
+        )
+    points = [{**params, "seed": seed} for params in best for seed in range(options.seeds)]
     seeds = {"type": "int", "low": 0, "high": options.seeds - 1}
     base = TrainConfig.from_json({**asked.base_config, "all_participants": options.all_participants})
     space = Space.from_source(asked.space | {"epochs": options.epochs, "seed": seeds}, base, where=STUDY_JSON)

@@ -111,7 +111,7 @@ def make_room_for_sockets() -> None:
     cluster may be a job's own folder. The short one is removed when this process ends. Raises UserError if it cannot be
     made.
     """
-    usual = get_default_ray_temp_dir()
+    usual = get_default_ray_temp_dir()  # type: ignore[no-untyped-call]
     longest = f"{usual}/session_{datetime.now():%Y-%m-%d_%H-%M-%S_%f}_{os.getpid()}/sockets/plasma_store"
     if len(os.fsencode(longest)) <= SOCKET_BYTES:
         return

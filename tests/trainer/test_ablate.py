@@ -9,6 +9,7 @@ import pytest
 
 from trainer.common.errors import UserError
 from trainer.data.dataset import PackedDataset
+from trainer.learning.ablation import CHANGES
 from trainer.rundir import RunDir
 
 ablate = importlib.import_module("trainer.ablate")
@@ -48,3 +49,9 @@ def test_too_few_participants_are_refused_before_a_folder_is_taken(dataset: Pack
     ):
         ablate.main()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_help_lists_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+    with mock.patch("sys.argv", ["ablate", "--help"]), pytest.raises(SystemExit):
+        ablate.main()
+    assert ",".join(row.name for row in CHANGES) in "".join(capsys.readouterr().out.split())

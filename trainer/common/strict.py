@@ -99,7 +99,7 @@ def checked(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
     Raises FieldError for a field that is unknown, missing, or of another type. A number must be finite, a whole
     number below 2**63.
     """
-    hints = _hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     for name in values.keys() - hints.keys():
         raise FieldError(f"there is no such field; the fields are {', '.join(hints)}", field=name)
     for item in dataclasses.fields(kind):  # type: ignore[arg-type]

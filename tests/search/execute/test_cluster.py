@@ -55,7 +55,7 @@ def test_rays_sockets_get_a_short_folder_where_that_for_temporary_files_is_deep(
 ) -> None:
     monkeypatch.setenv("RAY_TMPDIR", "")  # so that it is put back
     monkeypatch.delenv("RAY_TMPDIR")
-    monkeypatch.setattr(cluster.atexit, "register", lambda *_, **__: None)
+    monkeypatch.setattr("atexit.register", lambda *_, **__: None)
     monkeypatch.setenv("TMPDIR", "/tmp/job")
     cluster.make_room_for_sockets()
     assert "RAY_TMPDIR" not in os.environ
