@@ -122,9 +122,10 @@ class StudyDir:
             raise UserError(f"{path}: there is no such file; a study of search.run has it: bring it back")
         try:
             table = pq.read_table(path)
-            ids, participants, labels, lengths = (
-                table[name].to_numpy().astype(np.int64) for name in ("sequence_id", "participant_id", "label", "length")
-            )
+            for name in (columns := ("sequence_id", "participant_id", "label", "length")):
+                if not pa.types.is_integer(table[name].type) or table[name].null_count:
+                    raise ValueError(f"column {name!r} must hold whole numbers")
+            ids, participants, labels, lengths = (table[name].to_numpy().astype(np.int64) for name in columns)
         except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
             raise UserError(f"{path}: cannot be read ({first_line(error)}); is this a study of search.run?") from error
         if not len(labels) or labels.min() < 0 or labels.max() >= num_signs:

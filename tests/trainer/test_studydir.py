@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from trainer.common.errors import UserError
@@ -75,6 +77,18 @@ def test_validation_is_what_the_fold_holds_out(packed: PackedDataset, tmp_path: 
     (tmp_path / VALIDATION).write_bytes(b"PAR1")
     with pytest.raises(UserError, match=r"validation.parquet: cannot be read"):
         study.read_validation(packed.num_signs)
+
+
+def test_validation_of_other_types_is_named(packed: PackedDataset, tmp_path: Path) -> None:
+    study = StudyDir(tmp_path)
+    study.write_validation(Validation.of(packed, num_folds=3, fold=1), packed.sign_names)
+    table = pq.read_table(tmp_path / VALIDATION)
+    for values in (pa.array(["1"] * len(table)), pa.array([0.5] * len(table)), pa.nulls(len(table), pa.int64())):
+        pq.write_table(table.set_column(2, "label", values), tmp_path / VALIDATION)
+        with pytest.raises(
+            UserError, match=r"validation\.parquet: cannot be read \(column 'label' must hold whole num"
+        ):
+            study.read_validation(packed.num_signs)
 
 
 def test_a_selection_of_another_version_is_named(tmp_path: Path) -> None:

@@ -160,10 +160,10 @@ def _describe(hint: Any) -> str:
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return " or ".join(_describe(part) for part in parts)
-    if origin is list and parts[0] in _WORDS:
-        return f"a list, each item {_WORDS[parts[0]]}"
-    if origin is dict and parts[1] in _WORDS:
-        return f"an object, each value {_WORDS[parts[1]]}"
+    if origin is list and parts[0] is not Any:
+        return f"a list, each item {_describe(parts[0])}"
+    if origin is dict and parts[1] is not Any:
+        return f"an object, each value {_describe(parts[1])}"
     return _WORDS.get(origin or hint, getattr(hint, "__name__", str(hint)))
 
 
