@@ -5,6 +5,7 @@ Imports nothing that takes long, so that --help answers at once.
 
 import math
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -142,9 +143,12 @@ class SearchOptions(RunOptions):
         seed: Any = self.seed  # from Python anything
         if seed is not None and not (isinstance(seed, int) and 0 <= seed < SEEDS):
             raise UserError(f"must be at least 0 and less than 2**32, not {self.seed}", field="seed")
-        for name in ("data", "storage", "results"):
-            if getattr(self, name) == "":
+        for name in ("data", "storage", "results", "name"):
+            value = getattr(self, name)
+            if value == "":
                 raise UserError("must not be empty", field=name)
+            if not isinstance(getattr(value, "source", value), str | PathLike | None):
+                raise UserError(f"must be text, not {value!r}", field=name)
         self._set("data", None if self.data is None else str(getattr(self.data, "source", self.data)))
         self._set("results", str(self.results))
         self._set("max_params", _read("max_params", _parameters, self.max_params))

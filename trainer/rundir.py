@@ -11,6 +11,7 @@ Nothing is pickled. Every file but metrics.jsonl appears whole or not at all.
 """
 
 import dataclasses
+import errno
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -88,6 +89,14 @@ class Result:
         return result
 
 
+def _save(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file. Raises OSError, where the library has an error of its own, such as for a full disk."""
+    try:
+        safetensors.torch.save_file(tensors, path, metadata=metadata)
+    except safetensors.SafetensorError as error:
+        raise OSError(errno.EIO, first_line(error)) from error
+
+
 def _require(holds: bool, name: str, value: float, rule: str) -> None:
     if not holds:
         raise FieldError(f"must be {rule}, not {value}", field=name)
@@ -123,8 +132,12 @@ class RunDir:
 
     def append_metrics(self, metrics: EpochMetrics) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / METRICS).open("a") as file:
-            file.write(json.dumps(dataclasses.asdict(metrics), allow_nan=False) + "\n")
+        path = self.path / METRICS
+        try:
+            with path.open("a") as file:
+                file.write(json.dumps(dataclasses.asdict(metrics), allow_nan=False) + "\n")
+        except OSError as error:  # of a full disk it does not say which file
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
     def read_metrics(self) -> list[EpochMetrics]:
         """Epochs recorded so far, oldest first; empty if none. A half-written last line is left out."""
@@ -149,7 +162,7 @@ class RunDir:
     def write_checkpoint(self, tensors: Mapping[str, torch.Tensor], state: dict[str, Any]) -> None:
         """Replace the checkpoint by named tensors and a JSON object, in one file."""
         with atomic_path(self.path / CHECKPOINT) as temporary:
-            safetensors.torch.save_file(dict(tensors), temporary, metadata={"state": json.dumps(state)})
+            _save(dict(tensors), temporary, {"state": json.dumps(state)})
 
     def read_checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Tensors and state of the last checkpoint, or None if there is none."""
@@ -173,7 +186,7 @@ class RunDir:
         """EMA weights by parameter name, float32."""
         tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in weights.items()}
         with atomic_path(self.path / WEIGHTS) as temporary:
-            safetensors.torch.save_file(tensors, temporary)
+            _save(tensors, temporary)
 
     def read_weights(self) -> dict[str, torch.Tensor]:
         """EMA weights by parameter name, float32, for ``SignClassifier.load_state_dict``."""

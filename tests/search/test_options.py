@@ -54,6 +54,9 @@ def test_what_is_no_share_of_a_gpu_is_named() -> None:
         ({"time_budget": f"{10**30}h"}, "time_budget: '1000000000000000000000000000000h' is more than 100 years"),
         ({"gpus_per_trial": 1e99}, "gpus_per_trial: must be a share of one GPU or a whole number, not 1e"),
         ({"data": ""}, "data: must not be empty"),
+        ({"data": 5}, "data: must be text, not 5"),
+        ({"results": ["a"]}, r"results: must be text, not \['a'\]"),
+        ({"name": 3}, "name: must be text, not 3"),
         ({"storage": ""}, "storage: must not be empty"),
     ],
 )

@@ -250,3 +250,17 @@ def test_a_run_claims_no_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "train.csv").touch()
     with pytest.raises(UserError, match=r"holds something else \(train\.csv\); choose another directory"):
         RunDir(tmp_path).require_own()
+
+
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "weights.safetensors"])
+def test_a_full_disk_is_an_error_of_the_file_also_where_a_library_writes(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(OSError, match="No space left on device") as failure:
+        WRITERS[name](RunDir(tmp_path))
+    assert failure.value.filename == str(tmp_path / name)
+    assert not list(tmp_path.iterdir())

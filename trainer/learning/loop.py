@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from trainer.common.errors import TrainingDivergedError, UserError, in_one_line
+from trainer.common.files import to_path
 from trainer.common.strict import checked
 from trainer.config import TrainConfig
 from trainer.data.batches import Batch, Batches
@@ -50,7 +51,7 @@ def train(
         config = TrainConfig(model=ModelConfig(num_signs=dataset.num_signs), epochs=30)
         result = train(config, dataset, "runs/first", report=print)
     """
-    run = run if isinstance(run, RunDir) else RunDir(run)
+    run = run if isinstance(run, RunDir) else RunDir(to_path(run, "run"))
     place = check_device(device)
     dataset.split(config.num_folds, config.fold)  # before the folder is taken for a run that cannot begin
     _claim(run, config, dataset)
