@@ -5,18 +5,21 @@ Imports nothing that takes long, so that --help answers at once.
 
 import math
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from search.decide.samplers import SAMPLERS
 from search.decide.stopping import STOPPING_RULES
 from trainer.common.errors import UserError
-from trainer.common.fields import option, positive, suggestion, without_keys
+from trainer.common.fields import MOST, check_count, option, positive, shorten, suggestion, without_keys
+from trainer.common.strict import described
 from trainer.common.units import number, parse_amount
 
 DEFAULT_TRIALS: Final = 64
 DEFAULT_EPOCHS: Final = 30
 DEFAULT_RESULTS: Final = "results"
+MOST_SECONDS: Final = 36_525 * 86_400  # 100 years
 SEEDS: Final = 2**32  # how many NumPy's generators take
 
 Log = Literal["tensorboard", "mlflow", "wandb"]
@@ -42,15 +45,17 @@ def _seconds(text: str) -> float:
         seconds = parse_amount(text, {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0})[0]
     except ValueError:
         seconds = 0.0
+    if seconds > MOST_SECONDS:
+        raise ValueError(f"{shorten(text)!r} is more than 100 years; leave it out to search without a limit")
     if seconds <= 0:
-        raise ValueError(f"{text!r} is no time to search in; write for example 8h or 90m")
+        raise ValueError(f"{shorten(text)!r} is no time to search in; write for example 8h or 90m")
     return seconds
 
 
 def _gpus(text: str) -> float:
     share = number(text)
     if math.isnan(share):
-        raise ValueError(f"must be a share of one GPU or a whole number, not {text}")
+        raise ValueError(f"must be a share of one GPU or a whole number, not {shorten(text)}")
     return share
 
 
@@ -76,10 +81,11 @@ class RunOptions:
         for name in ("workers", "cpus_per_trial"):
             _check_count(name, getattr(self, name))
         self._set("time_budget", _read("time_budget", _seconds, self.time_budget))
-        if self.time_budget is not None and self.time_budget <= 0:
-            raise UserError(f"must be more than 0 seconds, not {self.time_budget}", field="time_budget")
+        if self.time_budget is not None and not 0 < self.time_budget <= MOST_SECONDS:
+            rule = f"must be more than 0 seconds, and at most {MOST_SECONDS:,}"
+            raise UserError(f"{rule}, not {described(self.time_budget)}", field="time_budget")
         share = self.gpus_per_trial
-        if not 0 <= share < math.inf or (share > 1 and not float(share).is_integer()):
+        if not 0 <= share <= MOST or (share > 1 and not float(share).is_integer()):
             raise UserError(f"must be a share of one GPU or a whole number, not {share}", field="gpus_per_trial")
         _check_choice("log", self.log, get_args(Log))
 
@@ -137,6 +143,12 @@ class SearchOptions(RunOptions):
         seed: Any = self.seed  # from Python anything
         if seed is not None and not (isinstance(seed, int) and 0 <= seed < SEEDS):
             raise UserError(f"must be at least 0 and less than 2**32, not {self.seed}", field="seed")
+        for name in ("data", "storage", "results", "name"):
+            value = getattr(self, name)
+            if value == "":
+                raise UserError("must not be empty", field=name)
+            if not isinstance(getattr(value, "source", value), str | PathLike | None):
+                raise UserError(f"must be text, not {value!r}", field=name)
         data = None if self.data is None else str(getattr(self.data, "source", self.data))
         self._set("data", data and without_keys(data, "data"))
         self._set("results", without_keys(str(self.results), "results"))
@@ -154,8 +166,15 @@ class SearchOptions(RunOptions):
 
 
 def _check_count(field: str, value: Any) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise UserError(f"must be a whole number of at least 1, not {value!r}", field=field)
+    if value is None:
+        return
+    try:
+        check_count(
+            value if isinstance(value, int) and not isinstance(value, bool) else 0,
+            str(value) if value is True else described(value),
+        )
+    except ValueError as error:
+        raise UserError(str(error), field=field) from error
 
 
 def _check_choice(field: str, value: str | None, known: Any) -> None:

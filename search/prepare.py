@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from search.decide.samplers import SAMPLERS, default_sampler
 from search.decide.samplers import check as check_sampler
-from search.decide.samplers import default_sampler
-from search.decide.stopping import DEFAULT_PRUNER
+from search.decide.stopping import DEFAULT_PRUNER, STOPPING_RULES
 from search.decide.warm_start import earlier_trials
 from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, DEFAULT_TRIALS, SearchOptions
 from search.problem.latency_estimate import LatencyScale
@@ -18,14 +18,17 @@ from search.record.request import Request, find_database
 from search.record.storage import has_study
 from search.record.trials import read_trials, to_rows
 from trainer.common.console import console
-from trainer.common.errors import UserError
+from trainer.common.errors import StorageError, UserError
 from trainer.common.storage import is_uri
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.data.manifest import MANIFEST
 from trainer.data.packing import pack
+from trainer.model.classifier import too_large
 from trainer.studydir import STUDY_DB, STUDY_JSON, TRIALS, Folder, StudyDir
 from trainer.synthetic.generate import synthesize
+
+MOST_REFITS: Final = 10_000
 
 if TYPE_CHECKING:
     from search.options import RefitOptions
@@ -57,6 +60,18 @@ def _space(options: SearchOptions, base: TrainConfig) -> Space:
     return space
 
 
+def _require_folds(dataset: PackedDataset, base: TrainConfig) -> None:
+    """Raise UserError if the participants cannot be dealt as the space says, or the defaults."""
+    try:
+        dataset.folds(base.num_folds)
+    except UserError as error:
+        if error.field != "num_folds":
+            raise
+        raise UserError(
+            f"{error.message}, with a line such as num_folds = 2 beside what the space file searches", field="space"
+        ) from error
+
+
 def _objective(options: SearchOptions, dataset: PackedDataset, base: TrainConfig) -> Objective:
     """What trials are to be scored by. Raises UserError for what cannot be done with it."""
     objective = Objective(options.objective or DEFAULT_OBJECTIVE)
@@ -74,10 +89,11 @@ def _objective(options: SearchOptions, dataset: PackedDataset, base: TrainConfig
 
 def _limited(space: Space, max_params: int | None) -> Space:
     """The space without models that are too large. Raises UserError if none is left."""
-    if max_params is None:
-        return space
     try:
-        return space.limited(max_params)
+        smallest = space.shaped(space.smallest()).model
+        if reason := too_large(smallest):
+            raise UserError(f"even its smallest model is too large: {reason}; make the space smaller", field="space")
+        return space if max_params is None else space.limited(max_params)
     except ValueError as error:
         raise UserError(f"{error}; raise the limit, or make the space smaller", field="max_params") from error
 
@@ -88,7 +104,8 @@ def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedD
     base = TrainConfig(epochs=options.epochs or DEFAULT_EPOCHS, seed=options.seed or 0)
     base = base.replace(num_signs=dataset.num_signs)
     space = _space(options, base)
-    objective = _objective(options, dataset, base)
+    _require_folds(dataset, space.base)
+    objective = _objective(options, dataset, space.base)
     space = _limited(space, options.max_params or space.max_params)
     sampler = options.sampler or default_sampler(space, objective)
     try:
@@ -126,6 +143,10 @@ def resumed_study(options: SearchOptions, study: StudyDir) -> tuple[Request, Pac
             f"{directory}: was searched for the members of an ensemble, which version 0.2.0 removed, as it was "
             "measured not to help; its trials can still be shown, refitted and selected from"
         )
+    for name, known in (("sampler", SAMPLERS), ("pruner", STOPPING_RULES)):
+        if getattr(request, name) not in known:
+            found = getattr(request, name)
+            raise UserError(f"{directory / STUDY_JSON}: {name}: {found!r} is not one of {', '.join(known)}")
     for name in _differing(options, request):
         raise UserError(f"was settled when {directory} was made; leave it out to resume the study", field=name)
     if not options.recipe_points and request.recipe_points:
@@ -136,13 +157,26 @@ def resumed_study(options: SearchOptions, study: StudyDir) -> tuple[Request, Pac
         raise UserError(f"was settled when {directory} was made: {request.storage or STUDY_DB}", field="storage")
     if not is_uri(options.results):  # there a study is put together again from its trials
         _require_trials(study, request, options.storage)
-    dataset = PackedDataset.open(options.data or request.data)
+    dataset = _dataset_of(options.data, request)
     if dataset.fingerprint != request.data_fingerprint:
         raise UserError(f"{dataset.source}: is not the dataset of {directory}; give the right one", field="data")
     if options.trials is not None and options.trials < request.trials:
         message = f"{directory} was asked for {request.trials} trials; that many or more can be done"
         raise UserError(message, field="trials")
     return dataclasses.replace(request, trials=options.trials or request.trials, data=dataset.source), dataset
+
+
+def _dataset_of(given: str | None, request: Request) -> PackedDataset:
+    """The dataset of a study: the one given, or where it lay. Raises UserError if there is none."""
+    if given is not None:
+        return PackedDataset.open(given)
+    try:
+        return PackedDataset.open(request.data)
+    except StorageError:
+        raise
+    except UserError as error:
+        message = f"{error}; it lay there when the study was made: if it was moved, say where it is now"
+        raise UserError(message, field="data") from error
 
 
 def _differing(options: SearchOptions, request: Request) -> Iterator[str]:
@@ -195,11 +229,16 @@ def refit_study(options: "RefitOptions") -> tuple[Request, PackedDataset]:
     asked = Request.read(study)
     if asked.to_config().all_participants:
         raise UserError(f"{options.study}: was trained on all participants; refit the study that it came from")
-    best = best_params(study.path, options.top, options.storage)
-    points = [{**params, "seed": seed} for params in best for seed in range(options.seeds)]
-    dataset = PackedDataset.open(options.data or asked.data)
+    dataset = _dataset_of(options.data, asked)
     if dataset.fingerprint != asked.data_fingerprint:
         raise UserError(f"{dataset.source}: is not the dataset of {options.study}; give the right one", field="data")
+    best = best_params(study.path, options.top, options.storage)
+    if (count := len(best) * options.seeds) > MOST_REFITS:
+        raise UserError(
+            f"{len(best)} configurations x {options.seeds} are {count:,} trainings; at most {MOST_REFITS:,}",
+            field="seeds",
+        )
+    points = [{**params, "seed": seed} for params in best for seed in range(options.seeds)]
     seeds = {"type": "int", "low": 0, "high": options.seeds - 1}
     base = TrainConfig.from_json({**asked.base_config, "all_participants": options.all_participants})
     space = Space.from_source(asked.space | {"epochs": options.epochs, "seed": seeds}, base, where=STUDY_JSON)

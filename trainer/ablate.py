@@ -31,7 +31,9 @@ class AblateOptions(TrainingOptions):
     out: Path = option()
     """Folder of the runs and of ablation.md."""
     rows: str | None = option(None, metavar="ROW,...")
-    """Measure only these rows, separated by commas (default: all)."""
+    """Measure only these rows, separated by commas: mixup, ema, adamw, layernorm, label-smoothing, hands, hands-lips,
+    hands-lips-pose, mirror, time-linear, time-spline, group-shift, landmark-shift, rotation, scale, mixup-of-3,
+    align-partners, next-frame, learned-positions, rotary, mean-pooling (default: all)."""
     seeds: int = option(3, parse=positive)
     """Runs of each row, each with a random seed of its own."""
     workers: int = option(os.cpu_count() or 1, parse=positive, group="where it runs")
@@ -61,6 +63,7 @@ def main(options: AblateOptions) -> None:
     check_device(device)
     dataset = PackedDataset.open(options.data)
     base = options.config(dataset.num_signs)
+    dataset.folds(base.num_folds)
     measured = ablation.measure(changes, base, options.seeds, dataset, options.out, device, options.workers)
     title = (
         f"Ablation: num_heads {base.model.num_heads}, num_layers {base.model.num_layers}, {base.epochs} epochs, "

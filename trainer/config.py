@@ -10,17 +10,32 @@ from typing import Any, Self
 
 from trainer.common.errors import FieldError
 from trainer.common.fields import Option, option
+from trainer.common.strict import described, is_number
 from trainer.landmarks import LANDMARK_SETS
 
 HEAD_DIM = 64  # channels an attention head, in every model of the recipe
 ROTARY_THETA = 10_000.0
 NORM_EPS = 1e-5
+_MOST: dict[str, float] = {  # far beyond use; more would take all memory or time, or overflow
+    "epochs": 1_000_000,
+    "steps_per_epoch": 1_000_000_000,
+    "batch_size": 100_000,
+    "learning_rate": 1e30,  # of float32
+    "weight_decay": 1000,
+    "clip_norm": 1e30,
+    "mixup_partners": 1000,
+    "mixup_alpha": 1000,
+    "time_stretch": 5,
+    "scale": 5,
+    "group_shift": 100,
+    "landmark_shift": 100,
+}
 OPTIMIZER, AUGMENTATION, DATA = "optimizer", "augmentation", "data"  # headings of fields in help pages
 
 
 def _check(condition: bool, name: str, value: object, rule: str) -> None:
     if not condition:
-        raise FieldError(f"must be {rule}, not {value!r}", field=name)
+        raise FieldError(f"must be {rule}, not {described(value)}", field=name)
 
 
 def _check_types(config: "ModelConfig | TrainConfig") -> None:
@@ -29,11 +44,24 @@ def _check_types(config: "ModelConfig | TrainConfig") -> None:
         kind: Any = int | float if item.type is float else item.type
         fits = isinstance(value, kind) and (item.type is bool or not isinstance(value, bool))
         _check(fits, item.name, value, f"of type {getattr(item.type, '__name__', item.type)}")
+        if isinstance(value, int):
+            _check(is_number(value), item.name, value, "below 2**63")  # what everything that it is written to holds
 
 
 def _check_at_least(config: "ModelConfig | TrainConfig", least: int, *names: str) -> None:
     for name in names:
         _check(getattr(config, name) >= least, name, getattr(config, name), f"an integer of at least {least}")
+
+
+def _check_at_most(config: "ModelConfig | TrainConfig", most: dict[str, float]) -> None:
+    for name, limit in most.items():
+        value = getattr(config, name)
+        _check(
+            value is None or value <= limit,
+            name,
+            value,
+            f"at most {limit:,}" if isinstance(limit, int) else f"at most {limit:g}",
+        )
 
 
 def _check_below(config: "ModelConfig | TrainConfig", limit: float, *names: str) -> None:
@@ -187,6 +215,7 @@ class TrainConfig:
         _check_below(self, 1, "ema_decay", "label_smoothing")
         _check_up_to(self, 1, "final_learning_rate_ratio", "mirror_probability", "next_frame_frequency")
         _check_up_to(self, 180, "rotation")
+        _check_at_most(self, _MOST)
         last_fold = self.num_folds - 1
         _check(0 <= self.fold <= last_fold, "fold", self.fold, f"between 0 and num_folds - 1 = {last_fold}")
         _check(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and below 2**63")
@@ -199,7 +228,9 @@ class TrainConfig:
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Inverse of ``to_json``. Raises FieldError for an unknown field or a value out of range."""
         values = dict(values)
-        model = ModelConfig(**_from_fields(ModelConfig, values.pop("model", {})))
+        model_values = values.pop("model", {})
+        _check(isinstance(model_values, dict), "model", model_values, "an object of the model's fields")
+        model = ModelConfig(**_from_fields(ModelConfig, model_values))
         return cls(model=model, **_from_fields(cls, values))
 
     def replace(self, **values: Any) -> Self:
@@ -211,5 +242,7 @@ class TrainConfig:
         model_values = {name: value for name, value in values.items() if name in model_names}
         train_values = {name: value for name, value in values.items() if name not in model_names}
         _from_fields(type(self), train_values)
-        model = dataclasses.replace(train_values.pop("model", self.model), **model_values)
+        base: Any = train_values.pop("model", self.model)
+        _check(isinstance(base, ModelConfig), "model", base, "a ModelConfig")
+        model: ModelConfig = dataclasses.replace(base, **model_values)
         return dataclasses.replace(self, model=model, **train_values)

@@ -11,26 +11,29 @@ Nothing is pickled. Every file but metrics.jsonl appears whole or not at all.
 """
 
 import dataclasses
+import errno
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 
-from trainer.common.errors import UserError
+from trainer.common.errors import FieldError, UserError, first_line
 from trainer.common.files import atomic_path, write_bytes, write_json
+from trainer.common.strict import checked, parse_json, read_object, read_text, reason_of
 from trainer.config import TrainConfig
 from trainer.metrics import to_half
 
 CONFIG, METRICS, CHECKPOINT = "config.json", "metrics.jsonl", "checkpoint.safetensors"
 WEIGHTS, VAL_PROBS, DONE = "weights.safetensors", "val_probs.npy", "done.json"
 HASHES = "sha256"  # in done.json: of the other files, by their names
+BRING_BACK = "bring the file back as it was written"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,17 @@ class EpochMetrics:
     sequences_per_second: float
     """Training alone"""
 
+    @classmethod
+    def read(cls, line: str) -> Self:
+        """From a line of metrics.jsonl. Raises ValueError."""
+        values = parse_json(line)
+        if not isinstance(values, dict):
+            raise ValueError("must be a JSON object")
+        metrics = checked(cls, values)
+        _require(metrics.epoch >= 1, "epoch", metrics.epoch, "at least 1")
+        _require(0 <= metrics.val_accuracy <= 1, "val_accuracy", metrics.val_accuracy, "between 0 and 1")
+        return metrics
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -66,6 +80,28 @@ class Result:
     """float32 or bfloat16, as trained"""
     device: str
     data_fingerprint: str
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> Self:
+        """From the fields of done.json. Raises FieldError."""
+        result = checked(cls, values)
+        _require(result.epochs >= 1, "epochs", result.epochs, "at least 1")
+        _require(result.num_parameters >= 1, "num_parameters", result.num_parameters, "at least 1")
+        _require(0 <= result.val_accuracy <= 1, "val_accuracy", result.val_accuracy, "between 0 and 1")
+        return result
+
+
+def _save(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file. Raises OSError, where the library has an error of its own, such as for a full disk."""
+    try:
+        safetensors.torch.save_file(tensors, path, metadata=metadata)
+    except safetensors.SafetensorError as error:
+        raise OSError(errno.EIO, first_line(error)) from error
+
+
+def _require(holds: bool, name: str, value: float, rule: str) -> None:
+    if not holds:
+        raise FieldError(f"must be {rule}, not {value}", field=name)
 
 
 class RunDir:
@@ -90,26 +126,35 @@ class RunDir:
         write_json(self.path / CONFIG, config.to_json())
 
     def read_config(self) -> TrainConfig:
+        path = self.path / CONFIG
         try:
-            return TrainConfig.from_json(self._read_json(CONFIG))
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{self.path / CONFIG}: {error}") from error
+            return TrainConfig.from_json(read_object(path, BRING_BACK))
+        except FieldError as error:
+            raise UserError(f"{path}: {error}; {BRING_BACK}") from error
 
     def append_metrics(self, metrics: EpochMetrics) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / METRICS).open("a") as file:
-            file.write(json.dumps(dataclasses.asdict(metrics), allow_nan=False) + "\n")
+        path = self.path / METRICS
+        try:
+            with path.open("a") as file:
+                file.write(json.dumps(dataclasses.asdict(metrics), allow_nan=False) + "\n")
+        except OSError as error:  # of a full disk it does not say which file
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
     def read_metrics(self) -> list[EpochMetrics]:
         """Epochs recorded so far, oldest first; empty if none. A half-written last line is left out."""
         path = self.path / METRICS
         if not path.exists():
             return []
+        where = ""
+        found: list[EpochMetrics] = []
         try:
-            lines = path.read_text().split("\n")[:-1]  # a whole line ends in a newline
-            return [EpochMetrics(**json.loads(line)) for line in lines]
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{path}: {error}") from error
+            for number, line in enumerate(read_text(path).split("\n")[:-1], start=1):  # a whole one ends in a newline
+                where = f"line {number}: "
+                found.append(EpochMetrics.read(line))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: {where}{reason_of(error)}; {BRING_BACK}") from error
+        return found
 
     def keep_metrics(self, epochs: int) -> None:
         """Drop what was recorded after the given number of epochs, as when going on from a checkpoint."""
@@ -119,7 +164,7 @@ class RunDir:
     def write_checkpoint(self, tensors: Mapping[str, torch.Tensor], state: dict[str, Any]) -> None:
         """Replace the checkpoint by named tensors and a JSON object, in one file."""
         with atomic_path(self.path / CHECKPOINT) as temporary:
-            safetensors.torch.save_file(dict(tensors), temporary, metadata={"state": json.dumps(state)})
+            _save(dict(tensors), temporary, {"state": json.dumps(state)})
 
     def read_checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Tensors and state of the last checkpoint, or None if there is none."""
@@ -130,9 +175,11 @@ class RunDir:
             with safetensors.safe_open(path, framework="pt") as file:
                 names = file.keys()
                 tensors = {name: file.get_tensor(name) for name in names}
-                return tensors, json.loads(file.metadata()["state"])
+                return tensors, parse_json(file.metadata()["state"])
         except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); remove it to train this run from the start") from error
+            raise UserError(
+                f"{path}: cannot be read ({first_line(error)}); remove it to train this run from the start"
+            ) from error
 
     def remove_checkpoint(self) -> None:
         (self.path / CHECKPOINT).unlink(missing_ok=True)
@@ -141,15 +188,15 @@ class RunDir:
         """EMA weights by parameter name, float32."""
         tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in weights.items()}
         with atomic_path(self.path / WEIGHTS) as temporary:
-            safetensors.torch.save_file(tensors, temporary)
+            _save(tensors, temporary)
 
     def read_weights(self) -> dict[str, torch.Tensor]:
         """EMA weights by parameter name, for ``SignClassifier.load_state_dict``; float32 however they are stored."""
         path = self.path / WEIGHTS
         try:
             tensors = safetensors.torch.load_file(path)
-        except (OSError, safetensors.SafetensorError) as error:
-            raise UserError(f"{path}: cannot be read ({error})") from error
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
+            raise UserError(f"{path}: cannot be read ({first_line(error)}); {BRING_BACK}") from error
         if others := [name for name, tensor in tensors.items() if not tensor.is_floating_point()]:
             raise UserError(f"{path}: {others[0]}: holds {tensors[others[0]].dtype}, not floating point numbers")
         return {name: tensor.float() for name, tensor in tensors.items()}
@@ -164,11 +211,9 @@ class RunDir:
         try:
             probs: Any = np.load(self.path / VAL_PROBS, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{self.path / VAL_PROBS}: cannot be read ({error})") from error
+            raise UserError(f"{self.path / VAL_PROBS}: cannot be read ({first_line(error)}); {BRING_BACK}") from error
         if not isinstance(probs, np.ndarray) or probs.ndim != 2 or probs.dtype.kind != "f":
-            raise UserError(
-                f"{self.path / VAL_PROBS}: must hold one array of floating point numbers [sequences, signs]"
-            )
+            raise UserError(f"{self.path / VAL_PROBS}: must hold one array of floats [sequences, signs]; {BRING_BACK}")
         return probs
 
     def write_result(self, result: Result) -> None:
@@ -182,7 +227,7 @@ class RunDir:
 
     def require_unchanged(self) -> None:
         """Raises UserError if a file is not the one that the finished run left, or if the run does not say."""
-        expected, found = self._read_json(DONE).get(HASHES), self._hashes()
+        expected, found = read_object(self.path / DONE, BRING_BACK).get(HASHES), self._hashes()
         if not isinstance(expected, dict):
             raise UserError(f"{self.path / DONE}: has no hashes of the other files: written by an earlier version")
         if changed := sorted(name for name in {*expected, *found} if found.get(name) != expected.get(name)):
@@ -193,17 +238,9 @@ class RunDir:
         return (self.path / DONE).exists()
 
     def read_result(self) -> Result:
+        path = self.path / DONE
         try:
-            return Result(**{name: value for name, value in self._read_json(DONE).items() if name != HASHES})
-        except TypeError as error:
-            raise UserError(f"{self.path / DONE}: {error}") from error
-
-    def _read_json(self, name: str) -> dict[str, Any]:
-        path = self.path / name
-        try:
-            content = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read ({error})") from error
-        if not isinstance(content, dict):
-            raise UserError(f"{path}: must hold a JSON object")
-        return content
+            content = read_object(path, BRING_BACK)
+            return Result.read({name: value for name, value in content.items() if name != HASHES})
+        except FieldError as error:
+            raise UserError(f"{path}: {error}; {BRING_BACK}") from error

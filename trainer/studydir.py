@@ -13,7 +13,6 @@
 search writes a study, ensemble reads it: they meet here, and import nothing of each other.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -22,12 +21,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainer.common.errors import UserError, first_line
+from trainer.common.errors import FieldError, UserError, first_line
 from trainer.common.fields import without_keys
 from trainer.common.files import LOCK, atomic_path, require_writable, write_json
 from trainer.common.storage import Remote, copy_folder, is_uri, join
+from trainer.common.strict import check_type, read_object
+from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
-from trainer.rundir import RunDir
+from trainer.rundir import BRING_BACK, RunDir
 
 STUDY_JSON: Final = "study.json"
 STUDY_DB: Final = "study.db"
@@ -102,9 +103,14 @@ class StudyDir:
         if not path.is_file():
             raise UserError(f"{self.path}: holds no study (no {STUDY_JSON}); make one with: python -m search.run")
         content = _read_versioned(path, REQUEST_VERSION)
-        for name, kind in (("label_names", list), ("data", str), ("base_config", dict)):
-            if not isinstance(content.get(name), kind):
-                raise UserError(f"{path}: the field {name!r} is missing, or no {kind.__name__}")
+        try:
+            for name, hint in {"label_names": list[str], "data": str, "base_config": dict[str, Any]}.items():
+                if name not in content:
+                    raise FieldError("is missing", field=name)
+                check_type(name, content[name], hint)
+            TrainConfig.from_json(content["base_config"])
+        except FieldError as error:
+            raise UserError(f"{path}: {error}; {BRING_BACK}") from error
         return content
 
     def write_request(self, fields: dict[str, Any]) -> None:
@@ -117,9 +123,10 @@ class StudyDir:
             raise UserError(f"{path}: there is no such file; a study of search.run has it: bring it back")
         try:
             table = pq.read_table(path)
-            ids, participants, labels, lengths = (
-                table[name].to_numpy().astype(np.int64) for name in ("sequence_id", "participant_id", "label", "length")
-            )
+            for name in (columns := ("sequence_id", "participant_id", "label", "length")):
+                if not pa.types.is_integer(table[name].type) or table[name].null_count:
+                    raise ValueError(f"column {name!r} must hold whole numbers")
+            ids, participants, labels, lengths = (table[name].to_numpy().astype(np.int64) for name in columns)
         except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
             raise UserError(f"{path}: cannot be read ({first_line(error)}); is this a study of search.run?") from error
         if not len(labels) or labels.min() < 0 or labels.max() >= num_signs:
@@ -219,12 +226,7 @@ def write_frontier(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 def _read_versioned(path: Path, version: int) -> dict[str, Any]:
     """A JSON object that was written in this version of its format, without the field that says so."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: must hold a JSON object")
+    content = read_object(path, BRING_BACK)
     found = content.pop("format_version", None)
     if found != version:
         versions = content.get("versions")

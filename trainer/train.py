@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from trainer.common import cli
 from trainer.common.errors import TrainingDivergedError, UserError
-from trainer.common.fields import option, positive
+from trainer.common.fields import option, threads
 from trainer.options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class TrainOptions(TrainingOptions):
 
     out: Path = option()
     """Folder of the run."""
-    threads: int | None = option(None, parse=positive, group="where it runs")
+    threads: int | None = option(None, parse=threads, group="where it runs")
     """CPU threads (default: all cores)."""
 
 

@@ -1,18 +1,23 @@
 """Ray: started on this machine or joined by address; what fits on it; whether every node can reach the files."""
 
+import atexit
 import contextlib
 import logging
 import os
 import secrets
+import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Final
 
 import ray
+from ray._common.utils import get_default_ray_temp_dir
 from ray._private import services
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray._raylet import GcsClient, getproctitle, setproctitle  # type: ignore[attr-defined]  # compiled
@@ -31,6 +36,8 @@ CAPACITY_SECONDS: Final = 5.0  # between looks at a cluster that may grow
 CHECK_SECONDS: Final = 120.0
 CONNECT_SECONDS: Final = 10.0
 LOST_SECONDS: Final = 15.0  # to see that a node on which nothing could be run is gone
+SHORT_FOLDER: Final = "/tmp"
+SOCKET_BYTES: Final = 107 if sys.platform.startswith("linux") else 103
 TOKEN_ADVICE: Final = "put its own (ray get-auth-token, on its head) into RAY_AUTH_TOKEN or ~/.ray/auth_token"
 
 _SILENCE: Final = {
@@ -80,6 +87,7 @@ def connect(address: str | None, resources: Resources, workers: int | None = Non
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        make_room_for_sockets()
         options |= {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
         if workers is not None:
             options["num_cpus"] = workers * resources.cpus
@@ -95,6 +103,28 @@ def connect(address: str | None, resources: Resources, workers: int | None = Non
         yield
     finally:
         ray.shutdown()
+
+
+def make_room_for_sockets() -> None:
+    """Have a Ray that is started here keep its sockets in a short folder, where that for temporary files is deep.
+
+    The system takes no path of a socket that is longer than SOCKET_BYTES, and Ray adds some 65 to TMPDIR, which on a
+    cluster may be a job's own folder. The short one is removed when this process ends. Raises UserError if it cannot be
+    made.
+    """
+    usual = get_default_ray_temp_dir()  # type: ignore[no-untyped-call]
+    longest = f"{usual}/session_{datetime.now():%Y-%m-%d_%H-%M-%S_%f}_{os.getpid()}/sockets/plasma_store"
+    if len(os.fsencode(longest)) <= SOCKET_BYTES:
+        return
+    try:
+        folder = tempfile.mkdtemp(prefix="ray-", dir=SHORT_FOLDER)
+    except OSError as error:
+        raise UserError(
+            f"{usual}: is too deep a folder for Ray's sockets, and {SHORT_FOLDER} cannot be written to "
+            f"({error.strerror}); set RAY_TMPDIR to a folder of at most 40 characters"
+        ) from error
+    os.environ["RAY_TMPDIR"] = folder
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _silence() -> None:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ray import tune
 from rich.console import Console
@@ -38,6 +38,7 @@ from trainer.common.storage import PATIENCE, Remote, is_uri, join
 from trainer.data.dataset import PackedDataset
 from trainer.studydir import STUDY_JSON, TRIALS_PARQUET, VALIDATION, StudyDir, Validation
 
+MOST_BYTES: Final = 200  # of a study's name: systems take 255, and to it belong suffixes
 Prepare = Callable[[StudyDir], tuple[Request, PackedDataset]]
 
 
@@ -104,6 +105,12 @@ def check_name(name: str) -> None:
     """Raise UserError if a study cannot be called so."""
     if name in ("", "..") or name != Path(name).name:
         raise UserError(f"must be the name of one folder in that of all studies, not {name!r}", field="name")
+    if name.startswith("-") or name != name.strip() or not name.isprintable():
+        raise UserError(
+            f"must be text that begins with no dash and has no space at its ends, not {name!r}", field="name"
+        )
+    if (size := len(name.encode())) > MOST_BYTES:
+        raise UserError(f"must have at most {MOST_BYTES} bytes, not {size}", field="name")
 
 
 def is_study(where: str) -> bool:

@@ -7,11 +7,13 @@ comparable wherever the search is resumed. ensemble.select measures what finishe
 
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import torch
 
+from trainer.common.errors import FieldError
+from trainer.common.strict import checked
 from trainer.config import ModelConfig
 from trainer.data.dataset import typical_lengths
 from trainer.landmarks import LANDMARK_SETS, NUM_LANDMARKS
@@ -43,6 +45,17 @@ class LatencyScale:
             torch.set_num_threads(threads)
         million = sum(multiply_adds(model.config, length) for length in chosen) / 1e6
         return cls(lengths=chosen, ms_per_million=1e3 * seconds / million)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """From what ``dataclasses.asdict`` made. Raises FieldError."""
+        try:
+            scale = checked(cls, values)
+        except FieldError as error:
+            raise FieldError(str(error), field="latency") from error
+        if not scale.lengths or min(scale.lengths) < 1 or scale.ms_per_million <= 0:
+            raise FieldError("must have lengths of at least 1 frame, and a speed above 0", field="latency")
+        return scale
 
     def milliseconds(self, model: ModelConfig) -> float:
         """Of a sequence, on average."""

@@ -19,6 +19,8 @@ from trainer.config import ModelConfig
 from trainer.model.classifier import num_parameters
 
 DEFAULT_OBJECTIVE: Final = "accuracy"
+WITH_LATENCY: Final = "accuracy,latency"
+OBJECTIVES: Final = (DEFAULT_OBJECTIVE, "accuracy,params", WITH_LATENCY)
 REMOVED: Final = "ensemble"  # what studies of version 0.1 may have been scored by
 
 

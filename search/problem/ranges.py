@@ -14,6 +14,7 @@ from typing import Any, Final
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from trainer.common.errors import FieldError
+from trainer.common.strict import described, is_number
 from trainer.config import ModelConfig, TrainConfig
 
 _KEYS: Final = {
@@ -30,6 +31,8 @@ _FIELDS: Final = sorted(
     {item.name for kind in (ModelConfig, TrainConfig) for item in fields(kind)} - _NOT_SEARCHED.keys()
 )
 
+MOST_STEPS: Final = 10**9  # of a range; Optuna counts them
+MOST_CHOICES: Final = 1000
 _HEADER: Final = re.compile(r"""\s*\[{1,2}[\w\s"'.-]+\]{1,2}\s*(#.*)?$""")  # of a TOML table
 
 
@@ -66,7 +69,7 @@ def check_name(name: str) -> None:
     if name in _NOT_SEARCHED:
         raise Fault(name, f"cannot be set here; {_NOT_SEARCHED[name]}")
     if name not in _FIELDS:
-        raise Fault(name, f"not a field of TrainConfig; {_hint(name, _FIELDS)}")
+        raise Fault(name if name.isprintable() else repr(name), f"not a field of TrainConfig; {_hint(name, _FIELDS)}")
 
 
 def field_value(config: TrainConfig, name: str) -> Any:
@@ -224,7 +227,7 @@ def _check_condition(
     for value in values:
         if not any(allows(kind, value) for kind in kinds) and not (may_be_usual and _same(value, usual)):
             known = [*itertools.chain(*map(_values, kinds)), *([str(usual)] if may_be_usual else [])]
-            raise ValueError(f"{parent} is never {value!r}; {_hint(str(value), known)}")
+            raise ValueError(f"{parent} is never {described(value)}; {_hint(str(value), known)}")
 
 
 def _values(distribution: BaseDistribution) -> list[str]:
@@ -255,21 +258,25 @@ def _distribution(name: str, table: Mapping[str, Any], base: TrainConfig) -> Bas
     """Make and check the distribution of one field. Raises ValueError saying what is wrong with it."""
     kind = table.get("type")
     if not isinstance(kind, str) or kind not in _KEYS:
-        raise ValueError(f"type must be int, float or categorical, not {kind!r}")
+        raise ValueError(f"type must be int, float or categorical, not {described(kind)}")
     unknown = sorted(table.keys() - _KEYS[kind])
     if unknown:
-        raise ValueError(f"unknown key {unknown[0]!r}; type {kind} takes {', '.join(sorted(_KEYS[kind]))}")
+        raise ValueError(f"unknown key {described(unknown[0])}; type {kind} takes {', '.join(sorted(_KEYS[kind]))}")
     if kind == "categorical":
         choices = table.get("choices")
         if not isinstance(choices, list) or not choices:
             raise ValueError("choices must be a list of at least one value")
+        if len(choices) > MOST_CHOICES:
+            raise ValueError(f"{len(choices):,} choices, and at most {MOST_CHOICES:,} can be searched")
         _check_values(name, choices, base)
+        if twice := [value for index, value in enumerate(choices) if _is_among(value, choices[:index])]:
+            raise ValueError(f"choices has {twice[0]!r} twice")
         return CategoricalDistribution(choices)
     low, high = _bounds(kind, table)
     _check_values(name, (low, high), base)
     log, step = table.get("log", False), table.get("step")
     if not isinstance(log, bool):
-        raise ValueError(f"log must be true or false, not {log!r}")
+        raise ValueError(f"log must be true or false, not {described(log)}")
     if kind == "int":
         return IntDistribution(low, high, log=log, step=1 if step is None else step)
     return FloatDistribution(low, high, log=log, step=step)
@@ -279,15 +286,19 @@ def _bounds(kind: str, table: Mapping[str, Any]) -> tuple[Any, Any]:
     numbers = (int,) if kind == "int" else (int, float)
     for key in ("low", "high", "step"):
         value = table.get(key)
-        if value is None and key == "step":
-            continue
-        if isinstance(value, bool) or not isinstance(value, numbers) or not math.isfinite(value):
-            raise ValueError(f"{key} must be {'an integer' if kind == 'int' else 'a number'}, not {value!r}")
+        if value is None:
+            if key == "step":
+                continue
+            raise ValueError(f"{key} is missing")
+        if isinstance(value, bool) or not isinstance(value, numbers) or not is_number(value):
+            raise ValueError(f"{key} must be {'an integer' if kind == 'int' else 'a number'}, not {described(value)}")
     low, high, step = table["low"], table["high"], table.get("step")
     if low > high:
         raise ValueError(f"empty range: low {low} is above high {high}")
     if step is not None and step <= 0:
         raise ValueError(f"step must be positive, not {step!r}")
+    if step is not None and (high - low) / step > MOST_STEPS:
+        raise ValueError(f"steps of {step!r} from {low} to {high} are too many; make the step larger, or leave it out")
     if step is not None and not math.isclose((high - low) / step, round((high - low) / step), abs_tol=1e-9):
         last = low + step * math.floor((high - low) / step)
         raise ValueError(f"steps of {step} from {low} do not reach high {high}; make that {last:g}, or change the step")

@@ -17,6 +17,7 @@ In the study, the ranges of a field that has several are parameters of their own
 """
 
 import itertools
+import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -32,7 +33,8 @@ from optuna.distributions import (
 )
 
 from search.problem.ranges import Fault, Range, allows, check_name, field_value, line_of, order, read_ranges, with_fixed
-from trainer.common.errors import UserError
+from trainer.common.errors import UserError, first_line
+from trainer.common.strict import read_text, reason_of
 from trainer.config import TrainConfig
 from trainer.model.classifier import num_parameters
 
@@ -47,6 +49,7 @@ RECIPE: Final = tuple(  # the two models of the 26th-place solution, tried first
     {"num_heads": heads, "num_layers": layers, "dropout": 0.1, "learning_rate": 1e-4, "mixup_alpha": 0.5}
     for heads, layers in ((2, 6), (6, 5))
 )
+MOST_SHAPES: Final = 100_000
 _SHAPE: Final = {"num_heads", "num_layers", "max_frames", "landmarks", "norm", "learned_positions", "pooling"}
 
 
@@ -77,11 +80,11 @@ class Space:
     def read(cls, path: Path, base: TrainConfig) -> Self:
         """Read a TOML file. Raises UserError naming the file and the line at fault."""
         try:
-            text = path.read_text()
+            text = read_text(path)
         except FileNotFoundError as error:
             raise UserError(f"{path}: there is no such file", field="space") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: cannot be read ({error})", field="space") from error
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read ({reason_of(error)})", field="space") from error
         return cls.parse(text, base, where=str(path))
 
     @classmethod
@@ -89,8 +92,10 @@ class Space:
         """Parse TOML over ``base``. Raises UserError naming ``where`` and the line at fault."""
         try:
             source = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise UserError(f"{where}: not TOML: {error}") from error
+        except RecursionError as error:
+            raise UserError(f"{where}: not TOML: nested too deeply") from error
+        except ValueError as error:  # also of a number of thousands of digits
+            raise UserError(f"{where}: not TOML: {first_line(error)}") from error
         return cls.from_source(source, base, where, text)
 
     @classmethod
@@ -108,7 +113,8 @@ class Space:
             ranges = order({name: read_ranges(name, value, base) for name, value in searched.items()}, base)
         except Fault as fault:
             message = fault.message if fault.message.startswith(fault.name) else f"{fault.name}: {fault.message}"
-            raise UserError(f"{where}, line {line_of(fault, text)}: {message}") from fault
+            line = f", line {line_of(fault, text)}" if text else ""
+            raise UserError(f"{where}{line}: {message}") from fault
         if not ranges:
             example = 'num_heads = {type = "int", low = 1, high = 8}'
             raise UserError(f"{where}: nothing to search; add a line such as {example}")
@@ -205,26 +211,36 @@ class Space:
         return params
 
     def smallest(self) -> dict[str, Any]:
-        """The smallest model's shape: those of its parameters that decide it, and that these depend on."""
+        """The smallest model's shape: those of its parameters that decide it, and that these depend on.
+
+        Raises ValueError if that takes looking at more than MOST_SHAPES.
+        """
         names = set(_SHAPE & self.ranges.keys())
         while parents := {parent for name in names for item in self.ranges[name] for parent in item.when} - names:
             names |= parents
         items = [item for name, items in self.ranges.items() if name in names for item in items]
-        ways = itertools.product(*(self._extremes(item) for item in items))
-        shapes = ({item.param: value for item, value in zip(items, way, strict=True)} for way in ways)
+        extremes = [self._extremes(item) for item in items]
+        if (count := math.prod(map(len, extremes))) > MOST_SHAPES:
+            raise ValueError(f"the space has too many conditions on the model's shape to look at ({count:,} shapes)")
+        shapes = (
+            {item.param: value for item, value in zip(items, way, strict=True)} for way in itertools.product(*extremes)
+        )
         return min(shapes, key=lambda shape: num_parameters(self.shaped(shape).model))
 
     def _extremes(self, item: Range) -> list[Any]:
-        """Of a range, what the smallest model may have: any choice, the low end, or what a condition asks for."""
-        if isinstance(item.distribution, CategoricalDistribution):
-            return list(item.distribution.choices)
-        asked = [
-            value
-            for other in itertools.chain(*self.ranges.values())
-            for value in other.when.get(item.field, ())
-            if allows(item.distribution, value)
-        ]
-        return [cast(IntDistribution, item.distribution).low, *asked]
+        """Of a range, what the smallest model may have: the least number, any other choice, and what conditions ask."""
+        others = itertools.chain(*self.ranges.values())
+        asked = [value for other in others for value in other.when.get(item.field, ())]
+        if not isinstance(item.distribution, CategoricalDistribution):
+            low = cast(IntDistribution, item.distribution).low
+            return list(dict.fromkeys([low, *(value for value in asked if allows(item.distribution, value))]))
+        choices: tuple[Any, ...] = item.distribution.choices
+        free = [value for value in choices if value not in asked]
+        if free and item.field not in _SHAPE:
+            free = free[:1]  # stands for all that no condition asks for
+        elif free and not isinstance(free[0], bool | str):
+            free = [min(free)]
+        return [value for value in choices if value in asked or value in free]
 
     def shaped(self, params: Mapping[str, Any]) -> TrainConfig:
         """The configuration with some of the parameters, and the other searched fields as in ``base``."""

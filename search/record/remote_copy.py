@@ -5,6 +5,7 @@ works on a study.db of its own and copies a snapshot of it there whenever a tria
 what the storage has: the snapshot, and the trials' folders, which may know more than it.
 """
 
+import contextlib
 import sqlite3
 import tempfile
 from contextlib import closing
@@ -16,6 +17,7 @@ from optuna.trial import TrialState
 
 from search.problem.ranges import Range, field_value
 from search.problem.space import Space
+from trainer.common.errors import UserError
 from trainer.common.storage import Remote, copy_folder
 from trainer.config import TrainConfig
 from trainer.rundir import CHECKPOINT, CONFIG, METRICS, RunDir
@@ -40,8 +42,15 @@ class RemoteCopy:
         )
 
     def found(self) -> dict[int, TrainConfig]:
-        """Configurations of the trials that have a folder, by number, as of the last ``fetch``."""
-        return {int(run.path.name): run.read_config() for run in StudyDir(self.directory).trials()}
+        """Configurations of the trials that have a folder, by number, as of the last ``fetch``.
+
+        One that is broken is left out: it fails its own trial, should that have to go on.
+        """
+        configs = {}
+        for run in StudyDir(self.directory).trials():
+            with contextlib.suppress(UserError):
+                configs[int(run.path.name)] = run.read_config()
+        return configs
 
     def upload(self, *names: str) -> None:
         """Copy the study's files to the storage, where they are here."""

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from search.problem.latency_estimate import LatencyScale
-from search.problem.objective import DEFAULT_OBJECTIVE, Objective
+from search.problem.objective import DEFAULT_OBJECTIVE, OBJECTIVES, REMOVED, WITH_LATENCY, Objective
+from search.problem.ranges import allows
 from search.problem.space import Space
-from search.record.database_url import sqlite_url, usable
-from trainer.common.errors import UserError, in_one_line
+from search.record.database_url import sqlite_url, to_keep, usable
+from trainer.common.errors import FieldError, UserError
+from trainer.common.strict import checked
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
+from trainer.rundir import BRING_BACK
 from trainer.studydir import STUDY_DB, STUDY_JSON, StudyDir
 
 _ON_DISK: Final = {"recipe_points": "seed_points"}  # fields that study.json has under an older name
@@ -107,19 +110,30 @@ class Request:
         for name, there in _ON_DISK.items():
             if there in content:
                 content[name] = content.pop(there)
+        path = study.path / STUDY_JSON
         try:
-            request = cls(**{"git_commit": None, "versions": {}, **content})
-            TrainConfig.from_json(request.base_config)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(f"{study.path / STUDY_JSON}: cannot be read ({in_one_line(error)})") from error
+            request = checked(cls, {"git_commit": None, "versions": {}, **content})
+            _check(request)
+        except FieldError as error:
+            raise UserError(f"{path}: {error}; {BRING_BACK}") from error
+        request._check_space(path)
         return request
+
+    def _check_space(self, path: Path) -> None:
+        """Raise UserError if the space, or a point of it, is none."""
+        distributions = self.to_space(str(path)).distributions
+        for point in self.points:
+            for name, value in point.items():
+                if name not in distributions or not allows(distributions[name], value):
+                    raise UserError(f"{path}: points: {name} is never {value!r} in this space; {BRING_BACK}")
 
     def write(self, study: StudyDir) -> None:
         """Write study.json; from then on there is a study."""
         study.write_request({_ON_DISK.get(name, name): value for name, value in dataclasses.asdict(self).items()})
 
-    def to_space(self) -> Space:
-        space = Space.from_source(self.space, self.to_config(), where=STUDY_JSON)
+    def to_space(self, where: str = STUDY_JSON) -> Space:
+        """The space; ``where`` is what an error calls the place that it is from."""
+        space = Space.from_source(self.space, self.to_config(), where=where)
         return dataclasses.replace(space, max_params=self.max_params)
 
     def to_config(self) -> TrainConfig:
@@ -127,7 +141,33 @@ class Request:
         return TrainConfig.from_json(self.base_config)
 
     def to_objective(self) -> Objective:
-        return Objective(self.objective, None if self.latency is None else LatencyScale(**self.latency))
+        """Raises FieldError if there is no such objective, or what it needs for latencies is not there."""
+        if self.objective not in (*OBJECTIVES, REMOVED):
+            raise FieldError(f"{self.objective!r} is not one of {'; '.join(OBJECTIVES)}", field="objective")
+        if (self.objective == WITH_LATENCY) != (self.latency is not None):
+            raise FieldError(f"belongs to the objective {WITH_LATENCY}, and to no other", field="latency")
+        return Objective(self.objective, None if self.latency is None else LatencyScale.from_json(self.latency))
+
+
+def _check(request: Request) -> None:
+    """Raise FieldError for a number or a name that no study is made with."""
+    for name in ("trials", "epochs"):
+        if getattr(request, name) < 1:
+            raise FieldError(f"must be at least 1, not {getattr(request, name)}", field=name)
+    if not 0 <= request.seed < 2**32:
+        raise FieldError(f"must be at least 0 and below 2**32, not {request.seed}", field="seed")
+    if request.max_params is not None and request.max_params < 1:
+        raise FieldError(f"must be at least 1, not {request.max_params}", field="max_params")
+    if not request.label_names:
+        raise FieldError("must name the signs", field="label_names")
+    if request.name == "":
+        raise FieldError("must not be empty", field="name")
+    if request.storage is not None:
+        try:
+            to_keep(request.storage)
+        except UserError as error:
+            raise FieldError(error.message, field="storage") from error
+    request.to_objective()
 
 
 def find_database(study: StudyDir, url: str | None = None) -> tuple[str, str | None]:

@@ -8,10 +8,11 @@ import dataclasses
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import UnionType
 from typing import Any, Final
 
 from optuna.trial import FrozenTrial
@@ -23,10 +24,28 @@ from search.show import figures, html
 from search.show.figures import Curve, NotComputable
 from search.show.html import Line
 from search.show.tables import cell
-from trainer.common.errors import UserError
-from trainer.studydir import StudyDir
+from trainer.common.errors import FieldError, UserError
+from trainer.common.strict import check_type
+from trainer.studydir import ENSEMBLE, FRONTIER, SELECTION, StudyDir
 
 FRONTIER_NAMES: Final = ("budget", "members", "million weights", "MB", "ms", "seen", "unseen", "others")
+_COSTS: Final = dict.fromkeys(("parameters", "size", "latency"), float)
+_SELECTION: Final = {  # what is read of selection.json
+    "created": str,
+    "budget": str | None,
+    "members": list[dict[str, Any]],
+    "cost": dict[str, Any],
+    "accuracy": dict[str, Any],
+}
+_MEMBER: Final = {
+    **{"trial": str, "precision": str, "count": int, "num_heads": int, "num_layers": int},
+    **{**_COSTS, "val_accuracy": float, "val_log_loss": float},
+}
+_BOUGHT: Final = {  # of a row of frontier.parquet
+    **{"kind": str, "rule": str, "budget": str | None, "trials": list[str]},
+    **{**_COSTS, "val_accuracy": float, "unseen_accuracy": float | None, "rival_accuracy": float | None},
+    "buys_more": bool | None,
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +110,35 @@ def _read_curve(study: StudyDir, row: Row, trial: FrozenTrial) -> Curve:
 def _read_ensemble(study: StudyDir) -> Ensemble | None:
     """None if nothing was selected yet. Raises UserError if what was is broken."""
     selection = study.read_selection()
-    return None if selection is None else Ensemble(selection, study.read_frontier())
+    if selection is None:
+        return None
+    bought = study.read_frontier()
+    name = SELECTION
+    try:
+        _check(selection, _SELECTION)
+        for member in selection["members"]:
+            _check(member, _MEMBER)
+        _check(selection["cost"], _COSTS)
+        for part in ("seen_by_selection", "unseen_participants"):
+            check_type(part, selection["accuracy"].get(part), dict[str, Any] | None)
+        _check(selection["accuracy"]["seen_by_selection"] or {}, {"ensemble": float})
+        _check(selection["accuracy"].get("unseen_participants") or {"ensemble": None}, {"ensemble": float | None})
+        name = FRONTIER
+        for row in bought:
+            _check(row, _BOUGHT)
+            if not row["trials"]:
+                raise FieldError("must name a trial", field="trials")
+    except FieldError as error:
+        raise UserError(f"{study.path / ENSEMBLE / name}: {error}; run ensemble.select again") from error
+    return Ensemble(selection, bought)
+
+
+def _check(values: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
+    """Raise FieldError for a field that is missing or of another type; others may be there."""
+    for name, hint in hints.items():
+        if name not in values and not isinstance(hint, UnionType):
+            raise FieldError("is missing", field=name)
+        check_type(name, values.get(name), hint)
 
 
 def render(report: Report) -> str:

@@ -1,5 +1,6 @@
 """The options of a search: what each may be."""
 
+import math
 from pathlib import Path
 from typing import Any, get_args
 
@@ -44,6 +45,19 @@ def test_what_is_no_share_of_a_gpu_is_named() -> None:
         ({"trials": True}, "trials: must be a whole number of at least 1, not True"),
         ({"epochs": "3"}, "epochs: must be a whole number of at least 1, not '3'"),
         ({"seed": "a"}, "seed: must be at least 0"),
+        ({"trials": 10**9}, "trials: must be a whole number of at most 1,000,000, not 1000000000"),
+        (
+            {"workers": 10**5000},
+            "workers: must be a whole number of at most 1,000,000, not a whole number of 16,610 bits",
+        ),
+        ({"time_budget": math.inf}, "time_budget: must be more than 0 seconds, and at most 3,155,760,000, not inf"),
+        ({"time_budget": f"{10**30}h"}, "time_budget: '1000000000000000000000000000000h' is more than 100 years"),
+        ({"gpus_per_trial": 1e99}, "gpus_per_trial: must be a share of one GPU or a whole number, not 1e"),
+        ({"data": ""}, "data: must not be empty"),
+        ({"data": 5}, "data: must be text, not 5"),
+        ({"results": ["a"]}, r"results: must be text, not \['a'\]"),
+        ({"name": 3}, "name: must be text, not 3"),
+        ({"storage": ""}, "storage: must not be empty"),
     ],
 )
 def test_values_of_another_type_are_named(asked: dict[str, Any], words: str) -> None:

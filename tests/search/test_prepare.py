@@ -1,5 +1,6 @@
 """From options to a checked request."""
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,3 +57,23 @@ def test_a_study_is_resumed_by_the_same_call_with_what_it_was_made_with(
     for name, value in other.items():
         with pytest.raises(UserError, match=f"{name}: was settled when"):
             resumed_study(SearchOptions(name="a", resume=True, **{**asked, name: value}), StudyDir(tmp_path))
+
+
+def test_too_few_participants_for_the_folds_are_refused_with_what_to_write(tmp_path: Path, packed: Path) -> None:
+    space = {"num_heads": {"type": "int", "low": 1, "high": 2}, "num_folds": 99}
+    options = SearchOptions(name="a", data=str(packed), results=str(tmp_path), space=space)
+    with pytest.raises(
+        UserError,
+        match=r"participants cannot be dealt into 99 folds; choose 2 to \d+, with a line such as num_folds = 2",
+    ) as refusal:
+        new_study(options, StudyDir(tmp_path / "a"))
+    assert refusal.value.field == "space"
+    new_study(dataclasses.replace(options, space=space | {"num_folds": 2}), StudyDir(tmp_path / "a"))
+
+
+def test_a_space_of_gigantic_models_is_refused_before_one_is_built(tmp_path: Path, packed: Path) -> None:
+    space = {"num_layers": {"type": "int", "low": 100_000_000, "high": 100_000_001}}
+    options = SearchOptions(name="a", data=str(packed), results=str(tmp_path), space=space)
+    for limit in (None, 1_000_000):
+        with pytest.raises(UserError, match=r"^space: even its smallest model is too large: .* a \.tflite file"):
+            new_study(dataclasses.replace(options, max_params=limit), StudyDir(tmp_path / "a"))

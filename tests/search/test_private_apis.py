@@ -24,6 +24,7 @@ ATTRIBUTES = [
         "maybe_enable_token_auth_if_token_available",
         "search.execute.cluster shows its token",
     ),
+    ("ray._common.utils", "get_default_ray_temp_dir", "search.execute.cluster sees whether sockets fit there"),
     ("ray._raylet", "GcsClient", "search.execute.cluster asks whether a token is wanted"),
     (
         "ray.air.execution._internal.actor_manager",

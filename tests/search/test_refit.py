@@ -137,6 +137,10 @@ def test_a_field_with_several_ranges_is_refitted_at_its_value(tmp_path: Path, pa
 
 def test_equal_configurations_count_once_and_failed_ones_not(source: Path) -> None:
     assert [params["learning_rate"] for params in best_params(source, 3)] == [0.003, 0.002, 0.001]
+    with pytest.raises(UserError, match=r"seeds: 2 configurations x 1000000 are 2,000,000 trainings; at most 10,000"):
+        refit_study(_options(source, seeds=1_000_000))
+    with pytest.raises(UserError, match=r"^nowhere: not a packed dataset"):  # said before there are too few
+        refit_study(_options(source, top=9, data="nowhere"))
     with pytest.raises(UserError, match=r"top: .* has 3 complete configurations"):
         best_params(source, 4)
 

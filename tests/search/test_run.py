@@ -13,6 +13,7 @@ import pytest
 
 import search.run
 from search.execute import cluster
+from search.execute.driver import run_search
 from search.options import SearchOptions
 from search.problem.space import Space
 from search.record.request import Request
@@ -119,8 +120,29 @@ def test_two_searches_cannot_share_a_study(tmp_path: Path, packed: Path, monkeyp
 @pytest.mark.parametrize("name", ["", "..", "x/../../y", "a/b"])
 def test_a_name_is_one_folder(name: str, tmp_path: Path) -> None:
     argv = ["search.run", "--trials", "1", "--results", str(tmp_path), "--name", name]
-    with mock.patch("sys.argv", argv), pytest.raises(UserError, match="--name: must be the name of one folder"):
+    with (
+        mock.patch("sys.argv", argv),
+        pytest.raises(UserError, match=r"--name: must (be the name of one folder|not be empty)"),
+    ):
         search.run.main()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("-rf", "begins with no dash and has no space at its ends, not '-rf'"),
+        (" a", "begins with no dash and has no space at its ends, not ' a'"),
+        ("a\nb", r"begins with no dash and has no space at its ends, not 'a\\nb'"),
+        ("ü" * 101, "must have at most 200 bytes, not 202"),
+    ],
+)
+def test_a_name_that_is_trouble_elsewhere_is_refused_before_anything_is_written(
+    name: str, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=words) as refusal:
+        run_search(SearchOptions(name=name, results=str(tmp_path)))
+    assert refusal.value.field == "name"
     assert not list(tmp_path.iterdir())
 
 

@@ -7,7 +7,9 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from trainer.common.errors import UserError
 from trainer.data.dataset import PackedDataset
+from trainer.learning.ablation import CHANGES
 from trainer.rundir import RunDir
 
 ablate = importlib.import_module("trainer.ablate")
@@ -37,3 +39,19 @@ def test_the_command_trains_every_row_once_and_goes_on(
     assert stamps == {name: (run.path / "done.json").stat().st_mtime_ns for name, run in runs.items()}
     assert (tmp_path / "ablation.md").read_text() == written
     assert "mirror" in capsys.readouterr().out
+
+
+def test_too_few_participants_are_refused_before_a_folder_is_taken(dataset: PackedDataset, tmp_path: Path) -> None:
+    argv = ["ablate", "--data", str(dataset.path), "--out", str(tmp_path), "--num-folds", "99"]
+    with (
+        mock.patch("sys.argv", argv),
+        pytest.raises(UserError, match=r"^--num-folds: .* cannot be dealt into 99 folds; choose 2 to"),
+    ):
+        ablate.main()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_help_lists_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+    with mock.patch("sys.argv", ["ablate", "--help"]), pytest.raises(SystemExit):
+        ablate.main()
+    assert ",".join(row.name for row in CHANGES) in "".join(capsys.readouterr().out.split())

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,7 @@ BROKEN = {
     "noise": bytes(range(256)) + b"\n",
     "a list": b"[1, 2]\n",
     "wrong fields": b'{"wrong": 1}\n',
+    "nested": b"[" * 100_000 + b"\n",
 }
 
 
@@ -197,6 +199,42 @@ def test_a_broken_metrics_line_before_the_last_is_an_error(tmp_path: Path) -> No
         run.read_metrics()
 
 
+def changed(run: RunDir, name: str, field: str, value: str) -> None:
+    """Put another value into the first line of a JSON file that has the field."""
+    path = run.path / name
+    path.write_text(re.sub(rf'"{field}": [^,\n}}]+', f'"{field}": {value}', path.read_text(), count=1))
+
+
+WRONG_VALUES = [
+    ("metrics.jsonl", "epoch", '"1"', "line 1: epoch: must be a whole number, not '1'"),
+    ("metrics.jsonl", "epoch", "0", "line 1: epoch: must be at least 1, not 0"),
+    ("metrics.jsonl", "seconds", "NaN", "line 1: NaN is no finite number"),
+    ("metrics.jsonl", "val_accuracy", "1.5", "line 1: val_accuracy: must be between 0 and 1, not 1.5"),
+    ("done.json", "num_parameters", "[]", "num_parameters: must be a whole number, not a list"),
+    ("done.json", "num_parameters", "-3", "num_parameters: must be at least 1, not -3"),
+    ("done.json", "val_log_loss", "1e400", r"cannot be read \(1e400 is no finite number\)"),
+    ("done.json", "seconds", "true", "seconds: must be a number, not true"),
+    ("done.json", "device", "null", "device: must be text, not null"),
+    ("config.json", "num_heads", '"2"', "num_heads: must be of type int, not '2'"),
+    ("config.json", "epochs", "9" * 30, r"cannot be read \(9+ does not fit into 64 bits\)"),
+    ("config.json", "model", '3, "x": {"y": 1,', "model: must be an object of the model's fields, not 3"),
+]
+
+
+@pytest.mark.parametrize(("name", "field", "value", "words"), WRONG_VALUES)
+def test_a_value_of_another_type_or_range_is_named(
+    name: str, field: str, value: str, words: str, tmp_path: Path
+) -> None:
+    run = RunDir(tmp_path)
+    if name == "metrics.jsonl":
+        run.append_metrics(metrics(1))
+    else:
+        WRITERS[name](run)
+    changed(run, name, field, value)
+    with pytest.raises(UserError, match=rf"{re.escape(name)}: {words}.*; bring the file back as it was written"):
+        READERS[name](run)
+
+
 def test_nan_is_never_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         RunDir(tmp_path).append_metrics(dataclasses.replace(metrics(1), train_loss=float("nan")))
@@ -237,3 +275,17 @@ def test_weights_are_float32_however_they_are_stored(tmp_path: Path):
     safetensors.torch.save_file({"a": torch.ones(2, dtype=torch.int8)}, tmp_path / "weights.safetensors")
     with pytest.raises(UserError, match=r"weights.safetensors: a: holds torch.int8, not floating point numbers"):
         RunDir(tmp_path).read_weights()
+
+
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "weights.safetensors"])
+def test_a_full_disk_is_an_error_of_the_file_also_where_a_library_writes(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(OSError, match="No space left on device") as failure:
+        WRITERS[name](RunDir(tmp_path))
+    assert failure.value.filename == str(tmp_path / name)
+    assert not list(tmp_path.iterdir())

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from trainer.common.errors import UserError
@@ -40,7 +42,17 @@ def test_a_request_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("[]", "study.json: must hold a JSON object"),
         (json.dumps(REQUEST), "format_version is None"),
         (json.dumps({"format_version": 9, "versions": {"sign-ensemble-search": "7.1"}}), r"is 9, written by .* 7\.1"),
-        (json.dumps({"format_version": 1, **REQUEST, "data": 3}), "the field 'data' is missing, or no str"),
+        (json.dumps({"format_version": 1, **REQUEST, "data": 3}), "study.json: data: must be text, not 3; bring"),
+        (
+            json.dumps({"format_version": 1, **REQUEST, "label_names": ["a", 2]}),
+            "label_names: must be a list, each item",
+        ),
+        (json.dumps({"format_version": 1, **REQUEST, "base_config": {"epochs": 2**64}}), "does not fit into 64 bits"),
+        (
+            json.dumps({"format_version": 1, **REQUEST, "base_config": {"model": 3}}),
+            "study.json: model: must be an obj",
+        ),
+        ("[" * 100_000, r"study.json: cannot be read \(nested too deeply\); bring the file back"),
     ],
 )
 def test_a_request_that_cannot_be_read_is_named(content: str | None, words: str, tmp_path: Path) -> None:
@@ -65,6 +77,18 @@ def test_validation_is_what_the_fold_holds_out(packed: PackedDataset, tmp_path: 
     (tmp_path / VALIDATION).write_bytes(b"PAR1")
     with pytest.raises(UserError, match=r"validation.parquet: cannot be read"):
         study.read_validation(packed.num_signs)
+
+
+def test_validation_of_other_types_is_named(packed: PackedDataset, tmp_path: Path) -> None:
+    study = StudyDir(tmp_path)
+    study.write_validation(Validation.of(packed, num_folds=3, fold=1), packed.sign_names)
+    table = pq.read_table(tmp_path / VALIDATION)
+    for values in (pa.array(["1"] * len(table)), pa.array([0.5] * len(table)), pa.nulls(len(table), pa.int64())):
+        pq.write_table(table.set_column(2, "label", values), tmp_path / VALIDATION)
+        with pytest.raises(
+            UserError, match=r"validation\.parquet: cannot be read \(column 'label' must hold whole num"
+        ):
+            study.read_validation(packed.num_signs)
 
 
 def test_a_selection_of_another_version_is_named(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_the_command_generates_what_its_options_ask_for(tmp_path: Path, monkeypa
     ("words", "message"),
     [
         (["--signs", "0"], "--signs: must be a whole number of at least 1, not 0"),
-        (["--seed", "-1"], "--seed: must be at least 0, not -1"),
+        (["--seed", "-1"], "--seed: must be a whole number of at least 0, not -1"),
         (["--repeat-each", "2"], "--repeat-each: there is no such option; did you mean --repeats?"),
     ],
 )

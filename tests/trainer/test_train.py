@@ -79,7 +79,7 @@ def test_every_field_is_an_option(
         (["--no-such-option", "1"], "--no-such-option"),
         (["--precision", "float64"], "--precision: 'float64' is not one of auto, float32, bfloat16"),
         (["--data", "no/such/folder"], "no/such/folder"),
-        (["--num-folds", "40"], "5 participants cannot be dealt into 40 folds"),
+        (["--num-folds", "40"], ": 5 participants cannot be dealt into 40 folds; choose 2 to 5"),
         (["--device", "no-such-device"], "--device: no-such-device: there is no such device; on this machine use cpu"),
         (["--threads", "0"], "--threads"),
         (["--learning-rate", "1e30", "--steps-per-epoch", "5"], "try a lower --learning-rate"),

@@ -33,13 +33,14 @@ import shutil
 import sys
 import traceback
 import types
+import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from trainer.common.credentials import hide
 from trainer.common.errors import UserError
-from trainer.common.fields import Option, field_docs, suggestion, without_keys
+from trainer.common.fields import Option, field_docs, shorten, suggestion, without_keys
 
 Options = TypeVar("Options")
 PROGRAM: Final = "sign-ensemble"  # the console script
@@ -156,6 +157,9 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
         words = sys.argv[1:] if args is None else list(args)
+        for word in words:  # printed, and written into files of text
+            if any(unicodedata.category(character) in ("Cc", "Cs") for character in word):
+                self.error(f"{shorten(word)!r}: has a character that is no text; rename what is called so")
         for word in (
             words[: words.index("--")] if "--" in words else words
         ):  # before any option is missed for want of it
@@ -173,7 +177,7 @@ class Parser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             choices = ", ".join(map(str, action.choices))
             near = suggestion(str(value), [str(choice) for choice in action.choices])
-            raise argparse.ArgumentError(action, f"{value!r} is not one of {choices}{near}")
+            raise argparse.ArgumentError(action, f"{shorten(str(value))!r} is not one of {choices}{near}")
 
     def format_usage(self) -> str:
         return f"usage: {self._usage()}\n"
@@ -260,11 +264,13 @@ def readable(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     words = {int: "must be a whole number", float: "must be a number"}
 
     def read(text: str) -> Any:
+        if not text.strip():
+            raise argparse.ArgumentTypeError("must not be empty")
         try:
             return parse(text)
         except ValueError as error:
             rule = words.get(parse)  # type: ignore[call-overload]
-            raise argparse.ArgumentTypeError(f"{rule}, not {text!r}" if rule else str(error)) from error
+            raise argparse.ArgumentTypeError(f"{rule}, not {shorten(text)!r}" if rule else str(error)) from error
 
     return read
 

@@ -7,10 +7,14 @@ import inspect
 import textwrap
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from trainer.common.credentials import take
 from trainer.common.errors import UserError
+
+MOST: Final = 1_000_000  # of whatever is counted
+MOST_THREADS: Final = 1024
+LONGEST: Final = 40  # characters of a value that errors show
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +65,8 @@ def field_docs(kind: type) -> dict[str, str]:
     return docs
 
 
-def positive(text: str) -> int:
-    """Read a whole number of at least 1. Raises ValueError.
+def positive(text: str, most: int = MOST) -> int:
+    """Read a whole number from 1 to ``most``. Raises ValueError.
 
     >>> positive("3")
     3
@@ -71,8 +75,7 @@ def positive(text: str) -> int:
         value = int(text)
     except ValueError:
         value = 0
-    if value < 1:
-        raise ValueError(f"must be a whole number of at least 1, not {text}")
+    check_count(value, text, most)
     return value
 
 
@@ -85,6 +88,27 @@ def without_keys(where: str, field: str | None = None) -> str:
         return take(where)
     except ValueError as error:
         raise UserError(str(error), field=field) from None
+
+
+def threads(text: str) -> int:
+    """Read a number of threads. Raises ValueError."""
+    return positive(text, MOST_THREADS)
+
+
+def check_count(value: int, shown: object, most: int = MOST) -> None:
+    """Raise ValueError unless a number is from 1 to ``most``; ``shown`` is how the error calls it."""
+    if not 1 <= value <= most:
+        rule = "of at least 1" if value < 1 else f"of at most {most:,}"
+        raise ValueError(f"must be a whole number {rule}, not {shorten(str(shown))}")
+
+
+def shorten(text: str) -> str:
+    """The beginning of a text that is too long for an error.
+
+    >>> shorten("ab")
+    'ab'
+    """
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def suggestion(word: str, known: Collection[str]) -> str:

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all (written beside their final name, synced, renamed), and folder locks."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from trainer.common.errors import UserError
+from trainer.common.errors import UserError, first_line
 
 LOCK: Final = ".lock"
 
@@ -19,7 +20,8 @@ LOCK: Final = ".lock"
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success sync it and rename it to ``path``.
 
-    If the block raises, the temporary file is removed and whatever stood at ``path`` is untouched.
+    If the block raises, the temporary file is removed and whatever stood at ``path`` is untouched. An OSError of the
+    writing itself then has the name of ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
@@ -31,14 +33,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, name):  # such as a full disk
+            reason = error.strerror or first_line(error)
+            raise OSError(error.errno or errno.EIO, reason, str(path)) from error
         raise
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def to_path(value: Any, field: str) -> Path:
+    """A path as Python's users give one. Raises UserError with ``field`` for what is none, such as a number."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise UserError(f"must be a path, not {value!r}", field=field)
+    return Path(value)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

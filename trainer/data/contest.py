@@ -4,7 +4,6 @@ A landmark file holds 543 rows a frame, in the order face, left hand, pose, righ
 row's place, so every file's order is verified by its columns type and landmark_index.
 """
 
-import json
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -14,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from trainer.common.errors import LandmarkFileError, UserError, first_line
+from trainer.common.strict import read_json
 from trainer.landmarks import NUM_LANDMARKS, NUM_ROWS, ROWS
 
 TRAIN_CSV: Final = "train.csv"
@@ -50,10 +50,7 @@ class Entry(NamedTuple):
 def read_sign_map(source: Path) -> tuple[str, ...]:
     """Names of the signs, in the order of their indices. Raises UserError if the map is absent or broken."""
     path = _find(source, SIGN_MAP)
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
+    content = read_json(path)
     indices = list(content.values()) if isinstance(content, dict) else []
     if not indices or any(type(index) is not int for index in indices) or sorted(indices) != list(range(len(indices))):
         raise UserError(f"{path}: must map each sign to an index of its own, counting from 0")

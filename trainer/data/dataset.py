@@ -115,13 +115,21 @@ class PackedDataset:
         """Deal the participants into folds: a list of sorted participant ids (int64) for each fold.
 
         The participant with the most sequences not yet dealt goes to the fold with the fewest, so folds
-        come out even; the deal depends on the data alone. Raises UserError if there are fewer participants
-        than folds.
+        come out even; the deal depends on the data alone. Raises UserError with the field num_folds if there are fewer
+        participants than folds, and with the field data if there is but one, of whom nothing can be held out.
         """
         ids, counts = np.unique(self.participants, return_counts=True)
-        if len(ids) < num_folds:
+        if len(ids) < 2:
             raise UserError(
-                f"{self.path}: {len(ids)} participants cannot be dealt into {num_folds} folds; lower num_folds"
+                f"{self.path}: all sequences are of one participant, and some participants must be held out; give a "
+                "dataset of at least 2",
+                field="data",
+            )
+        if len(ids) < num_folds:
+            fitting = "2" if len(ids) == 2 else f"2 to {len(ids)}"
+            raise UserError(
+                f"{self.path}: {len(ids)} participants cannot be dealt into {num_folds} folds; choose {fitting}",
+                field="num_folds",
             )
         folds: list[list[int]] = [[] for _ in range(num_folds)]
         sizes = [0] * num_folds

@@ -69,7 +69,15 @@ class Learner:
 
     @torch.no_grad()
     def load(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take over what ``tensors`` returned, on any device. Raises KeyError if something is missing."""
+        """Take over what ``tensors`` returned, on any device.
+
+        Raises KeyError if something is missing, ValueError if it is of another shape.
+        """
+        wanted = self.tensors()
+        for name, tensor in {**wanted, **tensors}.items():
+            of = wanted.get(name.removeprefix("optimizer.").rpartition(".")[0], wanted.get(name))  # it has the shape of
+            if of is None or (tensors[name].ndim and tensors[name].shape != of.shape):
+                raise ValueError(f"{name}: there is no such tensor of shape {list(tensor.shape)}")
         for name, parameter in self._parameters().items():
             parameter.copy_(tensors[name])
             prefix = f"optimizer.{name}."

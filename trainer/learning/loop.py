@@ -6,6 +6,7 @@ An interrupted run goes on from its last epoch. On CPU it ends with the very wei
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer.common.errors import TrainingDivergedError, UserError
+from trainer.common.errors import TrainingDivergedError, UserError, in_one_line
+from trainer.common.files import to_path
+from trainer.common.strict import checked
 from trainer.config import TrainConfig
 from trainer.data.batches import Batch, Batches
 from trainer.data.dataset import PackedDataset
@@ -22,7 +25,7 @@ from trainer.learning.learner import Learner
 from trainer.learning.optimizer import cosine, ema_, ema_decay
 from trainer.metrics import accuracy, log_loss
 from trainer.model.classifier import SignClassifier
-from trainer.rundir import CONFIG, EpochMetrics, Result, RunDir
+from trainer.rundir import CHECKPOINT, CONFIG, EpochMetrics, Result, RunDir
 
 DROPOUT_STREAM = 1  # dropout of an epoch draws from (seed, epoch, 1); its batches from (seed, epoch)
 
@@ -48,8 +51,9 @@ def train(
         config = TrainConfig(model=ModelConfig(num_signs=dataset.num_signs), epochs=30)
         result = train(config, dataset, "runs/first", report=print)
     """
-    run = run if isinstance(run, RunDir) else RunDir(run)
+    run = run if isinstance(run, RunDir) else RunDir(to_path(run, "run"))
     place = check_device(device)
+    dataset.split(config.num_folds, config.fold)  # before the folder is taken for a run that cannot begin
     _claim(run, config, dataset)
     if run.is_done:
         return run.read_result()
@@ -79,8 +83,8 @@ def train(
             sequences_per_second=batches.steps_per_epoch * config.batch_size / (trained - began),
         )
         run.append_metrics(metrics)
-        state = {"epochs": epoch + 1, "seconds": seconds, "data_fingerprint": dataset.fingerprint}
-        run.write_checkpoint(learner.tensors(), state)
+        progress = _Progress(epoch + 1, seconds, dataset.fingerprint)
+        run.write_checkpoint(learner.tensors(), vars(progress))
         if report is not None:
             report(metrics)
 
@@ -206,6 +210,17 @@ def _check_data(run: RunDir, fingerprint: str, dataset: PackedDataset) -> None:
         raise UserError(f"{run.path}: holds a run on another dataset; choose another directory or remove it")
 
 
+@dataclass(frozen=True)
+class _Progress:
+    """What a checkpoint says of itself."""
+
+    epochs: int
+    """Done"""
+    seconds: float
+    """That they took"""
+    data_fingerprint: str
+
+
 def _restore(run: RunDir, dataset: PackedDataset, learner: Learner) -> tuple[int, float]:
     """Load the last checkpoint, if any, and return (epochs done, seconds they took)."""
     checkpoint = run.read_checkpoint()
@@ -213,7 +228,14 @@ def _restore(run: RunDir, dataset: PackedDataset, learner: Learner) -> tuple[int
         run.keep_metrics(0)
         return 0, 0.0
     tensors, state = checkpoint
-    _check_data(run, state["data_fingerprint"], dataset)
-    learner.load(tensors)
-    run.keep_metrics(state["epochs"])
-    return state["epochs"], state["seconds"]
+    try:
+        progress = checked(_Progress, state)
+        _check_data(run, progress.data_fingerprint, dataset)
+        learner.load(tensors)
+    except (KeyError, ValueError) as error:
+        path = run.path / CHECKPOINT
+        raise UserError(
+            f"{path}: is not of this run ({in_one_line(error)}); remove it to train this run from the start"
+        ) from error
+    run.keep_metrics(progress.epochs)
+    return progress.epochs, progress.seconds

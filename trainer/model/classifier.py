@@ -5,14 +5,12 @@ learned positions and a CLS token added. Sequences are packed: no operation but 
 ends, so a sequence's logits do not depend on what else is in the batch.
 """
 
-import functools
-from dataclasses import replace
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from trainer.common.errors import UserError
 from trainer.config import NORM_EPS, ModelConfig
 from trainer.landmarks import LANDMARK_SETS, positions
 from trainer.model.attention import AttentionMode, Packing, attend
@@ -20,6 +18,7 @@ from trainer.model.dropout import Dropout
 from trainer.model.ops import rms_norm, swiglu
 
 INIT_STD = 0.02
+MOST_PARAMETERS = 2**31  # what a .tflite file can hold, at a byte each
 
 
 class RMSNorm(nn.Module):
@@ -94,8 +93,10 @@ class SignClassifier(nn.Module):
     """
 
     def __init__(self, config: ModelConfig, generator: torch.Generator | None = None) -> None:
-        """Weights come from ``generator``, or from torch's global one."""
+        """Weights come from ``generator``, or from torch's global one. Raises UserError if the model is too large."""
         super().__init__()
+        if reason := too_large(config):
+            raise UserError(f"{reason}; make the model smaller")
         self.config = config
         selected = positions(LANDMARK_SETS[config.landmarks])
         self.selected: torch.Tensor
@@ -180,15 +181,26 @@ class SignClassifier(nn.Module):
 
 
 def num_parameters(config: ModelConfig) -> int:
-    """Parameters of a model of this shape, counted without allocating it.
+    """Parameters of a model of this shape, by arithmetic.
 
     >>> num_parameters(ModelConfig(num_heads=2, num_layers=6))
     1694202
     """
-    return _num_parameters(replace(config, dropout=0.0))
+    width = config.width
+    norm = width if config.norm == "rmsnorm" else 2 * width
+    block = 2 * norm + 4 * width**2 + 3 * width * config.ffn_width
+    embedding = 2 * len(LANDMARK_SETS[config.landmarks]) * width
+    positions_of_frames = config.max_frames * width if config.learned_positions else 0
+    token = width if config.pooling == "cls" else 0
+    head = (width + 1) * config.num_signs
+    return embedding + positions_of_frames + token + config.num_layers * block + norm + head
 
 
-@functools.lru_cache(maxsize=4096)  # more shapes than a space has
-def _num_parameters(config: ModelConfig) -> int:
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in SignClassifier(config).parameters())
+def too_large(config: ModelConfig) -> str:
+    """Why no model of this shape can be made; empty if one can."""
+    if (size := num_parameters(config)) <= MOST_PARAMETERS:
+        return ""
+    return (
+        f"{config.num_heads} heads x {config.num_layers} layers are {size / 1e6:,.0f}M parameters; a .tflite file of "
+        f"at most 2 GiB holds {MOST_PARAMETERS / 1e6:,.0f}M"
+    )

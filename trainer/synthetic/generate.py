@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from trainer.common.console import console, track
 from trainer.common.errors import UserError
-from trainer.common.files import atomic_path, write_json
+from trainer.common.files import atomic_path, to_path, write_json
 from trainer.data.contest import INDICES, SIGN_MAP, TRAIN_CSV, TYPES, Entry
 from trainer.landmarks import NUM_ROWS
 from trainer.synthetic.motion import make_block, make_participants, make_signs
@@ -49,12 +49,12 @@ def synthesize(
 
         synthesize("results/data/signs", num_signs=20, num_participants=12, repeats=8)
     """
-    out = Path(out)
-    for name, number in {"num_signs": num_signs, "num_participants": num_participants, "repeats": repeats}.items():
-        if number < 1:
-            raise UserError(f"must be at least 1, not {number}", field=name)
-    if seed < 0:
-        raise UserError(f"must be at least 0, not {seed}", field="seed")
+    out = to_path(out, "out")
+    least = {"num_signs": 1, "num_participants": 1, "repeats": 1, "seed": 0}
+    given: dict[str, Any] = {"num_signs": num_signs, "num_participants": num_participants, "repeats": repeats}
+    for name, number in {**given, "seed": seed}.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < least[name]:
+            raise UserError(f"must be a whole number of at least {least[name]}, not {number!r}", field=name)
     request = {"version": VERSION, "signs": num_signs, "participants": num_participants, "repeats": repeats}
     request["seed"] = seed
     try:

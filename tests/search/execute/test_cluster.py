@@ -1,5 +1,6 @@
 """What is asked of a cluster's nodes before a search, where Ray itself is stood in for."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,3 +48,26 @@ def test_a_node_that_stays_and_runs_nothing_is_named(alive: list[list[str]], tmp
     assert alive
     with pytest.raises(UserError, match=r"node b: cannot run this program \(.*unschedulable"):
         cluster.check_nodes(tmp_path, PackedDataset.open(packed))
+
+
+def test_rays_sockets_get_a_short_folder_where_that_for_temporary_files_is_deep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "")  # so that it is put back
+    monkeypatch.delenv("RAY_TMPDIR")
+    monkeypatch.setattr("atexit.register", lambda *_, **__: None)
+    monkeypatch.setenv("TMPDIR", "/tmp/job")
+    cluster.make_room_for_sockets()
+    assert "RAY_TMPDIR" not in os.environ
+    monkeypatch.setenv("TMPDIR", f"/tmp/{'deep/' * 15}")
+    monkeypatch.setattr(cluster, "SHORT_FOLDER", str(tmp_path))
+    cluster.make_room_for_sockets()
+    (made,) = tmp_path.iterdir()
+    assert os.environ["RAY_TMPDIR"] == str(made)
+    assert made.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setenv("RAY_TMPDIR", f"/tmp/{'deep/' * 15}")
+    monkeypatch.setattr(cluster, "SHORT_FOLDER", str(tmp_path / "none"))
+    with pytest.raises(
+        UserError, match=r"too deep a folder for Ray's sockets.*; set RAY_TMPDIR to a folder of at most 40"
+    ):
+        cluster.make_room_for_sockets()

@@ -19,7 +19,7 @@ from trainer.common.errors import UserError
         ('num_heads = {type = "int", low = 8, high = 1}', "empty range: low 8 is above high 1"),
         ('num_heads = {type = "int", low = 0, high = 8}', "num_heads: must be an integer of at least 1, not 0"),
         ('num_heads = {type = "int", low = 1.5, high = 8}', "low must be an integer, not 1.5"),
-        ('num_heads = {type = "int", low = 1}', "high must be an integer, not None"),
+        ('num_heads = {type = "int", low = 1}', "high is missing"),
         ('num_heads = {type = "float", low = 1.0, high = 8.0}', "num_heads: must be of type int, not 1.0"),
         ('dropout = {type = "float", low = 0.0, high = 1.0}', "dropout: must be at least 0 and below 1, not 1.0"),
         ('dropout = {type = "float", low = 0.0, high = inf}', "high must be a number, not inf"),
@@ -30,6 +30,14 @@ from trainer.common.errors import UserError
         ('dropout = {type = "float", low = 0.0, high = 0.4, step = 0.3}', "do not reach high 0.4; make that 0.3"),
         ('dropout = {type = "float", low = 0.1, high = 0.4, step = 0.1, log = true}', "step"),
         ('dropout = {type = "float", low = 0.1, high = 0.4, hihg = 1}', "unknown key 'hihg'"),
+        (
+            'dropout = {type = "float", low = 0.0, high = 0.4, step = 1e-300}',
+            "dropout: steps of 1e-300 from 0.0 to 0.4",
+        ),
+        (f'seed = {{type = "int", low = 0, high = {2**63}}}', f"high must be an integer, not {2**63}"),
+        (f"learning_rate = {10**400}", "learning_rate: must be below 2**63, not a whole number of 1,329 bits"),
+        ('seed = {type = "categorical", choices = [1, 2, 1]}', "choices has 1 twice"),
+        (f'seed = {{type = "categorical", choices = {list(range(1001))}}}', "1,001 choices, and at most 1,000"),
         ('dropout = {type = "normal", low = 0.1, high = 0.4}', "type must be int, float or categorical"),
         ('precision = {type = "categorical", choices = []}', "choices must be a list of at least one value"),
         ('precision = {type = "categorical", choices = ["float32", "float8"]}', "not 'float8'"),
@@ -70,7 +78,7 @@ def test_fixed_values_are_checked_together() -> None:
         ('when = {optimizer = "adam"}', "optimizer is never 'adam'; did you mean adamw?"),
         ("when = {num_layers = 5}", "num_layers is never 5; it can be 2 to 4, 6"),  # 6: where it is not searched
         ("when = {num_layers = [2, 1]}", "num_layers is never 1"),
-        ("when = {num_layers = true}", "num_layers is never True"),
+        ("when = {num_layers = true}", "num_layers is never true"),
         ("when = {learned_positions = 1}", "learned_positions is never 1; it can be True, False"),
         ("when = {dropout = 0.1}", "dropout is a range without steps"),
         ("when = {batch_size = 64}", "batch_size has one value in this space, 64, so there is nothing to depend on"),
@@ -96,7 +104,7 @@ def test_faulty_ranges_among_several_and_cycles_name_their_line() -> None:
         several % ("low = 2, high = 1", "", ""): "line 3: scale: empty range",
         several % ("low = 0, high = 1, when = {optimizer = 'lion'}", "", "0.1"): "line 4: scale: holds always",
         several % ("low = 0, high = 1", ", wen = 1", ""): "line 4: scale: unknown key 'wen'",
-        "[[scale]]\ntype='int'\nlow=0\nhigh=1\n[[scale]]\ntype='int'": "line 10: scale: low must be an integer",
+        "[[scale]]\ntype='int'\nlow=0\nhigh=1\n[[scale]]\ntype='int'": "line 10: scale: low is missing",
     }
     for text, words in cases.items():
         with pytest.raises(UserError, match=words):

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import optuna
 import pytest
@@ -136,3 +137,61 @@ batch_size = 64
 def test_parameters_are_counted_as_the_recipe_states_them() -> None:
     counts = [num_parameters(ModelConfig(num_heads=heads, num_layers=layers)) for heads, layers in ((6, 5), (2, 6))]
     assert [round(count / 1e6, 1) for count in counts] == [9.2, 1.7]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"num_heads = " + b"[" * 2000 + b"]" * 2000, "not TOML: nested too deeply"),
+        (b"epochs = " + b"9" * 5000, "not TOML: Exceeds the limit"),
+        (b"dropout = \xff", r"cannot be read \(not UTF-8 text: invalid start byte at byte 10\)"),
+        (b"\0", "not TOML: Invalid statement"),
+        (b'"a\\nb" = 1', r", line 1: 'a\\nb': not a field of TrainConfig"),
+        (b"", "nothing to search; add a line such as"),
+    ],
+)
+def test_a_file_that_is_no_space_is_named_in_one_line(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "space.toml").write_bytes(content)
+    with pytest.raises(UserError, match=rf"space\.toml(: )?{words}[^\n]*$"):
+        Space.read(tmp_path / "space.toml", BASE)
+
+
+def test_a_space_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "space.toml").write_bytes(b"\xef\xbb\xbf" + DEFAULT_SPACE.encode())
+    assert Space.read(tmp_path / "space.toml", BASE).ranges == Space.parse(DEFAULT_SPACE, BASE).ranges
+
+
+def test_a_folder_is_no_space(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^space: .*: cannot be read \(Is a directory\)$"):
+        Space.read(tmp_path, BASE)
+
+
+def test_the_smallest_of_gigantic_models_is_found_by_arithmetic() -> None:
+    text = """
+    num_layers = {type = "int", low = 100_000_000, high = 200_000_000}
+    num_heads = {type = "int", low = 1, high = 10_000}
+    """
+    space = Space.parse(text, BASE)
+    assert space.smallest() == {"num_layers": 100_000_000, "num_heads": 1}
+    with pytest.raises(ValueError, match="the smallest model of the space, 1 heads x 100000000 layers, has 6"):
+        space.limited(1_000_000)
+
+
+def test_the_smallest_model_of_many_choices_is_found_at_once() -> None:
+    many = list(range(900, 100, -1))
+    text = f"""
+    num_heads = {{type = "categorical", choices = {many}}}
+    num_layers = {{type = "categorical", choices = {many}}}
+    max_frames = {{type = "categorical", choices = {many}}}
+    norm = {{type = "categorical", choices = ["layernorm", "rmsnorm"]}}
+    """
+    wanted = {"num_heads": 101, "num_layers": 101, "max_frames": 101, "norm": "rmsnorm"}
+    assert Space.parse(text, BASE).smallest() == wanted
+
+
+def test_conditions_without_number_are_refused() -> None:
+    ranges = ", ".join(f'{{type = "int", low = {n}, high = 99, when = {{num_heads = {n}}}}}' for n in range(1, 30))
+    others = ", ".join(f"{{type = 'int', low = {n}, high = 99, when = {{num_layers = {n}}}}}" for n in range(1, 30))
+    text = f'num_layers = [{ranges}]\nmax_frames = [{others}]\nnum_heads = {{type = "int", low = 1, high = 99}}'
+    with pytest.raises(ValueError, match="too many conditions on the model's shape to look at"):
+        Space.parse(text, BASE).smallest()

@@ -299,6 +299,39 @@ def test_curves_come_from_the_study_where_a_trial_left_no_record(tmp_path: Path,
     assert report_page.Report.read(directory).curves == before
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"count": 2', '"count": "2"', "count: must be a whole number, not '2'"),
+        ('"size": 2000000.0', '"size": null', "size: must be a number, not null"),
+        ('"created": "2026-01-01", ', "", "created: is missing"),
+        ('"members": [', '"members": [7, ', "members: must be a list, each item an object"),
+        ('{"ensemble": 0.5512}', "[]", "unseen_participants: must be an object or null, not a list"),
+    ],
+)
+def test_a_selection_of_other_types_is_refused(old: str, new: str, words: str, tmp_path: Path, packed: Path) -> None:
+    directory = _write_study(tmp_path / "s", packed, ["COMPLETE"])
+    _write_ensemble(directory)
+    report_page.Report.read(directory)
+    path = directory / "ensemble" / "selection.json"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(UserError, match=rf"selection\.json: {words}.*; run ensemble\.select again"):
+        report_page.Report.read(directory)
+
+
+def test_a_frontier_of_other_types_is_refused(tmp_path: Path, packed: Path) -> None:
+    directory = _write_study(tmp_path / "s", packed, ["COMPLETE"])
+    _write_ensemble(directory)
+    path = directory / "ensemble" / "frontier.parquet"
+    table = pq.read_table(path)
+    for column, values in {"latency": ["fast"], "trials": [[]], "size": [float("nan")]}.items():
+        other = table.set_column(table.column_names.index(column), column, pa.array(values * len(table)))
+        pq.write_table(other, path)
+        with pytest.raises(UserError, match=rf"frontier\.parquet: {column}: .*; run ensemble\.select again"):
+            report_page.Report.read(directory)
+
+
 def test_what_is_broken_is_refused(tmp_path: Path, packed: Path) -> None:
     with pytest.raises(UserError, match="holds no study"):
         report_page.Report.read(tmp_path)

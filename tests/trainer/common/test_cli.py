@@ -117,6 +117,11 @@ def test_a_value_may_begin_with_a_minus() -> None:
         ("here there --data x", "unrecognized arguments: there"),
         ("here --data x --kind cmae", "--kind: 'cmae' is not one of cmaes, tpe; did you mean cmaes?"),
         ("here --data x --workers 0", "--workers: must be a whole number of at least 1, not 0"),
+        ("here --data x --workers 1000001", "--workers: must be a whole number of at most 1,000,000, not 1000001"),
+        (
+            f"here --data x --workers {'9' * 5000}",
+            f"--workers: must be a whole number of at least 1, not {'9' * 40}...",
+        ),
         ("here --data x --width 1.5", "--width: must be a whole number, not '1.5'"),
         ("here --data x --speed fast", "--speed: must be a number, not 'fast'"),
     ],
@@ -127,6 +132,28 @@ def test_what_cannot_be_parsed_is_one_line_that_names_the_option(
     code, error = end_of(lambda: [parse(*words.split())].clear(), capsys)
     assert code == 2
     assert error == f"error: {message} (python -m some.command --help lists the options)\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["", "--data", "x"], "SOURCE: must not be empty"),
+        (["here", "--data", " "], "--data: must not be empty"),
+        (["here", "--data", ""], "--data: must not be empty"),
+        (["here", "--data", "x", "--workers="], "--workers: must not be empty"),
+        (["here", "--data", "a\nb"], r"'a\nb': has a character that is no text; rename what is called so"),
+        (["here", "--data", "caf\udce9"], r"'caf\udce9': has a character that is no text; rename what is called so"),
+        (
+            ["here", "--da\x1b[31mta", "x"],
+            r"'--da\x1b[31mta': has a character that is no text; rename what is called so",
+        ),
+    ],
+)
+def test_what_is_empty_or_no_text_is_refused_before_it_stands_for_something(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error = end_of(lambda: [parse(*words)].clear(), capsys)
+    assert (code, error) == (2, f"error: {message} (python -m some.command --help lists the options)\n")
 
 
 def test_an_error_of_a_field_names_its_flag(monkeypatch: pytest.MonkeyPatch) -> None:

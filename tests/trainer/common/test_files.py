@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from trainer.common.errors import UserError
-from trainer.common.files import LOCK, atomic_path, locked, require_writable, sha256, write_bytes, write_json
+from trainer.common.files import LOCK, atomic_path, locked, require_writable, sha256, to_path, write_bytes, write_json
 
 
 def test_nothing_stands_at_the_name_until_it_is_whole(tmp_path: Path) -> None:
@@ -86,3 +86,19 @@ def test_a_folder_that_cannot_be_made_is_refused_with_the_field(tmp_path: Path) 
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"^out: .*cannot be written to"):
         require_writable("out", tmp_path / "file" / "folder")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError("8 requested and 4 written")])
+def test_an_error_of_the_disk_has_the_name_of_the_file(error: OSError, tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    with pytest.raises(OSError, match=rf"({error.strerror or 'requested'}).*file\.bin") as failure, atomic_path(path):
+        raise error
+    assert failure.value.filename == str(path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [5, None, "", b"x"])
+def test_what_is_no_path_is_named_by_its_field(value: object) -> None:
+    with pytest.raises(UserError, match=r"^out: must be a path, not "):
+        to_path(value, "out")
+    assert to_path("a/b", "out") == Path("a/b")

@@ -153,8 +153,19 @@ def test_the_real_participants_make_even_folds(real_sample: Path, packed: Packed
 
 
 def test_more_folds_than_participants_are_refused(packed: PackedDataset) -> None:
-    with pytest.raises(UserError, match="6 participants cannot be dealt into 7 folds; lower num_folds"):
+    with pytest.raises(UserError, match=r"^num_folds: .*6 participants cannot be dealt into 7 folds; choose 2 to 6$"):
         packed.folds(7)
+    two = dataclasses.replace(packed, participants=packed.participants % 2)
+    with pytest.raises(UserError, match=r"2 participants cannot be dealt into 3 folds; choose 2$"):
+        two.folds(3)
+    assert sorted(len(fold) for fold in two.folds(2)) == [1, 1]
+
+
+@pytest.mark.parametrize("num_folds", [1, 2, 5])
+def test_one_participant_is_too_few_for_any_folds(num_folds: int, packed: PackedDataset) -> None:
+    one = dataclasses.replace(packed, participants=np.zeros_like(packed.participants))
+    with pytest.raises(UserError, match=r"^data: .*of one participant, .*; give a dataset of at least 2$"):
+        one.split(num_folds, 0)
 
 
 def test_typical_lengths_are_evenly_spaced_quantiles() -> None:

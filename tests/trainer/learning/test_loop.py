@@ -160,6 +160,41 @@ def test_metrics_of_an_epoch_that_was_not_checkpointed_are_dropped(
     assert outcome(run) == outcome(finished)
 
 
+def other_progress(state: dict[str, Any], _: dict[str, torch.Tensor]) -> None:
+    state["epochs"] = "1"
+
+
+def no_weights(_: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    del tensors["model.head.weight"]
+
+
+def wide_weights(_: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    tensors["ema.head.bias"] = torch.zeros(1)  # which would be broadcast
+
+
+def wide_momentum(_: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    tensors["optimizer.model.head.bias.exp_avg"] = torch.zeros(7)
+
+
+@pytest.mark.parametrize("spoil", [other_progress, no_weights, wide_weights, wide_momentum])
+def test_a_checkpoint_that_is_not_of_the_run_is_named(
+    spoil: Callable[[dict[str, Any], dict[str, torch.Tensor]], None],
+    dataset: PackedDataset,
+    config: TrainConfig,
+    tmp_path: Path,
+) -> None:
+    run = RunDir(tmp_path)
+    with pytest.raises(Stop):
+        train(config, dataset, run, report=stopping_after(1))
+    tensors, state = run.read_checkpoint() or ({}, {})
+    spoil(state, tensors)
+    run.write_checkpoint(tensors, state)
+    with pytest.raises(UserError, match=r"checkpoint\.safetensors: is not of this run \(.*\); remove it to train"):
+        train(config, dataset, run)
+    run.remove_checkpoint()
+    assert train(config, dataset, run).epochs == config.epochs
+
+
 def test_another_configuration_is_refused(finished: RunDir, dataset: PackedDataset, config: TrainConfig) -> None:
     before = outcome(finished)
     with pytest.raises(UserError, match="another configuration"):

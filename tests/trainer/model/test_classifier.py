@@ -1,10 +1,13 @@
 """The packed model against a padded one written here from the specification alone."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from trainer.common.errors import UserError
 from trainer.config import ModelConfig
 from trainer.model.classifier import SignClassifier, num_parameters
 
@@ -219,6 +222,28 @@ def test_empty_and_overlong_sequences_raise(lengths: list[int]) -> None:
 
 
 def test_parameters_are_counted_as_a_model_has_them() -> None:
-    for config in (SMALL, ModelConfig(num_heads=1, num_layers=1, num_signs=3, norm="layernorm", pooling="mean")):
-        model = SignClassifier(config)
+    shapes = itertools.product(
+        (1, 3, 4), (1, 2), ("rmsnorm", "layernorm"), (True, False), ("cls", "mean"), ("all", "hands"), (5, 512)
+    )
+    for heads, layers, norm, learned, pooling, landmarks, frames in shapes:
+        config = ModelConfig(
+            num_heads=heads,
+            num_layers=layers,
+            num_signs=17,
+            max_frames=frames,
+            norm=norm,
+            learned_positions=learned,
+            pooling=pooling,
+            landmarks=landmarks,
+        )
+        with torch.device("meta"):
+            model = SignClassifier(config)
         assert num_parameters(config) == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_a_model_that_no_file_could_hold_is_refused_before_it_is_built() -> None:
+    with pytest.raises(UserError, match=r"2 heads x 100000000 layers are .* parameters; .* make the model smaller"):
+        SignClassifier(ModelConfig(num_layers=100_000_000))
+    with torch.device("meta"):
+        assert num_parameters(ModelConfig(num_heads=128, num_layers=2)) < 2**31
+        SignClassifier(ModelConfig(num_heads=128, num_layers=2))

@@ -92,6 +92,6 @@ def test_a_finished_folder_is_kept_an_unfinished_one_finished_another_refused(
 
 @pytest.mark.parametrize("name", ["num_signs", "num_participants", "repeats"])
 def test_numbers_below_one_are_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"^{name}: must be at least 1, not 0"):
+    with pytest.raises(UserError, match=f"^{name}: must be a whole number of at least 1, not 0"):
         synthesize(tmp_path / "out", **{name: 0})
     assert not (tmp_path / "out").exists()
