@@ -83,8 +83,7 @@ def train(
             sequences_per_second=batches.steps_per_epoch * config.batch_size / (trained - began),
         )
         run.append_metrics(metrics)
-        progress = _Progress(epoch + 1, seconds, dataset.fingerprint)
-        run.write_checkpoint(learner.tensors(), vars(progress))
+        run.write_checkpoint(learner.tensors(), vars(_Progress(epoch + 1, seconds, dataset.fingerprint)))
         if report is not None:
             report(metrics)
 

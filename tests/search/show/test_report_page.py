@@ -325,7 +325,8 @@ def test_a_frontier_of_other_types_is_refused(tmp_path: Path, packed: Path) -> N
     _write_ensemble(directory)
     path = directory / "ensemble" / "frontier.parquet"
     table = pq.read_table(path)
-    for column, values in {"latency": ["fast"], "trials": [[]], "size": [float("nan")]}.items():
+    others: dict[str, list[Any]] = {"latency": ["fast"], "trials": [[]], "size": [float("nan")]}
+    for column, values in others.items():
         other = table.set_column(table.column_names.index(column), column, pa.array(values * len(table)))
         pq.write_table(other, path)
         with pytest.raises(UserError, match=rf"frontier\.parquet: {column}: .*; run ensemble\.select again"):
