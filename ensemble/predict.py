@@ -19,9 +19,10 @@ MOST_FAULTS: Final = 50  # files that are named one by one
 class PredictOptions:
     """Print the five likeliest signs of each landmark file, with their probabilities.
 
-    Reads the columns x, y and z alone, as the contest does, and takes the rows of a file to be in the contest's order:
-    543 landmarks per frame (face, left hand, pose, right hand). For a folder with a train.csv, the files that it lists
-    are predicted and the accuracy is printed. Files that cannot be read are named at the end. Needs no torch."""
+    Reads files as trainer.pack does: a frame has 543 landmarks (face, left hand, pose, right hand), and rows in another
+    order are put into this one. A file with the columns x, y and z alone is taken to be in it. For a folder with a
+    train.csv, the files that it lists are predicted and the accuracy is printed. Files that cannot be used are named at
+    the end. Needs no torch."""
 
     submission: Path = option(positional=True, metavar="SUBMISSION")
     """The submission.zip, or a .tflite file."""

@@ -35,7 +35,7 @@ class PackOptions:
     out: Path = option(positional=True)
     """Folder that becomes the packed dataset."""
     signs: str | None = option(None, metavar="SIGN,...")
-    """Pack only these signs, separated by commas (default: all)."""
+    """Pack only these signs, separated by commas (default: all). Names that have a comma themselves are recognised."""
     skip_bad: bool = option(False)
     """Leave bad sequences out and list them at the end. Without this the first one stops the command."""
     workers: int = option(min(os.cpu_count() or 1, MOST_USEFUL_WORKERS), parse=positive, group="where it runs")
@@ -49,10 +49,11 @@ class PackOptions:
 )
 def main(options: PackOptions) -> None:
     from trainer.common.console import console
+    from trainer.data.contest import read_sign_map, split_signs
     from trainer.data.dataset import PackedDataset
     from trainer.data.packing import pack
 
-    signs = None if options.signs is None else [sign.strip() for sign in options.signs.split(",")]
+    signs = None if options.signs is None else split_signs(options.signs, read_sign_map(options.source))
     skipped = pack(options.source, options.out, signs=signs, workers=options.workers, skip_bad=options.skip_bad)
     dataset = PackedDataset.open(options.out)
     participants, signs_seen = len(set(dataset.participants)), len(set(dataset.labels))

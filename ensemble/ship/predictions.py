@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -14,7 +14,8 @@ from rich.table import Table
 from ensemble.tflite.runtime import Model
 from trainer.common.errors import UserError, first_line
 from trainer.common.files import atomic_path
-from trainer.data.contest import TRAIN_CSV, read_raw
+from trainer.data.contest import TRAIN_CSV, faults, read_train_csv
+from trainer.data.landmark_files import read_raw
 
 LIKELIEST: Final = 5
 COLUMNS: Final = ("path", "sequence_id", "sign", "probability")
@@ -27,6 +28,8 @@ class Source(NamedTuple):
     sequence_id: str
     sign: str | None
     """The true sign, if a train.csv has it"""
+    fault: str = ""
+    """Why the line of train.csv cannot be used, if it cannot"""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
         if not path.is_dir():
             found.append(Source(path, path.stem, None))
             continue
-        of_folder = list(_listed(path)) if (path / TRAIN_CSV).exists() else _files_in(path)
+        of_folder = _listed(path) if (path / TRAIN_CSV).exists() else _files_in(path)
         if not of_folder:
             raise UserError(f"{path}: holds no parquet files; give landmark files of the contest, or its folder")
         found += of_folder
@@ -59,15 +62,13 @@ def _files_in(folder: Path) -> list[Source]:
     return [Source(path, path.stem, None) for path in sorted(found) if path.suffix == ".parquet"]
 
 
-def _listed(folder: Path) -> Iterator[Source]:
-    try:
-        with (folder / TRAIN_CSV).open(newline="") as file:
-            for line in csv.DictReader(file):
-                yield Source(folder / line["path"], line["sequence_id"], line["sign"])
-    except KeyError as error:
-        raise UserError(f"{folder / TRAIN_CSV}: no column {error}; it must be the contest's") from error
-    except (TypeError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{folder / TRAIN_CSV}: cannot be read ({first_line(error)})") from error
+def _listed(folder: Path) -> list[Source]:
+    entries = read_train_csv(folder, needed=("path", "sequence_id", "sign"))
+    wrong = faults(entries)
+    return [
+        Source(folder / entry.path, str(entry.sequence_id), entry.sign, wrong.get(place, ""))
+        for place, entry in enumerate(entries)
+    ]
 
 
 def predict(model: Model, label_names: list[str] | None, source: Source) -> Prediction:
@@ -75,6 +76,8 @@ def predict(model: Model, label_names: list[str] | None, source: Source) -> Pred
 
     Raises UserError if the file cannot be read, or the model does not give one probability per sign.
     """
+    if source.fault:
+        raise UserError(f"{source.path}: {source.fault}; mend {TRAIN_CSV}")
     landmarks = read_raw(source.path)
     try:
         probs = model(landmarks)

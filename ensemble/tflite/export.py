@@ -148,7 +148,9 @@ class Preprocessing:
 
     def __init__(self, graph: Graph, inputs: Tensor, max_frames: int) -> None:
         self.graph, self.max_frames = graph, max_frames
-        frames, ones = self._normalise(inputs)
+        frames, marks = self._normalise(inputs)
+        # max(n, 1) of n + 1: of no frames, the one that is missing is left, and no later tensor is empty.
+        ones = graph.concatenate((graph.slice(marks, 0, 0, 1), graph.slice(marks, 0, 1, -1)), 0)
         one = graph.constant(np.array(1, np.int32))
         count = graph.op("CUMSUM", (ones, graph.constant(np.array(0, np.int32))), (-1,), np.int32, "CumsumOptions")
         self._count = graph.slice(count, 0, 0, max_frames)
@@ -164,10 +166,11 @@ class Preprocessing:
         self._tables = cache(self._angles)
 
     def _normalise(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Centred frames, 0 where missing: float32 [n, 170]; and int32 ones [n]."""
+        """Centred frames and a last one that is missing, 0 where missing: float32 [n + 1, 170]; int32 ones [n + 1]."""
         graph = self.graph
-        flat = graph.reshape(inputs, -1, NUM_ROWS * 3)
-        columns = np.array([[3 * row, 3 * row + 1] for row in ROWS], np.int32)
+        used = graph.pad_first_axis(graph.gather(inputs, graph.constant(np.array(ROWS, np.int32)), 1), np.nan)
+        flat = graph.reshape(used, -1, NUM_LANDMARKS * 3)
+        columns = 3 * np.arange(NUM_LANDMARKS, dtype=np.int32)[:, None] + np.arange(2, dtype=np.int32)
         points = graph.gather(flat, graph.constant(columns.reshape(-1)), 1)
         partners = graph.gather(flat, graph.constant(columns[:, ::-1].reshape(-1)), 1)
         both = graph.elementwise("ADD", points, partners)  # NaN where either coordinate is

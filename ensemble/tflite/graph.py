@@ -41,6 +41,7 @@ _VERSIONS: Final = {
     "MAXIMUM": (1, (1, 14, 0)),
     "MEAN": (1, (1, 6, 0)),
     "MUL": (1, (1, 5, 0)),
+    "PADV2": (1, (1, 9, 0)),
     "RESHAPE": (1, (1, 5, 0)),
     "RSQRT": (1, (1, 10, 0)),
     "SELECT": (1, (1, 14, 0)),
@@ -191,6 +192,14 @@ class Graph:
         size = -1 if -1 in sizes else sum(sizes)
         shape = (*parts[0].shape[:axis], size, *parts[0].shape[axis + 1 :])
         return self.op("CONCATENATION", parts, shape, parts[0].dtype.type, "ConcatenationOptions", axis=axis)
+
+    def pad_first_axis(self, x: Tensor, value: float) -> Tensor:
+        """x with one more slice at its end, in which every element is ``value``."""
+        rank = len(x.shape)
+        paddings = self.constant(np.array([[0, int(axis == 0)] for axis in range(rank)], np.int32))
+        size = -1 if x.shape[0] == -1 else x.shape[0] + 1
+        inputs = (x, paddings, self.constant(np.array([value], np.float32)))
+        return self.op("PADV2", inputs, (size, *x.shape[1:]), x.dtype.type, "PadV2Options")
 
     def transpose(self, x: Tensor, *order: int) -> Tensor:
         axes = self.constant(np.array(order, np.int32))

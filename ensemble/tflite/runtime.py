@@ -35,7 +35,15 @@ class Model:
             raise UserError(f"signature {SIGNATURE!r} must have {expected}, not {self.signatures[SIGNATURE]}")
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """Raw landmarks float32 [n, 543, 3], NaN where missing -> the file's output, float32 [num_signs]."""
+        """Raw landmarks float32 [n, 543, 3], n >= 1, NaN where missing -> the file's output, float32 [num_signs].
+
+        Raises UserError for landmarks of any other shape or type: LiteRT takes some of them, and predicts nonsense.
+        """
+        if frames.ndim != 3 or frames.shape[1:] != INPUT_SHAPE[1:] or len(frames) == 0 or frames.dtype != np.float32:
+            raise UserError(
+                f"landmarks must be float32 [n, {NUM_ROWS}, 3] with n of at least 1, "
+                f"not {frames.dtype} {list(frames.shape)}"
+            )
         probs: np.ndarray = self._run(**{INPUT: frames})[OUTPUT]
         return probs
 

@@ -137,7 +137,7 @@ class Submission:
         import pandas as pd
 
         if isinstance(landmarks, Path | str):
-            from trainer.data.contest import read_raw
+            from trainer.data.landmark_files import read_raw
 
             landmarks = read_raw(Path(landmarks))
         landmarks = np.asarray(landmarks)

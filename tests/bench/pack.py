@@ -27,7 +27,8 @@ from rich.table import Table
 
 from trainer.common import cli
 from trainer.common.console import console
-from trainer.data.contest import SIGN_MAP, TRAIN_CSV, read_landmarks
+from trainer.data.contest import SIGN_MAP, TRAIN_CSV
+from trainer.data.landmark_files import read_landmarks
 from trainer.data.normalize import normalize
 from trainer.data.packing import pack
 from trainer.landmarks import HEAD, ROWS

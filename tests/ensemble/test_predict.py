@@ -1,10 +1,14 @@
 """The command that predicts files and the contest's folder."""
 
 import csv
+import re
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ensemble.predict import main
@@ -14,7 +18,7 @@ from ensemble.tflite import submission
 from ensemble.tflite.runtime import Model
 from tests.ensemble.conftest import lines_of
 from trainer.common.errors import UserError
-from trainer.data.contest import read_raw
+from trainer.data.landmark_files import read_raw
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
@@ -74,8 +78,8 @@ def test_bad_files_are_named_and_the_others_predicted(
         run(monkeypatch, zipped, tmp_path / "none.parquet", good, tmp_path / "bad.parquet")
     message = str(refused.value)
     assert message.startswith("2 of 3 files could not be used:\n")
-    assert f"{tmp_path}/none.parquet: there is no such file" in message
-    assert f"{tmp_path}/bad.parquet: cannot be read" in message
+    assert f"{tmp_path}/none.parquet: no such file" in message
+    assert f"{tmp_path}/bad.parquet: not a readable parquet file" in message
     assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == [str(good)]
 
 
@@ -144,9 +148,46 @@ def test_what_was_predicted_before_an_interruption_is_written_and_nothing_else_o
     written = out.read_text()
     assert len(written.splitlines()) == 1 + 3
     (tmp_path / "bad.parquet").write_bytes(b"nonsense")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="not a readable parquet file"):
         run(monkeypatch, zipped, tmp_path / "bad.parquet", "--out", out)
     assert out.read_text() == written
+
+
+def test_a_folder_is_read_as_packing_reads_it(
+    contest_folder: Path, zipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Rows in another order, and an index that a spreadsheet wrote: the same predictions."""
+    run(monkeypatch, zipped, contest_folder, "--out", tmp_path / "expected.csv")
+    copy = shutil.copytree(contest_folder, tmp_path / "copy")
+    for path in copy.glob("train_landmark_files/*/*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(table.take(np.random.default_rng(0).permutation(len(table))), path)
+    (copy / "train.csv").write_text((copy / "train.csv").read_text().replace("/", "\\"), "utf-8-sig")
+    run(monkeypatch, zipped, copy, "--out", tmp_path / "out.csv")
+    expected = (tmp_path / "expected.csv").read_text().replace(str(contest_folder), str(copy))
+    assert (tmp_path / "out.csv").read_text() == expected
+
+
+def test_lines_and_files_that_packing_refuses_are_named_and_the_others_predicted(
+    contest_folder: Path, zipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    copy = shutil.copytree(contest_folder, tmp_path / "copy")
+    wild, empty, *_ = (copy / row["path"] for row in lines_of(copy))
+    table = pq.read_table(wild)
+    y = np.where(np.arange(len(table)) == 543 + 14, 3.4e38, table["y"].to_numpy())
+    pq.write_table(table.set_column(table.column_names.index("y"), "y", pa.array(y)), wild)
+    pq.write_table(table.slice(0, 0), empty)
+    with (copy / "train.csv").open("a") as file:
+        file.write(f"../elsewhere.parquet,1,1,sign000\n{lines_of(copy)[2]['path']},1,2,sign000\n")
+    with pytest.raises(UserError) as refused:
+        run(monkeypatch, zipped, copy, "--out", tmp_path / "out.csv")
+    first, *faults = str(refused.value).splitlines()
+    assert first == "4 of 14 files could not be used:"
+    assert re.match(f"  {wild}: frame [0-9]+: y of face 14 is 3.4e\\+38; coordinates must be .*, not pixels", faults[0])
+    assert faults[1].startswith(f"  {empty}: no frames; give landmark files")
+    assert faults[2] == f"  {copy}/../elsewhere.parquet: the path leaves the folder; mend train.csv"
+    assert faults[3].endswith(": the path is listed twice; mend train.csv")
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + 10
 
 
 def test_many_bad_files_are_not_all_listed(tmp_path: Path, zipped: Path, monkeypatch: pytest.MonkeyPatch):

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from trainer import landmarks
-from trainer.data.contest import read_landmarks, read_train_csv
+from trainer.data.contest import read_train_csv
+from trainer.data.landmark_files import read_landmarks
 from trainer.data.normalize import normalize
 from trainer.landmarks import MIRROR, ROWS
 

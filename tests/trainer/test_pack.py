@@ -48,6 +48,21 @@ def test_the_command(generated: Path, tmp_path: Path) -> None:
     assert "[/odd].parquet" in done.stdout
 
 
+def test_a_sign_with_a_comma_can_be_chosen(generated: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(generated, tmp_path / "source")
+    for name in ("train.csv", "sign_to_prediction_index_map.json"):
+        text = (source / name).read_text()
+        (source / name).write_text(text.replace("sign003", "yes, please"))
+    command = [sys.executable, "-m", "trainer.pack", str(source), str(tmp_path / "out"), "--workers", "1", "--signs"]
+    typo = subprocess.run([*command, "yes, plese"], capture_output=True, text=True, check=False)
+    assert typo.returncode == 2
+    assert "has no sign 'yes'; did you mean 'yes, please'?" in typo.stderr
+    done = subprocess.run([*command, "sign000,yes, please"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "24 sequences" in done.stdout
+    assert "2 of 2 signs" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -1,41 +1,27 @@
-"""The contest's folder, as it is on disk: train.csv, the sign map, and parquet files of landmarks.
+"""The contest's folder, as it is on disk: train.csv and the sign map. (trainer.data.landmark_files reads the rest.)
 
-A landmark file holds 543 rows a frame, in the order face, left hand, pose, right hand. Landmarks are taken by their
-row's place, so every file's order is verified by its columns type and landmark_index.
+Everything that reads train.csv reads it here, so that all commands take and refuse the same.
 """
 
-from pathlib import Path
-from typing import Final, NamedTuple
+import codecs
+from collections.abc import Collection, Container, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Final, NamedTuple
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet as pq
 
-from trainer.common.errors import LandmarkFileError, UserError, first_line
+from trainer.common.errors import UserError, first_line
 from trainer.common.strict import read_json
-from trainer.landmarks import NUM_LANDMARKS, NUM_ROWS, ROWS
 
 TRAIN_CSV: Final = "train.csv"
 SIGN_MAP: Final = "sign_to_prediction_index_map.json"
-GROUP_SIZES: Final = {"face": 468, "left_hand": 21, "pose": 33, "right_hand": 21}  # rows of a frame, in order
-TYPES: Final = np.repeat(list(GROUP_SIZES), list(GROUP_SIZES.values()))  # column "type" of a frame
-INDICES: Final = np.concatenate([np.arange(size) for size in GROUP_SIZES.values()])  # "landmark_index" of a frame
+NO_PARTICIPANT: Final = -1  # participant_id where the column is neither there nor needed
 
-_CSV_TYPES: Final = {
-    "path": pa.string(),
-    "participant_id": pa.int64(),
-    "sequence_id": pa.int64(),
-    "sign": pa.string(),
-}
-_ROWS: Final = np.array(ROWS)
-_LANDMARK_COLUMNS: Final = ["type", "landmark_index", "x", "y"]
-_FRAMES_COMPARED: Final = 1024  # longer files than the contest's are compared more slowly
-_TYPES_IN_ORDER: Final = pa.DictionaryArray.from_arrays(
-    np.tile(np.repeat(np.arange(len(GROUP_SIZES), dtype=np.int32), list(GROUP_SIZES.values())), _FRAMES_COMPARED),
-    list(GROUP_SIZES),
-)
-_INDICES_IN_ORDER: Final = pa.array(np.tile(INDICES.astype(np.int16), _FRAMES_COMPARED))
+_NUMBERS: Final = ("participant_id", "sequence_id")
+_DELIMITERS: Final = ",;\t"  # spreadsheets write the last two as well
+_UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class Entry(NamedTuple):
@@ -45,6 +31,9 @@ class Entry(NamedTuple):
     participant_id: int
     sequence_id: int
     sign: str
+
+
+COLUMNS: Final = Entry._fields
 
 
 def read_sign_map(source: Path) -> tuple[str, ...]:
@@ -57,22 +46,91 @@ def read_sign_map(source: Path) -> tuple[str, ...]:
     return tuple(sorted(content, key=content.__getitem__))
 
 
-def read_train_csv(source: Path) -> list[Entry]:
-    """Lines of train.csv, in order. Raises UserError if it is absent, broken or lacks a column."""
+def read_train_csv(source: Path, needed: Collection[str] = COLUMNS) -> list[Entry]:
+    """Lines of train.csv, in order.
+
+    Taken as well are what spreadsheets make of the file: UTF-16, a byte order mark, empty lines, semicolons or tabs
+    between fields, numbers such as 1.0, and backslashes in paths. Raises UserError if it is absent, broken, lacks a
+    ``needed`` column, has one twice, or has a field that is empty or no number.
+    """
     path = _find(source, TRAIN_CSV)
-    options = pyarrow.csv.ConvertOptions(column_types=_CSV_TYPES)
-    try:
-        table = pyarrow.csv.read_csv(path, convert_options=options)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
-    for name in _CSV_TYPES:
-        if (times := table.column_names.count(name)) != 1:
+    table = _read_text(path)
+    columns: dict[str, list[Any]] = {}
+    for name in COLUMNS:
+        if (times := table.column_names.count(name)) > 1 or (times == 0 and name in needed):
             what = "no column" if times == 0 else f"{times} times the column"
-            raise UserError(f"{path}: {what} {name!r}; the columns must be {', '.join(_CSV_TYPES)}")
-        if table[name].null_count:
+            raise UserError(f"{path}: {what} {name!r}; the columns must be {', '.join(needed)}")
+        if times == 0:
+            columns[name] = [NO_PARTICIPANT] * len(table)
+            continue
+        trimmed = pc.utf8_trim_whitespace(table[name])
+        if pc.index(trimmed, "").as_py() >= 0:
             raise UserError(f"{path}: column {name!r} has an empty field")
-    columns = (table[name].to_pylist() for name in _CSV_TYPES)
-    return [Entry(*line) for line in zip(*columns, strict=True)]
+        columns[name] = _numbers(trimmed, path, name) if name in _NUMBERS else table[name].to_pylist()
+    columns["path"] = [text.replace("\\", "/") for text in columns["path"]]
+    return [Entry(*line) for line in zip(*(columns[name] for name in COLUMNS), strict=True)]
+
+
+def _read_text(path: Path) -> pa.Table:
+    """A CSV file, those of COLUMNS that it has as text, never null. Raises UserError if it cannot be read."""
+    try:
+        content = path.read_bytes()
+        if content.startswith(_UTF16):
+            content = content.decode("utf-16").encode()
+        header = next((line for line in content.removeprefix(codecs.BOM_UTF8).splitlines() if line.strip()), b"")
+        return pyarrow.csv.read_csv(
+            pa.BufferReader(content),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=max(_DELIMITERS, key=header.decode().count)),
+            convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string())),
+        )
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
+
+
+def _numbers(texts: pa.ChunkedArray, path: Path, name: str) -> list[int]:
+    """Whole numbers, also those that pandas wrote as 1.0. Raises UserError naming the first that is none."""
+    plain = pc.replace_substring_regex(texts, r"\.0*$", "")
+    wrong = pc.index(pc.match_substring_regex(plain, "^-?[0-9]{1,18}$"), False).as_py()
+    if wrong >= 0:
+        raise UserError(f"{path}: column {name!r} holds {texts[wrong].as_py()!r}, not a whole number of 18 digits")
+    numbers: list[int] = [int(text) for text in plain.to_pylist()]
+    return numbers
+
+
+def faults(entries: Sequence[Entry]) -> dict[int, str]:
+    """What is wrong with lines of train.csv, by their places: paths that leave the folder, and what is there twice."""
+    found: dict[int, str] = {}
+    paths: set[PurePosixPath] = set()
+    path_of_id: dict[int, str] = {}
+    for place, entry in enumerate(entries):
+        path = PurePosixPath(entry.path)
+        if path.is_absolute() or PureWindowsPath(entry.path).drive or ".." in path.parts:
+            found[place] = "the path leaves the folder"
+        elif path in paths:
+            found[place] = "the path is listed twice"
+        elif entry.sequence_id in path_of_id:
+            found[place] = f"its sequence_id {entry.sequence_id} is also that of {path_of_id[entry.sequence_id]}"
+        else:
+            paths.add(path)
+            path_of_id[entry.sequence_id] = entry.path
+    return found
+
+
+def split_signs(text: str, known: Container[str]) -> list[str]:
+    """Names of signs separated by commas. A name that has commas itself is recognised where it is known.
+
+    >>> split_signs("hello, yes, please,bye", {"hello", "yes, please", "bye"})
+    ['hello', 'yes, please', 'bye']
+    """
+    names = []
+    parts = text.split(",")
+    while parts:
+        wholes = ((count, ",".join(parts[:count])) for count in range(len(parts), 0, -1))
+        spelt = ((count, name) for count, whole in wholes for name in (whole, whole.strip()))
+        count, name = next((found for found in spelt if found[1] in known), (1, parts[0].strip()))
+        names.append(name)
+        del parts[:count]
+    return names
 
 
 def _find(source: Path, name: str) -> Path:
@@ -83,113 +141,3 @@ def _find(source: Path, name: str) -> Path:
     if name in missing:
         raise UserError(f"{source}: not the contest's folder (no {', no '.join(missing)}); give the one that has them")
     return source / name
-
-
-def read_landmarks(path: Path) -> np.ndarray:
-    """The used landmarks of one file: float32 [n, 85, 2], NaN where missing, n >= 1.
-
-    Reads x and y, and the two columns that say the order of the rows, on the calling thread. Raises LandmarkFileError
-    if the file is absent, not a whole parquet file, empty, lacks a column or has it twice, holds an infinite
-    coordinate, or has not 543 rows a frame in the contest's order.
-    """
-    try:
-        with pa.OSFile(str(path)) as source:
-            file = pq.ParquetFile(source, pre_buffer=False, read_dictionary=["type"])
-            table = file.read(_LANDMARK_COLUMNS, use_threads=False)
-        points = _used_points(table)
-    except LandmarkFileError:
-        raise
-    except FileNotFoundError as error:
-        raise LandmarkFileError("no such file") from error
-    except KeyError as error:  # what ParquetFile says of a column that it is to read as a dictionary
-        raise LandmarkFileError("no column 'type'") from error
-    except Exception as error:  # a garbled footer makes pyarrow raise nearly anything
-        raise LandmarkFileError(f"not a readable parquet file ({first_line(error)})") from error
-    return points
-
-
-def _used_points(table: pa.Table) -> np.ndarray:
-    """The used landmarks of a file's columns: float32 [n, 85, 2]. Raises LandmarkFileError if they are not right."""
-    if table.column_names != _LANDMARK_COLUMNS:
-        for name in _LANDMARK_COLUMNS:
-            if (times := table.column_names.count(name)) != 1:
-                what = f"no column {name!r}" if times == 0 else f"column {name!r} is there {times} times"
-                raise LandmarkFileError(what)
-        table = table.select(_LANDMARK_COLUMNS)  # in another order
-    types, indices, *coordinates = table.columns
-    for name, column in zip("xy", coordinates, strict=True):
-        if not pa.types.is_floating(column.type):
-            raise LandmarkFileError(f"column {name!r} holds {column.type}, not floating-point numbers")
-    num_frames, rest = divmod(len(table), NUM_ROWS)
-    if len(table) == 0:
-        raise LandmarkFileError("no frames")
-    if rest:
-        raise LandmarkFileError(f"{len(table):,} rows, not a multiple of {NUM_ROWS}")
-    _verify_order(_in_one_piece(types), _in_one_piece(indices), num_frames)
-    points = np.empty((num_frames, NUM_LANDMARKS, 2), np.float32)
-    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite
-        for axis, column in enumerate(coordinates):
-            points[..., axis] = _used(_in_one_piece(column), num_frames)
-    if np.isinf(points).any():
-        raise LandmarkFileError("infinite coordinates")
-    return points
-
-
-def _in_one_piece(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _verify_order(types: pa.Array, indices: pa.Array, num_frames: int) -> None:
-    """Raise LandmarkFileError unless the rows are those of whole frames in the contest's order."""
-    num_rows = num_frames * NUM_ROWS
-    if types.equals(_TYPES_IN_ORDER[:num_rows]) and indices.equals(_INDICES_IN_ORDER[:num_rows]):
-        return  # at the cost of comparing memory; what follows finds the fault, or other types of the same values
-    for name, values, expected in (("type", types, TYPES), ("landmark_index", indices, INDICES)):
-        if pa.types.is_dictionary(values.type):
-            values = values.dictionary_decode()
-        if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
-            values = values.cast(pa.string())
-        if (values.to_numpy(zero_copy_only=False).reshape(num_frames, NUM_ROWS) != expected).any():
-            raise LandmarkFileError(f"{name} is not in the order face, left_hand, pose, right_hand in every frame")
-
-
-def _used(column: pa.Array, num_frames: int) -> np.ndarray:
-    """The used rows of a column of floating-point numbers: [num_frames, 85], NaN where null.
-
-    Only these are converted: a column's values and the bits that say which are null are looked at where they lie.
-    """
-    validity, content = column.buffers()
-    end = column.offset + len(column)
-    values = np.frombuffer(content, column.type.to_pandas_dtype(), end)[column.offset :]
-    used: np.ndarray = values.reshape(num_frames, NUM_ROWS).take(_ROWS, axis=1)
-    if column.null_count:
-        present = np.unpackbits(np.frombuffer(validity, np.uint8), count=end, bitorder="little")[column.offset :]
-        used[present.reshape(num_frames, NUM_ROWS).take(_ROWS, axis=1) == 0] = np.nan
-    return used
-
-
-def read_raw(path: Path) -> np.ndarray:
-    """All landmarks of a contest's parquet file, as a submission gets them: float32 [n, 543, 3], NaN where missing.
-
-    Reads the coordinates alone, as the contest does: rows are taken to be in its order. Raises UserError, naming the
-    file, if it cannot be read, lacks a column, or is not whole frames.
-    """
-    try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            for name in "xyz":
-                if (times := names.count(name)) != 1:
-                    what = "is missing" if times == 0 else f"is there {times} times"
-                    raise UserError(f"{path}: the column {name!r} {what}; give landmark files of the contest")
-            table = file.read(list("xyz"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such file; give landmark files of the contest") from error
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read ({first_line(error)}); give landmark files of the contest") from error
-    if len(table) == 0 or len(table) % NUM_ROWS:
-        raise UserError(f"{path}: {len(table)} rows are not whole frames of {NUM_ROWS} landmarks")
-    try:
-        points = np.stack([table[name].to_numpy().astype(np.float32) for name in "xyz"], axis=1)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: coordinates that are not numbers ({first_line(error)})") from error
-    return points.reshape(-1, NUM_ROWS, 3)

@@ -11,12 +11,12 @@ import hashlib
 import json
 import multiprocessing
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Final, NamedTuple
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple, SupportsIndex
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +26,8 @@ from trainer.common.console import console, track
 from trainer.common.errors import LandmarkFileError, UserError
 from trainer.common.files import LOCK, atomic_path, locked, sha256, write_json
 from trainer.common.processes import follow_parent
-from trainer.data.contest import SIGN_MAP, TRAIN_CSV, Entry, read_landmarks, read_sign_map, read_train_csv
+from trainer.data.contest import SIGN_MAP, TRAIN_CSV, Entry, faults, read_sign_map, read_train_csv
+from trainer.data.landmark_files import read_landmarks
 from trainer.data.manifest import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, remember
 from trainer.data.normalize import normalize
 from trainer.landmarks import NUM_LANDMARKS, ROWS
@@ -65,13 +66,14 @@ def pack(
     source: Path | str,
     out: Path | str,
     *,
-    signs: Sequence[str] | None = None,
+    signs: Iterable[str] | None = None,
     workers: int = 1,
     skip_bad: bool = False,
 ) -> list[Skipped]:
     """Pack the contest's folder ``source`` into ``out``; returns what was left out, nothing without ``skip_bad``.
 
-    ``workers`` processes read. With ``signs`` only those are packed, and labels count from 0 in the sign map's order.
+    ``workers`` processes read. With ``signs``, a list of names, only those are packed, and labels count from 0 in the
+    sign map's order.
     Where ``out`` holds the same content already, nothing is done. Raises UserError if ``out`` holds anything else, if
     ``source`` cannot be read, and, without ``skip_bad``, at the first sequence that is not right.
 
@@ -80,6 +82,9 @@ def pack(
         pack("asl-signs", "results/data/greetings", signs=["hello", "bye"], workers=2)
     """
     source, out = Path(source), Path(out)
+    asked: Any = workers
+    if not isinstance(asked, SupportsIndex) or asked.__index__() < 1:
+        raise UserError(f"must be a whole number of at least 1, not {workers!r}", field="workers")
     plan = make_plan(source, signs)
     if plan.skipped and not skip_bad:
         path, reason = plan.skipped[0]
@@ -95,36 +100,32 @@ def pack(
         raise UserError(f"{out}: cannot be written ({error.strerror or error})") from error
 
 
-def make_plan(source: Path, signs: Sequence[str] | None) -> Plan:
+def make_plan(source: Path, signs: Iterable[str] | None) -> Plan:
     """Decide what to pack and which lines of train.csv are not right. Opens no landmark file."""
     known = read_sign_map(source)
+    if signs is not None and (isinstance(signs, str) or not (signs := list(signs))):
+        raise UserError(f"must be a list of names, such as {[known[0]]}, not {signs!r}", field="signs")
     for sign in signs or ():
         if sign not in known:
-            near = difflib.get_close_matches(sign, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            whole = {name.split(",")[0]: name for name in known if "," in name} | {name: name for name in known}
+            near = difflib.get_close_matches(str(sign), whole, n=1)
+            hint = f"; did you mean {whole[near[0]]!r}?" if near else ""
             raise UserError(f"{source / SIGN_MAP} has no sign {sign!r}{hint}", field="signs")
     label_names = known if signs is None else tuple(name for name in known if name in signs)
     plan = Plan(source, label_names, [], [])
-    paths: set[PurePosixPath] = set()
-    path_of_id: dict[int, str] = {}
-    for entry in read_train_csv(source):
-        if signs is not None and entry.sign not in signs:
-            continue
-        path = PurePosixPath(entry.path)
-        if entry.sign not in known:
-            reason = f"its sign {entry.sign!r} is not in {SIGN_MAP}"
-        elif path.is_absolute() or ".." in path.parts:
-            reason = "the path leaves the folder"
-        elif path in paths:
-            reason = "the path is listed twice"
-        elif entry.sequence_id in path_of_id:
-            reason = f"its sequence_id {entry.sequence_id} is also that of {path_of_id[entry.sequence_id]}"
+    entries = [entry for entry in read_train_csv(source) if signs is None or entry.sign in signs]
+    wrong = {
+        place: f"its sign {entry.sign!r} is not in {SIGN_MAP}"
+        for place, entry in enumerate(entries)
+        if entry.sign not in known
+    }
+    right = [place for place in range(len(entries)) if place not in wrong]
+    wrong |= {right[place]: reason for place, reason in faults([entries[place] for place in right]).items()}
+    for place, entry in enumerate(entries):
+        if place in wrong:
+            plan.skipped.append(Skipped(entry.path, wrong[place]))
         else:
             plan.entries.append(entry)
-            paths.add(path)
-            path_of_id[entry.sequence_id] = entry.path
-            continue
-        plan.skipped.append(Skipped(entry.path, reason))
     if not plan.entries and not plan.skipped:
         raise UserError(f"{source / TRAIN_CSV}: lists no sequence{' of these signs' if signs else ''}")
     return plan

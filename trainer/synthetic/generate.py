@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from trainer.common.console import console, track
 from trainer.common.errors import UserError
 from trainer.common.files import atomic_path, to_path, write_json
-from trainer.data.contest import INDICES, SIGN_MAP, TRAIN_CSV, TYPES, Entry
+from trainer.data.contest import SIGN_MAP, TRAIN_CSV, Entry
+from trainer.data.landmark_files import INDICES, TYPES
 from trainer.landmarks import NUM_ROWS
 from trainer.synthetic.motion import make_block, make_participants, make_signs
 

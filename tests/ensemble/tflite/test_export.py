@@ -135,6 +135,19 @@ def test_order_of_lengths_does_not_matter(ensemble: Model):
         np.testing.assert_array_equal(first[length], again[length])
 
 
+def test_a_call_without_frames_gives_probabilities_and_leaves_no_trace(models: list[SignClassifier]):
+    """The file itself, without this package's wrapper, which refuses such a call."""
+    content = export.build([member(model) for model in models])
+    rng = np.random.default_rng(0)
+    model = Model(content)
+    for length in (0, 1, 0, 2, 0, 38, 0, 600, 0, 7):  # each longer than all before: LiteRT's XNNPACK went wrong there
+        frames = rng.random((length, NUM_ROWS, 3), dtype=np.float32)
+        probs = model._run(inputs=frames)["outputs"]
+        assert probs.sum() == pytest.approx(1, abs=1e-5)
+        if length:
+            np.testing.assert_array_equal(probs, Model(content)(frames))
+
+
 def test_members_must_fit_together(models: list[SignClassifier]):
     other = random_classifier(ModelConfig(num_heads=1, num_layers=1, num_signs=3))
     with pytest.raises(ValueError, match="num_signs"):

@@ -21,6 +21,29 @@ def test_takes_sequences_of_any_length_one_after_the_other(small_model: bytes):
     assert first.sum() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [
+        ((0, NUM_ROWS, 3), np.float32),
+        ((9, NUM_ROWS, 2), np.float32),  # LiteRT takes them for 6 frames
+        ((9, 85, 2), np.float32),
+        ((NUM_ROWS, 3), np.float32),
+        ((1, 9, NUM_ROWS, 3), np.float32),
+        ((9, NUM_ROWS * 3), np.float32),
+        ((), np.float32),
+        ((9, NUM_ROWS, 3), np.float64),
+    ],
+)
+def test_landmarks_of_another_shape_are_refused_and_leave_no_trace(
+    shape: tuple[int, ...], kind: type, small_model: bytes
+):
+    model = Model(small_model)
+    frames = np.random.default_rng(0).random((9, NUM_ROWS, 3), dtype=np.float32)
+    with pytest.raises(UserError, match=r"landmarks must be float32 \[n, 543, 3\] with n of at least 1, not float"):
+        model(np.zeros(shape, kind))
+    np.testing.assert_array_equal(model(frames), Model(small_model)(frames))
+
+
 def test_threads_change_nothing_but_the_time(small_model: bytes):
     frames = np.random.default_rng(0).random((30, NUM_ROWS, 3), dtype=np.float32)
     np.testing.assert_allclose(Model(small_model, threads=2)(frames), Model(small_model)(frames), atol=1e-6)

@@ -15,7 +15,7 @@ from ensemble.tflite.runtime import Model
 from ensemble.tflite.submission import Submission
 from tests.ensemble.conftest import LABEL_NAMES, NUM_SIGNS, written
 from trainer.common.errors import UserError
-from trainer.data.contest import read_raw
+from trainer.data.landmark_files import read_raw
 from trainer.landmarks import NUM_ROWS
 from trainer.studydir import write_selection
 

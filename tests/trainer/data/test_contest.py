@@ -1,171 +1,85 @@
-"""Reading the contest's folder: the same values as a plain reading, however a file is laid out, and nothing wrong."""
+"""Reading train.csv and the sign map: as the contest has them, and as spreadsheets and other systems write them."""
 
+import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from trainer.common.errors import LandmarkFileError, UserError
-from trainer.data import contest
-from trainer.data.contest import read_landmarks, read_raw, read_train_csv
-from trainer.landmarks import ROWS
+from trainer.common.errors import UserError
+from trainer.data.contest import NO_PARTICIPANT, Entry, faults, read_sign_map, read_train_csv, split_signs
 
-LIKE_THE_CONTESTS: dict[str, Any] = {"compression": "snappy", "version": "1.0"}
+LINES = """path,participant_id,sequence_id,sign
+a/1.parquet,16,100,hello
+a/2.parquet,18,101,"yes, please"
+"""
+ENTRIES = [Entry("a/1.parquet", 16, 100, "hello"), Entry("a/2.parquet", 18, 101, "yes, please")]
 
-
-def plainly(path: Path) -> np.ndarray:
-    """float32 [n, 85, 2]"""
-    table = pq.read_table(path, columns=["x", "y"])
-    points = np.stack([table[axis].to_numpy() for axis in ("x", "y")], axis=-1).reshape(-1, 543, 2)
-    chosen: np.ndarray = points[:, ROWS].astype(np.float32)
-    return chosen
-
-
-def make_table(num_frames: int, seed: int, missing: str) -> pa.Table:
-    """A file's content: float32 noise, of which something is missing."""
-    rng = np.random.default_rng(seed)
-    values = rng.normal(0.5, 0.2, (num_frames, 543, 3)).astype(np.float32).astype(np.float64)
-    if missing == "hands":
-        values[rng.random(num_frames) < 0.5, 468:489] = np.nan
-        values[:, 522:] = np.nan
-    elif missing == "anything":
-        values[rng.random((num_frames, 543)) < 0.3] = np.nan
-    elif missing == "x here and there":
-        values[rng.random((num_frames, 543)) < 0.01, 0] = np.nan
-    columns = {axis: pa.array(values[..., index].ravel(), from_pandas=True) for index, axis in enumerate("xyz")}
-    numbers = np.repeat(np.arange(num_frames, dtype=np.int16), 543)
-    kinds = np.tile(contest.TYPES, num_frames)
-    indices = np.tile(contest.INDICES, num_frames)
-    return pa.table({"frame": numbers, "type": kinds, "landmark_index": indices.astype(np.int16), **columns})
-
-
-LAYOUTS: dict[str, dict[str, Any]] = {
-    "contest": {},
-    "zstd": {"compression": "zstd"},
-    "uncompressed": {"compression": "none"},
-    "no dictionary": {"use_dictionary": False},
-    "dictionary overflows": {"dictionary_pagesize_limit": 2000},
-    "several pages": {"data_page_size": 2000, "write_batch_size": 500},
-    "several row groups": {"row_group_size": 543},
-    "row groups that cut frames": {"row_group_size": 400},
-    "data pages 2.0": {"data_page_version": "2.0"},
-    "checksums": {"write_page_checksum": True},
+SAME: dict[str, bytes] = {
+    "as the contest's": LINES.encode(),
+    "byte order mark": LINES.encode("utf-8-sig"),
+    "empty first line": b"\n" + LINES.encode(),
+    "byte order mark and empty line": b"\xef\xbb\xbf\r\n" + LINES.encode(),
+    "CRLF": LINES.replace("\n", "\r\n").encode(),
+    "CR": LINES.replace("\n", "\r").encode(),
+    "UTF-16": LINES.encode("utf-16"),
+    "UTF-16, big-endian": b"\xfe\xff" + LINES.encode("utf-16-be"),
+    "semicolons": b"path;participant_id;sequence_id;sign\na/1.parquet;16;100;hello\na/2.parquet;18;101;yes, please\n",
+    "tabs in UTF-16": "path\tparticipant_id\tsequence_id\tsign\r\na/1.parquet\t16\t100\thello\r\n"
+    "a/2.parquet\t18\t101\tyes, please\r\n".encode("utf-16"),
+    "every field quoted": b'"path","participant_id","sequence_id","sign"\n"a/1.parquet","16","100","hello"\n'
+    b'"a/2.parquet","18","101","yes, please"\n',
+    "no end of line": LINES.strip().encode(),
+    "empty last lines": LINES.encode() + b"\n\n",
+    "numbers as pandas writes them beside missing ones": LINES.replace(",16,100,", ",16.0,100.0,").encode(),
+    "spaces round numbers": LINES.replace(",16,100,", ", 16 , 100 ,").encode(),
+    "backslashes": LINES.replace("a/", "a\\").encode(),
+    "further columns": LINES.replace("sign\n", "sign,note\n")
+    .replace("hello\n", "hello,\xe9\n")
+    .replace('please"\n', 'please",\n')
+    .encode("latin-1"),
+    "another order": b"sign,sequence_id,participant_id,path\nhello,100,16,a/1.parquet\n"
+    b'"yes, please",101,18,a/2.parquet\n',
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("missing", ["nothing", "hands", "anything", "x here and there"])
-def test_every_layout_gives_the_same_values(layout: str, missing: str, tmp_path: Path) -> None:
-    path = tmp_path / "file.parquet"
-    pq.write_table(make_table(7, 0, missing), path, **LIKE_THE_CONTESTS | LAYOUTS[layout])
-    np.testing.assert_array_equal(read_landmarks(path), plainly(path))
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "sign_to_prediction_index_map.json").write_text('{"hello": 0, "yes, please": 1}')
+    return tmp_path
 
 
-def test_real_files_give_the_same_values(real_sample: Path) -> None:
-    files = pd.read_csv(real_sample / "provenance.csv")
-    for _, paths in files.groupby("source").path:
-        for path in paths.head(30):
-            np.testing.assert_array_equal(read_landmarks(real_sample / path), plainly(real_sample / path), path)
+@pytest.mark.parametrize("how", SAME)
+def test_however_the_index_is_written_it_says_the_same(how: str, folder: Path) -> None:
+    (folder / "train.csv").write_bytes(SAME[how])
+    assert read_train_csv(folder) == ENTRIES
 
 
-def with_column(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
-    return table.set_column(table.column_names.index(name), name, column)
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("sign\n", "signs\n", "no column 'sign'; the columns must be path, participant_id, sequence_id, sign"),
+        (",16,", ",sixteen,", "column 'participant_id' holds 'sixteen', not a whole number"),
+        (",16,", ",16.5,", "column 'participant_id' holds '16.5', not a whole number"),
+        (",100,", ",1e3,", "column 'sequence_id' holds '1e3', not a whole number"),
+        (",100,", f",{2**64},", f"column 'sequence_id' holds '{2**64}', not a whole number of 18 digits"),
+        (",100,", ",,", "column 'sequence_id' has an empty field"),
+        ("hello", "", "column 'sign' has an empty field"),
+        ("a/1.parquet", '" "', "column 'path' has an empty field"),
+        (",hello", "", "cannot be read .*Expected 4 columns, got 3"),
+        ("hello", "hello,again", "cannot be read .*Expected 4 columns, got 5"),
+    ],
+)
+def test_what_is_wrong_with_the_index_is_said(old: str, new: str, message: str, folder: Path) -> None:
+    (folder / "train.csv").write_text(LINES.replace(old, new))
+    with pytest.raises(UserError, match=f"^{folder}/train.csv: {message}"):
+        read_train_csv(folder)
 
 
-SAME_VALUES = {
-    "type as bytes": lambda table: with_column(table, "type", table["type"].cast(pa.binary())),
-    "type as large text": lambda table: with_column(table, "type", table["type"].cast(pa.large_string())),
-    "type as a dictionary": lambda table: with_column(table, "type", table["type"].dictionary_encode()),
-    "index of 64 bits": lambda table: with_column(table, "landmark_index", table["landmark_index"].cast(pa.int64())),
-    "float32": lambda table: with_column(table, "x", table["x"].cast(pa.float32())),
-    "another order of columns": lambda table: table.select(["y", "x", "landmark_index", "frame", "type", "z"]),
-    "never null": lambda table: table.cast(pa.schema([field.with_nullable(False) for field in table.schema])),
-}
-
-
-@pytest.mark.parametrize("change", SAME_VALUES)
-def test_columns_of_other_types_give_the_same_values(change: str, tmp_path: Path) -> None:
-    path = tmp_path / "file.parquet"
-    pq.write_table(SAME_VALUES[change](make_table(5, 0, "nothing")), path, store_schema="large" in change)
-    np.testing.assert_array_equal(read_landmarks(path), plainly(path))
-
-
-def test_a_file_longer_than_is_compared_at_once_is_read_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contest, "_INDICES_IN_ORDER", contest._INDICES_IN_ORDER[: 2 * 543])
-    path = tmp_path / "file.parquet"
-    pq.write_table(make_table(5, 0, "hands"), path)
-    np.testing.assert_array_equal(read_landmarks(path), plainly(path))
-
-
-def swapped(table: pa.Table, first: int, second: int) -> pa.Table:
-    order = np.arange(len(table))
-    order[[first, second]] = second, first
-    return table.take(order)
-
-
-FAULTS = {
-    "two rows of the face swapped": (lambda table: swapped(table, 0, 1), "landmark_index is not in the order"),
-    "rows of the last frame swapped": (lambda table: swapped(table, 1628, 1600), "type is not in the order"),
-    "a type missing": (
-        lambda table: with_column(table, "type", pa.array([None, *table["type"].to_pylist()[1:]])),
-        "type is not in the order",
-    ),
-    "an index missing": (
-        lambda table: with_column(
-            table, "landmark_index", pa.array([None, *table["landmark_index"].to_pylist()[1:]], pa.int16())
-        ),
-        "landmark_index is not in the order",
-    ),
-    "an unknown type": (
-        lambda table: with_column(table, "type", pa.array(["foot", *table["type"].to_pylist()[1:]])),
-        "type is not in the order",
-    ),
-    "index as text": (
-        lambda table: with_column(table, "landmark_index", table["landmark_index"].cast(pa.string())),
-        "landmark_index is not in the order",
-    ),
-    "x as whole numbers": (
-        lambda table: with_column(table, "x", pa.array(np.zeros(len(table), np.int32))),
-        "column 'x' holds int32, not floating-point numbers",
-    ),
-    "x twice": (lambda table: table.append_column("x", table["x"]), "column 'x' is there 2 times"),
-    "type twice": (lambda table: table.append_column("type", table["x"]), "column 'type' is there 2 times"),
-    "no index": (lambda table: table.drop(["landmark_index"]), "no column 'landmark_index'"),
-    "half a frame": (lambda table: table.slice(0, 800), "800 rows, not a multiple of 543"),
-    "no frames": (lambda table: table.slice(0, 0), "no frames"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_what_is_wrong_with_a_file_is_said(fault: str, tmp_path: Path) -> None:
-    change, message = FAULTS[fault]
-    path = tmp_path / "file.parquet"
-    pq.write_table(change(make_table(3, 0, "nothing")), path)
-    with pytest.raises(LandmarkFileError, match=message):
-        read_landmarks(path)
-
-
-@pytest.mark.parametrize("layout", ["contest", "zstd"])
-def test_a_harmed_file_raises_nothing_but_a_landmark_file_error(layout: str, tmp_path: Path) -> None:
-    path = tmp_path / "file.parquet"
-    pq.write_table(make_table(2, 0, "hands"), path, **LIKE_THE_CONTESTS | LAYOUTS[layout])
-    content = path.read_bytes()
-    rng = np.random.default_rng(1)
-    refused = 0
-    for _ in range(700):
-        harmed = bytearray(content)
-        first = int(rng.integers(len(content) - 1500, len(content)))
-        harmed[first : first + int(rng.integers(1, 4))] = rng.bytes(int(rng.integers(0, 4)))
-        path.write_bytes(harmed)
-        try:
-            read_landmarks(path)
-        except LandmarkFileError:
-            refused += 1
-    assert 20 < refused < 700
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"path,participant_id,sequence_id,sign\n\xe9,1,2,a\n"])
+def test_an_index_of_no_text_is_refused(content: bytes, folder: Path) -> None:
+    (folder / "train.csv").write_bytes(content)
+    with pytest.raises(UserError, match=f"^{folder}/train.csv: cannot be read"):
+        read_train_csv(folder)
 
 
 def test_a_column_of_the_index_that_is_there_twice_is_named(tmp_path: Path) -> None:
@@ -175,30 +89,55 @@ def test_a_column_of_the_index_that_is_there_twice_is_named(tmp_path: Path) -> N
         read_train_csv(tmp_path)
 
 
-def test_raw_landmarks_are_all_coordinates_as_they_stand(tmp_path: Path) -> None:
-    path, table = tmp_path / "file.parquet", make_table(3, 0, "hands")
-    pq.write_table(table, path)
-    raw = read_raw(path)
-    assert raw.shape == (3, 543, 3)
-    assert raw.dtype == np.float32
-    np.testing.assert_array_equal(raw[..., 2].ravel(), table["z"].to_numpy().astype(np.float32))
-    np.testing.assert_array_equal(raw[:, ROWS, :2], read_landmarks(path))
+def test_what_is_not_needed_may_be_absent(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("path,sequence_id,sign\na.parquet,7,hello\n")
+    with pytest.raises(UserError, match="no column 'participant_id'"):
+        read_train_csv(tmp_path)
+    needed = ("path", "sequence_id", "sign")
+    assert read_train_csv(tmp_path, needed) == [Entry("a.parquet", NO_PARTICIPANT, 7, "hello")]
+
+
+def test_lines_that_leave_the_folder_or_repeat_another_are_found() -> None:
+    paths = ["a/1", "/a/2", "../3", "a/../4", "C:/5", "./a/1", "a//1", "a/6", "a/7"]
+    ids = [1, 2, 3, 4, 5, 6, 7, 8, 1]
+    entries = [Entry(path, 1, number, "s") for path, number in zip(paths, ids, strict=True)]
+    leaves, twice = "the path leaves the folder", "the path is listed twice"
+    assert faults(entries) == {
+        **dict.fromkeys(range(1, 5), leaves),
+        **dict.fromkeys((5, 6), twice),
+        8: "its sequence_id 1 is also that of a/1",
+    }
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_the_sign_map_is_read_in_the_order_of_its_indices(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "sign_to_prediction_index_map.json").write_text('{"b": 1, "ä": 0}', encoding)
+    assert read_sign_map(tmp_path) == ("ä", "b")
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a": 0, "a": 1}', '{"a": true}', "{}", '{"a": 0, "b": 0}'])
+def test_a_sign_map_that_is_none_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "sign_to_prediction_index_map.json").write_text(content)
+    with pytest.raises(UserError, match=f"^{tmp_path}/sign_to_prediction_index_map.json: (cannot be read|must map)"):
+        read_sign_map(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("text", "names"),
     [
-        (lambda table: table.drop(["z"]), "the column 'z' is missing; give landmark files of the contest"),
-        (lambda table: table.append_column("x", table["x"]), "the column 'x' is there 2 times"),
-        (lambda table: table.slice(0, 800), "800 rows are not whole frames of 543 landmarks"),
-        (lambda table: with_column(table, "x", table["type"]), "coordinates that are not numbers"),
+        ("hello", ["hello"]),
+        ("hello,bye", ["hello", "bye"]),
+        (" hello , bye ", ["hello", "bye"]),
+        ("yes, please", ["yes, please"]),
+        ("bye,yes, please,hello", ["bye", "yes, please", "hello"]),
+        ("yes,hello", ["yes", "hello"]),
+        ("a,b,c", ["a,b", "c"]),
+        ("c,a,d", ["c", "a", "d"]),
+        ("yes", ["yes"]),
+        ("", [""]),
+        ("hello,", ["hello", ""]),
+        (json.dumps("hello"), ['"hello"']),
     ],
 )
-def test_raw_landmarks_that_cannot_be_read_name_the_file(change: Any, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "file.parquet"
-    pq.write_table(change(make_table(3, 0, "nothing")), path)
-    with pytest.raises(UserError, match=message) as refusal:
-        read_raw(path)
-    assert str(refusal.value).startswith(f"{path}: ")
-    with pytest.raises(UserError, match="there is no such file"):
-        read_raw(tmp_path / "absent.parquet")
+def test_names_with_commas_are_found_in_a_list(text: str, names: list[str]) -> None:
+    assert split_signs(text, {"hello", "bye", "yes, please", "a", "a,b", "c"}) == names

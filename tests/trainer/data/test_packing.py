@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -133,13 +134,10 @@ HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
     "footer garbled": (lambda path: flip_bytes(path, path.stat().st_size - 300, 200), "not a readable parquet file"),
     "a folder": (become_a_folder, "not a readable parquet file"),
     "no rows": (lambda path: rewrite(path, lambda table: table.slice(0, 0)), "no frames"),
-    "wrong width": (
-        lambda path: rewrite(path, lambda table: table.slice(0, 1000)),
-        "1,000 rows, not a multiple of 543",
-    ),
+    "wrong width": (lambda path: rewrite(path, lambda table: table.slice(0, 1000)), " has 457 landmarks, not 543"),
     "542 landmarks": (
         lambda path: rewrite(path, lambda table: table.filter(pa.compute.not_equal(table["landmark_index"], 467))),
-        "not a multiple of 543",
+        " has 542 landmarks, not 543",
     ),
     "no x": (lambda path: rewrite(path, lambda table: table.drop(["x"])), "no column 'x'"),
     "no y": (lambda path: rewrite(path, lambda table: table.drop(["y"])), "no column 'y'"),
@@ -150,19 +148,38 @@ HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "type as number": (
         lambda path: rewrite(path, lambda table: set_column(table, "type", np.zeros(len(table)))),
-        "type is not in the order",
+        "type 0.0, landmark_index 0 is no landmark of the contest",
     ),
-    "rows reversed": (
-        lambda path: rewrite(path, lambda table: table.take(np.arange(len(table))[::-1])),
-        "type is not in the order",
+    "infinite": (lambda path: rewrite(path, lambda table: with_value(table, "y", np.inf)), "y of face 14 is inf"),
+    "beyond float32": (lambda path: rewrite(path, lambda table: with_value(table, "x", 1e300)), "x of face 14 is inf"),
+    "in pixels": (
+        lambda path: rewrite(path, lambda table: set_column(table, "x", table["x"].to_numpy() * 1920)),
+        "not pixels",
     ),
-    "two rows swapped": (
-        lambda path: rewrite(path, lambda table: table.take([1, 0, *range(2, len(table))])),
-        "landmark_index is not in the order",
-    ),
-    "infinite": (lambda path: rewrite(path, lambda table: with_value(table, "y", np.inf)), "infinite coordinates"),
-    "beyond float32": (lambda path: rewrite(path, lambda table: with_value(table, "x", 1e300)), "infinite coordinates"),
 }
+
+
+REORDERINGS: dict[str, Callable[[pa.Table], pa.Table]] = {
+    "reversed": lambda table: table.take(np.arange(len(table))[::-1]),
+    "two rows swapped": lambda table: table.take([1, 0, *range(2, len(table))]),
+    "pose first": lambda table: table.take(
+        pa.compute.sort_indices(table, [("frame", "ascending"), ("type", "descending")])
+    ),
+    "type as bytes": lambda table: set_column(table, "type", table["type"].cast(pa.binary())),
+    "as pandas writes it": lambda table: pa.Table.from_pandas(
+        table.to_pandas().astype({"type": "category", "landmark_index": "int64"})
+    ),
+}
+
+
+@pytest.mark.parametrize("order", REORDERINGS)
+def test_files_of_other_rows_or_types_are_packed_as_the_contests(
+    order: str, source: Path, tmp_path: Path, packed: PackedDataset
+) -> None:
+    for path in paths_of(source):
+        rewrite(source / path, REORDERINGS[order])
+    assert pack(source, tmp_path / "out") == []
+    np.testing.assert_array_equal(PackedDataset.open(tmp_path / "out").frames, packed.frames[: packed.starts[12]])
 
 
 @pytest.fixture
@@ -238,7 +255,11 @@ def test_duplicates_are_named_or_left_out(source: Path, tmp_path: Path) -> None:
         ("train.csv", None, r"source: not the contest's folder \(no train.csv\); give"),
         ("train.csv", "", "train.csv: cannot be read"),
         ("train.csv", "path,participant_id,sequence_id\na.parquet,1,1\n", "train.csv: no column 'sign'"),
-        ("train.csv", "path,participant_id,sequence_id,sign\na.parquet,one,1,x\n", "train.csv: cannot be read"),
+        (
+            "train.csv",
+            "path,participant_id,sequence_id,sign\na.parquet,one,1,x\n",
+            "participant_id' holds 'one', not a",
+        ),
         ("train.csv", "path,participant_id,sequence_id,sign\na.parquet,,1,x\n", "'participant_id' has an empty field"),
         ("train.csv", "path,participant_id,sequence_id,sign\n", "train.csv: lists no sequence"),
         (
@@ -271,6 +292,27 @@ def test_not_one_good_file_is_an_error(source: Path, tmp_path: Path) -> None:
 def test_an_unknown_sign_is_answered_with_the_nearest(source: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"signs: .*no sign 'sgn003'; did you mean 'sign003'\?"):
         pack(source, tmp_path / "out", signs=["sgn003"])
+
+
+@pytest.mark.parametrize("signs", ["sign000", [], ()])
+def test_signs_are_a_list_of_names(signs: Any, source: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^signs: must be a list of names, such as \['sign000'\], not"):
+        pack(source, tmp_path / "out", signs=signs)
+    with pytest.raises(UserError, match=r"^signs: .* has no sign 3"):
+        pack(source, tmp_path / "out", signs=[3])  # type: ignore[list-item]
+
+
+def test_signs_may_come_from_anything_that_gives_them_once(source: Path, tmp_path: Path) -> None:
+    pack(source, tmp_path / "list", signs=["sign000", "sign001"])
+    pack(source, tmp_path / "iterator", signs=iter(["sign001", "sign000"]))
+    assert PackedDataset.open(tmp_path / "iterator").fingerprint == PackedDataset.open(tmp_path / "list").fingerprint
+
+
+@pytest.mark.parametrize("workers", [0, -1, 1.5, "2", None])
+def test_workers_are_a_number_of_processes(workers: Any, source: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^workers: must be a whole number of at least 1, not"):
+        pack(source, tmp_path / "out", workers=workers)
+    assert not (tmp_path / "out").exists()
 
 
 # What OUT may hold already.
