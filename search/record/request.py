@@ -158,8 +158,6 @@ def _check(request: Request) -> None:
         raise FieldError(f"must be at least 0 and below 2**32, not {request.seed}", field="seed")
     if request.max_params is not None and request.max_params < 1:
         raise FieldError(f"must be at least 1, not {request.max_params}", field="max_params")
-    if not request.label_names:
-        raise FieldError("must name the signs", field="label_names")
     if request.name == "":
         raise FieldError("must not be empty", field="name")
     if request.storage is not None:

@@ -82,8 +82,8 @@ def test_says_what_is_wrong_with_a_study(copy: Path, tmp_path: Path):
     with pytest.raises(UserError, match=r"validation.parquet: cannot be read"):
         open_pool(copy)
     for text, message in (
-        ('{"format_version": 1, "label_names": []}', "the field 'data' is missing"),
-        ('{"format_version": 1, "label_names": 3, "data": ""}', "the field 'label_names' is missing, or no list"),
+        ('{"format_version": 1, "label_names": []}', "data: is missing"),
+        ('{"format_version": 1, "label_names": 3, "data": ""}', "label_names: must be a list, each item text, not 3"),
         ('{"format_version": 9}', "format_version is 9, written by .*; this version reads 1"),
         ('"study"', "must hold a JSON object"),
     ):
