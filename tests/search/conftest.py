@@ -25,7 +25,7 @@ max_frames = 16
 
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_dataset(tmp_path_factory.mktemp("search") / "packed")
+    return write_dataset(tmp_path_factory.mktemp("search") / "packed", centred=True)
 
 
 @pytest.fixture(scope="session")

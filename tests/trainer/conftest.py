@@ -12,6 +12,7 @@ import torch
 from trainer.common.files import sha256
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import PackedDataset
+from trainer.data.normalize import normalize
 from trainer.landmarks import LEFT_HAND, NUM_LANDMARKS, RIGHT_HAND, ROWS
 
 NUM_SIGNS = 4
@@ -34,8 +35,13 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
 
 
-def write_dataset(path: Path, *, seed: int = 0, num_participants: int = 5, repeats: int = 6) -> Path:
-    """Sequences of 1 to 16 frames: the sign is the direction in which the signer's one hand moves."""
+def write_dataset(
+    path: Path, *, seed: int = 0, num_participants: int = 5, repeats: int = 6, centred: bool = False
+) -> Path:
+    """Sequences of 1 to 16 frames: the sign is the direction in which the signer's one hand moves.
+
+    Heads are at the origin only if ``centred``, as trainer.pack has them and a .tflite file puts them.
+    """
     rng = np.random.default_rng(seed)
     rows: list[tuple[object, ...]] = []
     pieces: list[np.ndarray] = []
@@ -50,6 +56,8 @@ def write_dataset(path: Path, *, seed: int = 0, num_participants: int = 5, repea
             frames[:, shown] += movement
             frames[:, hidden] = 0
             frames[rng.random(length) < 0.2, shown[0] : shown[-1] + 1] = 0
+            if centred:
+                frames = normalize(np.where(frames == 0, np.nan, frames).astype(np.float32))
             pieces.append(frames.astype(np.float32))
             rows.append((1000 + len(rows), 10 + participant, f"sign {label}", label, start, length))
             start += length
