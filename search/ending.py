@@ -9,7 +9,7 @@ from typing import Final
 
 from search.execute.driver import Outcome, is_study
 from search.options import RunOptions, SearchOptions
-from search.record.storage import had_password, without_password
+from search.record.database_url import had_password, without_password
 from search.show.progress import STATE_STYLES
 from search.show.tables import show, title
 from trainer.common.console import console

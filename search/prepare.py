@@ -13,8 +13,9 @@ from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, DEFAULT_TRIALS, Sear
 from search.problem.latency_estimate import LatencyScale
 from search.problem.objective import DEFAULT_OBJECTIVE, REMOVED, Objective
 from search.problem.space import DEFAULT_SPACE, Space
+from search.record.database_url import same_place, shown, to_keep
 from search.record.request import Request, find_database
-from search.record.storage import has_study, same_place, shown, to_keep
+from search.record.storage import has_study
 from search.record.trials import read_trials, to_rows
 from trainer.common.console import console
 from trainer.common.errors import UserError

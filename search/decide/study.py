@@ -22,9 +22,10 @@ from search.decide.samplers import for_space
 from search.decide.stopping import STOPPING_RULES, Decision
 from search.decide.warm_start import earlier_trials
 from search.problem.space import by_field
+from search.record.database_url import sqlite_url
 from search.record.remote_copy import RemoteCopy, adopt
 from search.record.request import Request
-from search.record.storage import StudyStorage, sqlite_url
+from search.record.storage import StudyStorage
 from search.record.trials import is_own
 from trainer.config import TrainConfig
 from trainer.model.classifier import num_parameters

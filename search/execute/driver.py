@@ -34,7 +34,7 @@ from trainer.common.credentials import kept
 from trainer.common.errors import UserError
 from trainer.common.fields import suggestion
 from trainer.common.files import LOCK, locked
-from trainer.common.storage import Remote, is_uri, join
+from trainer.common.storage import PATIENCE, Remote, is_uri, join
 from trainer.data.dataset import PackedDataset
 from trainer.studydir import STUDY_JSON, TRIALS_PARQUET, VALIDATION, StudyDir, Validation
 
@@ -120,7 +120,7 @@ def carry_out(where: str, prepare: Prepare, options: RunOptions, url: str | None
         check_installed(options.log)
     if options.address is not None:
         cluster.find_cluster(options.address)  # before there is a study
-    remote = RemoteCopy(Remote.open(where)) if is_uri(where) else None
+    remote = RemoteCopy(Remote.open(where, PATIENCE)) if is_uri(where) else None
     study = StudyDir(Path(where).absolute() if remote is None else remote.directory)
     cluster.check_writable(study.path)
     with _locked(study), contextlib.ExitStack() as stack:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from trainer.common.credentials import Kept, hide, keep
 from trainer.common.errors import StorageError, TrainingDivergedError
-from trainer.common.storage import Remote, copy_folder, is_uri
+from trainer.common.storage import PATIENCE, Remote, copy_folder, is_uri
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.learning.allocator import give_freed_memory_back, keep_freed_memory
@@ -62,7 +62,7 @@ class RemoteRun:
 
     def __init__(self, uri: str) -> None:
         """Fetch what the storage has of the trial; what this node has of it counts for nothing."""
-        self._remote = Remote.open(uri)
+        self._remote = Remote.open(uri, PATIENCE)
         self.run = RunDir(copy_folder("trials", uri))
         shutil.rmtree(self.run.path, ignore_errors=True)
         self._remote.copy_to(self.run.path)

@@ -9,6 +9,7 @@ gone, and stops.
 """
 
 import contextlib
+import dataclasses
 import os
 import platform
 import signal
@@ -35,7 +36,10 @@ def held(remote: Remote, folder: Path) -> Iterator[None]:
     Waits, if the storage has the object of another search, until that is renewed or STALE_SECONDS have passed. Raises
     UserError if it was renewed, or, at the end, if another search took the study over meanwhile.
     """
-    locks, own = remote.child(LOCK), f"{platform.node()}-{os.getpid()}-{uuid4().hex[:8]}"
+    locks, own = (
+        dataclasses.replace(remote.child(LOCK), patience=0.0),
+        f"{platform.node()}-{os.getpid()}-{uuid4().hex[:8]}",
+    )
     busy = UserError(f"{remote.uri}: another search is at work on this study; let it end, or stop it")
     for name in _left_behind(locks, busy):
         locks.remove(name)

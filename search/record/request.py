@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 from search.problem.latency_estimate import LatencyScale
 from search.problem.objective import DEFAULT_OBJECTIVE, Objective
 from search.problem.space import Space
-from search.record.storage import sqlite_url, usable
+from search.record.database_url import sqlite_url, usable
 from trainer.common.errors import UserError, in_one_line
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset

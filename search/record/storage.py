@@ -10,14 +10,11 @@ value by itself, eleven transactions a trial.
 import contextlib
 import copy
 import json
-import os
-import re
 import sqlite3
+import time
 from collections.abc import Container, Hashable, Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
@@ -26,14 +23,16 @@ from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Table, bindparam, event, insert, make_url, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Table, bindparam, event, insert, make_url, select, update
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
-from trainer.common.credentials import HIDDEN, secret
+from search.record.database_url import shown, without_password
 from trainer.common.errors import UserError, in_one_line
 
+PATIENCE: Final = 60.0  # seconds in which a search waits for its database server to come back
+FIRST_PAUSE: Final = 0.5  # seconds before a second attempt; each pause is twice the one before
+CONNECT_SECONDS: Final = 8  # to be answered by PostgreSQL
 BUSY_SECONDS: Final = 60.0  # to wait while somebody else writes to the same SQLite file
-_SECRET_QUERY: Final = re.compile(r"(passw|pwd|secret|token)\w*=", re.IGNORECASE)  # odbc_connect has all in one
 _PACKAGES: Final = {"psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}  # of drivers named otherwise
 
 _TRIALS: Final[Table] = models.TrialModel.__table__
@@ -97,17 +96,48 @@ class StudyStorage(InMemoryStorage):
         if not self._changed_trials and not any(self._changes.values()):
             return
         advice = "solve that, then resume the study"
-        with _explained(self._name, "written", advice), self._rdb.engine.begin() as connection:
-            new_ids = self._write_trials(connection)
-            ids = self._trial_ids | new_ids
-            for table, changes in self._changes.items():
-                if changes:
-                    self._write_rows(connection, table, changes, ids)
+        with _explained(self._name, "written", advice):
+            ids = self._write()
         self._trial_ids = ids
         self._changed_trials.clear()
         for table, written in self._changes.items():
             self._known[table].update(written)
             written.clear()
+
+    def _write(self) -> dict[int, int]:
+        """Write all changes; the database's ids of trials, by id in memory.
+
+        A server that is out of reach is tried again for PATIENCE seconds. It may have written everything before its
+        answer was lost, so the second attempt looks first for what is there.
+        """
+        end, pause, is_first = time.monotonic() + PATIENCE, FIRST_PAUSE, True
+        while True:
+            try:
+                with self._rdb.engine.begin() as connection:
+                    if not is_first:
+                        self._look_for_changes(connection)
+                    ids = self._trial_ids | self._write_trials(connection)
+                    for table, changes in self._changes.items():
+                        if changes:
+                            self._write_rows(connection, table, changes, ids)
+                return ids
+            except (OperationalError, InterfaceError):
+                if self._rdb.engine.name == "sqlite" or time.monotonic() + pause > end:
+                    raise
+            time.sleep(pause)
+            is_first, pause = False, pause * 2
+
+    def _look_for_changes(self, connection: Connection) -> None:
+        """See which trials and rows the database has that it was not known to have."""
+        asked = select(_TRIALS.c.number, _TRIALS.c.trial_id).where(_TRIALS.c.study_id == self._study_id)
+        self._trial_ids |= {row.number: row.trial_id for row in connection.execute(asked)}
+        for table, changes in self._changes.items():
+            for owner, name in changes:
+                owner_id = self._study_id if table in _OF_STUDY else self._trial_ids.get(owner)
+                column = table.c["study_id" if table in _OF_STUDY else "trial_id"]
+                found = select(column).where(column == owner_id, table.c[_NAMES[table]] == name)
+                if connection.execute(found).first() is not None:
+                    self._known[table].add((owner, name))
 
     @contextlib.contextmanager
     def showing(self, stand_ins: dict[int, FrozenTrial]) -> Iterator[None]:
@@ -130,8 +160,11 @@ class StudyStorage(InMemoryStorage):
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         study_id = super().create_new_study(directions, study_name)
-        with _explained(self._name, "written"):
-            self._study_id = self._rdb.create_new_study(directions, study_name)
+        try:
+            with _explained(self._name, "written"):
+                self._study_id = self._rdb.create_new_study(directions, study_name)
+        except DuplicatedStudyError as error:
+            raise UserError(f"{self._name}: another search has just made a study named {study_name} there") from error
         return study_id
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
@@ -229,17 +262,6 @@ class StudyStorage(InMemoryStorage):
             connection.execute(update(table).where(*is_it), old)
 
 
-def shown(url: str) -> str:
-    """A database as messages name it: a SQLite file by its path, others by their URL without a password.
-
-    Raises UserError if it is none.
-    """
-    parsed = make_url(without_password(url))
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
-        return parsed.database
-    return parsed.render_as_string()
-
-
 def load_trials(url: str, study_name: str | None) -> list[FrozenTrial]:
     """Trials of a study, by number; of the only one in the database where there is no name. Raises UserError."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -248,56 +270,6 @@ def load_trials(url: str, study_name: str | None) -> list[FrozenTrial]:
         trials = optuna.load_study(study_name=study_name, storage=storage).get_trials(deepcopy=False)
         storage.engine.dispose()
         return trials
-
-
-def without_password(url: str) -> str:
-    """A URL as it may be kept. Raises UserError if it is none."""
-    try:
-        parsed = make_url(url)
-    except (SQLAlchemyError, ValueError) as error:
-        raise UserError(
-            f"not a database URL, such as postgresql://user@host/name ({error})", field="storage"
-        ) from error
-    if any(_SECRET_QUERY.search(f"{name}={value}") for name, value in parsed.query.items()):
-        raise UserError("a password belongs before the host, postgresql://user:password@host/name", field="storage")
-    if "@" in (parsed.host or ""):
-        raise UserError("a password must have @ written as %40", field="storage")
-    secret([] if parsed.password in (None, HIDDEN) else [parsed.password, quote(parsed.password, safe="")])
-    return parsed.render_as_string(hide_password=True)
-
-
-def to_keep(url: str) -> str:
-    """A URL as it is kept: without its password, and the same from every folder, an SQLite file's path being absolute.
-
-    Raises UserError if it is none.
-    """
-    kept = without_password(url)
-    parsed = make_url(kept)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database.startswith((":", "file:")):
-        return kept
-    return parsed.set(database=str(Path(parsed.database).absolute())).render_as_string(hide_password=True)
-
-
-def had_password(url: str) -> bool:
-    """Whether a URL that was kept had a password."""
-    return f":{HIDDEN}@" in url
-
-
-def usable(url: str) -> str | None:
-    """A URL that was kept, as it can be opened now; None if its password must be given again.
-
-    PostgreSQL's own library takes a password from PGPASSWORD or PGPASSFILE where a URL has none.
-    """
-    if not had_password(url):
-        return url
-    if os.environ.keys() & {"PGPASSWORD", "PGPASSFILE"} and make_url(url).get_backend_name() == "postgresql":
-        return same_place(url)
-    return None
-
-
-def same_place(url: str) -> str:
-    """A URL without password, also without the sign of one: equal for URLs of the same database and user."""
-    return make_url(to_keep(url))._replace(password=None).render_as_string()
 
 
 def has_study(url: str, study_name: str) -> bool:
@@ -313,17 +285,17 @@ def connect(url: str) -> RDBStorage:
     """Optuna's own storage at a URL; its tables are made where there are none. Raises UserError if that fails."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     is_sqlite = make_url(without_password(url)).get_backend_name() == "sqlite"
-    engine_kwargs = {"connect_args": {"timeout": BUSY_SECONDS}} if is_sqlite else {"pool_pre_ping": True}
+    engine_kwargs: dict[str, Any] = (
+        {"connect_args": {"timeout": BUSY_SECONDS}} if is_sqlite else {"pool_pre_ping": True}
+    )
+    if make_url(url).drivername in ("postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
+        engine_kwargs["connect_args"] = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 1000 * int(PATIENCE)}
     with _explained(shown(url), "used as a database"):
         storage = RDBStorage(url, engine_kwargs)
         if is_sqlite:
             event.listen(storage.engine, "connect", _configure)
             storage.engine.dispose()  # connections made before know nothing of this
         return storage
-
-
-def sqlite_url(path: Path) -> str:
-    return f"sqlite:///{path}"
 
 
 def _configure(connection: sqlite3.Connection, _: object) -> None:

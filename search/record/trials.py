@@ -10,8 +10,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.problem.objective import front
 from search.problem.space import by_field
+from search.record.database_url import sqlite_url
 from search.record.request import find_database
-from search.record.storage import load_trials, sqlite_url
+from search.record.storage import load_trials
 from trainer.common.errors import UserError
 from trainer.common.files import atomic_path
 from trainer.studydir import STUDY_DB, TRIALS_PARQUET, StudyDir

@@ -8,6 +8,7 @@ URI stay in this process's memory (trainer.common.credentials). Copies on this m
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256 as sha256_of
@@ -23,6 +24,16 @@ from trainer.common.fields import without_keys
 from trainer.common.files import LOCK, atomic_path
 
 _DENIED: Final = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "EXPIRED_TOKEN", "403")
+_OUT_OF_REACH: Final = (
+    "NETWORK_CONNECTION",
+    "SERVICE_UNAVAILABLE",
+    "SLOW_DOWN",
+    "INTERNAL_FAILURE",
+    "HTTP status 5",
+    "curlCode",
+)
+PATIENCE: Final = 60.0  # seconds in which a search waits for its storage to come back
+FIRST_PAUSE: Final = 0.5  # seconds before a second attempt; each pause is twice the one before
 
 
 def is_uri(where: str) -> bool:
@@ -64,37 +75,40 @@ class Remote:
     uri: str
     _filesystem: Any
     _root: str
+    patience: float = 0.0
+    """Seconds in which storage that is out of reach is tried again"""
 
     @classmethod
-    def open(cls, uri: str) -> Self:
+    def open(cls, uri: str, patience: float = 0.0) -> Self:
         """Raises StorageError if the URI is none that pyarrow knows; whether the storage answers is not asked."""
         uri = without_keys(uri)
         with _explained(uri, "used"):
             filesystem, root = fs.FileSystem.from_uri(restored(uri))
-            return cls(uri, filesystem, root.rstrip("/"))
+            return cls(uri, filesystem, root.rstrip("/"), patience)
 
     def child(self, name: str) -> "Remote":
-        return Remote(join(self.uri, name), self._filesystem, f"{self._root}/{name}")
+        return Remote(join(self.uri, name), self._filesystem, f"{self._root}/{name}", self.patience)
 
     def files(self) -> dict[str, tuple[int, int]]:
         """Size and time of change, in nanoseconds, of every file below, by its name from here; empty if none."""
-        with _explained(self.uri, "read"):
-            found = self._filesystem.get_file_info(fs.FileSelector(self._root, recursive=True, allow_not_found=True))
-            start = len(self._root.lstrip("/")) + 1
-            return {
-                info.path.lstrip("/")[start:]: (info.size, info.mtime_ns or 0)
-                for info in found
-                if info.type == fs.FileType.File
-            }
+        selector = fs.FileSelector(self._root, recursive=True, allow_not_found=True)
+        found = self._do("read", lambda: self._filesystem.get_file_info(selector))
+        start = len(self._root.lstrip("/")) + 1
+        return {
+            info.path.lstrip("/")[start:]: (info.size, info.mtime_ns or 0)
+            for info in found
+            if info.type == fs.FileType.File
+        }
 
     def has(self, name: str) -> bool:
-        with _explained(self.uri, "read"):
-            return bool(self._filesystem.get_file_info(f"{self._root}/{name}").type == fs.FileType.File)
+        found = self._do("read", lambda: self._filesystem.get_file_info(f"{self._root}/{name}"))
+        return bool(found.type == fs.FileType.File)
 
     def upload(self, local: Path, name: str) -> None:
         """Replace a file by a local one."""
         target = f"{self._root}/{name}"
-        with _explained(self.uri, "written"):
+
+        def act() -> None:
             if self._filesystem.type_name in ("s3", "gcs", "abfs"):  # where a file shows when all of it is there
                 fs.copy_files(str(local), target, destination_filesystem=self._filesystem)
                 return
@@ -102,10 +116,13 @@ class Remote:
             fs.copy_files(str(local), f"{target}.part", destination_filesystem=self._filesystem)
             self._filesystem.move(f"{target}.part", target)
 
+        self._do("written", act)
+
     def download(self, name: str, local: Path) -> None:
         """Copy a file to here."""
-        with _explained(self.uri, "read"), atomic_path(local) as temporary:
-            fs.copy_files(f"{self._root}/{name}", str(temporary), source_filesystem=self._filesystem)
+        with atomic_path(local) as temporary:
+            place = f"{self._root}/{name}"
+            self._do("read", lambda: fs.copy_files(place, str(temporary), source_filesystem=self._filesystem))
 
     def upload_present(self, folder: Path, *names: str) -> None:
         """Copy files of a local folder here, in this order, those that it has."""
@@ -115,9 +132,22 @@ class Remote:
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
-        with _explained(self.uri, "written"):
-            if self._filesystem.get_file_info(f"{self._root}/{name}").type == fs.FileType.File:
-                self._filesystem.delete_file(f"{self._root}/{name}")
+        if self.has(name):
+            with contextlib.suppress(FileNotFoundError):  # a first attempt may have been heard, but not its answer
+                self._do("written", lambda: self._filesystem.delete_file(f"{self._root}/{name}"))
+
+    def _do(self, what: str, act: Callable[[], Any]) -> Any:
+        """Act on the storage, and again while it is out of reach, for as long as there is patience."""
+        end, pause = time.monotonic() + self.patience, FIRST_PAUSE
+        while True:
+            try:
+                with _explained(self.uri, what):
+                    return act()
+            except StorageError as error:
+                if time.monotonic() + pause > end or not any(code in error.message for code in _OUT_OF_REACH):
+                    raise
+            time.sleep(pause)
+            pause *= 2
 
     def copy_to(self, folder: Path, wanted: Callable[[str], bool] = lambda _: True) -> None:
         """Make a local folder hold exactly the wanted files of this one; those it has already are not read again."""
