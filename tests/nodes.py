@@ -70,6 +70,12 @@ def processes() -> tuple[dict[int, int], dict[int, str]]:
 
 def worker_below(ancestor: int) -> int:
     """The process that carries out a trial, the only one among the descendants of a process."""
+    (worker,) = workers_below(ancestor)
+    return worker
+
+
+def workers_below(ancestor: int) -> list[int]:
+    """The processes that carry out trials among the descendants of a process."""
     parents, titles = processes()
 
     def ancestors(process: int) -> Iterator[int]:
@@ -77,10 +83,23 @@ def worker_below(ancestor: int) -> int:
             yield process
             process = parents[process]
 
-    (worker,) = (
+    return [
         process for process, title in titles.items() if "ray::ImplicitFunc" in title and ancestor in ancestors(process)
-    )
-    return worker
+    ]
+
+
+@contextlib.contextmanager
+def workers_stopped(ancestor: int) -> Iterator[None]:
+    """For the duration of a block the search among the descendants of a process makes no progress."""
+    stopped = workers_below(ancestor)
+    assert stopped
+    for worker in stopped:
+        os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for worker in stopped:
+            os.kill(worker, signal.SIGCONT)
 
 
 def main() -> None:

@@ -160,8 +160,11 @@ class StudyStorage(InMemoryStorage):
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         study_id = super().create_new_study(directions, study_name)
-        with _explained(self._name, "written"):
-            self._study_id = self._rdb.create_new_study(directions, study_name)
+        try:
+            with _explained(self._name, "written"):
+                self._study_id = self._rdb.create_new_study(directions, study_name)
+        except DuplicatedStudyError as error:
+            raise UserError(f"{self._name}: another search has just made a study named {study_name} there") from error
         return study_id
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:

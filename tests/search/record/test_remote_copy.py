@@ -1,13 +1,8 @@
 """A study behind s3://, on a server of its own: searched by two nodes, lost with its driver's disk, used in place."""
 
-import json
-import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import optuna
@@ -22,7 +17,6 @@ from search.problem.space import Space
 from search.record.database_url import sqlite_url
 from search.record.remote_copy import RemoteCopy, adopt
 from search.record.storage import StudyStorage
-from tests.nodes import ROOT, nodes, without_ray
 from tests.search.conftest import TINY_SPACE
 from tests.search.decide.test_warm_start import asked_of, search_all
 from tests.search.record.conftest import BUCKET
@@ -33,8 +27,6 @@ from trainer.common.storage import Remote
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.studydir import StudyDir
-
-PATIENCE = 200.0  # seconds
 
 
 def _upload(folder: Path, uri: str) -> None:
@@ -162,76 +154,6 @@ def test_keys_in_uris_land_nowhere(
     for path in (*tmp_path.rglob("*"), *Path(s3["XDG_CACHE_HOME"]).rglob("*")):
         held = str(path).encode() + (path.read_bytes() if path.is_file() else b"")
         assert not re.search(rb"MADEUPKEY|SECRET99", held), path
-
-
-def _start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", *arguments]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, env=without_ray() | environment, stdout=pipe, stderr=pipe, text=True)
-
-
-def _finish(process: subprocess.Popen[str]) -> str:
-    stdout, stderr = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, stderr) == (0, ""), stdout + stderr
-    return stdout
-
-
-@pytest.mark.slow
-def test_a_study_survives_its_driver_and_that_ones_disk_and_is_used_where_it_lies(
-    s3: dict[str, str], tmp_path: Path, packed: Path
-) -> None:
-    results, data = f"s3://{BUCKET}/results", f"s3://{BUCKET}/data/packed"
-    _upload(packed, data)
-    (tmp_path / "space.toml").write_text(TINY_SPACE)
-    asked = ("--trials", "4", "--epochs", "12", "--pruner", "none", "--space", str(tmp_path / "space.toml"))
-    where = ("--results", results, "--name", "study")
-    trials = Remote.open(f"{results}/study/trials")
-    with nodes(2, RAY_AUTH_MODE="disabled") as cluster:
-        driver = _start(
-            *("search.run", *where, *asked, "--data", data, "--address", cluster.address), RAY_AUTH_TOKEN="0" * 32
-        )
-        deadline = time.monotonic() + PATIENCE
-        while sum(name.endswith("done.json") for name in trials.files()) < 1:
-            assert driver.poll() is None, driver.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        os.kill(driver.pid, signal.SIGKILL)
-        driver.communicate()
-        done = {name for name in trials.files() if name.endswith("done.json")}
-        shutil.rmtree(Path(s3["XDG_CACHE_HOME"]))
-
-        _finish(_start("search.run", *where, "--resume", "--address", cluster.address))
-    assert done <= set(trials.files())
-    found = {name.split("/")[0] for name in trials.files() if name.endswith("done.json")}
-    assert found == {"0000", "0001", "0002", "0003"}
-    assert not [name for name in trials.files() if "checkpoint" in name]
-
-    table = _finish(_start("search.table", f"{results}/study"))
-    assert table.count("COMPLETE") == 4
-    mirror = RemoteCopy(Remote.open(f"{results}/study"))
-    mirror.fetch()
-    kept = optuna.load_study(study_name="study", storage=sqlite_url(mirror.directory / "study.db")).trials
-    assert [(trial.number, trial.state.name) for trial in kept] == [(number, "COMPLETE") for number in range(4)]
-    assert [sorted(trial.intermediate_values) for trial in kept] == [list(range(1, 13))] * 4
-
-    printed = _finish(_start("ensemble.select", "--budget", "--results", f"{results}/study"))
-    assert f"wrote {results}/study/ensemble/submission.zip" in printed
-    ensemble = Remote.open(f"{results}/study/ensemble")
-    assert {"submission.zip", "selection.json", "frontier.parquet"} <= set(ensemble.files())
-    ensemble.download("selection.json", tmp_path / "selection.json")
-    assert json.loads((tmp_path / "selection.json").read_text())["studies"] == ["study"]
-
-    printed = _finish(_start("search.report", f"{results}/study"))
-    assert f"wrote {results}/study/report.html" in printed
-    Remote.open(f"{results}/study").download("report.html", tmp_path / "report.html")
-    assert "plotly" in (tmp_path / "report.html").read_text()
-
-    _finish(_start("search.refit", f"{results}/study", "--top", "1", "--seeds", "2", "--epochs", "2", "--workers", "1"))
-    refit = Remote.open(f"{results}/study-refit")
-    found = {f"trials/{number:04d}/{name}" for number in range(2) for name in ("done.json", "val_probs.npy")}
-    assert {"study.json", "study.db", "trials.parquet"} | found <= set(refit.files())
-    printed = _finish(_start("search.table", f"{results}/study-refit"))
-    assert printed.count("COMPLETE") == 2
 
 
 def test_logs_go_to_the_storage_and_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

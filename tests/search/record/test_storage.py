@@ -1,5 +1,6 @@
 """Memory and database: always the same study, whatever is written, and whatever keeps it from being written."""
 
+import contextlib
 import resource
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 from optuna.storages import BaseStorage
 from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import OperationalError
 
 from search.record.database_url import sqlite_url
 from search.record.storage import StudyStorage, has_study
@@ -156,6 +158,49 @@ def test_what_is_no_database_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"not a database at all, but long enough to look at" * 9)
     with pytest.raises(UserError, match=r"study.db: cannot be used as a database .file is not a database"):
         StudyStorage(f"sqlite:///{path}", NAME)
+
+
+def test_a_server_whose_answer_was_lost_is_asked_again_and_nothing_is_written_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, study = _open(url := f"sqlite:///{tmp_path / 'study.db'}")
+    engine = storage._rdb.engine
+    begin = engine.begin
+    pauses: list[float] = []
+    faults: list[str] = []
+    monkeypatch.setattr(engine.dialect, "name", "postgresql")  # a file would not be asked again
+    monkeypatch.setattr("time.sleep", pauses.append)
+
+    @contextlib.contextmanager
+    def lose_answer() -> Iterator[Any]:
+        if faults and faults.pop(0) == "before":
+            raise OperationalError("connect", {}, Exception("refused"))
+        with begin() as connection:
+            yield connection
+        if faults and faults.pop(0) == "after":
+            raise OperationalError("commit", {}, Exception("server closed the connection"))
+
+    monkeypatch.setattr(engine, "begin", lose_answer)
+    for _ in _eventful(study):
+        faults[:] = ["", "after", "before"]
+        storage.flush()
+    assert set(pauses) == {0.5, 1.0}
+    assert [_fields(trial) for trial in optuna.load_study(study_name=NAME, storage=url).trials] == [
+        _fields(trial) for trial in study.trials
+    ]
+    study.enqueue_trial({})
+    monkeypatch.setattr("search.record.storage.PATIENCE", 2.0)
+    faults[:] = ["before"] * 9
+    with pytest.raises(UserError, match=r"cannot be written .refused.; what was written before is safe"):
+        storage.flush()
+
+
+def test_two_searches_cannot_make_a_study_of_one_name_at_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    first, second = (StudyStorage(url, NAME) for _ in range(2))
+    optuna.create_study(storage=first, study_name=NAME)
+    with pytest.raises(UserError, match="another search has just made a study named a study"):
+        optuna.create_study(storage=second, study_name=NAME, load_if_exists=True)
 
 
 def _content(trial: FrozenTrial) -> str:

@@ -65,3 +65,25 @@ def test_what_storage_refuses_names_the_uri_in_one_line() -> None:
     with pytest.raises(StorageError, match=r"^foo://x: cannot be used \(") as refusal:
         Remote.open("foo://x")
     assert "\n" not in str(refusal.value)
+
+
+def test_storage_out_of_reach_is_tried_again_while_there_is_patience(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    patient, hasty = (Remote.open(tmp_path.as_uri(), patience) for patience in (5.0, 0.0))
+    answers = ["NETWORK_CONNECTION", "HTTP status 503", "NETWORK_CONNECTION", ""]
+
+    def act() -> str:
+        if code := answers.pop(0):
+            raise OSError(f"AWS Error {code} during PutObject operation")
+        return "done"
+
+    assert patient.child("deep")._do("written", act) == "done"
+    assert pauses == [0.5, 1.0, 2.0]
+    for remote, code in ((hasty, "NETWORK_CONNECTION"), (patient, "ACCESS_DENIED")):
+        answers[:] = [code, ""]
+        with pytest.raises(StorageError, match=f"cannot be written .*{code}"):
+            remote._do("written", act)
+    assert len(pauses) == 3
