@@ -3,20 +3,20 @@
 import contextlib
 import dataclasses
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
-from typing import Final
 
 from search.execute.driver import Outcome, is_study
 from search.options import RunOptions, SearchOptions
 from search.record.storage import lacks_password, without_password
 from search.show.progress import STATE_STYLES
 from search.show.tables import show, title
+from trainer.common.cli import as_called
 from trainer.common.console import console
 from trainer.common.fields import to_words
+from trainer.common.signals import exit_status
 from trainer.common.storage import base_name, join, parent
-
-INTERRUPTED: Final = 130  # exit status
 
 
 def resume_command(options: SearchOptions) -> str:
@@ -41,14 +41,14 @@ def resumable(options: SearchOptions) -> Iterator[None]:
 
 
 def show_outcome(outcome: Outcome, options: SearchOptions) -> None:
-    """Print the trials and what to do next. Exits with status INTERRUPTED if the search was."""
+    """Print the trials and what to do next. Exits with the status of an interrupt if it was ended early."""
     show(outcome.rows, title(outcome.where, outcome.rows))
     request = outcome.request
     if not outcome.is_complete:
         named = dataclasses.replace(options, name=base_name(outcome.where), results=parent(outcome.where))
         ended = sum(row.state in STATE_STYLES and row.origin is None for row in outcome.rows)
         _print(f"interrupted with {ended} of {request.trials} trials ended; go on with:\n  {resume_command(named)}")
-        sys.exit(INTERRUPTED)
+        sys.exit(exit_status(outcome.stopped_by or signal.SIGINT))
     where = shlex.quote(outcome.where)
     if request.to_config().all_participants:
         _print(
@@ -60,4 +60,4 @@ def show_outcome(outcome: Outcome, options: SearchOptions) -> None:
 
 
 def _print(text: str) -> None:
-    console.print(text, soft_wrap=True, markup=False)
+    console.print(as_called(text), soft_wrap=True, markup=False)
