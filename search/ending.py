@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import re
 import shlex
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 from search.execute.driver import Outcome, is_study
@@ -49,6 +51,7 @@ def show_outcome(outcome: Outcome, options: SearchOptions) -> None:
         ended = sum(row.state in STATE_STYLES and row.origin is None for row in outcome.rows)
         _print(f"interrupted with {ended} of {request.trials} trials ended; go on with:\n  {resume_command(named)}")
         sys.exit(exit_status(outcome.stopped_by or signal.SIGINT))
+    _exit_if_all_failed(outcome)
     where = shlex.quote(outcome.where)
     if request.to_config().all_participants:
         _print(
@@ -57,6 +60,18 @@ def show_outcome(outcome: Outcome, options: SearchOptions) -> None:
         )
     else:
         _print(f"next: python -m ensemble.select --budget --results {where}")
+
+
+def _exit_if_all_failed(outcome: Outcome) -> None:
+    """With status 1, if there is nothing to go on with; says what most of the trials failed of."""
+    own = [row for row in outcome.rows if row.origin is None]
+    reasons = [row.reason or "no reason was recorded" for row in own if row.state == "FAIL"]
+    if len(reasons) < sum(row.state != "WAITING" for row in own):
+        return
+    kinds = [re.sub(r"\d+", "0", reason) for reason in reasons]  # epochs, process ids and the like tell none apart
+    (kind, count), *_ = Counter(kinds).most_common(1)
+    _print(f"all {len(reasons)} trials failed, {count} of them for this reason: {reasons[kinds.index(kind)]}")
+    sys.exit(1)
 
 
 def _print(text: str) -> None:

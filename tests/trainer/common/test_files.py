@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from trainer.common.errors import UserError
-from trainer.common.files import LOCK, atomic_path, locked, require_writable, sha256, write_bytes, write_json
+from trainer.common.files import LOCK, atomic_path, is_locked, locked, require_writable, sha256, write_bytes, write_json
 
 
 def test_nothing_stands_at_the_name_until_it_is_whole(tmp_path: Path) -> None:
@@ -86,3 +86,10 @@ def test_a_folder_that_cannot_be_made_is_refused_with_the_field(tmp_path: Path) 
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"^out: .*cannot be written to"):
         require_writable("out", tmp_path / "file" / "folder")
+
+
+def test_a_lock_is_seen_while_it_is_held(tmp_path: Path) -> None:
+    assert not is_locked(tmp_path)
+    with locked(tmp_path):
+        assert is_locked(tmp_path)
+    assert not is_locked(tmp_path)
