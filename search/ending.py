@@ -2,22 +2,24 @@
 
 import contextlib
 import dataclasses
+import re
 import shlex
+import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
-from typing import Final
 
 from search.execute.driver import Outcome, is_study
 from search.options import RunOptions, SearchOptions
 from search.record.database_url import had_password, without_password
 from search.show.progress import STATE_STYLES
 from search.show.tables import show, title
+from trainer.common.cli import as_called
 from trainer.common.console import console
 from trainer.common.credentials import has_keys, how_to_give_keys
 from trainer.common.fields import to_words
+from trainer.common.signals import exit_status
 from trainer.common.storage import base_name, join, parent
-
-INTERRUPTED: Final = 130  # exit status
 
 
 def resume_command(options: SearchOptions) -> str:
@@ -42,7 +44,7 @@ def resumable(options: SearchOptions) -> Iterator[None]:
 
 
 def show_outcome(outcome: Outcome, options: SearchOptions) -> None:
-    """Print the trials and what to do next. Exits with status INTERRUPTED if the search was."""
+    """Print the trials and what to do next. Exits with the status of an interrupt if it was ended early."""
     show(outcome.rows, title(outcome.where, outcome.rows))
     request = outcome.request
     if not outcome.is_complete:
@@ -50,7 +52,8 @@ def show_outcome(outcome: Outcome, options: SearchOptions) -> None:
         ended = sum(row.state in STATE_STYLES and row.origin is None for row in outcome.rows)
         go_on = f"{resume_command(named)}{_reminder(named.results, request.data)}"
         _print(f"interrupted with {ended} of {request.trials} trials ended; go on with:\n  {go_on}")
-        sys.exit(INTERRUPTED)
+        sys.exit(exit_status(outcome.stopped_by or signal.SIGINT))
+    _exit_if_all_failed(outcome)
     where = shlex.quote(outcome.where)
     if request.to_config().all_participants:
         _print(
@@ -67,5 +70,17 @@ def _reminder(*places: str | None) -> str:
     return f"\nthe keys are not kept; {how_to_give_keys(needing[0])}" if needing else ""
 
 
+def _exit_if_all_failed(outcome: Outcome) -> None:
+    """With status 1, if there is nothing to go on with; says what most of the trials failed of."""
+    own = [row for row in outcome.rows if row.origin is None]
+    reasons = [row.reason or "no reason was recorded" for row in own if row.state == "FAIL"]
+    if len(reasons) < sum(row.state != "WAITING" for row in own):
+        return
+    kinds = [re.sub(r"\d+", "0", reason) for reason in reasons]  # epochs, process ids and the like tell none apart
+    (kind, count), *_ = Counter(kinds).most_common(1)
+    _print(f"all {len(reasons)} trials failed, {count} of them for this reason: {reasons[kinds.index(kind)]}")
+    sys.exit(1)
+
+
 def _print(text: str) -> None:
-    console.print(text, soft_wrap=True, markup=False)
+    console.print(as_called(text), soft_wrap=True, markup=False)

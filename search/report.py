@@ -38,7 +38,7 @@ def main(options: ReportOptions) -> None:
         raise UserError(f"{options.out}: is a folder; name a file, such as {options.out / REPORT}", field="out")
     folder = Folder.open(options.study)
     out = options.out or folder.path / REPORT
-    report = Report.read(folder.path, options.storage)
+    report = Report.read(folder.path, options.storage, folder.is_at_work)
     require_writable("out", out.parent)
     content = render(report).encode()
     write_bytes(out, content)

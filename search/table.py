@@ -29,7 +29,7 @@ def main(options: TableOptions) -> None:
     from trainer.studydir import TRIALS_PARQUET, Folder
 
     folder = Folder.open(options.study)
-    rows = read_rows(folder.path, options.storage)
+    rows = read_rows(folder.path, options.storage, folder.is_at_work)
     show(rows, title(folder.shown, rows))
     if folder.can_write(""):
         write_parquet(rows, folder.path)

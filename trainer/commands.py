@@ -17,19 +17,7 @@ from trainer.common import cli
 from trainer.common.errors import UserError
 from trainer.common.fields import suggestion
 
-COMMANDS: Final = {
-    "synthesize": "trainer.synthesize",
-    "pack": "trainer.pack",
-    "train": "trainer.train",
-    "search": "search.run",
-    "table": "search.table",
-    "report": "search.report",
-    "refit": "search.refit",
-    "select": "ensemble.select",
-    "check": "ensemble.check",
-    "predict": "ensemble.predict",
-    "ablate": "trainer.ablate",
-}
+COMMANDS: Final = cli.COMMANDS
 """Modules by subcommand, in the order in which they are used"""
 
 

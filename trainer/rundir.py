@@ -49,6 +49,8 @@ class EpochMetrics:
     """Nats"""
     learning_rate: float
     """Of the epoch's last step"""
+    skipped_steps: int = 0
+    """Steps left out because their gradient was NaN or infinite. Runs of earlier versions do not say"""
     seconds: float
     """Training and validation, of this epoch"""
     sequences_per_second: float

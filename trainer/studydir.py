@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from trainer.common.errors import FieldError, UserError, first_line
 from trainer.common.fields import without_keys
-from trainer.common.files import LOCK, atomic_path, require_writable, write_json
+from trainer.common.files import LOCK, atomic_path, is_locked, require_writable, write_json
 from trainer.common.storage import Remote, copy_folder, is_uri, join
 from trainer.common.strict import check_type, read_object
 from trainer.config import TrainConfig
@@ -185,6 +185,11 @@ class Folder:
         remote, path = Remote.open(where), copy_folder("copies", where)
         remote.copy_to(path, lambda name: "checkpoint" not in name and not name.startswith(LOCK))
         return cls(where, path, remote)
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a search is at work on it; behind a URI also for one that was killed, until it is resumed."""
+        return is_locked(self.path) if self.remote is None else bool(self.remote.child(LOCK).files())
 
     def publish(self, *names: str) -> None:
         """Bring files, or all that a folder holds, to where they belong."""

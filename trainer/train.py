@@ -102,6 +102,7 @@ def train_visibly(config: "TrainConfig", dataset: "PackedDataset", run: "RunDir"
             print_line(
                 f"{metrics.epoch:>6} {metrics.train_loss:>11.4f} {metrics.val_accuracy:>13.4f} "
                 f"{metrics.val_log_loss:>13.4f} {metrics.sequences_per_second:>7.0f} {metrics.seconds:>8.1f}"
+                + (f"  {metrics.skipped_steps} steps left out" if metrics.skipped_steps else "")
             )
 
         return train(config, dataset, run, report=report, device=device)

@@ -2,13 +2,17 @@
 
 import atexit
 import contextlib
+import ctypes
+import functools
 import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,8 +21,9 @@ from time import monotonic, sleep
 from typing import Any, Final
 
 import ray
+from ray import _raylet
 from ray._common.utils import get_default_ray_temp_dir
-from ray._private import services
+from ray._private import services, utils
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray._raylet import GcsClient, getproctitle, setproctitle  # type: ignore[attr-defined]  # compiled
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -38,6 +43,7 @@ CONNECT_SECONDS: Final = 10.0
 LOST_SECONDS: Final = 15.0  # to see that a node on which nothing could be run is gone
 SHORT_FOLDER: Final = "/tmp"
 SOCKET_BYTES: Final = 107 if sys.platform.startswith("linux") else 103
+SET_ABORT_HANDLER: Final = "_ZN3ray6RayLog27InstallFailureSignalHandlerEPKcb"  # ray::RayLog's, in C++
 TOKEN_ADVICE: Final = "put its own (ray get-auth-token, on its head) into RAY_AUTH_TOKEN or ~/.ray/auth_token"
 
 _SILENCE: Final = {
@@ -95,14 +101,41 @@ def connect(address: str | None, resources: Resources, workers: int | None = Non
         packages = [str(Path(package.__path__[0])) for package in (search, trainer)]
         options |= {"address": find_cluster(address), "runtime_env": {"py_modules": packages}}
     try:
-        ray.init(**options)
+        with _own_signals():
+            ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"{address or 'local'}: cannot start or join Ray: {error}", field="address") from error
     try:
         _check_room(resources)
         yield
     finally:
-        ray.shutdown()
+        with _own_signals():
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Have SIGTERM do what it did before, while Ray starts or ends and after that.
+
+    Ray sets handlers of its own. Those in Python would leave without a word. The one in C++ prints a stack trace and
+    aborts; Ray sets it from within ``ray.init``, where nothing can come between, unless it was set before. Ray's own
+    processes form groups of their own, so that a signal to this one's group does not end them before it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before, set_handler = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL, utils.set_sigterm_handler
+    set_abort_handler = getattr(ctypes.CDLL(_raylet.__file__), SET_ABORT_HANDLER)
+    set_abort_handler(None, False)
+    signal.signal(signal.SIGTERM, before)
+    utils.set_sigterm_handler = lambda _: None
+    popen = services.ConsolePopen
+    services.ConsolePopen = functools.partial(popen, process_group=0)  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler, services.ConsolePopen = set_handler, popen  # type: ignore[misc]
+        signal.signal(signal.SIGTERM, before)
 
 
 def make_room_for_sockets() -> None:

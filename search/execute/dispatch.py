@@ -29,6 +29,8 @@ class Brake(Stopper):
         """With ``seconds`` it pulls itself when they have gone."""
         self.pulled = False
         self.is_time_up = False
+        self.signum: int | None = None
+        """Of the signal that pulled it, if one did"""
         self._deadline = None if seconds is None else monotonic() + seconds
         self.fault: UserError | None = None
         """Why the search cannot go on, if that is why"""

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +33,7 @@ from trainer.common.credentials import kept
 from trainer.common.errors import UserError
 from trainer.common.fields import suggestion
 from trainer.common.files import LOCK, locked
+from trainer.common.signals import STOPPING, handled, stop
 from trainer.common.storage import PATIENCE, Remote, is_uri, join
 from trainer.data.dataset import PackedDataset
 from trainer.studydir import STUDY_JSON, TRIALS_PARQUET, VALIDATION, StudyDir, Validation
@@ -53,6 +53,8 @@ class Outcome:
     """Its trials, best first"""
     is_complete: bool
     """Whether as many trials have ended as were asked for"""
+    stopped_by: int | None = None
+    """The signal that ended it before, if one did"""
 
 
 def search(data: str | Path | None = None, **options: Any) -> Study:
@@ -71,7 +73,10 @@ def search(data: str | Path | None = None, **options: Any) -> Study:
     for name in options.keys() - known:
         raise UserError(f"there is no such option{suggestion(name, known)}", field=name)
     asked = SearchOptions(data=None if data is None else str(data), **options)
-    return Study(run_search(asked).where, asked.storage)
+    outcome = run_search(asked)
+    if outcome.stopped_by in STOPPING:
+        signal.raise_signal(outcome.stopped_by)  # the search has stopped; what else this process does is its own affair
+    return Study(outcome.where, asked.storage)
 
 
 _parameters = [
@@ -136,8 +141,9 @@ def carry_out(where: str, prepare: Prepare, options: RunOptions, url: str | None
             stack.enter_context(remote_lock.held(remote.remote, study.path))
             remote.fetch()
         request, dataset = prepare(study)
+        brake = Brake(options.time_budget)
         try:
-            is_complete = _run(_Run(study, request, dataset, remote, url), options)
+            is_complete = _run(_Run(study, request, dataset, remote, url), options, brake)
         finally:
             if remote is not None:
                 remote.upload_logs()
@@ -146,7 +152,7 @@ def carry_out(where: str, prepare: Prepare, options: RunOptions, url: str | None
     write_parquet(rows, study.path)
     if remote is not None:
         remote.upload(TRIALS_PARQUET)
-    return Outcome(where, request, rows, is_complete)
+    return Outcome(where, request, rows, is_complete, brake.signum)
 
 
 @contextlib.contextmanager
@@ -173,7 +179,7 @@ class _Run:
     url: str | None
 
 
-def _run(run: _Run, options: RunOptions) -> bool:
+def _run(run: _Run, options: RunOptions, brake: Brake) -> bool:
     """Search until the study is complete; False if interrupted before."""
     study, request, remote = run.study, run.request, run.remote
     resources = cluster.Resources(options.cpus_per_trial, options.gpus_per_trial)
@@ -192,7 +198,7 @@ def _run(run: _Run, options: RunOptions) -> bool:
             with Progress(console, study.path.name, request.trials, deciding.rule.foresee) as progress:
                 _tell_what_was(deciding, progress)
                 callbacks = [] if options.log is None else [LOGS[options.log](study.path)]
-                return run_trials(deciding, run.dataset, options, progress, callbacks)
+                return run_trials(deciding, run.dataset, options, progress, callbacks, brake)
         finally:
             deciding.close()
 
@@ -212,8 +218,9 @@ def run_trials(
     options: RunOptions,
     progress: Progress,
     callbacks: Sequence[tune.Callback] = (),
+    brake: Brake | None = None,
 ) -> bool:
-    """Run the trials that the study hands out until all have ended; False if stopped before, by SIGINT or time.
+    """Run the trials that the study hands out until all have ended; False if stopped before, by a signal or time.
 
     Ray must be connected. Whatever happens, trials that ended are in the study and the others can go on.
     Raises UserError if something keeps all of them from going on, such as a full disk.
@@ -234,7 +241,7 @@ def run_trials(
 
     capacity = cluster.capacity(resources, options.workers)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(capacity())  # so that all workers start at once
-    brake = Brake(options.time_budget)
+    brake = brake or Brake(options.time_budget)
     dispatcher = Dispatcher(study, progress, capacity, to_ray, brake)
     with (
         tempfile.TemporaryDirectory(prefix="ray-tune-") as scratch,
@@ -267,22 +274,14 @@ def run_trials(
 
 @contextlib.contextmanager
 def _interruptible(brake: Brake, progress: Progress) -> Iterator[None]:
-    """The first SIGINT pulls the brake; a second one ends the process at once.
+    """The first SIGINT, SIGTERM or SIGHUP pulls the brake; a second one ends the process at once."""
 
-    Outside the main thread, which alone may handle signals, nothing is changed.
-    """
-    if threading.current_thread() is not threading.main_thread():
+    def pull(signum: int, _: Any) -> None:
+        if brake.signum is not None:
+            stop(signum)
+        brake.pulled, brake.signum = True, signum
+        again = "press Ctrl-C again" if signum == signal.SIGINT else f"send {signal.Signals(signum).name} again"
+        progress.note(f"stopping; {again} to stop at once")
+
+    with handled(pull, signal.SIGINT, *STOPPING):
         yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def pull(*_: object) -> None:
-        brake.pulled = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the search was started to ignore it
-        progress.note("stopping; press Ctrl-C again to stop at once")
-
-    signal.signal(signal.SIGINT, pull)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

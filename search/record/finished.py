@@ -37,8 +37,9 @@ class Study:
         self.path = folder.shown
         self.name = base_name(folder.shown)
         self._dir = StudyDir(folder.path)
+        at_work = folder.is_at_work
         self._frozen = read_trials(folder.path, storage)
-        self.trials = to_table(to_rows(self._frozen)).to_pandas()
+        self.trials = to_table(to_rows(self._frozen, at_work)).to_pandas()
         request = Request.read(self._dir)
         self.num_asked, self._objective = request.trials, request.objective
 

@@ -14,9 +14,11 @@ from search.record.database_url import sqlite_url
 from search.record.request import find_database
 from search.record.storage import load_trials
 from trainer.common.errors import UserError
-from trainer.common.files import atomic_path
+from trainer.common.files import atomic_path, is_locked
 from trainer.studydir import STUDY_DB, TRIALS_PARQUET, StudyDir
 
+INTERRUPTED: Final = "interrupted"
+"""State of a trial that runs or waits for Optuna, so that it can go on, while no search is at work on its study"""
 ORIGIN: Final = "warm_start"  # user attribute: the study that a trial comes from, and its number there
 _ORDER: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL)
 
@@ -27,6 +29,7 @@ class Row:
 
     number: int
     state: str
+    """Optuna's name of it, or INTERRUPTED"""
     reason: str | None
     """Why it failed"""
     params: dict[str, Any]
@@ -62,9 +65,13 @@ def read_trials(directory: Path, url: str | None = None) -> list[FrozenTrial]:
     return load_trials(found, name)
 
 
-def read_rows(directory: Path, url: str | None = None) -> list[Row]:
-    """Trials of a study as ``to_rows`` orders them. Raises UserError as ``read_trials`` does."""
-    return to_rows(read_trials(directory, url))
+def read_rows(directory: Path, url: str | None = None, at_work: bool | None = None) -> list[Row]:
+    """Trials of a study as ``to_rows`` orders them. Raises UserError as ``read_trials`` does.
+
+    ``at_work`` says whether a search is; default: whether one has the directory locked.
+    """
+    at_work = is_locked(directory) if at_work is None else at_work  # before the trials are read: it may end meanwhile
+    return to_rows(read_trials(directory, url), at_work)
 
 
 def is_own(trial: FrozenTrial) -> bool:
@@ -72,14 +79,17 @@ def is_own(trial: FrozenTrial) -> bool:
     return ORIGIN not in trial.user_attrs
 
 
-def to_rows(trials: list[FrozenTrial]) -> list[Row]:
-    """The trials, best first: finished, stopped early, not ended, failed; each by accuracy, then by number."""
+def to_rows(trials: list[FrozenTrial], at_work: bool = True) -> list[Row]:
+    """The trials, best first: finished, stopped early, not ended, failed; each by accuracy, then by number.
+
+    ``at_work`` says whether a search is; without one, trials that run for Optuna are INTERRUPTED.
+    """
     best = front(trials)
     ordered = sorted(trials, key=lambda trial: (_ORDER.index(trial.state), -(_accuracy(trial) or 0), trial.number))
     return [
         Row(
             number=trial.number,
-            state=trial.state.name,
+            state=INTERRUPTED if trial.state == TrialState.RUNNING and not at_work else trial.state.name,
             reason=trial.user_attrs.get("reason"),
             params=by_field(trial.params),
             val_accuracy=_accuracy(trial),

@@ -11,14 +11,21 @@ from optuna.trial import FrozenTrial, TrialState
 from plotly.subplots import make_subplots
 
 from search.problem.objective import pareto_front
-from search.record.trials import Row
+from search.record.trials import INTERRUPTED, Row
 
-COLOURS: Final = {"COMPLETE": "#3b78b8", "PRUNED": "#9097a0", "RUNNING": "#2f9e78", "FAIL": "#d04a4a"}
+_OPEN: Final = ("RUNNING", INTERRUPTED)
+COLOURS: Final = {"COMPLETE": "#3b78b8", "PRUNED": "#9097a0", "FAIL": "#d04a4a"} | dict.fromkeys(_OPEN, "#2f9e78")
 BEST: Final = "#e07b1f"
 DIMMED: Final = 0.35
 """Opacity of what was stopped early"""
 _CLEAR: Final = "rgba(0,0,0,0)"
-_WORDS: Final = {"COMPLETE": "complete", "PRUNED": "pruned", "RUNNING": "running", "FAIL": "failed"}
+_WORDS: Final = {
+    "COMPLETE": "complete",
+    "PRUNED": "pruned",
+    "RUNNING": "running",
+    INTERRUPTED: INTERRUPTED,
+    "FAIL": "failed",
+}
 
 
 class NotComputable(Exception):
@@ -55,7 +62,7 @@ def _styled(figure: go.Figure, **layout: Any) -> go.Figure:
 def learning_curves(curves: list[Curve], best: int | None) -> go.Figure:
     """One line for each kind of trial, broken between trials: a thousand trials are drawn as fast as ten."""
     figure = go.Figure()
-    for state in ("PRUNED", "RUNNING", "COMPLETE", "FAIL"):
+    for state in ("PRUNED", *_OPEN, "COMPLETE", "FAIL"):
         chosen = [curve for curve in curves if curve.state == state]
         if chosen:
             opacity = DIMMED if state == "PRUNED" else 0.75

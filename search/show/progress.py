@@ -109,6 +109,9 @@ class Progress:
         self._running[number].val_accuracy = metrics.val_accuracy
         self._epochs_here += max(0, metrics.epoch - self._epochs[number])
         self._epochs[number] = max(metrics.epoch, self._epochs[number])
+        if metrics.skipped_steps:
+            steps = f"{metrics.skipped_steps} steps of epoch {metrics.epoch}"
+            self.note(f"trial {number}: {steps} were left out, as their gradient was nan or inf")
 
     def ended(self, number: int, state: str, val_accuracy: float | None = None, reason: str = "") -> None:
         """A trial ended: COMPLETE, PRUNED or FAIL."""

@@ -19,12 +19,13 @@ from optuna.trial import FrozenTrial
 from plotly.graph_objects import Figure
 
 from search.record.request import Request
-from search.record.trials import Row, param_names, read_trials, to_rows
+from search.record.trials import INTERRUPTED, Row, param_names, read_trials, to_rows
 from search.show import figures, html
 from search.show.figures import Curve, NotComputable
 from search.show.html import Line
 from search.show.tables import cell
 from trainer.common.errors import FieldError, UserError
+from trainer.common.files import is_locked
 from trainer.common.strict import check_type
 from trainer.studydir import ENSEMBLE, FRONTIER, SELECTION, StudyDir
 
@@ -77,13 +78,14 @@ class Report:
     ensemble: Ensemble | None
 
     @classmethod
-    def read(cls, directory: Path, storage: str | None = None) -> "Report":
-        """Of the study in a directory; ``storage`` is its database's URL, as in ``read_trials``.
+    def read(cls, directory: Path, storage: str | None = None, at_work: bool | None = None) -> "Report":
+        """Of the study in a directory; ``storage`` and ``at_work`` are as in ``read_rows``.
 
         Raises UserError if there is none, or a file of it is broken.
         """
+        at_work = is_locked(directory) if at_work is None else at_work
         trials = read_trials(directory, storage)
-        rows = to_rows(trials)
+        rows = to_rows(trials, at_work)
         by_number = {trial.number: trial for trial in trials}
         study = StudyDir(directory)
         curves = [_read_curve(study, row, by_number[row.number]) for row in rows]
@@ -165,10 +167,10 @@ def _overview(report: Report) -> Iterator[str]:
     )
     now = datetime.now(UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
     if ended < report.request.trials:
-        yield html.paragraph(
-            f"The search is not finished; running, waiting or interrupted: {counts['RUNNING']}. "
-            f"It stood so on {now} UTC."
+        open_trials = (
+            f"interrupted: {counts[INTERRUPTED]}" if counts[INTERRUPTED] else f"running or waiting: {counts['RUNNING']}"
         )
+        yield html.paragraph(f"The search is not finished; {open_trials}. It stood so on {now} UTC.")
     else:
         yield html.paragraph(f"Finished. Written on {now} UTC.", "dim")
     if others := len(report.rows) - len(own):

@@ -24,12 +24,15 @@ EPOCHS = 12
 PATIENCE = 100.0  # seconds
 
 
-def _start(results: Path, name: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+def _start(
+    results: Path, name: str, *arguments: str, start_new_session: bool = False, **environment: str
+) -> subprocess.Popen[str]:
     where = ("--results", str(results), "--name", name, "--workers", "1")
     return subprocess.Popen(
         [sys.executable, "-m", "search.run", *where, *arguments],
         cwd=Path(search.__path__[0]).parent,
         env=without_ray() | environment,
+        start_new_session=start_new_session,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -129,11 +132,12 @@ def test_a_search_that_loses_worker_and_driver_comes_out_as_a_calm_one(
     assert "trial 0 lost its worker" in stdout
     assert [outcome[1] for outcome in _outcome(study)] == ["COMPLETE", "RUNNING"]
 
-    driver = _start(tmp_path, "study", "--resume")
+    driver = _start(tmp_path, "study", "--resume", start_new_session=True)
     _wait_for_epoch(study, 2, 3, driver)
-    driver.send_signal(signal.SIGINT)
-    status, stdout, _ = _finish(driver)
-    assert status == 130
+    os.killpg(driver.pid, signal.SIGTERM)  # as batch systems send it: to all processes of the session
+    status, stdout, stderr = _finish(driver)
+    assert (status, stderr) == (143, "")
+    assert "stopping; send SIGTERM again" in stdout
     assert f"python -m search.run --resume --name study --results {tmp_path}" in stdout
 
     status, _, stderr = _finish(_start(tmp_path, "study", "--resume"))

@@ -1,18 +1,32 @@
 """What is said at the end of a search."""
 
 import contextlib
+import dataclasses
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
 import search.run
+from search.ending import show_outcome
 from search.execute import cluster
+from search.execute.driver import Outcome
+from search.options import SearchOptions
+from search.problem.space import Space
+from search.record.trials import Row
+from tests.search.conftest import TINY_SPACE
+from tests.search.studies import request_of
+from trainer.config import TrainConfig
 
 
-@pytest.mark.parametrize("name", ["a", None])
+@pytest.mark.parametrize(("name", "called"), [("a", False), (None, False), ("a", True)])
 def test_an_interruption_at_the_start_says_how_to_go_on(
-    name: str | None, tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str | None,
+    called: bool,
+    tmp_path: Path,
+    packed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -20,14 +34,49 @@ def test_an_interruption_at_the_start_says_how_to_go_on(
     monkeypatch.setattr(cluster, "connect", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr(cluster, "check_nodes", lambda *_: None)
     monkeypatch.setattr("search.execute.driver.SearchStudy", interrupt)
-    argv = ["search.run", "--trials", "1", "--results", str(tmp_path), "--data", str(packed)]
+    argv = [
+        "sign-ensemble search" if called else "search.run",
+        "--trials",
+        "1",
+        "--results",
+        str(tmp_path),
+        "--data",
+        str(packed),
+    ]
     argv += [] if name is None else ["--name", name]
     argv += ["--cpus-per-trial", "2", "--gpus-per-trial", "0.25"]
     with mock.patch("sys.argv", argv), pytest.raises(KeyboardInterrupt):
         search.run.main()
+    command = "sign-ensemble search" if called else "python -m search.run"
     (study,) = tmp_path.iterdir()
     assert name in (study.name, None)
     assert capsys.readouterr().out == (
-        f"go on with:\n  python -m search.run --resume --name {study.name} --results {tmp_path} --cpus-per-trial 2 "
+        f"go on with:\n  {command} --resume --name {study.name} --results {tmp_path} --cpus-per-trial 2 "
         "--gpus-per-trial 0.25\n"
     )
+
+
+def _row(number: int, reason: str | None) -> Row:
+    """A trial that failed, or was finished if there is no reason."""
+    state = "COMPLETE" if reason is None else "FAIL"
+    return Row(number, state, reason, {}, None, None, None, 0, None)
+
+
+REASONS = ("the loss became nan in epoch 2", "RuntimeError: no such kernel", "the loss became nan in epoch 31")
+
+
+def test_a_search_of_which_nothing_came_says_why_and_fails(
+    base: TrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = request_of(Space.parse(TINY_SPACE, base), trials=3)
+    earlier = dataclasses.replace(_row(3, None), origin="old/1")
+    rows = [*(_row(number, reason) for number, reason in enumerate(REASONS)), earlier]
+    outcome = Outcome("results/s", request, rows, is_complete=True)
+    with pytest.raises(SystemExit) as end:
+        show_outcome(outcome, SearchOptions(name="s"))
+    assert end.value.code == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"all 3 trials failed, 2 of them for this reason: {REASONS[0]}"
+
+    show_outcome(dataclasses.replace(outcome, rows=[*rows, _row(4, None)]), SearchOptions(name="s"))
+    assert capsys.readouterr().out.splitlines()[-1].startswith("next: python -m ensemble.select")

@@ -25,6 +25,8 @@ ATTRIBUTES = [
         "search.execute.cluster shows its token",
     ),
     ("ray._common.utils", "get_default_ray_temp_dir", "search.execute.cluster sees whether sockets fit there"),
+    ("ray._private.utils", "set_sigterm_handler", "search.execute.cluster keeps it from doing anything"),
+    ("ray._private.services", "ConsolePopen", "search.execute.cluster has it start process groups"),
     ("ray._raylet", "GcsClient", "search.execute.cluster asks whether a token is wanted"),
     (
         "ray.air.execution._internal.actor_manager",
@@ -53,6 +55,16 @@ def test_rays_actor_manager_is_told_of_failures_with_the_same_arguments() -> Non
 
     names = list(inspect.signature(RayActorManager._actor_task_failed).parameters)
     assert names == ["self", "tracked_actor_task", "exception"], "search.execute.out_of_memory replaces this method"
+
+
+def test_rays_compiled_part_has_the_function_that_sets_its_abort_handler() -> None:
+    import ctypes
+
+    from ray import _raylet
+
+    from search.execute.cluster import SET_ABORT_HANDLER
+
+    assert getattr(ctypes.CDLL(_raylet.__file__), SET_ABORT_HANDLER), "search.execute.cluster calls it"
 
 
 def test_rays_trials_say_in_which_file_an_actors_error_is() -> None:

@@ -30,6 +30,7 @@ import inspect
 import os
 import re
 import shutil
+import signal
 import sys
 import traceback
 import types
@@ -38,12 +39,26 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from trainer.common import signals
 from trainer.common.credentials import hide
 from trainer.common.errors import UserError
 from trainer.common.fields import Option, field_docs, shorten, suggestion, without_keys
 
 Options = TypeVar("Options")
 PROGRAM: Final = "sign-ensemble"  # the console script
+COMMANDS: Final = {
+    "synthesize": "trainer.synthesize",
+    "pack": "trainer.pack",
+    "train": "trainer.train",
+    "search": "search.run",
+    "table": "search.table",
+    "report": "search.report",
+    "refit": "search.refit",
+    "select": "ensemble.select",
+    "check": "ensemble.check",
+    "predict": "ensemble.predict",
+    "ablate": "trainer.ablate",
+}
 _METAVARS: Final[dict[Any, str]] = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
 _WIDEST: Final = 110  # columns of a help page
 
@@ -58,7 +73,7 @@ class Parser(argparse.ArgumentParser):
         self, module: str, kind: type | None = None, *, description: str = "", examples: Sequence[str] = ()
     ) -> None:
         """For the command that ``python -m module`` runs, with the fields of ``kind`` as options."""
-        prog = sys.argv[0] if sys.argv[0].startswith(f"{PROGRAM} ") else f"python -m {module}"
+        prog = as_called(f"python -m {module}")
         text = inspect.getdoc(kind) if kind is not None and not description else description
         epilog = "\n".join(["examples:", *(f"  {prog} {example}".rstrip() for example in examples)])
         super().__init__(
@@ -292,6 +307,20 @@ def _shown(default: Any) -> str:
     return {True: "on", False: "off"}[default] if isinstance(default, bool) else str(default)
 
 
+def as_called(text: str) -> str:
+    """A text in which commands are called as this one was: by the console script, or as they stand there.
+
+    >>> as_called("go on with: python -m search.run --resume")
+    'go on with: python -m search.run --resume'
+    """
+    if not sys.argv[0].startswith(f"{PROGRAM} "):
+        return text
+    names = {module: name for name, module in COMMANDS.items()}
+    return re.sub(
+        r"python -m (\w+\.\w+)", lambda found: f"{PROGRAM} {names[found[1]]}" if found[1] in names else found[0], text
+    )
+
+
 def command(
     module: str, kind: type[Options], *, examples: Sequence[str] = ()
 ) -> Callable[[Callable[[Options], None]], Callable[[], None]]:
@@ -315,14 +344,15 @@ def command(
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Run a command: no traceback for what users can mend (exit status 2) or for an interrupt (130).
+    """Run a command: no traceback for what users can mend (exit status 2), an interrupt (130), SIGTERM (143) or SIGHUP.
 
-    That is a UserError, and what the system says of a file or disk that cannot be used.
+    What users can mend is a UserError, and what the system says of a file or disk that cannot be used.
     """
     sys.excepthook = lambda *error: sys.stderr.write(hide("".join(traceback.format_exception(*error)))) and None
     try:
-        main()
-        sys.stdout.flush()
+        with signals.handled(signals.stop, *signals.STOPPING):
+            main()
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe, such as head, has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -330,11 +360,12 @@ def run(main: Callable[[], None]) -> NoReturn:
         message = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             message = f"{error.filename}: {error.strerror}"
-        _print_error("error:", f" {hide(message)}")
+        _print_error("error:", f" {hide(as_called(message))}")
         sys.exit(2)
-    except KeyboardInterrupt:
-        _print_error("", "interrupted")
-        sys.exit(130)
+    except KeyboardInterrupt as error:
+        signum = error.signum if isinstance(error, signals.Stopped) else signal.SIGINT
+        _print_error("", "interrupted" if signum == signal.SIGINT else f"ended by {signal.Signals(signum).name}")
+        sys.exit(signals.exit_status(signum))
     sys.exit(0)
 
 

@@ -85,6 +85,18 @@ def locked(folder: Path, busy: str | None = None) -> Iterator[None]:
         yield
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether some process has a folder ``locked``; this one too."""
+    try:
+        with (folder / LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none, or it is not for us
+        return False
+    return False
+
+
 def require_writable(field: str, folder: Path) -> None:
     """Raises UserError with ``field`` if a folder cannot be written to, or made; leaves nothing there."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())

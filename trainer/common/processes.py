@@ -6,12 +6,28 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.context import BaseContext
 from pathlib import Path
+
+
+@contextlib.contextmanager
+def pool(workers: int, context: BaseContext) -> Iterator[ProcessPoolExecutor]:
+    """A pool of worker processes that end with this one, and at once where the block is left by an exception."""
+    with ProcessPoolExecutor(workers, context, follow_parent) as executor:
+        try:
+            yield executor
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
 
 
 def follow_parent() -> None:
     """Start a worker process of a pool: it leaves interrupts to its parent, and ends with it even if that is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for signum in (signal.SIGINT, signal.SIGHUP):  # a terminal sends these to both
+        signal.signal(signum, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def follow() -> None:

@@ -12,7 +12,7 @@ import json
 import multiprocessing
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from trainer.common.console import console, track
 from trainer.common.errors import LandmarkFileError, UserError
 from trainer.common.files import LOCK, atomic_path, locked, sha256, write_json
-from trainer.common.processes import follow_parent
+from trainer.common.processes import pool
 from trainer.data.contest import SIGN_MAP, TRAIN_CSV, Entry, faults, read_sign_map, read_train_csv
 from trainer.data.landmark_files import read_landmarks
 from trainer.data.manifest import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, remember
@@ -248,10 +248,10 @@ def _read_all(plan: Plan, workers: int) -> Generator[np.ndarray | str, None, Non
         ["trainer.data.packing", "trainer.common.jit"]
     )  # what takes long to import, once for all
     pending: deque[Future[list[np.ndarray | str]]] = deque()
-    with ProcessPoolExecutor(workers, context, follow_parent) as pool:
+    with pool(workers, context) as executor:
         try:
             for task in tasks:
-                pending.append(pool.submit(_read_task, plan.source, task))
+                pending.append(executor.submit(_read_task, plan.source, task))
                 if len(pending) > 2 * workers:
                     yield from pending.popleft().result()
             while pending:

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from trainer.common.console import for_tables, track
 from trainer.common.errors import TrainingDivergedError, UserError
-from trainer.common.processes import follow_parent
+from trainer.common.processes import pool
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.learning.allocator import keep_freed_memory
@@ -124,17 +124,13 @@ def measure(
     }
     accuracies: dict[tuple[str, int], float] = {}
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, follow_parent) as pool:
+    with pool(workers, context) as executor:
         futures = {
-            pool.submit(_train_one, out / "runs" / f"{name}-{seed}", config, dataset.path, device): (name, seed)
+            executor.submit(_train_one, out / "runs" / f"{name}-{seed}", config, dataset.path, device): (name, seed)
             for (name, seed), config in tasks.items()
         }
-        try:
-            for future in track(concurrent.futures.as_completed(futures), len(futures), "training"):
-                accuracies[futures[future]] = future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for future in track(concurrent.futures.as_completed(futures), len(futures), "training"):
+            accuracies[futures[future]] = future.result()
 
     def of(name: str) -> np.ndarray:
         return np.array([accuracies[name, seed] for seed in range(seeds)])

@@ -58,6 +58,15 @@ class Learner:
             parameters |= {f"next_frame.{name}": item for name, item in self.next_frame.named_parameters()}
         return parameters
 
+    def clip_gradients(self, largest: float) -> torch.Tensor:
+        """Scale the model's gradient down to a norm of ``largest``, if that is not 0; the norm that it had, a scalar.
+
+        It is NaN or infinite where any gradient is, that of the second task's head included.
+        """
+        parameters = list(self.model.parameters())
+        norm = nn.utils.clip_grad_norm_(parameters, largest, foreach=True) if largest > 0 else _norm(parameters)
+        return norm if self.next_frame is None else norm + _norm(list(self.next_frame.parameters()))
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """Everything that training changes, by name, for a checkpoint."""
         parameters = self._parameters()
@@ -90,3 +99,8 @@ class Learner:
             }
         for name, average in self.ema_model.named_parameters():
             average.copy_(tensors[f"ema.{name}"])
+
+
+def _norm(parameters: list[torch.nn.Parameter]) -> torch.Tensor:
+    """Of the gradients of parameters, of those that have one."""
+    return nn.utils.get_total_norm([item.grad for item in parameters if item.grad is not None], foreach=True)

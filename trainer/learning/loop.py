@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from trainer.common.errors import TrainingDivergedError, UserError, in_one_line
 from trainer.common.files import to_path
@@ -21,6 +20,7 @@ from trainer.config import TrainConfig
 from trainer.data.batches import Batch, Batches
 from trainer.data.dataset import PackedDataset
 from trainer.learning.devices import check_device
+from trainer.learning.guard import MAX_IN_A_ROW, StepGuard
 from trainer.learning.learner import Learner
 from trainer.learning.optimizer import cosine, ema_, ema_decay
 from trainer.metrics import accuracy, log_loss
@@ -43,7 +43,7 @@ def train(
     ``report`` is called after every epoch, when its checkpoint is on disk; what it raises ends the training and
     passes through. A finished run returns its result at once. On CPU, torch's current number of threads is used.
     Raises UserError if ``run`` holds another configuration or dataset or ``dataset`` does not fit,
-    TrainingDivergedError if a loss or a probability is NaN or infinite.
+    TrainingDivergedError if a loss or a probability is NaN or infinite, or too many gradients in a row are.
 
     Example::
 
@@ -68,7 +68,7 @@ def train(
 
     for epoch in range(start, config.epochs):
         began = time.perf_counter()
-        train_loss, learning_rate = train_epoch(learner, batches, epoch, dtype)
+        train_loss, learning_rate, skipped_steps = train_epoch(learner, batches, epoch, dtype)
         trained = time.perf_counter()
         val_probs = predict(learner.ema_model, batches)
         ended = time.perf_counter()
@@ -79,6 +79,7 @@ def train(
             val_accuracy=accuracy(val_probs, labels),
             val_log_loss=log_loss(val_probs, labels),
             learning_rate=learning_rate,
+            skipped_steps=skipped_steps,
             seconds=ended - began,
             sequences_per_second=batches.steps_per_epoch * config.batch_size / (trained - began),
         )
@@ -121,10 +122,11 @@ def _finish(
     return result
 
 
-def train_epoch(learner: Learner, batches: Batches, epoch: int, dtype: torch.dtype) -> tuple[float, float]:
-    """One epoch, counted from 0, of optimizer steps: (mean training loss, last learning rate).
+def train_epoch(learner: Learner, batches: Batches, epoch: int, dtype: torch.dtype) -> tuple[float, float, int]:
+    """One epoch, counted from 0, of optimizer steps: (mean training loss, last learning rate, steps left out).
 
-    Matrix products are computed in ``dtype``. Raises TrainingDivergedError if the loss is NaN or infinite.
+    Matrix products are computed in ``dtype``. A step whose gradient is NaN or infinite is left out. Raises
+    TrainingDivergedError if the loss is NaN or infinite, or if MAX_IN_A_ROW steps in a row, or all, are left out.
     """
     config, device, model = batches.config, batches.device, learner.model
     num_steps = config.epochs * batches.steps_per_epoch
@@ -135,18 +137,18 @@ def train_epoch(learner: Learner, batches: Batches, epoch: int, dtype: torch.dty
     if device.type == "cuda":  # its dropout draws from the device's own generator
         torch.cuda.manual_seed(int(rng.integers(2**63)))
     total_loss = torch.zeros((), device=device)
+    guard = StepGuard(learner.optimizer, device)
     for step, batch in enumerate(batches.epoch(epoch), start=epoch * batches.steps_per_epoch):
         loss = mixed_cross_entropy(model(batch.frames, batch.lengths, rng, dtype), batch, config.label_smoothing)
         if learner.next_frame is not None and rng.random() < config.next_frame_frequency:
             states = model.encode(batch.frames, batch.lengths, rng, dtype, causal=True)
             loss = loss + learner.next_frame.loss(states, batch.frames, batch.lengths)
         torch.autograd.backward(loss)
-        if config.clip_norm > 0:
-            nn.utils.clip_grad_norm_(parameters, config.clip_norm, foreach=True)
+        norm = learner.clip_gradients(config.clip_norm)
         learning_rate = cosine(step, num_steps, config.learning_rate, last_learning_rate)
         for group in learner.optimizer.param_groups:
             group["lr"] = learning_rate
-        learner.optimizer.step()
+        guard.step(norm)
         learner.optimizer.zero_grad()
         ema_(averages, parameters, ema_decay(step, config.ema_decay))
         total_loss += loss.detach()
@@ -154,7 +156,12 @@ def train_epoch(learner: Learner, batches: Batches, epoch: int, dtype: torch.dty
             break  # on a GPU looking would cost a synchronisation a step
     if not math.isfinite(total_loss.item()):
         raise TrainingDivergedError(f"the loss became {total_loss.item()} in epoch {epoch + 1}")
-    return total_loss.item() / batches.steps_per_epoch, learning_rate
+    skipped = guard.skipped
+    if skipped and guard.longest >= min(MAX_IN_A_ROW, batches.steps_per_epoch):
+        raise TrainingDivergedError(
+            f"the gradient was nan or inf in {guard.longest} steps in a row of epoch {epoch + 1}"
+        )
+    return total_loss.item() / batches.steps_per_epoch, learning_rate, skipped
 
 
 def mixed_cross_entropy(logits: torch.Tensor, batch: Batch, label_smoothing: float = 0.0) -> torch.Tensor:

@@ -27,6 +27,7 @@ from tests.outcomes import metrics_of, result_of
 from tests.search.conftest import TINY_SPACE
 from tests.search.studies import open_study
 from trainer.common.errors import TrainingDivergedError, UserError
+from trainer.common.signals import Stopped
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.rundir import EpochMetrics, Result, RunDir
@@ -122,7 +123,7 @@ def test_a_full_disk_ends_the_search_and_no_trial(
     states = [row.state for row in sorted(read_rows(tmp_path), key=lambda row: row.number)]
     assert 1 <= len(states) < 9
     assert states[:-1] == ["COMPLETE"] * (len(states) - 1)
-    assert states[-1] in ("RUNNING", "COMPLETE")
+    assert states[-1] in ("interrupted", "COMPLETE")
 
 
 @pytest.mark.usefixtures("ray_with_two_workers")
@@ -179,3 +180,13 @@ def test_a_second_interrupt_ends_a_search_that_was_started_to_ignore_the_first(p
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_sigterm_pulls_the_brake_and_a_second_one_ends_the_search(progress: Progress) -> None:
+    brake = Brake()
+    with _interruptible(brake, progress):
+        signal.raise_signal(signal.SIGTERM)
+        assert (brake.pulled, brake.signum) == (True, signal.SIGTERM)
+        with pytest.raises(Stopped):
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -5,9 +5,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from search.record.trials import read_rows, write_parquet
+from search.decide.study import SearchStudy
+from search.problem.space import Space
+from search.record.trials import read_rows, read_trials, write_parquet
+from tests.search.conftest import TINY_SPACE
 from tests.search.show.test_tables import ROWS
+from tests.search.studies import request_of
 from trainer.common.errors import UserError
+from trainer.common.files import locked
+from trainer.config import TrainConfig
+from trainer.studydir import StudyDir
 
 
 def test_parquet_has_one_row_a_trial_by_number(tmp_path: Path) -> None:
@@ -27,3 +34,16 @@ def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_bytes(b"not a database at all, but long enough to look at" * 9)
     with pytest.raises(UserError, match="cannot be read as a study"):
         read_rows(tmp_path)
+
+
+def test_a_trial_that_runs_is_interrupted_where_no_search_is_at_work(tmp_path: Path, base: TrainConfig) -> None:
+    request = request_of(Space.parse(TINY_SPACE, base), name="s")
+    request.write(StudyDir(tmp_path))
+    study = SearchStudy(StudyDir(tmp_path), request)
+    study.ask()
+    study.close()
+    assert next(row.state for row in read_rows(tmp_path)) == "interrupted"
+    with locked(tmp_path):
+        assert next(row.state for row in read_rows(tmp_path)) == "RUNNING"
+    assert read_trials(tmp_path)[0].state.name == "RUNNING", "for Optuna, or it could not go on"
+    assert next(row.state for row in read_rows(tmp_path)) == "interrupted"

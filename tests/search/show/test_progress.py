@@ -1,5 +1,6 @@
 """The live view on terminals of any width, and the lines where there is none."""
 
+import dataclasses
 import io
 import itertools
 from unittest import mock
@@ -113,3 +114,14 @@ def test_the_time_left_is_told_by_epochs_where_the_pruner_foresees_them(
         progress.epoch(2, _metrics(2))
         Console(file=view, width=100).print(progress)
     assert f"study: 2/64 ended, {left} left, 0:00:20 gone" in view.getvalue()
+
+
+def test_steps_left_out_are_told_of() -> None:
+    out = io.StringIO()
+    progress = Progress(Console(file=out, width=200, highlight=False), "study", 8)
+    progress.started(3, PARAMS, 30, 0)
+    progress.epoch(3, dataclasses.replace(_metrics(1), skipped_steps=2))
+    progress.epoch(3, _metrics(2))
+    assert out.getvalue().splitlines()[1:] == [
+        "trial 3: 2 steps of epoch 1 were left out, as their gradient was nan or inf"
+    ]

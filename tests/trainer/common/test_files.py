@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from trainer.common.errors import UserError
-from trainer.common.files import LOCK, atomic_path, locked, require_writable, sha256, to_path, write_bytes, write_json
+from trainer.common.files import (
+    LOCK,
+    atomic_path,
+    is_locked,
+    locked,
+    require_writable,
+    sha256,
+    to_path,
+    write_bytes,
+    write_json,
+)
 
 
 def test_nothing_stands_at_the_name_until_it_is_whole(tmp_path: Path) -> None:
@@ -102,3 +112,10 @@ def test_what_is_no_path_is_named_by_its_field(value: object) -> None:
     with pytest.raises(UserError, match=r"^out: must be a path, not "):
         to_path(value, "out")
     assert to_path("a/b", "out") == Path("a/b")
+
+
+def test_a_lock_is_seen_while_it_is_held(tmp_path: Path) -> None:
+    assert not is_locked(tmp_path)
+    with locked(tmp_path):
+        assert is_locked(tmp_path)
+    assert not is_locked(tmp_path)

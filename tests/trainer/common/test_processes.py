@@ -13,16 +13,19 @@ from trainer.common.processes import silent_stderr
 
 POOL = """
 import multiprocessing, os, sys, time
-from concurrent.futures import ProcessPoolExecutor
-from trainer.common.processes import follow_parent
+from trainer.common import cli
+from trainer.common.processes import pool
+def main():
+    with pool(1, multiprocessing.get_context("spawn")) as executor:
+        print(executor.submit(os.getpid).result(), flush=True)
+        executor.submit(time.sleep, 600).result()
 if __name__ == "__main__":
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), follow_parent) as pool:
-        print(pool.submit(os.getpid).result(), flush=True)
-        pool.submit(time.sleep, 600).result()
+    cli.run(main)
 """
 
 
-def test_a_worker_ends_with_its_killed_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_ends_with_its_killed_parent(signum: int, tmp_path: Path) -> None:
     (tmp_path / "pool.py").write_text(POOL)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     parent = subprocess.Popen(
@@ -31,8 +34,8 @@ def test_a_worker_ends_with_its_killed_parent(tmp_path: Path) -> None:
     assert parent.stdout is not None
     worker = Path(f"/proc/{int(parent.stdout.readline())}")
     assert worker.exists()
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
+    parent.send_signal(signum)
+    parent.wait(timeout=30)
     give_up = time.monotonic() + 30
     while worker.exists() and "State:\tZ" not in (worker / "status").read_text() and time.monotonic() < give_up:
         time.sleep(0.1)

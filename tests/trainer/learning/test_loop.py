@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import itertools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from trainer.common.errors import TrainingDivergedError, UserError
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.batches import Batch, Batches
 from trainer.data.dataset import PackedDataset
+from trainer.learning.learner import Learner
 from trainer.learning.loop import mixed_cross_entropy, train
 from trainer.model.classifier import SignClassifier
 from trainer.rundir import EpochMetrics, RunDir
@@ -232,6 +235,34 @@ def test_a_diverged_run_stops_and_is_no_candidate(
         train(config, dataset, run)
     assert not run.is_done
     assert not (tmp_path / "weights.safetensors").exists()
+
+
+@pytest.mark.parametrize("optimizer", ["lion", "adamw"])
+def test_steps_with_a_bad_gradient_are_left_out_and_counted(
+    optimizer: str, dataset: PackedDataset, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config.replace(optimizer=optimizer, epochs=2, steps_per_epoch=12)
+    clip, bad, steps = Learner.clip_gradients, {1, 2, 14}, itertools.count()
+
+    def clip_bad_ones(learner: Learner, largest: float) -> torch.Tensor:
+        if next(steps) in bad:
+            gradient = next(learner.model.parameters()).grad
+            assert gradient is not None
+            gradient.view(-1)[0] = math.nan
+        return clip(learner, largest)
+
+    monkeypatch.setattr(Learner, "clip_gradients", clip_bad_ones)
+    run = RunDir(tmp_path / "some")
+    train(config, dataset, run)
+    assert [metrics.skipped_steps for metrics in run.read_metrics()] == [2, 1]
+    first = SignClassifier(config.model, torch.Generator().manual_seed(config.seed)).state_dict()
+    for name, weights in run.read_weights().items():
+        assert weights.isfinite().all()
+        assert not torch.equal(weights, first[name]), "the weights moved on"
+
+    bad, steps = set(range(2, 12)), itertools.count()
+    with pytest.raises(TrainingDivergedError, match="the gradient was nan or inf in 10 steps in a row of epoch 1"):
+        train(config, dataset, RunDir(tmp_path / "many"))
 
 
 def test_no_participant_is_on_both_sides(dataset: PackedDataset, config: TrainConfig) -> None:
