@@ -1,5 +1,6 @@
 """What can befall a search overnight. Each scenario is resumed until it is done, and then looked at."""
 
+import logging
 import os
 import random
 import shutil
@@ -215,7 +216,7 @@ def two_drivers(place: Place) -> Played:
         if wait_for_trials(place.study, part * place.trials // 4, driver):
             ended = search.run(resume=True)
             refused += ended.status == 2
-            if ended.status != 2 or not ended.is_clean:
+            if driver.poll() is None and (ended.status != 2 or not ended.is_clean):
                 complaints.append(f"the second driver: {said(ended)}")
         seen.append(finished(place.study))
     ended = finish(driver)
@@ -226,6 +227,7 @@ def two_drivers(place: Place) -> Played:
 
 def storage_fails(place: Place) -> Played:
     """An S3 server stalls, errs and vanishes; then it is back, with all that it had."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it prints every request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -280,7 +282,8 @@ def _wait_for_objects(client: Any, count: int, driver: "subprocess.Popen[str]") 
 
 def _keys(client: Any) -> list[str]:
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
-    return [item["Key"] for page in pages for item in page.get("Contents", ())]
+    keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
+    return [key for key in keys if not key.endswith("/")]  # others stand for folders
 
 
 def _download(client: Any, folder: Path) -> Path:

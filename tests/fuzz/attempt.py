@@ -73,7 +73,8 @@ def run(module: str, *arguments: object) -> Ran:
             where = _origin(error)
             traceback.print_exc()
     seconds = time.process_time() - began
-    return Ran(f"{module} {' '.join(words)}"[:300], status, out.getvalue(), errors(), seconds, where)
+    shown = " ".join(word if len(word) < 60 else f"{word[:40]}..." for word in [module, *words])
+    return Ran(shown, status, out.getvalue(), errors(), seconds, where)
 
 
 @contextlib.contextmanager

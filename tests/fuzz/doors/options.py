@@ -176,7 +176,7 @@ def try_space(attempt: Try) -> list[Verdict]:
     shutil.rmtree("r", ignore_errors=True)
     what = ("--data", PACKED, "--space", SPACE, "--name", "n", "--results", "r", "--epochs", 1)
     ran, found = start_nothing("search.run", "--trials", 3, "--max-params", f"{MAX_PARAMS // 1000}K", *what)
-    names = [*attempt.names, "--max-params", "--epochs", "--space"]
+    names = [*attempt.names, "--max-params", "--epochs", "--space", "num_folds"]
     return [judge(ran, lambda: wrong_request(found, MAX_PARAMS), names=names, files=[SPACE])]
 
 
