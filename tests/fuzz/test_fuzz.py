@@ -70,10 +70,10 @@ def _removal_fails(_: str, steps: Sequence[Step]) -> Answer:
 
 def test_a_failure_is_shrunk_and_told_once_and_the_hunt_goes_on() -> None:
     told: list[object] = []
-    tally = hunt(planted.DOORS["planted"], 600, 0, _removal_fails, told.append)
+    tally = hunt(planted.DOORS["planted"], 200, 0, _removal_fails, told.append)
     (one,) = tally.found
     assert told == [one]
-    assert tally.inputs == 600
+    assert tally.inputs == 200
     assert tally.counts["traceback"] > 1
     assert one.steps == [Step(planted.FILE, "bytes:removed", 11, 0)]
 
