@@ -6,13 +6,16 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 DEMO := results/demo
 
-.PHONY: help demo test test-slow check bench clean
+.PHONY: help demo test test-slow check fuzz faults soak bench clean
 
 help:
 	@echo "make demo       search, select and ship a small ensemble on generated data (3 to 7 minutes on 2 cores)"
 	@echo "make test       run the tests (under 10 minutes on 2 cores)"
 	@echo "make test-slow  run the tests marked slow"
 	@echo "make check      formatting, lint and types"
+	@echo "make fuzz       10,000 mutated inputs at every command (INPUTS=, SEED= for others)"
+	@echo "make faults     searches that lose workers, drivers, nodes, disk and storage (about 10 minutes)"
+	@echo "make soak       a search of 500 short trials whose workers are killed"
 	@echo "make bench      run every benchmark of tests/bench"
 	@echo "make clean      remove the virtual environment and caches; results stay"
 
@@ -44,6 +47,18 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+INPUTS ?= 10000
+SEED ?= 0
+
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz --inputs $(INPUTS) --seed $(SEED)
+
+faults: $(READY)
+	$(BIN)/python -m tests.faults --seed $(SEED)
+
+soak: $(READY)
+	$(BIN)/python -m tests.faults.soak --seed $(SEED)
 
 # In an order in which each finds what it needs: blends replays what record_curves trains.
 BENCHES := pack train_step stacked record_curves\ --again blends search orchestration old_runtime rivals_env select

@@ -26,7 +26,8 @@ from trainer.config import TrainConfig
 ROOT: Final = Path(__file__).parents[1]
 README: Final = ROOT / "README.md"
 PAGES: Final = [README, *sorted((ROOT / "docs").glob("*.md"))]
-LINKED: Final = [*PAGES, *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"))]
+RELIABILITY: Final = ROOT / "results" / "reliability.md"
+LINKED: Final = [*PAGES, RELIABILITY, *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"))]
 LANGUAGES: Final = {"bash", "json", "python", "text", "toml", "yaml"}
 COMMANDS: Final = {
     "train": "trainer.train",
@@ -243,6 +244,13 @@ def test_links_lead_somewhere(page: Path) -> None:
         there = (page.parent / name).resolve() if name else page
         assert there.exists(), f"{page.name} links to {target}"
         assert not anchor or anchor in _anchors(there), f"{page.name} links to {target}"
+
+
+def test_every_test_that_a_promise_names_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", RELIABILITY.read_text())
+    assert len(named) > 15
+    for path, name in named:
+        assert re.search(rf"^def {name}\(", (ROOT / path).read_text(), re.MULTILINE), f"{path} has no {name}"
 
 
 def test_every_page_is_linked_from_readme() -> None:
