@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final, Self
+from types import NoneType, UnionType
+from typing import Any, Final, Self, get_args, get_origin, get_type_hints
 
 from search.problem.latency_estimate import LatencyScale
 from search.problem.objective import DEFAULT_OBJECTIVE, Objective
 from search.problem.space import Space
-from search.record.storage import lacks_password, sqlite_url
+from search.record.storage import lacks_password, sqlite_url, without_password
 from trainer.common.errors import UserError, in_one_line
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
@@ -112,7 +113,18 @@ class Request:
             TrainConfig.from_json(request.base_config)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{study.path / STUDY_JSON}: cannot be read ({in_one_line(error)})") from error
+        request._check_types(study.path / STUDY_JSON)
         return request
+
+    def _check_types(self, where: Path) -> None:
+        """Raise UserError at the first field of another type than it should have."""
+        for name, hint in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            parts = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+            kinds = tuple(get_origin(part) or part for part in parts)
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                words = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
+                raise UserError(f"{where}: {_ON_DISK.get(name, name)}: must be {words}, not {value!r}")
 
     def write(self, study: StudyDir) -> None:
         """Write study.json; from then on there is a study."""
@@ -140,6 +152,8 @@ def find_database(study: StudyDir, url: str | None = None) -> tuple[str, str | N
     if not study.exists:
         return own, None
     request = Request.read(study)
+    if url is not None:
+        without_password(url)
     found = url or request.storage or own
     if lacks_password(found):
         raise UserError(f"give {found} again with its password, which is not kept", field="storage")

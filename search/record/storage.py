@@ -23,7 +23,18 @@ from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Table, bindparam, event, insert, make_url, update
+from sqlalchemy import (
+    Connection,
+    Table,
+    bindparam,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    make_url,
+    select,
+    update,
+)
 from sqlalchemy.exc import SQLAlchemyError
 
 from trainer.common.errors import UserError, in_one_line
@@ -275,11 +286,21 @@ def lacks_password(url: str) -> bool:
 
 def has_study(url: str, study_name: str) -> bool:
     """Whether a database has a study of this name. Raises UserError if it cannot be reached."""
-    storage = connect(url)
-    with _explained(shown(url), "read"):
-        names = optuna.get_all_study_names(storage)
-    storage.engine.dispose()
-    return study_name in names
+    return study_name in study_names(url)
+
+
+def study_names(url: str) -> list[str]:
+    """Of all studies in a database, which is left as it is. Raises UserError if it cannot be read."""
+    without_password(url)
+    with _explained(shown(url), "used as a database"):
+        engine = create_engine(url)
+        try:
+            if not inspect(engine).has_table(models.StudyModel.__tablename__):
+                return []
+            with engine.connect() as connection:
+                return list(connection.scalars(select(models.StudyModel.study_name).order_by("study_id")))
+        finally:
+            engine.dispose()
 
 
 def connect(url: str) -> RDBStorage:
