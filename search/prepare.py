@@ -13,8 +13,9 @@ from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, DEFAULT_TRIALS, Sear
 from search.problem.latency_estimate import LatencyScale
 from search.problem.objective import DEFAULT_OBJECTIVE, REMOVED, Objective
 from search.problem.space import DEFAULT_SPACE, Space
-from search.record.database_url import same_place, shown, to_keep
-from search.record.request import Request, find_database
+from search.record.consistency import check_database
+from search.record.database_url import same_place, to_keep
+from search.record.request import Request
 from search.record.storage import has_study
 from search.record.trials import read_trials, to_rows
 from trainer.common.console import console
@@ -25,7 +26,7 @@ from trainer.data.dataset import PackedDataset
 from trainer.data.manifest import MANIFEST
 from trainer.data.packing import pack
 from trainer.model.classifier import too_large
-from trainer.studydir import STUDY_DB, STUDY_JSON, TRIALS, Folder, StudyDir
+from trainer.studydir import STUDY_DB, STUDY_JSON, Folder, StudyDir
 from trainer.synthetic.generate import synthesize
 
 MOST_REFITS: Final = 10_000
@@ -155,8 +156,7 @@ def resumed_study(options: SearchOptions, study: StudyDir) -> tuple[Request, Pac
     kept = request.storage and same_place(request.storage)  # older studies kept relative paths
     if options.storage is not None and same_place(options.storage) != kept:
         raise UserError(f"was settled when {directory} was made: {request.storage or STUDY_DB}", field="storage")
-    if not is_uri(options.results):  # there a study is put together again from its trials
-        _require_trials(study, request, options.storage)
+    check_database(study, request, options.storage, is_copy=is_uri(options.results))
     dataset = _dataset_of(options.data, request)
     if dataset.fingerprint != request.data_fingerprint:
         raise UserError(f"{dataset.source}: is not the dataset of {directory}; give the right one", field="data")
@@ -191,19 +191,6 @@ def _differing(options: SearchOptions, request: Request) -> Iterator[str]:
     begun = [where if is_uri(where) else str(Path(where).absolute()) for where in options.warm_start]
     if begun and begun != request.warm_start:
         yield "warm_start"
-
-
-def _require_trials(study: StudyDir, request: Request, url: str | None) -> None:
-    """Raise UserError if trials of a study in a folder were begun, but its database, lost or another, has no study."""
-    if not study.trials():
-        return
-    found, name = find_database(study, url)
-    file = study.path / STUDY_DB
-    if not (file.exists() if request.storage is None else has_study(found, name or study.path.name)):
-        raise UserError(
-            f"{shown(found)}: holds no study, but {study.path / TRIALS} has its trials; bring the database back, or "
-            "begin under another name"
-        )
 
 
 def best_params(study: Path, top: int, storage: str | None = None) -> list[dict[str, Any]]:

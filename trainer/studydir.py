@@ -14,6 +14,7 @@ search writes a study, ensemble reads it: they meet here, and import nothing of 
 """
 
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -236,6 +237,11 @@ def _read_versioned(path: Path, version: int) -> dict[str, Any]:
     if found != version:
         versions = content.get("versions")
         by = versions.get("sign-ensemble-search") if isinstance(versions, dict) else None
+        if by == metadata.version("sign-ensemble-search"):
+            raise UserError(
+                f"{path}: format_version is {found!r} and not {version}, though this version wrote the file: it was "
+                f"changed or damaged since; write {version} there if the rest is whole"
+            )
         writer = "another version of sign-ensemble-search" if by is None else f"sign-ensemble-search {by}"
         raise UserError(f"{path}: format_version is {found}, written by {writer}; this version reads {version}")
     return content

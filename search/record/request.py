@@ -179,6 +179,8 @@ def find_database(study: StudyDir, url: str | None = None) -> tuple[str, str | N
         return own, None
     request = Request.read(study)
     given = url or request.storage or own
+    if url is not None:
+        to_keep(url)
     if (found := usable(given)) is None:
         raise UserError(f"give {given} again with its password, which is not kept", field="storage")
     return found, request.name

@@ -23,7 +23,7 @@ from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Table, bindparam, event, insert, make_url, select, update
+from sqlalchemy import Connection, Table, bindparam, create_engine, event, insert, inspect, make_url, select, update
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from search.record.database_url import shown, without_password
@@ -274,28 +274,44 @@ def load_trials(url: str, study_name: str | None) -> list[FrozenTrial]:
 
 def has_study(url: str, study_name: str) -> bool:
     """Whether a database has a study of this name. Raises UserError if it cannot be reached."""
-    storage = connect(url)
-    with _explained(shown(url), "read"):
-        names = optuna.get_all_study_names(storage)
-    storage.engine.dispose()
-    return study_name in names
+    return study_name in study_names(url)
+
+
+def study_names(url: str) -> list[str]:
+    """Of all studies in a database, which is left as it is. Raises UserError if it cannot be read."""
+    without_password(url)
+    with _explained(shown(url), "used as a database"):
+        engine = create_engine(url, **_engine_kwargs(url))
+        try:
+            if not inspect(engine).has_table(models.StudyModel.__tablename__):
+                return []
+            with engine.connect() as connection:
+                return list(connection.scalars(select(models.StudyModel.study_name).order_by("study_id")))
+        finally:
+            engine.dispose()
 
 
 def connect(url: str) -> RDBStorage:
     """Optuna's own storage at a URL; its tables are made where there are none. Raises UserError if that fails."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     is_sqlite = make_url(without_password(url)).get_backend_name() == "sqlite"
-    engine_kwargs: dict[str, Any] = (
-        {"connect_args": {"timeout": BUSY_SECONDS}} if is_sqlite else {"pool_pre_ping": True}
-    )
-    if make_url(url).drivername in ("postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
-        engine_kwargs["connect_args"] = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 1000 * int(PATIENCE)}
     with _explained(shown(url), "used as a database"):
-        storage = RDBStorage(url, engine_kwargs)
+        storage = RDBStorage(url, _engine_kwargs(url))
         if is_sqlite:
             event.listen(storage.engine, "connect", _configure)
             storage.engine.dispose()  # connections made before know nothing of this
         return storage
+
+
+def _engine_kwargs(url: str) -> dict[str, Any]:
+    """How long SQLAlchemy waits for a database."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": BUSY_SECONDS}}
+    if parsed.drivername in ("postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
+        patience = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 1000 * int(PATIENCE)}
+        return {"pool_pre_ping": True, "connect_args": patience}
+    return {"pool_pre_ping": True}
 
 
 def _configure(connection: sqlite3.Connection, _: object) -> None:

@@ -1,0 +1,124 @@
+"""A study goes on with its own database only."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.decide.study import SearchStudy
+from search.problem.objective import Objective
+from search.problem.space import Space
+from search.record.consistency import check_database
+from search.record.request import Request
+from tests.search.conftest import TINY_SPACE
+from tests.search.studies import request_of
+from trainer.common.errors import UserError
+from trainer.config import TrainConfig
+from trainer.rundir import DONE
+from trainer.studydir import STUDY_DB, StudyDir
+
+
+def _study(directory: Path, base: TrainConfig, name: str = "s", **asked: Any) -> tuple[StudyDir, Request]:
+    """A study of two trials that have begun."""
+    study, request = StudyDir(directory), request_of(Space.parse(TINY_SPACE, base), name=name, **asked)
+    request.write(study)
+    deciding = SearchStudy(study, request)
+    for _ in range(2):
+        given = deciding.ask()
+        assert given is not None
+        study.trial(given.number).write_config(given.config)
+    deciding.close()
+    return study, request
+
+
+def _swap_table(study: StudyDir, _: TrainConfig) -> None:
+    (study.path / STUDY_DB).unlink()
+    with sqlite3.connect(study.path / STUDY_DB) as connection:
+        connection.execute("create table t(a)")
+
+
+def _empty(study: StudyDir, _: TrainConfig) -> None:
+    (study.path / STUDY_DB).write_bytes(b"")
+
+
+def _text(study: StudyDir, _: TrainConfig) -> None:
+    (study.path / STUDY_DB).write_text("what somebody wrote into a file of this name")
+
+
+def _folder(study: StudyDir, _: TrainConfig) -> None:
+    (study.path / STUDY_DB).unlink()
+    (study.path / STUDY_DB).mkdir()
+
+
+def _gone(study: StudyDir, _: TrainConfig) -> None:
+    (study.path / STUDY_DB).unlink()
+
+
+def _other_name(study: StudyDir, base: TrainConfig) -> None:
+    other, _ = _study(study.path.parent / "other", base, "other")
+    (other.path / STUDY_DB).replace(study.path / STUDY_DB)
+
+
+def _same_name(study: StudyDir, base: TrainConfig) -> None:
+    other, _ = _study(study.path.parent / "other", base, seed=7, recipe_points=False)
+    (other.path / STUDY_DB).replace(study.path / STUDY_DB)
+
+
+def _two_values(study: StudyDir, base: TrainConfig) -> None:
+    objective = Objective("accuracy,params")
+    other, _ = _study(study.path.parent / "other", base, objective=objective, pruner="none", sampler="tpe")
+    (other.path / STUDY_DB).replace(study.path / STUDY_DB)
+
+
+def _older(study: StudyDir, _: TrainConfig) -> None:
+    study.trial(5).path.mkdir()
+    (study.trial(5).path / DONE).write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (_gone, "holds no study named s"),
+        (_swap_table, "holds no study named s, .*it has none"),
+        (_empty, "holds no study named s, .*it has none"),
+        (_text, "cannot be used as a database .*not a database"),
+        (_folder, "cannot be used as a database .*unable to open"),
+        (_other_name, "holds no study named s, .*it has other"),
+        (_same_name, "trial 0 has .*config.json: it is another study's"),
+        (_two_values, "its study is to maximize and minimize, but this one was asked to maximize"),
+        (_older, "has 2 trials, but .*0005 is finished"),
+    ],
+)
+def test_another_database_is_refused_and_left_as_it_is(
+    damage: Callable[[StudyDir, TrainConfig], None], words: str, tmp_path: Path, base: TrainConfig
+) -> None:
+    study, request = _study(tmp_path / "s", base, recipe_points=False)
+    check_database(study, request)
+    damage(study, base)
+    file = study.path / STUDY_DB
+    before = file.read_bytes() if file.is_file() else None
+    with pytest.raises(UserError, match=words + ".*own database back, or begin under another name"):
+        check_database(study, request)
+    if damage not in (_same_name, _two_values, _older):  # these are opened as what they are, Optuna's
+        assert (file.read_bytes() if file.is_file() else None) == before
+
+
+def test_behind_a_uri_what_a_lost_driver_had_may_be_missing(tmp_path: Path, base: TrainConfig) -> None:
+    study, request = _study(tmp_path / "s", base, recipe_points=False)
+    _older(study, base)
+    check_database(study, request, is_copy=True)
+    _gone(study, base)
+    check_database(study, request, is_copy=True)
+    _other_name(study, base)
+    with pytest.raises(UserError, match="holds no study named s"):
+        check_database(study, request, is_copy=True)
+
+
+def test_a_study_that_was_stopped_before_its_first_trial_goes_on(tmp_path: Path, base: TrainConfig) -> None:
+    study, request = StudyDir(tmp_path), request_of(Space.parse(TINY_SPACE, base), name="s")
+    request.write(study)
+    check_database(study, request)
+    (tmp_path / STUDY_DB).write_bytes(b"")
+    check_database(study, request)
