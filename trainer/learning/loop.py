@@ -57,7 +57,6 @@ def train(
     _claim(run, config, dataset)
     if run.is_done:
         return run.read_result()
-
     precision = resolve_precision(config.precision, place)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     batches = Batches(dataset, config, place)
