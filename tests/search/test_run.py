@@ -52,7 +52,7 @@ NEW = ("--trials", "2", "--name", "new")
         ((*NEW, "--storage", "postgresql://u@h/db?password=x"), "--storage: a password belongs before the host"),
         ((*NEW, "--storage", "mysql://u@h/db?passwd=x"), "--storage: a password belongs before the host"),
         (("--resume", "--name", "old", "--no-seed-points"), "--recipe-points: was settled when"),
-        (("--resume", "--name", "lost"), "study.db: holds no study, but .* has its trials"),
+        (("--resume", "--name", "lost"), "study.db: holds no study named lost; bring .* back"),
         ((*NEW, "--data", "nowhere"), "nowhere: not a packed dataset"),
         ((*NEW, "--space", "nowhere.toml"), "--space: nowhere.toml: there is no such file"),
         ((*NEW, "--max-params", "9K"), "--max-params: even the smallest .* layers, has 0"),
