@@ -13,6 +13,8 @@ Nothing is pickled. Every file but metrics.jsonl appears whole or not at all.
 import dataclasses
 import errno
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -94,11 +96,13 @@ class Result:
 
 
 def _save(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file. Raises OSError, where the library has an error of its own, such as for a full disk."""
+    """Write a safetensors file. Raises OSError with the number that the library's own error tells in words."""
     try:
         safetensors.torch.save_file(tensors, path, metadata=metadata)
     except safetensors.SafetensorError as error:
-        raise OSError(errno.EIO, first_line(error)) from error
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(told[1]) if told else errno.EIO
+        raise OSError(number, os.strerror(number) if told else first_line(error)) from error
 
 
 def _require(holds: bool, name: str, value: float, rule: str) -> None:

@@ -7,7 +7,6 @@ the driver understand each other by three messages: EpochMetrics, Result, Failur
 import dataclasses
 import errno
 import functools
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 
 import torch
 from ray import tune
-from safetensors import SafetensorError
 
 from trainer.common.credentials import Kept, hide, keep
 from trainer.common.errors import StorageError, TrainingDivergedError
@@ -97,9 +95,7 @@ def run_trial(order: dict[str, Any], keys: Kept | None = None) -> None:
 def _concerns_all(error: Exception) -> bool:
     if isinstance(error, StorageError):
         return True
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return isinstance(error, SafetensorError) and os.strerror(errno.ENOSPC) in str(error)
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _train(order: Order) -> Result:

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import os
 import pickle
@@ -287,5 +288,5 @@ def test_a_full_disk_is_an_error_of_the_file_also_where_a_library_writes(
     monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(OSError, match="No space left on device") as failure:
         WRITERS[name](RunDir(tmp_path))
-    assert failure.value.filename == str(tmp_path / name)
+    assert (failure.value.errno, failure.value.filename) == (errno.ENOSPC, str(tmp_path / name))
     assert not list(tmp_path.iterdir())
