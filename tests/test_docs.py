@@ -141,6 +141,7 @@ def test_every_block_is_in_a_language_that_is_checked() -> None:
     assert {str(block): block.language for block in BLOCKS if block.language not in LANGUAGES} == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", sorted({block.page for block in _of("python")}), ids=lambda page: page.name)
 def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     script = [""] * len(page.read_text().splitlines())  # so that tracebacks name the lines of the page

@@ -87,10 +87,10 @@ def test_dropout_keeps_the_expectation_and_drops_alike_backward(first_only: bool
     rng = np.random.default_rng(0)
     with torch.no_grad():
         draws = torch.stack(
-            [attend(qkv, packing, Dropout(0.3, rng), AttentionMode(first_only=first_only)) for _ in range(2000)]
+            [attend(qkv, packing, Dropout(0.3, rng), AttentionMode(first_only=first_only)) for _ in range(500)]
         )
     assert not torch.equal(draws[0], draws[1])
-    error = (draws.mean(0) - exact).abs() / draws.std(0) * 2000**0.5
+    error = (draws.mean(0) - exact).abs() / draws.std(0) * 500**0.5
     assert error.max() < 6
 
     # values enter linearly, so their gradient must give the output back: <v, d<out, w>/dv> = <out, w>
