@@ -148,7 +148,7 @@ class SearchOptions(RunOptions):
             if value == "":
                 raise UserError("must not be empty", field=name)
             if not isinstance(getattr(value, "source", value), str | PathLike | None):
-                raise UserError(f"must be text, not {described(value)}", field=name)
+                raise UserError(f"must be text, not {value!r}", field=name)
         data = None if self.data is None else str(getattr(self.data, "source", self.data))
         self._set("data", data and without_keys(data, "data"))
         self._set("results", without_keys(str(self.results), "results"))
