@@ -78,12 +78,10 @@ def main(options: PredictOptions) -> None:
 
 def _check(options: PredictOptions) -> None:
     """Raises UserError if there is nothing to predict, or nowhere to write, before anything is read."""
-    from trainer.common.files import require_writable
+    from trainer.common.files import require_writable_file
 
     if options.out is not None:
-        if options.out.is_dir():
-            raise UserError(f"{options.out}: is a folder; name a file in it, such as predictions.csv", field="out")
-        require_writable("out", options.out.parent)
+        require_writable_file("out", options.out, "predictions.csv")
 
 
 if __name__ == "__main__":

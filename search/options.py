@@ -36,7 +36,7 @@ def _parameters(text: str) -> int:
     except ValueError as error:
         raise ValueError(f"{error}; write for example 2M") from error
     if amount < 1:
-        raise ValueError(f"{text!r} leaves room for nothing; write for example 2M")
+        raise ValueError(f"{shorten(text)!r} leaves room for nothing; write for example 2M")
     return int(amount)
 
 
@@ -179,7 +179,9 @@ def _check_count(field: str, value: Any) -> None:
 
 def _check_choice(field: str, value: str | None, known: Any) -> None:
     if value is not None and value not in known:
-        raise UserError(f"{value!r} is not one of {', '.join(known)}{suggestion(str(value), [*known])}", field=field)
+        raise UserError(
+            f"{described(value)} is not one of {', '.join(known)}{suggestion(str(value), [*known])}", field=field
+        )
 
 
 def _read(field: str, parse: Any, value: Any) -> Any:

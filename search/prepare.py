@@ -21,6 +21,7 @@ from search.record.trials import read_trials, to_rows
 from trainer.common.console import console
 from trainer.common.errors import StorageError, UserError
 from trainer.common.storage import is_uri
+from trainer.common.strict import described
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.data.manifest import MANIFEST
@@ -147,7 +148,7 @@ def resumed_study(options: SearchOptions, study: StudyDir) -> tuple[Request, Pac
     for name, known in (("sampler", SAMPLERS), ("pruner", STOPPING_RULES)):
         if getattr(request, name) not in known:
             found = getattr(request, name)
-            raise UserError(f"{directory / STUDY_JSON}: {name}: {found!r} is not one of {', '.join(known)}")
+            raise UserError(f"{directory / STUDY_JSON}: {name}: {described(found)} is not one of {', '.join(known)}")
     for name in _differing(options, request):
         raise UserError(f"was settled when {directory} was made; leave it out to resume the study", field=name)
     if not options.recipe_points and request.recipe_points:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from trainer.common import cli
 from trainer.common.cli import command
-from trainer.common.errors import UserError
 from trainer.common.fields import option
 
 
@@ -31,15 +30,15 @@ class ReportOptions:
 def main(options: ReportOptions) -> None:
     from search.show.report_page import Report, render
     from trainer.common.console import console
-    from trainer.common.files import require_writable, write_bytes
+    from trainer.common.files import require_writable_file, write_bytes
     from trainer.studydir import REPORT, Folder
 
-    if options.out is not None and options.out.is_dir():
-        raise UserError(f"{options.out}: is a folder; name a file, such as {options.out / REPORT}", field="out")
+    if options.out is not None:
+        require_writable_file("out", options.out, REPORT)
     folder = Folder.open(options.study)
     out = options.out or folder.path / REPORT
     report = Report.read(folder.path, options.storage, folder.is_at_work)
-    require_writable("out", out.parent)
+    require_writable_file("out", out, REPORT)
     content = render(report).encode()
     write_bytes(out, content)
     if options.out is None:

@@ -23,10 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainer.common.errors import FieldError, UserError, first_line
-from trainer.common.fields import without_keys
+from trainer.common.fields import shorten, without_keys
 from trainer.common.files import LOCK, atomic_path, is_locked, require_writable, write_json
 from trainer.common.storage import Remote, copy_folder, is_uri, join
-from trainer.common.strict import check_type, read_object
+from trainer.common.strict import check_type, described, read_object
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.rundir import BRING_BACK, RunDir
@@ -234,14 +234,15 @@ def _read_versioned(path: Path, version: int) -> dict[str, Any]:
     """A JSON object that was written in this version of its format, without the field that says so."""
     content = read_object(path, BRING_BACK)
     found = content.pop("format_version", None)
-    if found != version:
+    if found != version or isinstance(found, bool):
+        found = described(found)
         versions = content.get("versions")
         by = versions.get("sign-ensemble-search") if isinstance(versions, dict) else None
         if by == metadata.version("sign-ensemble-search"):
             raise UserError(
-                f"{path}: format_version is {found!r} and not {version}, though this version wrote the file: it was "
+                f"{path}: format_version is {found} and not {version}, though this version wrote the file: it was "
                 f"changed or damaged since; write {version} there if the rest is whole"
             )
-        writer = "another version of sign-ensemble-search" if by is None else f"sign-ensemble-search {by}"
+        writer = "another version of sign-ensemble-search" if by is None else f"sign-ensemble-search {shorten(str(by))}"
         raise UserError(f"{path}: format_version is {found}, written by {writer}; this version reads {version}")
     return content

@@ -7,12 +7,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from trainer.common.errors import UserError
+from trainer.common.errors import UserError, in_one_line
 from trainer.common.processes import silent_stderr
 from trainer.landmarks import NUM_ROWS
 
 SIGNATURE, INPUT, OUTPUT = "serving_default", "inputs", "outputs"
 INPUT_SHAPE: Final = (-1, NUM_ROWS, 3)
+LONGEST: Final = 300  # characters of a file's own words that errors show
 
 
 class Model:
@@ -29,10 +30,14 @@ class Model:
                 self._interpreter.allocate_tensors()
                 self._run: Any = self._interpreter.get_signature_runner(SIGNATURE)
         except (RuntimeError, ValueError) as error:
-            raise UserError(f"not a TFLite file with the signature {SIGNATURE!r}: {error}") from error
+            raise UserError(
+                f"not a TFLite file with the signature {SIGNATURE!r}: {in_one_line(error)[:LONGEST]}"
+            ) from error
         expected = {"inputs": [INPUT], "outputs": [OUTPUT]}
         if self.signatures[SIGNATURE] != expected:
-            raise UserError(f"signature {SIGNATURE!r} must have {expected}, not {self.signatures[SIGNATURE]}")
+            raise UserError(
+                f"signature {SIGNATURE!r} must have {expected}, not {str(self.signatures[SIGNATURE])[:LONGEST]}"
+            )
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """Raw landmarks float32 [n, 543, 3], n >= 1, NaN where missing -> the file's output, float32 [num_signs].

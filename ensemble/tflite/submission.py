@@ -21,7 +21,7 @@ import numpy as np
 from ensemble.budget import COSTS, Budget, Cost
 from ensemble.tflite.runtime import Model
 from trainer.common.errors import UserError, first_line
-from trainer.common.files import write_bytes
+from trainer.common.files import special, write_bytes
 from trainer.landmarks import NUM_ROWS
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ def write(path: Path, model: bytes) -> None:
 
 def read(path: Path) -> bytes:
     """The .tflite file in a submission.zip, or a .tflite file itself. Raises UserError naming what is wrong."""
+    if wrong := special(path):
+        raise UserError(f"{path}: {wrong}; give a submission.zip or a .tflite file")
     try:
         if path.suffix == ".tflite":
             return path.read_bytes()

@@ -35,6 +35,7 @@ from trainer.common.fields import suggestion
 from trainer.common.files import LOCK, locked
 from trainer.common.signals import STOPPING, handled, stop
 from trainer.common.storage import PATIENCE, Remote, is_uri, join
+from trainer.common.strict import described
 from trainer.data.dataset import PackedDataset
 from trainer.studydir import STUDY_JSON, TRIALS_PARQUET, VALIDATION, StudyDir, Validation
 
@@ -109,10 +110,10 @@ def run_search(options: SearchOptions) -> Outcome:
 def check_name(name: str) -> None:
     """Raise UserError if a study cannot be called so."""
     if name in ("", "..") or name != Path(name).name:
-        raise UserError(f"must be the name of one folder in that of all studies, not {name!r}", field="name")
+        raise UserError(f"must be the name of one folder in that of all studies, not {described(name)}", field="name")
     if name.startswith("-") or name != name.strip() or not name.isprintable():
         raise UserError(
-            f"must be text that begins with no dash and has no space at its ends, not {name!r}", field="name"
+            f"must be text that begins with no dash and has no space at its ends, not {described(name)}", field="name"
         )
     if (size := len(name.encode())) > MOST_BYTES:
         raise UserError(f"must have at most {MOST_BYTES} bytes, not {size}", field="name")

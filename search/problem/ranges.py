@@ -14,6 +14,7 @@ from typing import Any, Final
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from trainer.common.errors import FieldError
+from trainer.common.fields import shorten
 from trainer.common.strict import described, is_number
 from trainer.config import ModelConfig, TrainConfig
 
@@ -234,7 +235,7 @@ def _values(distribution: BaseDistribution) -> list[str]:
     """For the reader of a message."""
     match distribution:
         case CategoricalDistribution(choices=choices):
-            return list(map(str, choices))
+            return [shorten(str(choice)) for choice in choices]
         case IntDistribution(low=low, high=high) | FloatDistribution(low=low, high=high):
             return [f"{low} to {high}"]
     return []
@@ -270,7 +271,7 @@ def _distribution(name: str, table: Mapping[str, Any], base: TrainConfig) -> Bas
             raise ValueError(f"{len(choices):,} choices, and at most {MOST_CHOICES:,} can be searched")
         _check_values(name, choices, base)
         if twice := [value for index, value in enumerate(choices) if _is_among(value, choices[:index])]:
-            raise ValueError(f"choices has {twice[0]!r} twice")
+            raise ValueError(f"choices has {described(twice[0])} twice")
         return CategoricalDistribution(choices)
     low, high = _bounds(kind, table)
     _check_values(name, (low, high), base)
@@ -296,9 +297,9 @@ def _bounds(kind: str, table: Mapping[str, Any]) -> tuple[Any, Any]:
     if low > high:
         raise ValueError(f"empty range: low {low} is above high {high}")
     if step is not None and step <= 0:
-        raise ValueError(f"step must be positive, not {step!r}")
+        raise ValueError(f"step must be positive, not {step}")
     if step is not None and (high - low) / step > MOST_STEPS:
-        raise ValueError(f"steps of {step!r} from {low} to {high} are too many; make the step larger, or leave it out")
+        raise ValueError(f"steps of {step} from {low} to {high} are too many; make the step larger, or leave it out")
     if step is not None and not math.isclose((high - low) / step, round((high - low) / step), abs_tol=1e-9):
         last = low + step * math.floor((high - low) / step)
         raise ValueError(f"steps of {step} from {low} do not reach high {high}; make that {last:g}, or change the step")

@@ -15,7 +15,7 @@ from search.problem.ranges import allows
 from search.problem.space import Space
 from search.record.database_url import sqlite_url, to_keep, usable
 from trainer.common.errors import FieldError, UserError
-from trainer.common.strict import checked
+from trainer.common.strict import checked, described
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.rundir import BRING_BACK
@@ -125,7 +125,7 @@ class Request:
         for point in self.points:
             for name, value in point.items():
                 if name not in distributions or not allows(distributions[name], value):
-                    raise UserError(f"{path}: points: {name} is never {value!r} in this space; {BRING_BACK}")
+                    raise UserError(f"{path}: points: {name} is never {described(value)} in this space; {BRING_BACK}")
 
     def write(self, study: StudyDir) -> None:
         """Write study.json; from then on there is a study."""
@@ -143,7 +143,7 @@ class Request:
     def to_objective(self) -> Objective:
         """Raises FieldError if there is no such objective, or what it needs for latencies is not there."""
         if self.objective not in (*OBJECTIVES, REMOVED):
-            raise FieldError(f"{self.objective!r} is not one of {'; '.join(OBJECTIVES)}", field="objective")
+            raise FieldError(f"{described(self.objective)} is not one of {'; '.join(OBJECTIVES)}", field="objective")
         if (self.objective == WITH_LATENCY) != (self.latency is not None):
             raise FieldError(f"belongs to the objective {WITH_LATENCY}, and to no other", field="latency")
         return Objective(self.objective, None if self.latency is None else LatencyScale.from_json(self.latency))

@@ -1,6 +1,7 @@
 """The command that predicts files and the contest's folder."""
 
 import csv
+import os
 import re
 import shutil
 import sys
@@ -126,6 +127,10 @@ def test_where_to_write_is_checked_first(
     monkeypatch.setattr("ensemble.ship.predictions.predict", None)  # nothing is
     with pytest.raises(UserError, match=r"--out: .*: is a folder; name a file in it"):
         run(monkeypatch, zipped, contest_folder, "--out", tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match=r"--out: .*pipe: is a pipe, not a file; name another file"):
+        run(monkeypatch, zipped, contest_folder, "--out", tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
     with pytest.raises(UserError, match=r"--out: .*file: .* cannot be written to"):
         run(monkeypatch, zipped, contest_folder, "--out", tmp_path / "file" / "x.csv")
 

@@ -131,7 +131,10 @@ class Worker:
         path = self._scratch / FAULTS
         lines = path.read_text(errors="replace").splitlines() if path.exists() else []
         ours = [line.strip() for line in lines if str(ROOT) in line and "tests/fuzz" not in line]
-        return ours[0].removeprefix(f'File "{ROOT}/') if ours else "no stack"
+        if ours:
+            return ours[0].removeprefix(f'File "{ROOT}/')
+        said = (self._scratch / "stderr.txt").read_text(errors="replace").splitlines()
+        return f"no stack: {said[-1][:200]}" if said else "no stack"
 
 
 def try_input(door: Door, steps: list[Step], valid: Path, memory: dict[str, Any]) -> tuple[Verdict, str]:

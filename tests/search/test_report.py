@@ -1,5 +1,6 @@
 """The command search.report: where it writes, and what it refuses."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,17 @@ def test_a_page_elsewhere_leaves_the_study_as_it_is(
 
 
 def test_a_folder_is_no_file_to_write_to(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"--out: .*: is a folder; name a file, such as .*report\.html"):
+    with pytest.raises(UserError, match=r"--out: .*: is a folder; name a file in it, such as .*report\.html"):
         run(monkeypatch, study, "--out", tmp_path)
+
+
+def test_a_pipe_is_left_as_it_is(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for pipe, words in ((tmp_path / "pipe", ("--out", tmp_path / "pipe")), (study / "report.html", ())):
+        pipe.unlink(missing_ok=True)
+        os.mkfifo(pipe)
+        with pytest.raises(UserError, match=f"--out: {pipe}: is a pipe, not a file; name another file"):
+            run(monkeypatch, study, *words)
+        assert pipe.is_fifo()
 
 
 def test_what_is_no_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,10 @@ def test_a_request_is_read_as_it_was_written(tmp_path: Path) -> None:
         (None, "holds no study"),
         ("{", "study.json: cannot be read"),
         ("[]", "study.json: must hold a JSON object"),
-        (json.dumps(REQUEST), "format_version is None"),
+        (json.dumps(REQUEST), "format_version is null"),
+        (json.dumps({"format_version": True, **REQUEST}), "format_version is true"),
+        (json.dumps({"format_version": [1] * 9_000}), "format_version is a list, written by another version"),
+        (json.dumps({"format_version": "x" * 9_000}), r"format_version is 'x{39}\.\.\., written by another version"),
         (json.dumps({"format_version": 9, "versions": {"sign-ensemble-search": "7.1"}}), r"is 9, written by .* 7\.1"),
         (json.dumps({"format_version": 1, **REQUEST, "data": 3}), "study.json: data: must be text, not 3; bring"),
         (

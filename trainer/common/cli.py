@@ -27,6 +27,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import itertools
 import os
 import re
 import shutil
@@ -60,6 +61,8 @@ COMMANDS: Final = {
     "ablate": "trainer.ablate",
 }
 _METAVARS: Final[dict[Any, str]] = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
+_LONGER_THAN_NAMES: Final = re.compile(r"[^\s/]{256,}")  # no file has such a name, and no error needs to show it
+_CONTROLS: Final = re.compile(r"\n(?!  )|[^\n\x20-\x7e\xa0-\U0010ffff]|[\u2028\u2029\ud800-\udfff]")
 _WIDEST: Final = 110  # columns of a help page
 
 
@@ -172,9 +175,10 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
         words = sys.argv[1:] if args is None else list(args)
-        for word in words:  # printed, and written into files of text
+        for before, word in itertools.pairwise(["", *words]):  # printed, and written into files of text
             if any(unicodedata.category(character) in ("Cc", "Cs") for character in word):
-                self.error(f"{shorten(word)!r}: has a character that is no text; rename what is called so")
+                of = f"{before}: " if before.startswith("--") and "=" not in before else ""
+                self.error(f"{of}{shorten(word)!r}: has a character that is no text; rename what is called so")
         for word in (
             words[: words.index("--")] if "--" in words else words
         ):  # before any option is missed for want of it
@@ -360,13 +364,22 @@ def run(main: Callable[[], None]) -> NoReturn:
         message = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             message = f"{error.filename}: {error.strerror}"
-        _print_error("error:", f" {hide(as_called(message))}")
+        _print_error("error:", f" {_printable(hide(as_called(message)))}")
         sys.exit(2)
     except KeyboardInterrupt as error:
         signum = error.signum if isinstance(error, signals.Stopped) else signal.SIGINT
         _print_error("", "interrupted" if signum == signal.SIGINT else f"ended by {signal.Signals(signum).name}")
         sys.exit(signals.exit_status(signum))
     sys.exit(0)
+
+
+def _printable(message: str) -> str:
+    """A message without what a file's content has no business to do in it: begin a line, or fill the screen.
+
+    A line of a list begins with two spaces.
+    """
+    short = _LONGER_THAN_NAMES.sub(lambda found: shorten(found[0]), message)
+    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], short)
 
 
 def _print_error(head: str, message: str) -> None:

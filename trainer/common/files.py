@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +22,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success sync it and rename it to ``path``.
 
     If the block raises, the temporary file is removed and whatever stood at ``path`` is untouched. An OSError of the
-    writing itself then has the name of ``path``.
+    writing itself then has the name of ``path``. Raises UserError if a device, a pipe or a socket stands there: the
+    rename would put a file in its place.
     """
+    _require_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
@@ -95,6 +98,38 @@ def is_locked(folder: Path) -> bool:
     except OSError:  # there is none, or it is not for us
         return False
     return False
+
+
+def special(path: Path) -> str:
+    """What stands at ``path``, in words, if it is neither a file nor a folder; else nothing.
+
+    A pipe is waited for without end, a device may never end, and both are lost where a file takes their place.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # nothing stands there; or the opening says why not
+        return ""
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return ""
+    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return f"is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file"
+
+
+def _require_file(path: Path, field: str | None = None) -> None:
+    """Raises UserError with ``field`` if no file may take the place of what stands at ``path``."""
+    if wrong := special(path):
+        raise UserError(f"{path}: {wrong}; name another file", field=field)
+
+
+def require_writable_file(field: str, path: Path, example: str) -> None:
+    """Raises UserError with ``field`` if no file can be written to ``path``; leaves nothing there.
+
+    ``example`` is the name of a file that the error proposes where ``path`` is a folder.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a file in it, such as {path / example}", field=field)
+    _require_file(path, field)
+    require_writable(field, path.parent)
 
 
 def require_writable(field: str, folder: Path) -> None:

@@ -6,6 +6,7 @@
 Python's own json takes NaN, keys that are there twice, and numbers that nothing else can hold.
 """
 
+import codecs
 import dataclasses
 import functools
 import json
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from trainer.common.errors import FieldError, UserError, first_line
+from trainer.common.files import special
 
 MOST_BYTES: Final = 2**26  # of a file that is read whole; ours are far smaller
 MOST_INT: Final = 2**63  # what parquet, SQLite and NumPy hold
@@ -32,18 +34,22 @@ Kind = TypeVar("Kind")
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, with or without a byte order mark.
+    """The text of a file in UTF-8, with or without a byte order mark, or in UTF-16 with one.
 
     Raises ValueError if it is no text or too long, OSError if it cannot be read.
     """
+    if wrong := special(path):
+        raise ValueError(f"it {wrong}")
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise ValueError(f"more than {MOST_BYTES // 2**20} MiB")
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 text: {error.reason} at byte {error.start}") from error
+        what = f"not {'UTF-16' if is_utf16 else 'UTF-8'} text: {error.reason} at byte {error.start}"
+        raise ValueError(what) from error
 
 
 def parse_json(text: str) -> Any:

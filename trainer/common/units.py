@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from trainer.common.fields import shorten
+
 _AMOUNT: Final = re.compile(r"(\d+\.?\d*|\.\d+)\s*([a-z]+)")
 
 
@@ -15,7 +17,7 @@ def parse_amount(text: str, units: Mapping[str, float]) -> tuple[float, str]:
     """
     match = _AMOUNT.fullmatch(text.strip().lower())
     if match is None or match[2] not in units:
-        raise ValueError(f"{text.strip()!r} is not a number with a unit ({', '.join(units)})")
+        raise ValueError(f"{shorten(text.strip())!r} is not a number with a unit ({', '.join(units)})")
     return round(float(match[1]) * units[match[2]], 6), match[2]  # 32.767M is 32767000, not 4e-9 more
 
 
@@ -33,9 +35,9 @@ def parse_limits(text: str, units: Mapping[str, tuple[str, float]], example: str
             raise ValueError(f"{error}; write for example {example}") from error
         name, _ = units[unit]
         if name in limits:
-            raise ValueError(f"{text!r} limits {name} twice; write for example {example}")
+            raise ValueError(f"{shorten(text)!r} limits {name} twice; write for example {example}")
         if amount == 0:
-            raise ValueError(f"{part.strip()!r} leaves room for nothing; write for example {example}")
+            raise ValueError(f"{shorten(part.strip())!r} leaves room for nothing; write for example {example}")
         limits[name] = amount
     return limits
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from trainer.common.errors import UserError, first_line
-from trainer.common.strict import read_json
+from trainer.common.strict import described, read_json
 
 TRAIN_CSV: Final = "train.csv"
 SIGN_MAP: Final = "sign_to_prediction_index_map.json"
@@ -92,7 +92,8 @@ def _numbers(texts: pa.ChunkedArray, path: Path, name: str) -> list[int]:
     plain = pc.replace_substring_regex(texts, r"\.0*$", "")
     wrong = pc.index(pc.match_substring_regex(plain, "^-?[0-9]{1,18}$"), False).as_py()
     if wrong >= 0:
-        raise UserError(f"{path}: column {name!r} holds {texts[wrong].as_py()!r}, not a whole number of 18 digits")
+        value = described(texts[wrong].as_py())
+        raise UserError(f"{path}: column {name!r} holds {value}, not a whole number of 18 digits")
     numbers: list[int] = [int(text) for text in plain.to_pylist()]
     return numbers
 

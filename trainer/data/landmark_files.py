@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainer.common.errors import LandmarkFileError, first_line
+from trainer.common.files import special
+from trainer.common.strict import described
 from trainer.landmarks import NUM_ROWS, ROWS
 
 GROUP_SIZES: Final = {"face": 468, "left_hand": 21, "pose": 33, "right_hand": 21}  # rows of a frame, in order
@@ -66,6 +68,8 @@ def read_raw(path: Path) -> np.ndarray:
 
 def _read(path: Path, axes: str, rows: np.ndarray, needs_types: bool) -> np.ndarray:
     """Coordinates of some rows of every frame, in time's order: float32 [n, len(rows), len(axes)]."""
+    if wrong := special(path):
+        raise LandmarkFileError(f"it {wrong}")
     try:
         with pa.OSFile(str(path)) as source:
             file = _open(source)
@@ -190,7 +194,7 @@ def _restore(pieces: Pieces, num_rows: int, axes: str, rows: np.ndarray) -> tupl
         places = _places(types, indices)
         if (unknown := np.flatnonzero(places == _UNKNOWN)).size:
             row = int(unknown[0])
-            what = f"type {types[row].as_py()!r}, landmark_index {indices[row].as_py()!r}"
+            what = f"type {described(types[row].as_py())}, landmark_index {described(indices[row].as_py())}"
             raise LandmarkFileError(f"frame {numbers[frames[row]]}: {what} is no landmark of the contest")
         np.add.at(seen, (frames, places), 1)
         used = np.flatnonzero(target[places] >= 0)

@@ -26,6 +26,7 @@ from trainer.common.console import console, track
 from trainer.common.errors import LandmarkFileError, UserError
 from trainer.common.files import LOCK, atomic_path, locked, sha256, write_json
 from trainer.common.processes import pool
+from trainer.common.strict import described
 from trainer.data.contest import SIGN_MAP, TRAIN_CSV, Entry, faults, read_sign_map, read_train_csv
 from trainer.data.landmark_files import read_landmarks
 from trainer.data.manifest import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, remember
@@ -109,13 +110,13 @@ def make_plan(source: Path, signs: Iterable[str] | None) -> Plan:
         if sign not in known:
             whole = {name.split(",")[0]: name for name in known if "," in name} | {name: name for name in known}
             near = difflib.get_close_matches(str(sign), whole, n=1)
-            hint = f"; did you mean {whole[near[0]]!r}?" if near else ""
-            raise UserError(f"{source / SIGN_MAP} has no sign {sign!r}{hint}", field="signs")
+            hint = f"; did you mean {described(whole[near[0]])}?" if near else ""
+            raise UserError(f"{source / SIGN_MAP} has no sign {described(sign)}{hint}", field="signs")
     label_names = known if signs is None else tuple(name for name in known if name in signs)
     plan = Plan(source, label_names, [], [])
     entries = [entry for entry in read_train_csv(source) if signs is None or entry.sign in signs]
     wrong = {
-        place: f"its sign {entry.sign!r} is not in {SIGN_MAP}"
+        place: f"its sign {described(entry.sign)} is not in {SIGN_MAP}"
         for place, entry in enumerate(entries)
         if entry.sign not in known
     }

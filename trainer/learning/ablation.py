@@ -18,6 +18,7 @@ from rich.table import Table
 from trainer.common.console import for_tables, track
 from trainer.common.errors import TrainingDivergedError, UserError
 from trainer.common.processes import pool
+from trainer.common.strict import described
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.learning.allocator import keep_freed_memory
@@ -190,5 +191,5 @@ def chosen(names: str | None) -> list[Change]:
     by_name = {row.name: row for row in CHANGES}
     unknown = [name for name in names.split(",") if name not in by_name]
     if unknown:
-        raise UserError(f"there is no row {unknown[0]!r}; the rows are {', '.join(by_name)}", field="rows")
+        raise UserError(f"there is no row {described(unknown[0])}; the rows are {', '.join(by_name)}", field="rows")
     return [by_name[name] for name in dict.fromkeys(names.split(","))]

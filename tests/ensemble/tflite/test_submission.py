@@ -1,6 +1,7 @@
 """Writing and reading submission.zip, and predicting with it."""
 
 import io
+import os
 import subprocess
 import sys
 import zipfile
@@ -84,6 +85,10 @@ def test_what_is_not_there_is_said_so(tmp_path: Path) -> None:
         submission.read(tmp_path / "none.zip")
     with pytest.raises(UserError, match=r"is a folder; give a submission.zip or a .tflite file"):
         submission.read(tmp_path)
+    for name in ("pipe.zip", "pipe.tflite"):
+        os.mkfifo(tmp_path / name)  # which would be waited for
+        with pytest.raises(UserError, match=f"{name}: is a pipe, not a file; give a submission.zip or a .tflite file"):
+            submission.read(tmp_path / name)
     (tmp_path / "ensemble").mkdir()
     (tmp_path / "ensemble" / "submission.zip").touch()
     with pytest.raises(UserError, match=f"is a folder; give {tmp_path}/ensemble/submission.zip"):

@@ -104,7 +104,7 @@ def start_nothing(module: str, *arguments: object) -> tuple[Ran, Any]:
     """Run a search up to the start of Ray: all is prepared, the study is opened, and one trial is asked for."""
     found: dict[str, Any] = {}
 
-    def run_trials(study: Any, _dataset: Any, _options: Any, _progress: Any, _callbacks: Any = ()) -> bool:
+    def run_trials(study: Any, *_: Any) -> bool:
         found["request"] = study.request
         found["states"] = [trial.state.name for trial in study.trials()]
         found["assignment"] = study.ask()

@@ -81,6 +81,14 @@ def test_a_user_error_exits_2_with_its_message_alone(capsys: pytest.CaptureFixtu
     assert error == f"error: {message}\n"
 
 
+def test_an_error_is_one_line_whatever_it_quotes(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise UserError(f"study.json: a\nb\x1b[0m\u2028c: {'x' * 9_000} of 'é':\n  first of a list\n  {'y' * 255}")
+
+    shown = f"study.json: a\\nb\\x1b[0m\\u2028c: {'x' * 40}... of 'é':\n  first of a list\n  {'y' * 255}"
+    assert end_of(main, capsys) == (2, f"error: {shown}\n")
+
+
 def test_options_are_the_dataclass_with_its_defaults() -> None:
     assert parse("here", "--data", "x") == Options(source=Path("here"), data="x", config={})
 
@@ -141,8 +149,11 @@ def test_what_cannot_be_parsed_is_one_line_that_names_the_option(
         (["here", "--data", " "], "--data: must not be empty"),
         (["here", "--data", ""], "--data: must not be empty"),
         (["here", "--data", "x", "--workers="], "--workers: must not be empty"),
-        (["here", "--data", "a\nb"], r"'a\nb': has a character that is no text; rename what is called so"),
-        (["here", "--data", "caf\udce9"], r"'caf\udce9': has a character that is no text; rename what is called so"),
+        (["here", "--data", "a\nb"], r"--data: 'a\nb': has a character that is no text; rename what is called so"),
+        (
+            ["here", "--data", "caf\udce9"],
+            r"--data: 'caf\udce9': has a character that is no text; rename what is called so",
+        ),
         (
             ["here", "--da\x1b[31mta", "x"],
             r"'--da\x1b[31mta': has a character that is no text; rename what is called so",

@@ -3,6 +3,8 @@
 import fcntl
 import hashlib
 import json
+import os
+import socket
 import threading
 import time
 from pathlib import Path
@@ -16,7 +18,9 @@ from trainer.common.files import (
     is_locked,
     locked,
     require_writable,
+    require_writable_file,
     sha256,
+    special,
     to_path,
     write_bytes,
     write_json,
@@ -96,6 +100,31 @@ def test_a_folder_that_cannot_be_made_is_refused_with_the_field(tmp_path: Path) 
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"^out: .*cannot be written to"):
         require_writable("out", tmp_path / "file" / "folder")
+
+
+def test_a_pipe_or_a_socket_is_never_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe, link, bound = tmp_path / "pipe", tmp_path / "link", tmp_path / "socket"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.path.relpath(bound))  # a short name: such names have at most 107 bytes
+        for path, kind in ((pipe, "pipe"), (link, "pipe"), (bound, "socket")):
+            with pytest.raises(UserError, match=f"^{path}: is a {kind}, not a file; name another file"):
+                write_bytes(path, b"content")
+            with pytest.raises(UserError, match=f"^out: {path}: is a {kind}, not a file"):
+                require_writable_file("out", path, "page.html")
+    assert (pipe.is_fifo(), link.is_symlink(), bound.is_socket()) == (True, True, True)
+    assert sorted(tmp_path.iterdir()) == [link, pipe, bound]
+
+
+def test_what_a_file_may_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "new", tmp_path / "a" / "b"):
+        require_writable_file("out", path, "page.html")
+    with pytest.raises(UserError, match=f"^out: {tmp_path}: is a folder; name a file in it, such as .*/page.html"):
+        require_writable_file("out", tmp_path, "page.html")
+    assert special(Path("/dev/null")) == "is a device, not a file"
+    assert special(tmp_path / "none") == special(tmp_path / "file") == special(tmp_path) == ""
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError("8 requested and 4 written")])

@@ -1,6 +1,7 @@
 """JSON is read strictly: nothing that is wrong with a file goes unnoticed or ends in a traceback."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from trainer.common.errors import FieldError, UserError
-from trainer.common.strict import MOST_BYTES, checked, described, parse_json, read_json, read_object
+from trainer.common.strict import MOST_BYTES, checked, described, parse_json, read_json, read_object, read_text
 
 WRONG = {
     "": "it is empty",
@@ -56,6 +57,12 @@ def test_a_file_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
         file.truncate(MOST_BYTES + 1)  # takes no room on the disk
     with pytest.raises(UserError, match=r"file\.json: cannot be read \(more than 64 MiB\)"):
         read_object(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="it is a pipe, not a file"):
+        read_text(tmp_path / "pipe")
 
 
 def test_an_object_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Reading landmark files: the same values as a plain reading, however a file is laid out, and nothing wrong."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -235,11 +236,15 @@ def appended(table: pa.Table, row: int) -> pa.Table:
 FAULTS: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
     "a type missing": (
         lambda table: with_first(table, "type", None),
-        "frame 0: type None, landmark_index 0 is no landmark of the contest",
+        "frame 0: type null, landmark_index 0 is no landmark of the contest",
     ),
     "an unknown type": (
         lambda table: with_first(table, "type", "foot"),
         "frame 0: type 'foot', landmark_index 0 is no landmark of the contest",
+    ),
+    "a type without end": (
+        lambda table: with_first(table, "type", "x" * 9_000),
+        r"frame 0: type 'x{39}\.\.\., landmark_index 0 is no landmark of the contest",
     ),
     "type as numbers": (
         lambda table: with_column(table, "type", table["x"]),
@@ -378,3 +383,11 @@ def test_raw_landmarks_need_z_and_a_file(tmp_path: Path) -> None:
         read_raw(tmp_path / "file.parquet")
     with pytest.raises(LandmarkFileError, match=f"^{tmp_path}/absent.parquet: no such file"):
         read_raw(tmp_path / "absent.parquet")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.parquet")
+    with pytest.raises(LandmarkFileError, match=r"^it is a pipe, not a file$"):
+        read_landmarks(tmp_path / "pipe.parquet")
+    with pytest.raises(LandmarkFileError, match=r"pipe\.parquet: it is a pipe, not a file; give landmark files"):
+        read_raw(tmp_path / "pipe.parquet")
