@@ -27,7 +27,7 @@ import safetensors.torch
 import torch
 
 from trainer.common.errors import FieldError, UserError, first_line
-from trainer.common.files import atomic_path, write_bytes, write_json
+from trainer.common.files import atomic_path, special, write_bytes, write_json
 from trainer.common.strict import checked, parse_json, read_object, read_text, reason_of
 from trainer.config import TrainConfig
 from trainer.metrics import to_half
@@ -105,6 +105,11 @@ def _save(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]
         raise OSError(number, os.strerror(number) if told else first_line(error)) from error
 
 
+def _require_file(path: Path) -> None:
+    if wrong := special(path):
+        raise UserError(f"{path}: {wrong}; {BRING_BACK}")
+
+
 def _require(holds: bool, name: str, value: float, rule: str) -> None:
     if not holds:
         raise FieldError(f"must be {rule}, not {value}", field=name)
@@ -177,6 +182,7 @@ class RunDir:
         path = self.path / CHECKPOINT
         if not path.exists():
             return None
+        _require_file(path)
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 names = file.keys()
@@ -199,6 +205,7 @@ class RunDir:
     def read_weights(self) -> dict[str, torch.Tensor]:
         """EMA weights by parameter name, for ``SignClassifier.load_state_dict``; float32 however they are stored."""
         path = self.path / WEIGHTS
+        _require_file(path)
         try:
             tensors = safetensors.torch.load_file(path)
         except (OSError, ValueError, safetensors.SafetensorError) as error:
@@ -214,6 +221,7 @@ class RunDir:
 
     def read_val_probs(self) -> np.ndarray:
         """float16 [validation sequences, signs], memory-mapped."""
+        _require_file(self.path / VAL_PROBS)
         try:
             probs: Any = np.load(self.path / VAL_PROBS, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
@@ -234,8 +242,8 @@ class RunDir:
     def require_unchanged(self) -> None:
         """Raises UserError if a file is not the one that the finished run left, or if the run does not say."""
         expected, found = read_object(self.path / DONE, BRING_BACK).get(HASHES), self._hashes()
-        if not isinstance(expected, dict):
-            raise UserError(f"{self.path / DONE}: has no hashes of the other files: written by an earlier version")
+        if not isinstance(expected, dict) or not {CONFIG, WEIGHTS} <= expected.keys():
+            raise UserError(f"{self.path / DONE}: {HASHES}: has no hashes of the other files, as in earlier versions")
         if changed := sorted(name for name in {*expected, *found} if found.get(name) != expected.get(name)):
             raise UserError(f"{self.path / changed[0]}: is not the file that the training left")
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from trainer.common.errors import FieldError, UserError, first_line
 from trainer.common.fields import shorten, without_keys
-from trainer.common.files import LOCK, atomic_path, is_locked, require_writable, write_json
+from trainer.common.files import LOCK, atomic_path, is_locked, require_writable, special, write_json
 from trainer.common.storage import Remote, copy_folder, is_uri, join
 from trainer.common.strict import check_type, described, read_object
 from trainer.config import TrainConfig
@@ -122,6 +122,8 @@ class StudyDir:
         path = self.path / VALIDATION
         if not path.exists():
             raise UserError(f"{path}: there is no such file; a study of search.run has it: bring it back")
+        if wrong := special(path):
+            raise UserError(f"{path}: {wrong}; {BRING_BACK}")
         try:
             table = pq.read_table(path)
             for name in (columns := ("sequence_id", "participant_id", "label", "length")):

@@ -49,6 +49,7 @@ from trainer.studydir import ENSEMBLE, Folder
 
 COSTS: Final = f"{ENSEMBLE}/{studydir.COSTS}"
 PROBS: Final = f"{ENSEMBLE}/{studydir.FILE_PROBS}"
+COMPARED: Final = 1000  # sequences on which a file is compared with its trial
 
 
 def keeping_roots(folders: Sequence[Folder], out: Path | None) -> dict[Path, Path]:
@@ -116,7 +117,7 @@ def measure(
             f"predictions stand for the file's, otherwise the file is left out:[/] {escape(gone[0].message)}",
             soft_wrap=True,
         )
-    return PricedPool(dataclasses.replace(pool, candidates=candidates, left_out=left_out), base, np.array(costs))
+    return PricedPool(pool.replace(candidates=candidates, left_out=left_out), base, np.array(costs))
 
 
 def _build(variant: Candidate) -> bytes:
@@ -139,7 +140,7 @@ def _with_own_probs(variant: Candidate, pool: Pool, content: bytes, roots: Seque
     path = next((where / name for where in roots if _is_kept(where / name, variant, pool)), None)
     if path is None:
         probs = to_half(_predict(content, pool))
-        _require_near(probs, variant)
+        _require_near(probs, variant, pool)
         path = roots[0] / name
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.save(file, probs, allow_pickle=False)
@@ -155,16 +156,20 @@ def _is_kept(path: Path, variant: Candidate, pool: Pool) -> bool:
     try:
         probs = np.load(path, mmap_mode="r", allow_pickle=False)
         require_probabilities(probs, (len(pool.validation.labels), len(pool.label_names)), path.name)
-        _require_near(probs, variant)
+        _require_near(probs, variant, pool)
     except (OSError, ValueError, EOFError, UserError):
         return False
     return True
 
 
-def _require_near(probs: np.ndarray, variant: Candidate) -> None:
-    """Raises UserError if the file's probabilities are further from the trial's than its precision explains."""
+def _require_near(probs: np.ndarray, variant: Candidate, pool: Pool) -> None:
+    """Raises UserError if the file's probabilities are further from the trial's than its precision explains.
+
+    Some sequences tell.
+    """
+    places = pool.spread(COMPARED)
     most = export.PRECISIONS[variant.precision].largest_deviation
-    off = deviation(probs.astype(np.float64), variant.val_probs())
+    off = deviation(probs[places].astype(np.float64), variant.val_probs()[places])
     if not off <= most:  # a NaN is not
         raise UserError(
             f"its {variant.precision} file does not predict what the trial does (they deviate by {off:.1e}, of at most "

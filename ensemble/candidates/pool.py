@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, overload
+from typing import Any, Final, overload
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ import torch
 from ensemble.tflite import export
 from trainer.common.errors import StorageError, UserError
 from trainer.common.storage import base_name
-from trainer.config import ModelConfig
+from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.landmarks import NUM_ROWS, ROWS
 from trainer.metrics import accuracy, log_loss
@@ -120,6 +120,13 @@ class Pool:
                 )
         return dataset
 
+    def replace(self, **changes: Any) -> "Pool":
+        """The pool with other fields; a dataset that was opened, and hashed, stays so if it is still the one."""
+        other = dataclasses.replace(self, **changes)
+        if "dataset" in self.__dict__ and changes.keys() <= {"studies", "candidates", "left_out"}:
+            other.__dict__["dataset"] = self.dataset
+        return other
+
     def raw_sequences(self, places: Iterable[int]) -> Iterator[np.ndarray]:
         """Landmarks of validation sequences, by their places in 0 .. N - 1, as a .tflite file takes them.
 
@@ -181,11 +188,14 @@ def open_pool(path: Path) -> Pool:
     request = study.read_request()
     label_names = tuple(request["label_names"])
     validation = study.read_validation(len(label_names))
+    base = {"num_folds": TrainConfig().num_folds, "fold": TrainConfig().fold, **request["base_config"]}
+    split = (base["num_folds"], base["fold"])  # held out by all trials, or their predictions could not be compared
     candidates: list[Candidate] = []
     left_out: dict[str, str] = {}
     for run in study.trials():
         try:
-            candidate = _read_trial(run, validation.labels, len(label_names), request.get("data_fingerprint"))
+            fingerprint = request.get("data_fingerprint")
+            candidate = _read_trial(run, validation.labels, len(label_names), fingerprint, split)
             if candidates and candidate.model.max_frames != candidates[0].model.max_frames:
                 raise UserError(OTHER_MAX_FRAMES)
             candidates.append(candidate)
@@ -245,7 +255,7 @@ def open_pools(studies: Sequence[tuple[str, Path]]) -> Pool:
             else:
                 candidates.append(dataclasses.replace(candidate, name=f"{name}/{candidate.name}"))
     paths = tuple(path for _, path in studies)
-    return dataclasses.replace(first, studies=paths, candidates=candidates, left_out=left_out)
+    return first.replace(studies=paths, candidates=candidates, left_out=left_out)
 
 
 def _difference(first: Pool, other: Pool) -> str | None:
@@ -279,11 +289,17 @@ def by_reason(left_out: dict[str, str]) -> dict[str, list[str]]:
     return found
 
 
-def _read_trial(run: RunDir, labels: np.ndarray, num_signs: int, fingerprint: str | None) -> Candidate:
+def _read_trial(
+    run: RunDir, labels: np.ndarray, num_signs: int, fingerprint: str | None, split: tuple[int, int]
+) -> Candidate:
     """Raises UserError if the trial is unfinished, or any of its files is broken, of another study or changed."""
     if not run.is_done:
         raise UserError("not finished: no done.json (stopped early, failed, or still running)")
     config, result = run.read_config(), run.read_result()
+    if (config.num_folds, config.fold) != split:
+        raise UserError(
+            f"config.json: fold: {config.fold} of {config.num_folds}, but the study's is {split[1]} of {split[0]}"
+        )
     if config.all_participants:
         raise UserError(
             "trained on all participants: nothing to select it by; it can be shipped for the trial that it repeats"
@@ -336,7 +352,9 @@ def to_member(candidate: Candidate, count: int) -> export.Member:
     """Raises UserError if the weights cannot be read or are not a classifier's of its configuration."""
     weights = {name: tensor.numpy() for name, tensor in candidate.run.read_weights().items()}
     stored, stated = sum(weight.size for weight in weights.values()), candidate.num_parameters
-    if stored != stated or num_parameters(candidate.model) != stated:
+    if stored == num_parameters(candidate.model) != stated:
+        raise UserError(f"done.json: num_parameters: {stated}, but the weights have {stored}")
+    if stored != num_parameters(candidate.model):
         raise UserError(f"weights.safetensors: not a classifier's of {stated} parameters")
     with torch.device("meta"):
         expected = {name: tuple(value.shape) for name, value in SignClassifier(candidate.model).state_dict().items()}

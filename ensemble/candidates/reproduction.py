@@ -75,7 +75,7 @@ def only_reproducible(pool: Pool) -> Pool:
             left_out[candidate.name] = f"{reason}{unseen}"
             console.print(f"[yellow]trial {candidate.name} is left out:[/] {escape(reason + unseen)}", soft_wrap=True)
     require_any(pool.studies, candidates, left_out)
-    return dataclasses.replace(pool, candidates=candidates, left_out=left_out)
+    return pool.replace(candidates=candidates, left_out=left_out)
 
 
 def _require_predictions(candidate: Candidate, sequences: list[np.ndarray], places: np.ndarray) -> None:

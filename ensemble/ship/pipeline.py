@@ -204,7 +204,7 @@ def open_studies(request: Request) -> Opened:
     folders = [Folder.open(study) for study in where]
     pool = open_pools([(folder.shown, folder.path) for folder in folders])
     if request.data is not None:
-        pool = dataclasses.replace(pool, data=request.data)
+        pool = pool.replace(data=request.data)
         try:
             _ = pool.dataset  # opened only now; it may be none, or another
         except UserError as error:

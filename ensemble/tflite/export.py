@@ -69,7 +69,7 @@ PRECISIONS: Final[dict[str, Precision]] = {
         matrix=lambda graph, value: graph.constant(value),
         trial_predictions="exact",  # validation is in float32, whatever training was
         largest_difference=1e-4,
-        largest_deviation=5e-4,
+        largest_deviation=1e-3,  # validation with TF32 on a GPU is 3e-4 away
         same_sign=1.0,
     ),
     "float16": Precision(

@@ -39,6 +39,7 @@ from trainer.data.dataset import PackedDataset
 OBJECT_STORE_BYTES: Final = 80 * 2**20  # Ray's least; nothing large travels through it
 CAPACITY_SECONDS: Final = 5.0  # between looks at a cluster that may grow
 CHECK_SECONDS: Final = 120.0
+SLOWEST: Final = 20e6  # bytes a second that shared storage gives at least
 CONNECT_SECONDS: Final = 10.0
 LOST_SECONDS: Final = 15.0  # to see that a node on which nothing could be run is gone
 SHORT_FOLDER: Final = "/tmp"
@@ -261,6 +262,7 @@ def check_nodes(directory: Path, dataset: PackedDataset, uri: str | None = None)
     nodes = _nodes()
     if len(nodes) == 1 and uri is None:
         return
+    reading = len(nodes) * dataset.frames.nbytes / SLOWEST  # every node hashes the dataset, of one disk at worst
     with tempfile.NamedTemporaryFile(dir=directory, prefix=".seen-by-all-") as probe:
         look = ray.remote(num_cpus=0)(_look)
         answers = [
@@ -271,7 +273,7 @@ def check_nodes(directory: Path, dataset: PackedDataset, uri: str | None = None)
         ]
         for node, answer in zip(nodes, answers, strict=True):
             try:
-                fault = ray.get(answer, timeout=CHECK_SECONDS)
+                fault = ray.get(answer, timeout=CHECK_SECONDS + reading)
             except ray.exceptions.RayError as error:
                 if not isinstance(error, ray.exceptions.RayTaskError) and _is_lost(node["NodeID"]):
                     continue

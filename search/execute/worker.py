@@ -124,7 +124,7 @@ def _train_in(run: RunDir, order: Order, report: Callable[[EpochMetrics], None])
 
 @functools.cache
 def _dataset(where: str) -> PackedDataset:
-    return PackedDataset.open(where)
+    return PackedDataset.open(where, PATIENCE)
 
 
 def _send(message: Message) -> None:

@@ -64,7 +64,10 @@ def _check_trial(study: StudyDir, trial: FrozenTrial, where: str) -> None:
     run = study.trial(trial.number)
     if not is_own(trial) or not (run.path / CONFIG).is_file():
         return
-    config = run.read_config()
+    try:
+        config = run.read_config()
+    except UserError:  # a broken trial is its own matter
+        return
     for name, value in by_field(trial.params).items():
         of = config.model if name in ModelConfig.__dataclass_fields__ else config
         if getattr(of, name, value) != value:

@@ -14,6 +14,7 @@ import sqlite3
 import time
 from collections.abc import Container, Hashable, Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import optuna
@@ -279,7 +280,9 @@ def has_study(url: str, study_name: str) -> bool:
 
 def study_names(url: str) -> list[str]:
     """Of all studies in a database, which is left as it is. Raises UserError if it cannot be read."""
-    without_password(url)
+    parsed = make_url(without_password(url))
+    if parsed.get_backend_name() == "sqlite" and parsed.database and not Path(parsed.database).exists():
+        return []  # SQLite would make the file
     with _explained(shown(url), "used as a database"):
         engine = create_engine(url, **_engine_kwargs(url))
         try:
@@ -310,7 +313,7 @@ def _engine_kwargs(url: str) -> dict[str, Any]:
         return {"connect_args": {"timeout": BUSY_SECONDS}}
     if parsed.drivername in ("postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
         patience = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 1000 * int(PATIENCE)}
-        return {"pool_pre_ping": True, "connect_args": patience}
+        return {"pool_pre_ping": True, "connect_args": patience | dict(parsed.query)}
     return {"pool_pre_ping": True}
 
 

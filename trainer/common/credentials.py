@@ -14,7 +14,6 @@ HIDDEN: Final = "***"
 Kept = dict[str, tuple[str, tuple[str, ...]]]
 """By URI without its secrets: what stands before the host, and the secret parts of the query"""
 
-_ANONYMOUS: Final = "anonymous"  # the only user's name in a gs:// URI, which is no secret
 _SHORTEST: Final = 8  # characters of a secret that a text is searched for: a shorter one may be a part of any word
 _SECRET_NAMES: Final = r"[\w.-]*(?:secret|token|passw|pwd|account_key|access_key)[\w.-]*|sig|password"
 _USERINFO: Final = re.compile(r"[\w.~!$&'()*+,;=%-]*(:[\w.~!$&'()*+,;=:%-]*)?", re.ASCII)  # RFC 3986

@@ -60,18 +60,19 @@ class PackedDataset:
         return len(self.sign_names)
 
     @classmethod
-    def open(cls, path: Path | str) -> Self:
+    def open(cls, path: Path | str, patience: float = 0.0) -> Self:
         """Open a packed dataset by its path or URI; one behind a URI is fetched once, for all processes of a machine.
 
-        Raises UserError if it is absent, unfinished or of another format, and DatasetChangedError if a file is not what
-        the manifest says. Large files are hashed once on a machine, and again when they were touched.
+        Storage that is out of reach is tried again for ``patience`` seconds. Raises UserError if the dataset is absent,
+        unfinished or of another format, and DatasetChangedError if a file is not what the manifest says. Large files
+        are hashed once on a machine, and again when they were touched.
 
         >>> dataset = PackedDataset.open("results/data/asl-signs")  # doctest: +SKIP
         >>> dataset.sequence(0).shape  # doctest: +SKIP
         (23, 85, 2)
         """
         source = without_keys(str(path)) if is_uri(str(path)) else str(Path(path).resolve())
-        path = fetch(source) if is_uri(source) else Path(path)
+        path = fetch(source, patience) if is_uri(source) else Path(path)
         manifest = read_manifest(path)
         verify_once(path)
         try:

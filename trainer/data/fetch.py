@@ -9,12 +9,14 @@ from trainer.common.storage import Remote, cache_folder, copy_folder
 from trainer.data.manifest import FRAMES, MANIFEST, SEQUENCES, fingerprint, read_manifest, remember, verify_once
 
 
-def fetch(uri: str) -> Path:
+def fetch(uri: str, patience: float = 0.0) -> Path:
     """This machine's copy of a packed dataset behind a URI, fetched unless it is there.
+
+    Storage that is out of reach is tried again for ``patience`` seconds.
 
     Raises UserError if there is none, if it cannot be read, or if what was fetched is not what its manifest says.
     """
-    remote = Remote.open(uri)
+    remote = Remote.open(uri, patience)
     about = copy_folder("manifests", uri) / MANIFEST
     if not remote.has(MANIFEST):
         raise UserError(f"{uri}: not a packed dataset (no {MANIFEST}); copy there what trainer.pack made")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -14,8 +15,10 @@ import safetensors.torch
 import torch
 
 from ensemble.candidates.full_data import FullData
-from ensemble.candidates.pool import open_pool
+from ensemble.candidates.measure import measure
+from ensemble.candidates.pool import open_pool, open_pools
 from ensemble.candidates.reproduction import deviation, only_reproducible, require_result
+from ensemble.tflite.latency import Target
 from tests.ensemble.conftest import change_fields, finish, random_classifier
 from trainer.common.errors import DatasetChangedError, UserError
 from trainer.data.dataset import PackedDataset
@@ -62,6 +65,11 @@ def save_archive(run: RunDir) -> None:
         np.savez(file, probs=probs)
 
 
+def make_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 PREDICT = "its weights do not predict what val_probs.npy says"
 CHANGES: dict[str, tuple[Callable[[RunDir], object], str]] = {
     "weights zero": (lambda run: scale_weights(run, 0), PREDICT),
@@ -69,6 +77,17 @@ CHANGES: dict[str, tuple[Callable[[RunDir], object], str]] = {
     "weights NaN": (lambda run: scale_weights(run, float("nan")), "weights.safetensors: .* not finite"),
     "weights whole numbers": (lambda run: store_weights_as(run, torch.int32), "weights.safetensors: .* torch.int32"),
     "rotary off": (lambda run: change_model(run, rotary=False), PREDICT),
+    "weights a pipe": (lambda run: make_pipe(run.path / "weights.safetensors"), "weights.safetensors: is a pipe"),
+    "probs a pipe": (lambda run: make_pipe(run.path / "val_probs.npy"), "val_probs.npy: is a pipe"),
+    "config a pipe": (lambda run: make_pipe(run.path / "config.json"), "config.json: .*not a file"),
+    "parameters": (
+        lambda run: change_result(run, num_parameters=5),
+        "done.json: num_parameters: 5, but",
+    ),
+    "another fold": (
+        lambda run: change_fields(run.path / "config.json", fold=3),
+        "config.json: fold: 3 of 5, but the study's is 0 of 5",
+    ),
     "pooling": (lambda run: change_model(run, pooling="mean"), "weights.safetensors: not a classifier's of"),
     "heads": (lambda run: change_model(run, num_heads=2), "weights.safetensors: not a classifier's of"),
     "norm": (lambda run: change_model(run, norm="layernorm"), "weights.safetensors: not a classifier's of"),
@@ -76,7 +95,7 @@ CHANGES: dict[str, tuple[Callable[[RunDir], object], str]] = {
     "another's probs": (lambda run: take_probs_of(run, "0003"), "done.json: val_accuracy: .* val_probs.npy gives"),
     "another's probs and result": (
         lambda run: take_probs_of(run, "0003", "done.json"),
-        "weights.safetensors: not a classifier's of",
+        "done.json: num_parameters: 241158, but the weights have 175494",
     ),
     "probs of other rows": (swap_rows, "done.json: val_"),
     "probs negative": (
@@ -130,13 +149,13 @@ def test_predictions_of_floats_in_full_are_as_good(copy: Path):
 
 def test_without_the_dataset_only_trials_whose_files_are_unchanged_are_believed(copy: Path):
     scale_weights(RunDir(copy / "trials" / "0001"), 0)
-    change_fields(copy / "trials" / "0002" / "done.json", sha256=None)
+    change_fields(copy / "trials" / "0002" / "done.json", sha256={})
     change_model(RunDir(copy / "trials" / "0003"), rotary=False)
     pool = only_reproducible(dataclasses.replace(open_pool(copy), data="gone"))
     assert [candidate.name for candidate in pool.candidates] == ["0000"]
     gone = "; the packed dataset that would tell whether it is whole is gone"
     assert pool.left_out["0001"] == f"weights.safetensors: is not the file that the training left{gone}"
-    assert pool.left_out["0002"].startswith("done.json: has no hashes of the other files")
+    assert pool.left_out["0002"].startswith("done.json: sha256: has no hashes of the other files")
     assert pool.left_out["0003"] == f"config.json: is not the file that the training left{gone}"
 
 
@@ -177,12 +196,12 @@ def test_weights_trained_on_all_participants_must_have_the_result_that_they_left
 
     change_fields(run.path / "done.json", sha256=None)  # as of an earlier version
     require_result(full, pool)
-    with pytest.raises(UserError, match=r"done.json: has no hashes"):
+    with pytest.raises(UserError, match=r"done.json: sha256: has no hashes"):
         require_result(full, gone)
     for factor in (0, 1.05):
         shutil.copy(run.path / "weights.safetensors", tmp_path / "kept")
         scale_weights(run, factor)
-        with pytest.raises(UserError, match=r"done.json: has no hashes.* train it again"):
+        with pytest.raises(UserError, match=r"done.json: sha256: has no hashes.* train it again"):
             require_result(full, pool)
         shutil.copy(tmp_path / "kept", run.path / "weights.safetensors")
 
@@ -230,3 +249,14 @@ def test_the_longest_sequences_are_among_those_that_trials_are_run_on(copy: Path
     lengths = pool.validation.lengths[pool.spread(4)]
     assert {lengths.min(), lengths.max()} == {pool.validation.lengths.min(), pool.validation.lengths.max()}
     assert len(pool.spread(10_000)) == len(pool.validation.lengths)
+
+
+def test_a_dataset_is_hashed_once_a_selection(copy: Path, monkeypatch: pytest.MonkeyPatch):
+    verified = []
+    monkeypatch.setattr(PackedDataset, "verify", lambda self: verified.append(self.path))
+    pool = open_pools([("a", copy)])
+    measure(only_reproducible(pool), ["float16"], Target())
+    assert len(verified) == 1
+    assert pool.replace(data="gone").data == "gone"
+    with pytest.raises(UserError, match="gone: not a packed dataset"):
+        _ = pool.replace(data="gone").dataset

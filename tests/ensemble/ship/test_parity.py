@@ -39,7 +39,7 @@ def test_how_many_signs_must_be_the_same(precision: str, sequences: int, same: i
 
 @pytest.mark.parametrize(
     ("precision", "deviation", "agrees"),
-    [("float32", 4e-4, True), ("float32", 6e-4, False), ("int8", 0.1, True), ("int8", 0.9, False)],
+    [("float32", 4e-4, True), ("float32", 1.1e-3, False), ("int8", 0.1, True), ("int8", 0.9, False)],
 )
 def test_level_signs_do_not_hide_a_file_that_is_another(precision: str, deviation: float, agrees: bool):
     """Of models that find all signs alike: no probability is far from another, and none is the largest."""
