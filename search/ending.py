@@ -22,14 +22,15 @@ from trainer.common.signals import exit_status
 from trainer.common.storage import base_name, join, parent
 
 
-def resume_command(options: SearchOptions) -> str:
+def resume_command(options: SearchOptions, *, retry_failed: bool = False) -> str:
     """The command that resumes a study as it was run; a database's password is not in it."""
+    again = ["--retry-failed"] if retry_failed else []
     words = ["--name", options.name or "", *to_words(SearchOptions(results=options.results))]
     if options.storage is not None and had_password(url := without_password(options.storage)):
         words += ["--storage", url]
     where = {item.name: getattr(options, item.name) for item in dataclasses.fields(RunOptions)}
     words += to_words(RunOptions(**where | {"time_budget": None}))
-    return shlex.join(["python", "-m", "search.run", "--resume", *words])
+    return shlex.join(["python", "-m", "search.run", "--resume", *again, *words])
 
 
 @contextlib.contextmanager
@@ -47,12 +48,16 @@ def show_outcome(outcome: Outcome, options: SearchOptions) -> None:
     """Print the trials and what to do next. Exits with the status of an interrupt if it was ended early."""
     show(outcome.rows, title(outcome.where, outcome.rows))
     request = outcome.request
+    named = dataclasses.replace(options, name=base_name(outcome.where), results=parent(outcome.where))
     if not outcome.is_complete:
-        named = dataclasses.replace(options, name=base_name(outcome.where), results=parent(outcome.where))
         ended = sum(row.state in STATE_STYLES and row.origin is None for row in outcome.rows)
         go_on = f"{resume_command(named)}{_reminder(named.results, request.data)}"
         _print(f"interrupted with {ended} of {request.trials} trials ended; go on with:\n  {go_on}")
         sys.exit(exit_status(outcome.stopped_by or signal.SIGINT))
+    if num_failed := sum(row.state == "FAIL" and row.origin is None for row in outcome.rows):
+        failed = "1 trial failed; try it" if num_failed == 1 else f"{num_failed} trials failed; try them"
+        again = resume_command(named, retry_failed=True)
+        _print(f"{failed} again with: {again}{_reminder(named.results, request.data)}")
     _exit_if_all_failed(outcome)
     where = shlex.quote(outcome.where)
     if request.to_config().all_participants:

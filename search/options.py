@@ -111,6 +111,8 @@ class SearchOptions(RunOptions):
     """Folder of all studies, or its URI, such as s3://bucket/results."""
     resume: bool = option(False)
     """Go on with the study of this name, as it was asked for."""
+    retry_failed: bool = option(False)
+    """With --resume: try the failed trials again, from their last epoch, as they were."""
     storage: str | None = option(None, metavar="URL")
     """Database of the study: any URL that Optuna takes; default: study.db in the study's folder."""
 
@@ -163,6 +165,10 @@ class SearchOptions(RunOptions):
         _check_choice("objective", self.objective, get_args(ObjectiveName))
         if self.resume and self.name is None:
             raise UserError("name the study to go on with", field="name")
+        if self.retry_failed and not self.resume:
+            raise UserError(
+                "a new study has no failed trials; name an old one and resume it (resume)", field="retry_failed"
+            )
 
 
 def _check_count(field: str, value: Any) -> None:

@@ -6,12 +6,15 @@ held participants out.
 
 import dataclasses
 from pathlib import Path
+from typing import Final
 
 from ensemble.candidates.pool import Candidate, listed, reason_of
 from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.rundir import RunDir
 from trainer.studydir import StudyDir
+
+RESUME: Final = "resume it with python -m search.run, and have the trials that failed there tried again"
 
 
 class FullData:
@@ -21,15 +24,20 @@ class FullData:
         """Raises UserError if the study has none. A broken trial is none, and is named where one is missing."""
         self._study = study
         self._runs: dict[TrainConfig, RunDir] = {}
+        self._unfinished: dict[TrainConfig, RunDir] = {}
         broken: dict[str, str] = {}
         for run in StudyDir(study).trials():
             try:
                 config = run.read_config()
-                if run.is_done and config.all_participants:
-                    self._runs[config] = run
+                if config.all_participants:
+                    (self._runs if run.is_done else self._unfinished)[config] = run
             except UserError as error:
                 broken[run.path.name] = reason_of(error, run.path)
         self._broken = listed(broken)
+        if not self._runs and self._unfinished:
+            raise UserError(
+                f"{study}: none of its trainings on all participants is finished; {RESUME}{self._broken}", field="ship"
+            )
         if not self._runs:
             raise UserError(
                 f"{study}: holds no training on all participants; make it with python -m search.refit, for all "
@@ -43,10 +51,17 @@ class FullData:
         Raises UserError if its configuration was not trained so, or on other data.
         """
         wanted = candidate.run.read_config().replace(all_participants=True)
+        if wanted not in self._runs and wanted in self._unfinished:
+            raise UserError(
+                f"{self._study}: its training of trial {candidate.name}'s configuration and seed, trial "
+                f"{self._unfinished[wanted].path.name} there, is not finished; {RESUME}{self._broken}",
+                field="ship",
+            )
         if wanted not in self._runs:
             raise UserError(
                 f"{self._study}: holds no finished training of trial {candidate.name}'s configuration and seed; refit "
-                f"the same study with the same number of trials, seeds and epochs{self._broken}",
+                "the same study with the same number of trials, seeds and epochs; if that was done and a trial failed, "
+                f"{RESUME}{self._broken}",
                 field="ship",
             )
         run = self._runs[wanted]

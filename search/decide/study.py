@@ -5,7 +5,7 @@ what to stop early is decided from it alone, so a resumed search decides as an u
 told is in the database before: a new trial before it is handed out, an epoch before it is answered. States:
 finished -> COMPLETE, stopped early -> PRUNED, NaN, exception or dead worker -> FAIL with a reason. A trial
 that lost its worker or its driver stays RUNNING until it is handed out again. So does a trial that is paused
-(search.decide.stopping).
+(search.decide.stopping). One that failed becomes RUNNING again where a resumed search is to try those again.
 """
 
 import copy
@@ -26,7 +26,7 @@ from search.record.database_url import sqlite_url
 from search.record.remote_copy import RemoteCopy, adopt
 from search.record.request import Request
 from search.record.storage import StudyStorage
-from search.record.trials import is_own
+from search.record.trials import REASON, is_own, may_be_tried_again
 from trainer.config import TrainConfig
 from trainer.model.classifier import num_parameters
 from trainer.rundir import EpochMetrics, Result, RunDir
@@ -60,19 +60,27 @@ class SearchStudy:
     """The study of one search: hands trials out and takes their outcomes in."""
 
     def __init__(
-        self, study: StudyDir, request: Request, url: str | None = None, remote: RemoteCopy | None = None
+        self,
+        study: StudyDir,
+        request: Request,
+        url: str | None = None,
+        remote: RemoteCopy | None = None,
+        *,
+        retry_failed: bool = False,
     ) -> None:
         """Open a study, or create it as ``request`` asks.
 
         ``url`` is that of its database with its password (default: study.db in its folder), ``remote`` the driver's
-        copy of a study behind a URI. Every method that changes the study raises UserError if the database or that URI
-        cannot be written; the study must not be used after that, but opened again.
+        copy of a study behind a URI. With ``retry_failed``, trials that failed are handed out again. Every method that
+        changes the study raises UserError if the database or that URI cannot be written; the study must not be used
+        after that, but opened again.
         """
         self.dir, self.request = study, request
         self.space, self.objective = request.to_space(), request.to_objective()
         self._remote = remote
         name = request.name or study.path.name
-        self._storage = StudyStorage(url or sqlite_url(study.path / STUDY_DB), name)
+        again = may_be_tried_again if retry_failed else None
+        self._storage = StudyStorage(url or sqlite_url(study.path / STUDY_DB), name, again)
         self._study = optuna.create_study(
             storage=self._storage,
             study_name=name,
@@ -87,6 +95,7 @@ class SearchStudy:
             adopt(self._study, self._storage, self.space, remote.found())
         self._running: dict[int, _Running] = {}
         self._worker_losses: Counter[int] = Counter()
+        self._memory_losses: Counter[int] = Counter()
         self.paused: set[int] = set()
         """Numbers of the trials that the rule has paused"""
         self._take_stock()
@@ -159,7 +168,7 @@ class SearchStudy:
         if metrics.epoch > running.last_epoch:
             # not Trial.report, which refuses trials of two values
             self._storage.set_trial_intermediate_value(number, metrics.epoch, metrics.val_accuracy)
-            del self._worker_losses[number]
+            del self._worker_losses[number], self._memory_losses[number]
             running.last_epoch = metrics.epoch
         decision = Decision.CONTINUE
         if metrics.epoch == running.last_epoch < running.config.epochs:
@@ -196,20 +205,34 @@ class SearchStudy:
         self._remove_checkpoint(self.run_dir(number))
 
     def fail(self, number: int, reason: str) -> None:
-        """End a trial that cannot go on."""
-        self._storage.set_trial_user_attr(number, "reason", reason)
+        """End a trial that cannot go on. Its checkpoint stays, so that it can be tried again."""
+        self._storage.set_trial_user_attr(number, REASON, reason)
         self.rule.forget(number)
         self._end(number, TrialState.FAIL)
-        self._remove_checkpoint(self.run_dir(number))
 
     def lose_worker(self, number: int) -> bool:
         """Take note that a trial's worker died. True if it will be handed out again, False if it died too often."""
         self._worker_losses[number] += 1
         if self._worker_losses[number] == MAX_WORKER_LOSSES:
             return False
+        self._hand_out_again(number)
+        return True
+
+    def run_out_of_memory(self, number: int, *, alone: bool) -> bool:
+        """Take note that a trial's worker was ended for its node's memory, on which it was ``alone``, or not.
+
+        True if it will be handed out again, False if it is the likely cause: alone, and not for the first time since
+        its last epoch.
+        """
+        self._memory_losses[number] += 1
+        if alone and self._memory_losses[number] > 1:
+            return False
+        self._hand_out_again(number)
+        return True
+
+    def _hand_out_again(self, number: int) -> None:
         del self._running[number]
         self._interrupted.append(number)
-        return True
 
     def run_dir(self, number: int) -> RunDir:
         """A trial's directory, or where this process keeps what it fetches of it."""

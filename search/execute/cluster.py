@@ -227,19 +227,36 @@ def _fitting(resources: Resources) -> int:
     return sum(resources.fit_on(node) for node in _nodes())
 
 
-def capacity(resources: Resources, workers: int | None = None) -> Callable[[], int]:
-    """A function that says how many trials may run at a time, now: as many as fit, or ``workers``."""
-    seen, count = -CAPACITY_SECONDS, 0
+class Room:
+    """How many trials may run at a time, now: as many as fit, or ``workers``, and fewer where memory was short."""
 
-    def current() -> int:
-        nonlocal seen, count
-        if workers is not None:
-            return workers
-        if monotonic() - seen >= CAPACITY_SECONDS:
-            seen, count = monotonic(), _fitting(resources)
-        return count
+    def __init__(self, resources: Resources, workers: int | None = None) -> None:
+        self._resources, self._workers = resources, workers
+        self._seen = -CAPACITY_SECONDS
+        self._fitting: dict[str, int] = {}  # by the node's id, as all of this
+        self._limits: dict[str, int] = {}
 
-    return current
+    def __call__(self) -> int:
+        if self._workers is not None and not self._limits:
+            return self._workers
+        total = sum(self.by_node().values())
+        return total if self._workers is None else min(self._workers, total)
+
+    def by_node(self) -> dict[str, int]:
+        """On each node, by Ray's id of it."""
+        if monotonic() - self._seen >= CAPACITY_SECONDS:
+            self._seen = monotonic()
+            self._fitting = {node["NodeID"]: self._resources.fit_on(node) for node in _nodes()}
+        most = [fitting if self._workers is None else min(fitting, self._workers) for fitting in self._fitting.values()]
+        return {node: self._limits.get(node, fit) for node, fit in zip(self._fitting, most, strict=True)}
+
+    def limit(self, node: str, count: int) -> None:
+        """Let a node have so many at most."""
+        self._limits[node] = count
+
+    def lift(self, node: str) -> None:
+        """Let a node have as many as fit again."""
+        self._limits.pop(node, None)
 
 
 def check_writable(directory: Path) -> None:

@@ -2,10 +2,10 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -14,7 +14,7 @@ from ray.tune.stopper import Stopper
 
 from search.decide.stopping import Decision
 from search.decide.study import MAX_WORKER_LOSSES, Assignment, SearchStudy
-from search.execute.out_of_memory import OUT_OF_MEMORY
+from search.execute.out_of_memory import MemoryKill
 from search.execute.worker import Failure, read
 from search.show.progress import Progress
 from trainer.common.credentials import hide
@@ -48,6 +48,15 @@ class Brake(Stopper):
         return self.pulled
 
 
+class Room(Protocol):
+    """How many trials may run at a time: search.execute.cluster.Room."""
+
+    def __call__(self) -> int: ...
+    def by_node(self) -> Mapping[str, int]: ...
+    def limit(self, node: str, count: int) -> None: ...
+    def lift(self, node: str) -> None: ...
+
+
 class Dispatcher:
     """Which of Ray's trials carries out which of the study's, and what became of it."""
 
@@ -55,17 +64,18 @@ class Dispatcher:
         self,
         study: SearchStudy,
         progress: Progress,
-        capacity: Callable[[], int],
+        room: Room,
         to_ray: Callable[[Assignment], dict[str, Any]],
         brake: Brake,
     ) -> None:
-        """``capacity`` says how many trials fit at a time, ``to_ray`` what a trial's worker is given."""
+        """``to_ray`` says what a trial's worker is given."""
         self.study = study
         self._progress = progress
-        self._capacity = capacity
+        self._room = room
         self._to_ray = to_ray
         self._brake = brake
         self._assignments: dict[str, Assignment] = {}
+        self._room_then: dict[str, Mapping[str, int]] = {}  # that each node had when a trial was handed out
         self._ray_trials: dict[str, RayTrial] = {}
 
     @property
@@ -81,13 +91,14 @@ class Dispatcher:
             self._take_in_errors()
             for trial in self.study.give_up():
                 self._progress.waited_in_vain(trial.number, trial.value, trial.last_step)
-            assignment = self.study.ask() if len(self._assignments) < self._capacity() else None
+            assignment = self.study.ask() if len(self._assignments) < self._room() else None
         except UserError as fault:
             self._brake.fail(fault)
             return None
         if assignment is None:
             return None
         self._assignments[trial_id] = assignment
+        self._room_then[trial_id] = dict(self._room.by_node())
         return self._to_ray(assignment)
 
     def start(self, trial: RayTrial) -> None:
@@ -140,7 +151,9 @@ class Dispatcher:
                 continue
             number = self._assignments[trial_id].number
             reason, lost_worker = _error_of(trial)
-            if not lost_worker:
+            if (kill := MemoryKill.read(reason)) is not None:
+                self._take_in_kill(trial_id, kill)
+            elif not lost_worker:
                 self._fail(number, reason)
             elif self.study.lose_worker(number):
                 self._progress.lost(number, reason)
@@ -148,12 +161,33 @@ class Dispatcher:
                 self._fail(number, f"its worker died {MAX_WORKER_LOSSES} times in a row: {reason}")
             self._release(trial_id)
 
+    def _take_in_kill(self, trial_id: str, kill: MemoryKill) -> None:
+        """Of a worker that was ended for memory: with less company on its node, its trial goes on if that may help.
+
+        A trial that was alone is the likely cause, once it was ended before. Then the node has room for others again.
+        """
+        number, room_then = self._assignments[trial_id].number, self._room_then[trial_id].get(kill.node, 1)
+        if not self.study.run_out_of_memory(number, alone=room_then == 1):
+            self._room.lift(kill.node)
+            self._fail(
+                number,
+                f"out of memory twice in a row, alone on its node the second time: {kill.words}; give it a smaller "
+                "batch_size or model, stop what else fills that node, or, for more than one trial there, fewer workers",
+            )
+            return
+        room = self._room.by_node().get(kill.node, 1)
+        if room_then <= room:  # handed out since the last time that this node got a limit
+            room = max(1, min(room, len(self._assignments)) // 2)
+            self._room.limit(kill.node, room)
+        now = "" if room_then == 1 else f"; at most {room} at a time will run there now, as with fewer workers"
+        self._progress.lost(number, f"out of memory: {kill.words}{now}")
+
     def _fail(self, number: int, reason: str) -> None:
         self.study.fail(number, reason)
         self._progress.ended(number, "FAIL", reason=reason)
 
     def _release(self, trial_id: str) -> None:
-        del self._assignments[trial_id], self._ray_trials[trial_id]
+        del self._assignments[trial_id], self._ray_trials[trial_id], self._room_then[trial_id]
 
 
 def _error_of(trial: RayTrial) -> tuple[str, bool]:
@@ -167,7 +201,7 @@ def _error_of(trial: RayTrial) -> tuple[str, bool]:
     is_actors = trial.run_metadata.pickled_error_filename is not None
     is_traceback = re.match(r"(\x1b\[\d+m)?ray::", text) is not None
     reason = hide(" ".join(text.split())) or "Ray gave it up and did not say why"
-    return reason, is_actors and not is_traceback and not text.startswith(OUT_OF_MEMORY)
+    return reason, is_actors and not is_traceback
 
 
 class StudySearcher(Searcher):

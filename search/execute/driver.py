@@ -144,7 +144,8 @@ def carry_out(where: str, prepare: Prepare, options: RunOptions, url: str | None
         request, dataset = prepare(study)
         brake = Brake(options.time_budget)
         try:
-            is_complete = _run(_Run(study, request, dataset, remote, url), options, brake)
+            retry_failed = isinstance(options, SearchOptions) and options.retry_failed
+            is_complete = _run(_Run(study, request, dataset, remote, url, retry_failed), options, brake)
         finally:
             if remote is not None:
                 remote.upload_logs()
@@ -178,6 +179,8 @@ class _Run:
     dataset: PackedDataset
     remote: RemoteCopy | None
     url: str | None
+    retry_failed: bool
+    """Whether trials that failed are to be tried again"""
 
 
 def _run(run: _Run, options: RunOptions, brake: Brake) -> bool:
@@ -193,7 +196,8 @@ def _run(run: _Run, options: RunOptions, brake: Brake) -> bool:
         request.write(study)  # only now there is a study: nothing keeps it from starting any more
         if remote is not None:
             remote.upload(STUDY_JSON, VALIDATION)
-        deciding = SearchStudy(study, request, find_database(study, run.url)[0], remote)
+        database, _ = find_database(study, run.url)
+        deciding = SearchStudy(study, request, database, remote, retry_failed=run.retry_failed)
         try:
             console = Console(file=sys.stdout, highlight=False, emoji=False)
             with Progress(console, study.path.name, request.trials, deciding.rule.foresee) as progress:
@@ -240,10 +244,10 @@ def run_trials(
         )
         return vars(order)
 
-    capacity = cluster.capacity(resources, options.workers)
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(capacity())  # so that all workers start at once
+    room = cluster.Room(resources, options.workers)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(room())  # so that all workers start at once
     brake = brake or Brake(options.time_budget)
-    dispatcher = Dispatcher(study, progress, capacity, to_ray, brake)
+    dispatcher = Dispatcher(study, progress, room, to_ray, brake)
     with (
         tempfile.TemporaryDirectory(prefix="ray-tune-") as scratch,
         Path(os.devnull).open("w") as nowhere,

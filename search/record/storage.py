@@ -12,7 +12,7 @@ import copy
 import json
 import sqlite3
 import time
-from collections.abc import Container, Hashable, Iterator, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -55,6 +55,8 @@ _NAMES: Final = {  # of the column that tells the rows of one trial, or of one s
 }
 _OF_STUDY: Final = (_STUDY_USER_ATTRS, _STUDY_SYSTEM_ATTRS)
 
+Again = Callable[[FrozenTrial], dict[str, Any] | None]
+"""The user attributes that an ended trial gets when it is begun again; None if it stays as it is"""
 _Key = tuple[int, Hashable]  # id in memory of a trial or study, name of the row
 
 
@@ -64,9 +66,10 @@ class StudyStorage(InMemoryStorage):
     A trial's id in memory is its number. In the database, which may hold other studies too, ids are its own.
     """
 
-    def __init__(self, url: str, study_name: str) -> None:
+    def __init__(self, url: str, study_name: str, again: Again | None = None) -> None:
         """Connect to a database, and read the study of this name if there is one.
 
+        Trials that ``again`` gives attributes to are RUNNING from now on; with the next ``flush``, in the database too.
         Raises UserError if the database cannot be reached, or holds something else.
         """
         super().__init__()
@@ -81,7 +84,7 @@ class StudyStorage(InMemoryStorage):
         with _explained(self._name, "read"):
             if study_name in optuna.get_all_study_names(self._rdb):
                 self._study_id = self._rdb.get_study_id_from_name(study_name)
-                self._read(self._study_id, study_name)
+                self._read(self._study_id, study_name, again or (lambda _: None))
 
     def close(self) -> None:
         """Let go of the database; a SQLite file then needs nothing beside it."""
@@ -213,7 +216,7 @@ class StudyStorage(InMemoryStorage):
     def _change(self, table: Table, owner: int, name: Hashable, **row: Any) -> None:
         self._changes[table][owner, name] = row
 
-    def _read(self, database_id: int, study_name: str) -> None:
+    def _read(self, database_id: int, study_name: str, again: Again) -> None:
         """Bring a study of the database into memory."""
         study_id = super().create_new_study(self._rdb.get_study_directions(database_id), study_name)
         for key, value in self._rdb.get_study_user_attrs(database_id).items():
@@ -223,10 +226,19 @@ class StudyStorage(InMemoryStorage):
             super().set_study_system_attr(study_id, key, value)
             self._known[_STUDY_SYSTEM_ATTRS].add((study_id, key))
         for trial in self._rdb.get_all_trials(database_id, deepcopy=False):
-            trial_id = super().create_new_trial(study_id, trial)
+            attributes = again(trial)
+            if attributes is None:
+                trial_id = super().create_new_trial(study_id, trial)
+            else:  # no method of Optuna's begins an ended one again
+                begun = copy.copy(trial)
+                begun.state, begun.datetime_complete = TrialState.RUNNING, None
+                trial_id = super().create_new_trial(study_id, begun)
+                self._changed_trials[trial_id] = None
             self._trial_ids[trial_id] = trial._trial_id
             for table, name, _ in _rows(trial):
                 self._known[table].add((trial_id, name))
+            for key, value in (attributes or {}).items():
+                self.set_trial_user_attr(trial_id, key, value)
 
     def _write_trials(self, connection: Connection) -> dict[int, int]:
         """Write the rows of trials themselves; the database's ids of those that are new to it, by id in memory."""

@@ -19,6 +19,8 @@ from trainer.studydir import STUDY_DB, TRIALS_PARQUET, StudyDir
 
 INTERRUPTED: Final = "interrupted"
 """State of a trial that runs or waits for Optuna, so that it can go on, while no search is at work on its study"""
+REASON: Final = "reason"  # user attribute: why a trial failed
+EARLIER_REASON: Final = "earlier_reason"  # user attribute: why it failed before it was tried again
 ORIGIN: Final = "warm_start"  # user attribute: the study that a trial comes from, and its number there
 _ORDER: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL)
 
@@ -79,6 +81,13 @@ def is_own(trial: FrozenTrial) -> bool:
     return ORIGIN not in trial.user_attrs
 
 
+def may_be_tried_again(trial: FrozenTrial) -> dict[str, Any] | None:
+    """The user attributes that a trial gets when it is tried again; None if it did not fail, or is not its study's."""
+    if trial.state != TrialState.FAIL or not is_own(trial):
+        return None
+    return {REASON: None, EARLIER_REASON: trial.user_attrs.get(REASON)}
+
+
 def to_rows(trials: list[FrozenTrial], at_work: bool = True) -> list[Row]:
     """The trials, best first: finished, stopped early, not ended, failed; each by accuracy, then by number.
 
@@ -90,7 +99,7 @@ def to_rows(trials: list[FrozenTrial], at_work: bool = True) -> list[Row]:
         Row(
             number=trial.number,
             state=INTERRUPTED if trial.state == TrialState.RUNNING and not at_work else trial.state.name,
-            reason=trial.user_attrs.get("reason"),
+            reason=trial.user_attrs.get(REASON),
             params=by_field(trial.params),
             val_accuracy=_accuracy(trial),
             val_log_loss=trial.user_attrs.get("val_log_loss"),

@@ -32,7 +32,9 @@ def request_of(
     return Request.of(space=space, dataset=data, objective=objective, **{**defaults, **asked})
 
 
-def open_study(directory: Path, space: Space, *, remote: RemoteCopy | None = None, **asked: Any) -> SearchStudy:
+def open_study(
+    directory: Path, space: Space, *, remote: RemoteCopy | None = None, retry_failed: bool = False, **asked: Any
+) -> SearchStudy:
     """Open or create the study of a request, without its study.json."""
     directory.mkdir(parents=True, exist_ok=True)
-    return SearchStudy(StudyDir(directory), request_of(space, **asked), remote=remote)
+    return SearchStudy(StudyDir(directory), request_of(space, **asked), remote=remote, retry_failed=retry_failed)

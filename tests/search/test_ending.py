@@ -80,3 +80,15 @@ def test_a_search_of_which_nothing_came_says_why_and_fails(
 
     show_outcome(dataclasses.replace(outcome, rows=[*rows, _row(4, None)]), SearchOptions(name="s"))
     assert capsys.readouterr().out.splitlines()[-1].startswith("next: python -m ensemble.select")
+
+
+def test_failed_trials_are_named_with_the_command_that_tries_them_again(
+    base: TrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = request_of(Space.parse(TINY_SPACE, base), trials=3)
+    rows = [_row(0, None), _row(1, REASONS[0]), dataclasses.replace(_row(2, REASONS[1]), origin="old/1")]
+    show_outcome(Outcome("elsewhere/s", request, rows, is_complete=True), SearchOptions(workers=2))
+    command = "python -m search.run --resume --retry-failed --name s --results elsewhere --workers 2"
+    assert f"1 trial failed; try it again with: {command}" in capsys.readouterr().out.splitlines()
+    show_outcome(Outcome("elsewhere/s", request, rows[:1], is_complete=True), SearchOptions())
+    assert "failed" not in capsys.readouterr().out

@@ -69,3 +69,12 @@ def test_a_dataset_stands_for_where_it_lies(packed: Path) -> None:
     dataset = PackedDataset.open(packed)
     assert SearchOptions(data=dataset).data == dataset.source  # type: ignore[arg-type]
     assert repr(dataset).startswith(f"PackedDataset('{dataset.source}': ")
+
+
+def test_only_a_study_that_is_resumed_has_failed_trials_to_try_again() -> None:
+    from trainer.common.cli import Parser
+
+    parser = Parser("search.run", SearchOptions)
+    with pytest.raises(UserError, match=r"^--retry-failed: a new study has no failed trials; .* \(--resume\)$"):
+        parser.parse(["--retry-failed", "--name", "a"])
+    assert parser.parse(["--retry-failed", "--resume", "--name", "a"]).retry_failed

@@ -33,6 +33,12 @@ ATTRIBUTES = [
         "RayActorManager._actor_task_failed",
         "search.execute.out_of_memory replaces it",
     ),
+    (
+        "ray.air.execution._internal.actor_manager",
+        "RayActorManager._actor_start_failed",
+        "search.execute.out_of_memory replaces it",
+    ),
+    ("ray.actor", "ActorHandle._actor_id", "search.execute.out_of_memory looks for a worker's memory by it"),
     ("ray.tune.experiment", "Trial.error_file", "search.execute.dispatch reads a failed trial's error"),
     ("mlflow.tracking", "MlflowClient.search_runs", "search.execute.loggers looks for a trial's run"),
     ("torch", "ops.aten._flash_attention_forward.default", "trainer.model.attention calls it"),
@@ -55,6 +61,12 @@ def test_rays_actor_manager_is_told_of_failures_with_the_same_arguments() -> Non
 
     names = list(inspect.signature(RayActorManager._actor_task_failed).parameters)
     assert names == ["self", "tracked_actor_task", "exception"], "search.execute.out_of_memory replaces this method"
+    names = list(inspect.signature(RayActorManager._actor_start_failed).parameters)
+    assert names == ["self", "tracked_actor", "exception"], "search.execute.out_of_memory replaces this method"
+    theirs = inspect.getsource(RayActorManager._cleanup_actor)
+    assert "self._live_actors_to_ray_actors_resources.pop(tracked_actor)" in theirs, (
+        "search.execute.out_of_memory looks there"
+    )
 
 
 def test_rays_compiled_part_has_the_function_that_sets_its_abort_handler() -> None:

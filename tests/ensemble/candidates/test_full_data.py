@@ -75,8 +75,18 @@ def test_a_member_without_a_training_on_all_participants_is_refused(study: Path,
     (full_data / "trials" / "0009" / "done.json").write_text(json.dumps({**about, "data_fingerprint": "another"}))
     with pytest.raises(UserError, match="trained on another dataset than trial 0000"):
         FullData(full_data).of(candidate)
-    shutil.rmtree(full_data / "trials" / "0009")
-    with pytest.raises(UserError, match="no finished training of trial 0000's configuration and seed"):
+    (full_data / "trials" / "0009" / "done.json").unlink()
+    again = "resume it with python -m search.run, and have the trials that failed there tried again"
+    with pytest.raises(
+        UserError, match=f"trial 0000's configuration and seed, trial 0009 there, is not fini.*; {again}"
+    ):
         FullData(full_data).of(candidate)
+    shutil.rmtree(full_data / "trials" / "0009")
+    with pytest.raises(UserError, match=f"no finished training of trial 0000's configuration and seed; .*, {again}"):
+        FullData(full_data).of(candidate)
+    for number in (6, 7, 8):
+        (full_data / "trials" / f"{number:04d}" / "done.json").unlink()
+    with pytest.raises(UserError, match=f"none of its trainings on all participants is finished; {again}"):
+        FullData(full_data)
     with pytest.raises(UserError, match="holds no training on all participants"):
         FullData(study)

@@ -168,3 +168,69 @@ def test_a_trial_whose_worker_dies_is_handed_out_again_until_it_is_the_likely_ca
     assert second is not None
     assert second.number == 1
     study.close()
+
+
+def test_a_trial_that_is_ended_for_memory_fails_only_alone_and_twice_without_an_epoch_between(tmp_path: Path) -> None:
+    study = _open(tmp_path / "study", num_trials=1)
+    trial = study.ask()
+    assert trial is not None
+    for alone in (True, False, False, False):  # in company as often as it may be
+        assert study.run_out_of_memory(trial.number, alone=alone)
+        assert study.ask() == trial
+    study.report(trial.number, metrics_of(1, 0.5))
+    assert study.run_out_of_memory(trial.number, alone=True)
+    assert study.ask() is not None
+    assert not study.run_out_of_memory(trial.number, alone=True)
+    study.close()
+
+
+@pytest.mark.parametrize("pruner", ["none", "successive-halving"])
+def test_failed_trials_are_tried_again_when_asked_for_under_their_numbers(tmp_path: Path, pruner: str) -> None:
+    options: dict[str, Any] = {"num_trials": 6, "pruner": pruner}
+    expected = _run_undisturbed(tmp_path / "study", **options)
+    (tmp_path / "study").rename(tmp_path / "undisturbed")
+    study = _open(tmp_path / "study", **options)
+    failed = []
+    for number in range(6):
+        assignment = study.ask()
+        assert assignment is not None
+        if number in (1, 4):
+            if pruner == "none":  # halving would have it wait
+                study.report(assignment.number, _metrics(assignment.config, 1))
+            checkpoint = study.run_dir(number).path / "checkpoint.safetensors"
+            checkpoint.parent.mkdir(parents=True)
+            checkpoint.touch()
+            study.fail(assignment.number, "out of memory")
+            assert checkpoint.exists()
+            failed.append(assignment)
+        else:
+            _train(study, assignment)
+    study.close()
+
+    study = _open(tmp_path / "study", **options)  # nobody asked
+    assert [trial.state.name for trial in study.trials()].count("FAIL") == 2
+    study.close()
+    study = _open(tmp_path / "study", retry_failed=True, **options)
+    assert not study.is_finished
+    first = study.ask()
+    assert first is not None
+    assert (first.number, first.params, first.last_epoch) == (1, failed[0].params, int(pruner == "none"))
+    study = _open(tmp_path / "study", **options)  # as after a SIGKILL: that they are tried again is in the database
+    again = []
+    while (assignment := _ask(study)) is not None:
+        again.append(assignment.number)
+        _train(study, assignment)
+    assert again[:2] == [1, 4]
+    assert study.is_finished
+    assert study.ask() is None
+    trials = study.trials()
+    assert [(trial.number, trial.params) for trial in trials] == [(outcome[0], outcome[2]) for outcome in expected]
+    assert TrialState.FAIL not in {trial.state for trial in trials}
+    for number in (1, 4):
+        attributes = trials[number].user_attrs
+        assert (attributes["reason"], attributes["earlier_reason"]) == (None, "out of memory")
+    if pruner == "none":
+        assert _outcome(study) == expected
+    study.close()
+    loaded = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'study' / 'study.db'}")
+    assert [trial.state for trial in loaded.trials] == [trial.state for trial in trials]

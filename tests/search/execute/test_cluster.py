@@ -71,3 +71,20 @@ def test_rays_sockets_get_a_short_folder_where_that_for_temporary_files_is_deep(
         UserError, match=r"too deep a folder for Ray's sockets.*; set RAY_TMPDIR to a folder of at most 40"
     ):
         cluster.make_room_for_sockets()
+
+
+def test_room_is_what_fits_or_is_asked_for_less_what_is_taken_from_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = [{"NodeID": name, "Resources": {"CPU": cpus}} for name, cpus in (("a", 8), ("b", 4))]
+    monkeypatch.setattr(cluster, "_nodes", lambda: there)
+    two_cpus = cluster.Resources(cpus=2)
+    fitting, asked = cluster.Room(two_cpus), cluster.Room(two_cpus, workers=3)
+    assert (fitting(), asked()) == (6, 3)
+    assert (fitting.by_node(), asked.by_node()) == ({"a": 4, "b": 2}, {"a": 3, "b": 2})
+    for room in (fitting, asked):
+        room.limit("a", 1)
+        room.limit("gone", 1)
+    assert (fitting(), asked()) == (3, 3)
+    asked.limit("b", 1)
+    assert asked() == 2
+    fitting.lift("a")
+    assert fitting() == 6
