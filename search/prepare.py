@@ -226,10 +226,11 @@ def refit_study(options: "RefitOptions") -> tuple[Request, PackedDataset]:
             f"{len(best)} configurations x {options.seeds} are {count:,} trainings; at most {MOST_REFITS:,}",
             field="seeds",
         )
-    points = [{**params, "seed": seed} for params in best for seed in range(options.seeds)]
     seeds = {"type": "int", "low": 0, "high": options.seeds - 1}
     base = TrainConfig.from_json({**asked.base_config, "all_participants": options.all_participants})
     space = Space.from_source(asked.space | {"epochs": options.epochs, "seed": seeds}, base, where=STUDY_JSON)
+    searched = [{name: value for name, value in params.items() if name in space.distributions} for params in best]
+    points = [{**params, "seed": seed} for params in searched for seed in range(options.seeds)]
     request = Request.of(
         space=space,
         dataset=dataset,

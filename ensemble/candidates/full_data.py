@@ -8,11 +8,11 @@ import dataclasses
 from pathlib import Path
 from typing import Final
 
-from ensemble.candidates.pool import Candidate, listed, reason_of
+from ensemble.candidates.pool import Candidate, Pool, listed, reason_of
 from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.rundir import RunDir
-from trainer.studydir import StudyDir
+from trainer.studydir import STUDY_JSON, StudyDir
 
 RESUME: Final = "resume it with python -m search.run, and have the trials that failed there tried again"
 
@@ -44,6 +44,16 @@ class FullData:
                 f"participants{self._broken}",
                 field="ship",
             )
+
+    def require_like(self, pool: Pool) -> None:
+        """Raises UserError if the study knows other signs than the pool's studies, or was made on other data."""
+        request = StudyDir(self._study).read_request()
+        for name, expected in (("label_names", list(pool.label_names)), ("data_fingerprint", pool.fingerprint)):
+            if request.get(name) != expected:
+                raise UserError(
+                    f"{self._study / STUDY_JSON}: {name}: is not that of {pool.studies[0]}; give a refit of that",
+                    field="ship",
+                )
 
     def of(self, candidate: Candidate) -> Candidate:
         """The candidate with the weights trained on all participants.

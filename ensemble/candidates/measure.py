@@ -11,9 +11,7 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -34,14 +32,13 @@ from ensemble.candidates.pool import (
     to_member,
 )
 from ensemble.candidates.priced import PricedPool
-from ensemble.candidates.reproduction import deviation, only_reproducible
+from ensemble.candidates.reproduction import deviation, only_reproducible, predict_all
 from ensemble.tflite import export, latency
 from ensemble.tflite.latency import Target
-from ensemble.tflite.runtime import Model
 from ensemble.tflite.submission import with_labels
 from trainer import studydir
 from trainer.common.console import console, track
-from trainer.common.errors import StorageError, UserError, first_line
+from trainer.common.errors import StorageError, UserError
 from trainer.common.files import atomic_path, write_json
 from trainer.common.storage import base_name
 from trainer.metrics import accuracy, log_loss, to_half
@@ -139,7 +136,7 @@ def _with_own_probs(variant: Candidate, pool: Pool, content: bytes, roots: Seque
     name = f"{PROBS}/{sha256(content).hexdigest()}.npy"
     path = next((where / name for where in roots if _is_kept(where / name, variant, pool)), None)
     if path is None:
-        probs = to_half(_predict(content, pool))
+        probs = to_half(predict_all(content, pool))
         _require_near(probs, variant, pool)
         path = roots[0] / name
         with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -175,24 +172,6 @@ def _require_near(probs: np.ndarray, variant: Candidate, pool: Pool) -> None:
             f"its {variant.precision} file does not predict what the trial does (they deviate by {off:.1e}, of at most "
             f"{most:.0e})"
         )
-
-
-def _predict(content: bytes, pool: Pool) -> np.ndarray:
-    """A file's probabilities for the validation sequences, float32 [N, signs]; all cores share the work."""
-    threads = min(os.cpu_count() or 1, len(pool.validation.labels))
-
-    def share(first: int) -> list[np.ndarray]:
-        model = Model(content)
-        try:
-            return [model(raw) for raw in pool.raw_sequences(range(first, len(pool.validation.labels), threads))]
-        except (RuntimeError, ValueError) as error:
-            raise UserError(f"its file does not run ({first_line(error)})") from error
-
-    probs = np.empty((len(pool.validation.labels), len(pool.label_names)), np.float32)
-    with ThreadPoolExecutor(threads) as executor:
-        for first, part in enumerate(executor.map(share, range(threads))):
-            probs[first::threads] = part
-    return probs
 
 
 class _Cache:

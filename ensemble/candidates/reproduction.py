@@ -5,7 +5,9 @@ that were damaged, edited or taken from another trial show here, before anything
 """
 
 import dataclasses
+import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import numpy as np
@@ -92,32 +94,63 @@ def _require_predictions(candidate: Candidate, sequences: list[np.ndarray], plac
 def require_result(candidate: Candidate, pool: Pool) -> None:
     """Raises UserError if a trial trained on all participants is not the one that its done.json tells of.
 
-    Such a trial leaves no predictions. Its files must have the hashes in done.json. Where a run of an earlier version
-    has none, or a file was written again, its weights must have done.json's accuracy and log loss on the validation
-    sequences.
+    Such a trial leaves no predictions. Its weights must have done.json's accuracy and log loss on the validation
+    sequences; without the packed dataset, its files must have the hashes that done.json states.
     """
+    result, labels = candidate.run.read_result(), pool.validation.labels
     try:
-        return candidate.run.require_unchanged()
-    except UserError as changed:
-        result, labels = candidate.run.read_result(), pool.validation.labels
+        probs = predict_all(_build(candidate), pool)
+    except DatasetGoneError:
+        candidate.run.require_unchanged()
+        return
+    except StorageError:
+        raise
+    except UserError as error:
+        raise UserError(f"{candidate.run.path}: {reason_of(error, candidate.run.path)}", field="ship") from error
+    found, said = (accuracy(probs, labels), log_loss(probs, labels)), (result.val_accuracy, result.val_log_loss)
+    few = 2.5 / len(labels)  # sequences whose two likeliest signs are level
+    if not (abs(found[0] - said[0]) <= few and abs(found[1] - said[1]) <= LOG_LOSS_ROUNDING * (1 + said[1])):
+        raise UserError(
+            f"{candidate.run.path}: its weights have an accuracy of {found[0]:.4f} and a log loss of {found[1]:.4f} on "
+            f"the validation sequences, and done.json says {said[0]:.4f} and {said[1]:.4f}: a file was changed since; "
+            "train it again",
+            field="ship",
+        )
+
+
+def predict_all(content: bytes, pool: Pool) -> np.ndarray:
+    """A .tflite file's probabilities for the validation sequences, float32 [N, signs]; all cores share the work.
+
+    Raises UserError if it does not run, and what ``Pool.dataset`` does.
+    """
+    threads = min(os.cpu_count() or 1, len(pool.validation.labels))
+
+    def share(first: int) -> list[np.ndarray]:
+        model = Model(content)
         try:
-            probs = _predict(candidate, pool.raw_sequences(range(len(labels))))
-        except DatasetGoneError:
-            raise changed from None
-        few = 2.5 / len(labels)  # sequences whose two likeliest signs are level
-        same = abs(accuracy(probs, labels) - result.val_accuracy) <= few
-        off = abs(log_loss(probs, labels) - result.val_log_loss)
-        if not (same and off <= LOG_LOSS_ROUNDING * (1 + result.val_log_loss)):
-            raise UserError(
-                f"{changed.message}; its weights do not have done.json's accuracy and log loss either: train it again",
-                field="ship",
-            ) from changed
+            return [model(raw) for raw in pool.raw_sequences(range(first, len(pool.validation.labels), threads))]
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"its file does not run ({first_line(error)})") from error
+
+    probs = np.empty((len(pool.validation.labels), len(pool.label_names)), np.float32)
+    with ThreadPoolExecutor(threads) as executor:
+        for first, part in enumerate(executor.map(share, range(threads))):
+            probs[first::threads] = part
+    return probs
 
 
 def _predict(candidate: Candidate, sequences: Iterable[np.ndarray]) -> np.ndarray:
     """What the trial's weights give: float32 [n, signs]."""
+    model = Model(_build(candidate))
     try:
-        model = Model(export.build([to_member(dataclasses.replace(candidate, precision="float32"), 1)]))
         return np.array([model(raw) for raw in sequences])
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"weights.safetensors: its file does not run ({first_line(error)})") from error
+
+
+def _build(candidate: Candidate) -> bytes:
+    """Its .tflite file in float32. Raises UserError if the weights are not a classifier's."""
+    try:
+        return export.build([to_member(dataclasses.replace(candidate, precision="float32"), 1)])
+    except (KeyError, ValueError) as error:
         raise UserError(f"weights.safetensors: not a classifier's ({first_line(error)})") from error

@@ -59,7 +59,7 @@ def choose(
         counts = _select(priced, score, capacity, budget, rule)
         members = [Member(pool.candidates[k], int(counts[k]), priced.added(k)) for k in np.flatnonzero(counts).tolist()]
         shipped = [(full_data.of(item.candidate) if full_data else item.candidate, item.count) for item in members]
-        built = export.build([_to_member(candidate, count) for candidate, count in shipped])
+        built = _build(shipped)
         model = submission.with_labels(built, pool.label_names)
         timed = target.measure(model, latency.typical_lengths(pool.validation.lengths))
         parameters = sum(item.candidate.num_parameters for item in members)
@@ -80,11 +80,12 @@ def choose(
         capacity[over] = np.nextafter(less, -np.inf)  # less even where the estimate is nothing
 
 
-def _to_member(candidate: Candidate, count: int) -> export.Member:
+def _build(shipped: list[tuple[Candidate, int]]) -> bytes:
     try:
-        return to_member(candidate, count)
+        return export.build([to_member(candidate, count) for candidate, count in shipped])
     except UserError as error:  # only of weights that are shipped in place of a candidate's own
-        raise UserError(f"{candidate.run.path}: {reason_of(error, candidate.run.path)}; train it again") from error
+        where = shipped[0][0].study
+        raise UserError(f"{where}: {reason_of(error, where)}; train these again", field="ship") from error
 
 
 def _select(priced: PricedPool, score: Score, capacity: np.ndarray, budget: Budget, rule: Rule) -> np.ndarray:

@@ -212,6 +212,8 @@ def open_studies(request: Request) -> Opened:
     if request.out is None:  # otherwise checked before anything was read
         require_writable("out", folders[0].path / ENSEMBLE)
     full_data = None if request.ship is None else FullData(Folder.open(request.ship).path)
+    if full_data is not None:
+        full_data.require_like(pool)
     return Opened(request, folders, pool, full_data)
 
 

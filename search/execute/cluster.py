@@ -39,7 +39,7 @@ from trainer.data.dataset import PackedDataset
 OBJECT_STORE_BYTES: Final = 80 * 2**20  # Ray's least; nothing large travels through it
 CAPACITY_SECONDS: Final = 5.0  # between looks at a cluster that may grow
 CHECK_SECONDS: Final = 120.0
-SLOWEST: Final = 20e6  # bytes a second that shared storage gives at least
+SLOWEST: Final = 100e6  # bytes a second that shared storage gives at least
 CONNECT_SECONDS: Final = 10.0
 LOST_SECONDS: Final = 15.0  # to see that a node on which nothing could be run is gone
 SHORT_FOLDER: Final = "/tmp"

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
 from ray import tune
@@ -39,6 +40,7 @@ from trainer.common.strict import described
 from trainer.data.dataset import PackedDataset
 from trainer.studydir import STUDY_JSON, TRIALS_PARQUET, VALIDATION, StudyDir, Validation
 
+ONE_SIGNAL_SECONDS: Final = 1.0
 MOST_BYTES: Final = 200  # of a study's name: systems take 255, and to it belong suffixes
 Prepare = Callable[[StudyDir], tuple[Request, PackedDataset]]
 
@@ -279,11 +281,19 @@ def run_trials(
 
 @contextlib.contextmanager
 def _interruptible(brake: Brake, progress: Progress) -> Iterator[None]:
-    """The first SIGINT, SIGTERM or SIGHUP pulls the brake; a second one ends the process at once."""
+    """The first SIGINT, SIGTERM or SIGHUP pulls the brake; a later one ends the process at once.
+
+    Not one within a second: whoever signals a process and its group, as timeout(1) does, signals it twice.
+    """
+    pulled_at = 0.0
 
     def pull(signum: int, _: Any) -> None:
+        nonlocal pulled_at
         if brake.signum is not None:
+            if signum in STOPPING and monotonic() - pulled_at < ONE_SIGNAL_SECONDS:
+                return
             stop(signum)
+        pulled_at = monotonic()
         brake.pulled, brake.signum = True, signum
         again = "press Ctrl-C again" if signum == signal.SIGINT else f"send {signal.Signals(signum).name} again"
         progress.note(f"stopping; {again} to stop at once")

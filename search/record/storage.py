@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Container, Hashable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final
 
 import optuna
@@ -35,6 +36,22 @@ FIRST_PAUSE: Final = 0.5  # seconds before a second attempt; each pause is twice
 CONNECT_SECONDS: Final = 8  # to be answered by PostgreSQL
 BUSY_SECONDS: Final = 60.0  # to wait while somebody else writes to the same SQLite file
 _PACKAGES: Final = {"psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}  # of drivers named otherwise
+
+_FAULTS: Final = (
+    SQLAlchemyError,
+    OptunaError,
+    ImportError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    AssertionError,
+    TypeError,
+)
+_ATTRIBUTES: Final[dict[str, tuple[type, ...]]] = {  # user attributes that tables show, and their types
+    **dict.fromkeys(("val_log_loss", "seconds", "latency"), (int, float)),
+    **{"num_parameters": (int,), "reason": (str,), "warm_start": (str,)},
+}
 
 _TRIALS: Final[Table] = models.TrialModel.__table__
 _PARAMS: Final[Table] = models.TrialParamModel.__table__
@@ -282,7 +299,23 @@ def load_trials(url: str, study_name: str | None) -> list[FrozenTrial]:
         storage = RDBStorage(url, skip_table_creation=True)
         trials = optuna.load_study(study_name=study_name, storage=storage).get_trials(deepcopy=False)
         storage.engine.dispose()
-        return trials
+    for trial in trials:
+        _check_trial(trial, shown(url))
+    return trials
+
+
+def _check_trial(trial: FrozenTrial, where: str) -> None:
+    """Raise UserError if a trial's record contradicts itself, as after an edit by hand."""
+    try:
+        trial._validate()
+        for name, kinds in _ATTRIBUTES.items():
+            if not isinstance(value := trial.user_attrs.get(name), (*kinds, NoneType)):
+                raise ValueError(f"{name}: {value!r:.40}")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise UserError(
+            f"{where}: trial {trial.number}: its record is broken ({in_one_line(error)}); bring the database back as the "
+            "search left it"
+        ) from error
 
 
 def has_study(url: str, study_name: str) -> bool:
@@ -293,7 +326,8 @@ def has_study(url: str, study_name: str) -> bool:
 def study_names(url: str) -> list[str]:
     """Of all studies in a database, which is left as it is. Raises UserError if it cannot be read."""
     parsed = make_url(without_password(url))
-    if parsed.get_backend_name() == "sqlite" and parsed.database and not Path(parsed.database).exists():
+    is_file = parsed.get_backend_name() == "sqlite" and not (parsed.database or ":").startswith((":", "file:"))
+    if is_file and not Path(str(parsed.database)).exists():
         return []  # SQLite would make the file
     with _explained(shown(url), "used as a database"):
         engine = create_engine(url, **_engine_kwargs(url))
@@ -325,7 +359,8 @@ def _engine_kwargs(url: str) -> dict[str, Any]:
         return {"connect_args": {"timeout": BUSY_SECONDS}}
     if parsed.drivername in ("postgresql", "postgresql+psycopg", "postgresql+psycopg2"):
         patience = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 1000 * int(PATIENCE)}
-        return {"pool_pre_ping": True, "connect_args": patience | dict(parsed.query)}
+        own = {key: value for key, value in patience.items() if key not in parsed.query}
+        return {"pool_pre_ping": True, "connect_args": own}
     return {"pool_pre_ping": True}
 
 
@@ -342,7 +377,7 @@ def _explained(name: str, what: str, advice: str = "") -> Iterator[None]:
         yield
     except DuplicatedStudyError:
         raise
-    except (SQLAlchemyError, OptunaError, ImportError, OSError, RuntimeError, ValueError, KeyError) as error:
+    except _FAULTS as error:
         reason = error.__cause__ if isinstance(error, OptunaError | ImportError) and error.__cause__ else error
         words = in_one_line(getattr(reason, "orig", None) or reason)
         if isinstance(reason, ModuleNotFoundError) and reason.name is not None:

@@ -14,12 +14,13 @@ from pathlib import Path
 @contextlib.contextmanager
 def pool(workers: int, context: BaseContext) -> Iterator[ProcessPoolExecutor]:
     """A pool of worker processes that end with this one, and at once where the block is left by an exception."""
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(workers, context, follow_parent) as executor:
         try:
             yield executor
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
-            for worker in multiprocessing.active_children():
+            for worker in set(multiprocessing.active_children()) - others:
                 worker.terminate()
             raise
 

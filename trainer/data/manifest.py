@@ -7,6 +7,7 @@ large files is kept on this machine, beside the copies of storage, for as long a
 import contextlib
 import fcntl
 import json
+import platform
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,7 +135,8 @@ def _state(folder: Path, manifest: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def _verdict(folder: Path) -> Path:
-    return copy_folder("verified", str(folder.resolve())) / "state.json"
+    """A file of this machine's own: a home folder may be shared, and another machine's folder of this name another."""
+    return copy_folder("verified", f"{platform.node()}:{folder.resolve()}") / "state.json"
 
 
 def _is_remembered(folder: Path, manifest: dict[str, Any]) -> bool:

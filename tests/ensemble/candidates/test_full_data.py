@@ -14,7 +14,7 @@ from ensemble.evaluation import frontier
 from ensemble.select import main
 from ensemble.tflite import submission
 from ensemble.tflite.runtime import Model
-from tests.ensemble.conftest import finish, random_classifier
+from tests.ensemble.conftest import change_fields, finish, random_classifier
 from trainer.common.errors import UserError
 from trainer.data.dataset import PackedDataset
 from trainer.studydir import StudyDir
@@ -28,6 +28,7 @@ def full_data(study: Path, packed: PackedDataset, tmp_path: Path) -> Path:
         model = random_classifier(config.model, seed=100 + number)
         run = StudyDir(tmp_path / "all").trial(9 - number)
         finish(run, config, model, packed)
+    shutil.copy(study / "study.json", tmp_path / "all")
     return tmp_path / "all"
 
 
@@ -90,3 +91,29 @@ def test_a_member_without_a_training_on_all_participants_is_refused(study: Path,
         FullData(full_data)
     with pytest.raises(UserError, match="holds no training on all participants"):
         FullData(study)
+
+
+def test_a_study_of_other_signs_or_other_data_is_not_shipped(study: Path, full_data: Path) -> None:
+    pool = open_pool(study)
+    FullData(full_data).require_like(pool)
+    for field, value in (("label_names", list(pool.label_names[::-1])), ("data_fingerprint", "another's")):
+        shutil.copy(study / "study.json", full_data)
+        change_fields(full_data / "study.json", **{field: value})
+        with pytest.raises(UserError, match=rf"study.json: {field}: is not that of .*small; give a refit of that"):
+            FullData(full_data).require_like(pool)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.05, 1e30])
+def test_changed_weights_are_not_shipped(
+    study: Path, full_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    for run in StudyDir(full_data).trials():
+        run.write_weights({name: tensor * factor for name, tensor in run.read_weights().items()})
+        run.write_result(run.read_result())  # which has the hashes
+    copy = shutil.copytree(study, tmp_path / "study")
+    with pytest.raises(
+        UserError,
+        match=r"--ship: .*/all(/trials/.*: its weights have an accuracy of|: weights)",
+    ):
+        _select(monkeypatch, copy, tmp_path / "shipped", "--ship", full_data)
+    assert not (tmp_path / "shipped" / "submission.zip").exists()

@@ -200,7 +200,7 @@ def test_costs_of_several_studies_are_kept_in_each(copy: Path, tmp_path: Path, m
     studies = twice(copy, tmp_path, other_trials)
     measure(open_pools(studies), ["float16", "int8"], Target())
     monkeypatch.setattr(latency, "measure", lambda *_, **__: pytest.fail("measured again"))
-    monkeypatch.setattr(measure_module, "_predict", lambda *_: pytest.fail("predicted again"))
+    monkeypatch.setattr(measure_module, "predict_all", lambda *_: pytest.fail("predicted again"))
     assert len(measure(open_pool(copy), ["float16", "int8"], Target()).costs) == 8
     assert len(list((tmp_path / "other" / "ensemble" / "val_probs").iterdir())) == 8
 
@@ -228,7 +228,7 @@ def test_what_is_measured_of_a_study_that_cannot_be_written_is_kept_elsewhere(
     assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == known
     assert len(list((roots[folder.path] / PROBS).iterdir())) == 4  # of int8; those of float16 were known
     monkeypatch.setattr(latency, "measure", lambda *_, **__: pytest.fail("measured again"))
-    monkeypatch.setattr(measure_module, "_predict", lambda *_: pytest.fail("predicted again"))
+    monkeypatch.setattr(measure_module, "predict_all", lambda *_: pytest.fail("predicted again"))
     again = measure(open_pool(folder.path), ["float16", "int8"], Target(), roots=roots)
     np.testing.assert_array_equal(again.costs, priced.costs)
     assert again.base == priced.base
