@@ -38,7 +38,7 @@ BASES: Final[dict[str, tuple[object, ...]]] = {
     "ensemble.predict": (SUBMISSION, f"{CONTEST}/{LANDMARK_FILES[0]}"),
     "trainer.pack": (CONTEST, "out"),
     "trainer.train": ("--data", PACKED, "--out", "run", "--num-folds", 2),
-    "trainer.ablate": ("--data", PACKED, "--out", "run"),
+    "trainer.ablate": ("--data", PACKED, "--out", "run", "--num-folds", 2),
     "trainer.synthesize": ("made",),
 }
 LEFT_OUT: Final = {"--help", "--version", "--address"}
