@@ -28,7 +28,7 @@ import torch
 
 from trainer.common.errors import FieldError, UserError, first_line
 from trainer.common.files import atomic_path, special, write_bytes, write_json
-from trainer.common.strict import checked, parse_json, read_object, read_text, reason_of
+from trainer.common.strict import checked, parse_json, read_array, read_object, read_text, reason_of
 from trainer.config import TrainConfig
 from trainer.metrics import to_half
 
@@ -105,11 +105,6 @@ def _save(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]
         raise OSError(number, os.strerror(number) if told else first_line(error)) from error
 
 
-def _require_file(path: Path) -> None:
-    if wrong := special(path):
-        raise UserError(f"{path}: {wrong}; {BRING_BACK}")
-
-
 def _require(holds: bool, name: str, value: float, rule: str) -> None:
     if not holds:
         raise FieldError(f"must be {rule}, not {value}", field=name)
@@ -182,8 +177,8 @@ class RunDir:
         path = self.path / CHECKPOINT
         if not path.exists():
             return None
-        _require_file(path)
         try:
+            _require_file(path)
             with safetensors.safe_open(path, framework="pt") as file:
                 names = file.keys()
                 tensors = {name: file.get_tensor(name) for name in names}
@@ -205,8 +200,8 @@ class RunDir:
     def read_weights(self) -> dict[str, torch.Tensor]:
         """EMA weights by parameter name, for ``SignClassifier.load_state_dict``; float32 however they are stored."""
         path = self.path / WEIGHTS
-        _require_file(path)
         try:
+            _require_file(path)
             tensors = safetensors.torch.load_file(path)
         except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise UserError(f"{path}: cannot be read ({first_line(error)}); {BRING_BACK}") from error
@@ -221,12 +216,11 @@ class RunDir:
 
     def read_val_probs(self) -> np.ndarray:
         """float16 [validation sequences, signs], memory-mapped."""
-        _require_file(self.path / VAL_PROBS)
         try:
-            probs: Any = np.load(self.path / VAL_PROBS, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            probs: np.ndarray = read_array(self.path / VAL_PROBS)
+        except (OSError, ValueError) as error:
             raise UserError(f"{self.path / VAL_PROBS}: cannot be read ({first_line(error)}); {BRING_BACK}") from error
-        if not isinstance(probs, np.ndarray) or probs.ndim != 2 or probs.dtype.kind != "f":
+        if probs.ndim != 2 or probs.dtype.kind != "f":
             raise UserError(f"{self.path / VAL_PROBS}: must hold one array of floats [sequences, signs]; {BRING_BACK}")
         return probs
 
@@ -237,7 +231,7 @@ class RunDir:
     def _hashes(self) -> dict[str, str]:
         """SHA-256 of the files that a finished run leaves, by their names, but for done.json and metrics.jsonl."""
         paths = [self.path / name for name in (CONFIG, WEIGHTS, VAL_PROBS)]
-        return {path.name: sha256(path.read_bytes()).hexdigest() for path in paths if path.exists()}
+        return {path.name: sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
 
     def require_unchanged(self) -> None:
         """Raises UserError if a file is not the one that the finished run left, or if the run does not say."""
@@ -258,3 +252,9 @@ class RunDir:
             return Result.read({name: value for name, value in content.items() if name != HASHES})
         except FieldError as error:
             raise UserError(f"{path}: {error}; {BRING_BACK}") from error
+
+
+def _require_file(path: Path) -> None:
+    """Raise ValueError for a pipe or a device, which would be waited for."""
+    if wrong := special(path):
+        raise ValueError(f"it {wrong}")

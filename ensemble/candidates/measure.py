@@ -41,6 +41,7 @@ from trainer.common.console import console, track
 from trainer.common.errors import StorageError, UserError
 from trainer.common.files import atomic_path, write_json
 from trainer.common.storage import base_name
+from trainer.common.strict import read_array, read_text
 from trainer.metrics import accuracy, log_loss, to_half
 from trainer.studydir import ENSEMBLE, Folder
 
@@ -151,10 +152,10 @@ def _with_own_probs(variant: Candidate, pool: Pool, content: bytes, roots: Seque
 def _is_kept(path: Path, variant: Candidate, pool: Pool) -> bool:
     """Whether a file's probabilities are there, whole, and may be those of the variant's file."""
     try:
-        probs = np.load(path, mmap_mode="r", allow_pickle=False)
+        probs = read_array(path)
         require_probabilities(probs, (len(pool.validation.labels), len(pool.label_names)), path.name)
         _require_near(probs, variant, pool)
-    except (OSError, ValueError, EOFError, UserError):
+    except (OSError, ValueError, UserError):
         return False
     return True
 
@@ -194,7 +195,7 @@ class _Cache:
             with contextlib.suppress(
                 OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError
             ):  # none, or one to be made anew
-                for entry in json.loads((root / COSTS).read_text())["settings"]:
+                for entry in json.loads(read_text(root / COSTS))["settings"]:
                     timed = {key: float(value) for key, value in entry["milliseconds"].items()}
                     self._add(entry["setting"], {key: value for key, value in timed.items() if 0 < value < math.inf})
         of_this = [entry for entry in self._settings if entry["setting"] == setting]

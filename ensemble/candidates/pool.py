@@ -18,6 +18,7 @@ import torch
 from ensemble.tflite import export
 from trainer.common.errors import StorageError, UserError
 from trainer.common.storage import base_name
+from trainer.common.strict import read_array
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.landmarks import NUM_ROWS, ROWS
@@ -62,7 +63,7 @@ class Candidate:
         with _OPENING:
             if self.probs is None:
                 return self.run.read_val_probs()
-            probs: np.ndarray = np.load(self.probs, mmap_mode="r", allow_pickle=False)
+            probs: np.ndarray = read_array(self.probs)
             return probs
 
 
@@ -324,7 +325,7 @@ def _read_trial(
 def require_probabilities(probs: np.ndarray, shape: tuple[int, int], name: str) -> None:
     """Raises UserError, which calls them ``name``, if they are not of a shape [n, signs] or no probabilities."""
     if probs.shape != shape:
-        raise UserError(f"{name}: shape {list(probs.shape)}, not {list(shape)}")
+        raise UserError(f"{name}: shape {list(probs.shape)}, not {list(shape)} as {VALIDATION} says")
     rows = probs.sum(axis=1, dtype=np.float32)
     if not (np.allclose(rows, 1, atol=ROUNDING) and (probs >= 0).all()):  # a NaN fails too
         raise UserError(f"{name}: rows that are no probabilities")

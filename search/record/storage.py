@@ -38,15 +38,8 @@ BUSY_SECONDS: Final = 60.0  # to wait while somebody else writes to the same SQL
 _PACKAGES: Final = {"psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}  # of drivers named otherwise
 
 _FAULTS: Final = (
-    SQLAlchemyError,
-    OptunaError,
-    ImportError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-    AssertionError,
-    TypeError,
+    *(SQLAlchemyError, OptunaError, ImportError, OSError, RuntimeError, ValueError),
+    *(LookupError, AssertionError, TypeError),  # of Optuna, for rows that it never writes
 )
 _ATTRIBUTES: Final[dict[str, tuple[type, ...]]] = {  # user attributes that tables show, and their types
     **dict.fromkeys(("val_log_loss", "seconds", "latency"), (int, float)),
@@ -313,8 +306,8 @@ def _check_trial(trial: FrozenTrial, where: str) -> None:
                 raise ValueError(f"{name}: {value!r:.40}")
     except (ValueError, TypeError, OverflowError) as error:
         raise UserError(
-            f"{where}: trial {trial.number}: its record is broken ({in_one_line(error)}); bring the database back as the "
-            "search left it"
+            f"{where}: trial {trial.number}: its record is broken ({in_one_line(error)}); bring the database back "
+            "as the search left it"
         ) from error
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fuzz.__main__ import hunt_all
 from tests.fuzz.attempt import Ran, Verdict, judge
-from tests.fuzz.doors import Step, planted
+from tests.fuzz.doors import Step, options, planted
 from tests.fuzz.doors.every import DOORS
 from tests.fuzz.hunt import hunt, share_out, summary
 from tests.fuzz.worker import Answer, Worker
@@ -97,6 +97,12 @@ def test_inputs_are_shared_out_whole(fast: bool) -> None:
     counts = share_out(list(DOORS.values()), 997, fast=fast)
     assert sum(counts.values()) == 997
     assert counts["landmark file"] > counts["submission check"]
+
+
+def test_no_option_leads_out_of_the_working_folder() -> None:
+    places = [value.removeprefix("file://") for value in options.VALUES]
+    assert all(place.startswith("/proc") for place in places if place.startswith("/")), "where nobody can write"
+    assert not [place for place in places if place.startswith("../..")], "the worker's folder is the parent"
 
 
 @pytest.mark.slow

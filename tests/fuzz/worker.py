@@ -155,6 +155,10 @@ def try_input(door: Door, steps: list[Step], valid: Path, memory: dict[str, Any]
             done = MUTATIONS[step.how](Path(step.file), step.where, step.what)
         except DoesNotApply:
             continue
+        except Exception:
+            if step.file not in attempt.changed:
+                raise
+            continue  # what the first mutation left cannot be read by the second
         attempt.changed.append(step.file)
         words.append(f"{step.file}: {done}")
     told = "; ".join(words)

@@ -68,7 +68,9 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content, read in pieces."""
+    """Hexadecimal SHA-256 of a file's content, read in pieces. Raises OSError for what is no file."""
+    if wrong := special(path):
+        raise OSError(errno.EINVAL, wrong, str(path))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -86,6 +86,23 @@ def read_json(path: Path, advice: str = "") -> Any:
         raise UserError(f"{path}: cannot be read ({reason_of(error)}){_behind(advice)}") from error
 
 
+def read_array(path: Path) -> Any:
+    """The array of an .npy file, memory-mapped. Raises OSError or ValueError, in one line, if it cannot be read."""
+    import numpy as np  # which little else here needs
+
+    if wrong := special(path):
+        raise ValueError(f"it {wrong}")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # NumPy reads a header as Python, and a garbled one raises nearly anything
+        raise ValueError(f"not an array ({first_line(error)})") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError("not one array")
+    return array
+
+
 def reason_of(error: Exception) -> str:
     """What an error says of a file whose path is said already."""
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from trainer.common.errors import DatasetChangedError, UserError, first_line
 from trainer.common.fields import without_keys
 from trainer.common.storage import is_uri
+from trainer.common.strict import read_array
 from trainer.data.fetch import fetch
 from trainer.data.manifest import FRAMES, MANIFEST, SEQUENCES, fingerprint, read_manifest, verify, verify_once
 from trainer.landmarks import NUM_LANDMARKS
@@ -76,9 +77,9 @@ class PackedDataset:
         manifest = read_manifest(path)
         verify_once(path)
         try:
-            frames = np.load(path / FRAMES, mmap_mode="r", allow_pickle=False)
+            frames = read_array(path / FRAMES)
             columns = _read_columns(path / SEQUENCES)
-        except (OSError, EOFError, ValueError, KeyError, pa.ArrowException) as error:
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             raise UserError(
                 f"{path}: cannot read the packed dataset ({first_line(error)}); pack it again with trainer.pack"
             ) from error

@@ -16,6 +16,7 @@ from typing import Any, Final
 from trainer.common.errors import DatasetChangedError, UserError, first_line
 from trainer.common.files import LOCK, sha256, special, write_json
 from trainer.common.storage import copy_folder
+from trainer.common.strict import parse_json, read_text
 from trainer.landmarks import ROWS
 
 FORMAT_VERSION: Final = 1
@@ -37,12 +38,12 @@ def read_manifest(folder: Path, shown: str = "") -> dict[str, Any]:
     """
     where = shown or str(folder)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = parse_json(read_text(folder / MANIFEST))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"{where}: not a packed dataset (no {MANIFEST}); make one with: python -m trainer.pack SOURCE {where}"
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{where}: {MANIFEST} cannot be read ({first_line(error)}); {_AGAIN}") from error
     if fault := _fault(manifest):
         raise UserError(f"{where}: {fault}; {_AGAIN}")

@@ -26,7 +26,7 @@ from trainer.common.console import console, track
 from trainer.common.errors import LandmarkFileError, UserError
 from trainer.common.files import LOCK, atomic_path, locked, sha256, write_json
 from trainer.common.processes import pool
-from trainer.common.strict import described
+from trainer.common.strict import described, read_text
 from trainer.data.contest import SIGN_MAP, TRAIN_CSV, Entry, faults, read_sign_map, read_train_csv
 from trainer.data.landmark_files import read_landmarks
 from trainer.data.manifest import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, remember
@@ -145,7 +145,7 @@ def _locked(out: Path) -> Iterator[None]:
 def _check_same(plan: Plan, out: Path) -> list[Skipped]:
     """What had been left out of a dataset packed from the same content. Raises UserError if it is not that."""
     try:
-        manifest = json.loads((out / MANIFEST).read_text())
+        manifest = json.loads(read_text(out / MANIFEST))
         same = manifest["source"] == plan.fingerprint()
         whole = same and all(sha256(out / name) == digest for name, digest in manifest["sha256"].items())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FileNotFoundError):

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from trainer.common.console import console, track
 from trainer.common.errors import UserError
 from trainer.common.files import atomic_path, to_path, write_json
+from trainer.common.strict import read_text
 from trainer.data.contest import SIGN_MAP, TRAIN_CSV, Entry
 from trainer.data.landmark_files import INDICES, TYPES
 from trainer.landmarks import NUM_ROWS
@@ -70,7 +71,7 @@ def synthesize(
 
 def _is_finished(out: Path, request: dict[str, int]) -> bool:
     try:
-        same = json.loads((out / REQUEST).read_text()) == request
+        same = json.loads(read_text(out / REQUEST)) == request
     except (FileNotFoundError, ValueError):
         same = not out.exists() or not any(out.iterdir())
     if not same:

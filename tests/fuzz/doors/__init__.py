@@ -42,7 +42,7 @@ class Try:
         for path in map(Path, self.changed):
             found.append(path.name)
             if path.name == "study.json":
-                found += ["there is no study here", "is not the dataset of"]
+                found += ["there is no study here", "--data"]
             if path.parent.name in (*TRIALS, "packed"):
                 found.append(path.parent.name)
         return found

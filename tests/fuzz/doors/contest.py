@@ -25,6 +25,7 @@ _SIZES: Final = {"face": (0, 468), "left_hand": (468, 21), "pose": (489, 33), "r
 _LANDMARKS: Final = {f"{CONTEST}/{name}": ("parquet", "bytes") for name in LANDMARK_FILES}
 _TRAIN_CSV: Final = {f"{CONTEST}/train.csv": ("csv", "bytes")}
 _SIGN_MAP: Final = {f"{CONTEST}/{SIGN_MAP}": ("json", "bytes")}
+NUM_ROWS: Final = 543
 WIDEST: Final = 1e3
 """No image is wider, in image widths"""
 
@@ -53,22 +54,26 @@ def read_by_columns(path: Path) -> list[np.ndarray]:
             points[:, axis] = table[name].to_numpy().astype(np.float64)
     except Exception:
         return []
-    count = len(rows)
-    if not count or count % 543:
+    found = _frames(rows, points, np.arange(len(rows)) // NUM_ROWS)
+    with contextlib.suppress(Exception):  # frames without a number are in their order
+        numbers = pq.read_table(path, columns=["frame"])["frame"].to_numpy().astype(np.int64)
+        order = np.argsort(numbers, kind="stable")
+        found += _frames(rows[order], points[order], numbers[order])
+    return found
+
+
+def _frames(rows: np.ndarray, points: np.ndarray, numbers: np.ndarray) -> list[np.ndarray]:
+    """The frames of rows that stand frame by frame; none if one has not each landmark once."""
+    if not len(rows) or len(rows) % NUM_ROWS:
         return []
-    blocks = rows.reshape(-1, 543)
-    if not (np.sort(blocks, axis=1) == np.arange(543)).all():
+    blocks, numbers = rows.reshape(-1, NUM_ROWS), numbers.reshape(-1, NUM_ROWS)
+    if not (np.sort(blocks, axis=1) == np.arange(NUM_ROWS)).all() or (numbers != numbers[:, :1]).any():
         return []
-    raw = np.empty((count // 543, 543, 3), np.float32)
+    raw = np.empty((len(blocks), NUM_ROWS, 3), np.float32)
     with np.errstate(all="ignore"):
         for frame, block in enumerate(blocks):
-            raw[frame, block] = points[frame * 543 : (frame + 1) * 543]
-    found = [raw]
-    with contextlib.suppress(Exception):  # frames without a number are in their order
-        numbers = pq.read_table(path, columns=["frame"])["frame"].to_numpy().astype(np.int64).reshape(-1, 543)
-        if (numbers == numbers[:, :1]).all():
-            found.append(raw[np.argsort(numbers[:, 0], kind="stable")])
-    return found
+            raw[frame, block] = points[frame * NUM_ROWS : (frame + 1) * NUM_ROWS]
+    return [raw]
 
 
 def expected_entries(folder: Path) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import importlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +17,12 @@ from tests.fuzz.mutations import brief
 from tests.fuzz.valid import CONTEST, LANDMARK_FILES, MAX_PARAMS, PACKED, PLOTLY, SPACE, STUDY, SUBMISSION
 from trainer.common import cli
 
+PIPE: Final = "pipe"
+"""Lies in the working folder: it is neither to be waited for, nor to be replaced by a file"""
 VALUES: Final = (
     "", " ", "0", "-1", "1", "2", "1.5", "-0.0", "1e99", "1e-99", "nan", "inf", "-inf", "1e400", "9" * 25, "9" * 5000,
-    "text", "\n", "a b", "é", ".", "..", "../../x", "/", "/nowhere/x", "/dev/null", "space.toml", "packed", "s",
-    "asl", "://", "abc://x", "file:///nowhere/x", "1,2", ",", "x" * 300, "x" * 100_000, "1e999MB", "40MB,40MB",
+    "text", "\n", "a b", "é", ".", "..", "../x", "/proc", "/proc/x", PIPE, "space.toml", "packed", "s",
+    "asl", "://", "abc://x", "file:///proc/x", "1,2", ",", "x" * 300, "x" * 100_000, "1e999MB", "40MB,40MB",
     "1MB,nan ms", "40MB,100ms", "5M,0KB", "-5MB", "1e400M", "2M", "800K", "True", "[1]", "cmaes", "none", "cuda",
     "cpu", "0h", "1e400h", "8h", "1e-9s", "sqlite:///nowhere/x.db", "sqlite://", "mysql://x", "nonsense", "4294967296",
     "1_000", "float32", "--", "-", "\udcff", "NaN", "sign000,sign000", "accuracy", "0.25",
@@ -35,7 +38,7 @@ BASES: Final[dict[str, tuple[object, ...]]] = {
     "ensemble.predict": (SUBMISSION, f"{CONTEST}/{LANDMARK_FILES[0]}"),
     "trainer.pack": (CONTEST, "out"),
     "trainer.train": ("--data", PACKED, "--out", "run", "--num-folds", 2),
-    "trainer.ablate": ("--data", PACKED, "--out", "run"),
+    "trainer.ablate": ("--data", PACKED, "--out", "run", "--num-folds", 2),
     "trainer.synthesize": ("made",),
 }
 LEFT_OUT: Final = {"--help", "--version", "--address"}
@@ -56,6 +59,7 @@ def lay(valid: Path) -> None:
     shutil.copytree(valid / STUDY, STUDY)
     shutil.copy(valid / SUBMISSION, ".")
     shutil.copy(valid / SPACE, ".")
+    os.mkfifo(PIPE)
 
 
 class _Known(Exception):
@@ -138,6 +142,13 @@ def try_options(attempt: Try) -> list[Verdict]:
 
 
 def _run(module: str, extra: list[str], names: list[str]) -> Verdict:
+    verdict = _judged(module, extra, names)
+    if not Path(PIPE).is_fifo():
+        return Verdict("wrong success", f"{module} {' '.join(extra)[:200]}: a file stands where a pipe was", "pipe")
+    return verdict
+
+
+def _judged(module: str, extra: list[str], names: list[str]) -> Verdict:
     if module in ("search.run", "search.refit"):
         ran, found = start_nothing(module, *BASES[module], *extra)
         return judge(ran, lambda: wrong_request(found), names=names, files=[])

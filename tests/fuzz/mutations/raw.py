@@ -1,5 +1,6 @@
 """Mutations of any file, which know nothing of its format."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -88,6 +89,14 @@ def dangling_link(path: Path, _: int, __: int) -> str:
     path.unlink()
     path.symlink_to("nowhere")
     return "a link to nowhere in its place"
+
+
+@RAW.add
+def pipe_instead(path: Path, _: int, __: int) -> str:
+    """Which whoever reads it waits for."""
+    path.unlink()
+    os.mkfifo(path)
+    return "a pipe in its place"
 
 
 @RAW.add

@@ -1,5 +1,6 @@
 """A study goes on with its own database only."""
 
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from search.problem.objective import Objective
 from search.problem.space import Space
 from search.record.consistency import check_database
 from search.record.request import Request
+from search.record.storage import study_names
+from search.record.trials import read_rows
 from tests.search.conftest import TINY_SPACE
 from tests.search.studies import request_of
 from trainer.common.errors import UserError
@@ -122,3 +125,36 @@ def test_a_study_that_was_stopped_before_its_first_trial_goes_on(tmp_path: Path,
     check_database(study, request)
     (tmp_path / STUDY_DB).write_bytes(b"")
     check_database(study, request)
+
+
+def test_a_trial_with_a_broken_config_does_not_keep_the_others_from_going_on(tmp_path: Path, base: TrainConfig) -> None:
+    study, request = _study(tmp_path / "s", base, recipe_points=False)
+    (study.trial(0).path / "config.json").write_text("{")
+    check_database(study, request)
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        ("update trial_params set param_value = 1e30 where param_name = 'num_layers'", "trial 0: its record is broken"),
+        ("update trials set state = 'FOO' where number = 1", "cannot be read as a study"),
+        (
+            "insert into trial_user_attributes values (99, 1, 'seconds', '\"x\"')",
+            "trial 0: its record is broken .seconds",
+        ),
+        ("update trials set state = 'COMPLETE' where number = 1", "trial 1: its record is broken"),
+    ],
+)
+def test_a_record_that_contradicts_itself_is_named(edit: str, words: str, tmp_path: Path, base: TrainConfig) -> None:
+    study, _ = _study(tmp_path / "s", base, recipe_points=False)
+    with contextlib.closing(sqlite3.connect(study.path / STUDY_DB)) as connection:
+        connection.execute(edit)
+        connection.commit()
+    with pytest.raises(UserError, match=rf"study\.db: {words}"):
+        read_rows(study.path)
+
+
+def test_a_database_file_that_is_missing_is_not_made_by_looking(tmp_path: Path) -> None:
+    assert study_names(f"sqlite:///{tmp_path}/none.db") == []
+    assert not (tmp_path / "none.db").exists()
+    assert study_names("sqlite:///:memory:") == []

@@ -7,10 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from trainer.common.errors import FieldError, UserError
-from trainer.common.strict import MOST_BYTES, checked, described, parse_json, read_json, read_object, read_text
+from trainer.common.strict import (
+    MOST_BYTES,
+    checked,
+    described,
+    parse_json,
+    read_array,
+    read_json,
+    read_object,
+    read_text,
+)
 
 WRONG = {
     "": "it is empty",
@@ -63,6 +73,27 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match="it is a pipe, not a file"):
         read_text(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize(
+    ("garbled", "words"),
+    [
+        (lambda _: b"", "not an array"),
+        (lambda content: content[:11] + content[8:], "not an array|Cannot parse header|Header"),
+        (lambda content: content[:40], "EOF|not an array"),
+    ],
+)
+def test_an_array_is_read_or_refused_as_no_value(garbled: Callable[[bytes], bytes], words: str, tmp_path: Path) -> None:
+    path = tmp_path / "probs.npy"
+    np.save(path, np.arange(6.0).reshape(2, 3))
+    assert read_array(path).tolist() == [[0, 1, 2], [3, 4, 5]]
+    path.write_bytes(garbled(path.read_bytes()))
+    with pytest.raises(ValueError, match=words):
+        read_array(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="it is a pipe"):
+        read_array(path)
 
 
 def test_an_object_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:

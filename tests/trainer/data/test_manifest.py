@@ -43,6 +43,14 @@ def hashed(copy: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 BOTH = ["frames.npy", "sequences.parquet"]
 
 
+@pytest.mark.parametrize("name", ["manifest.json", *BOTH])
+def test_a_pipe_is_not_waited_for(name: str, copy: Path) -> None:
+    (copy / name).unlink()
+    os.mkfifo(copy / name)
+    with pytest.raises(UserError, match=rf"{name}:? cannot be read \((it )?is a pipe, not a file\); pack it again"):
+        PackedDataset.open(copy)
+
+
 def test_the_fingerprint_is_the_two_hashes() -> None:
     hashes = {"frames.npy": "a" * 64, "sequences.parquet": "b" * 64}
     assert fingerprint({"sha256": hashes}) == "a" * 32 + "b" * 32
