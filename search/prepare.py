@@ -220,6 +220,7 @@ def refit_study(options: "RefitOptions") -> tuple[Request, PackedDataset]:
     dataset = _dataset_of(options.data, asked)
     if dataset.fingerprint != asked.data_fingerprint:
         raise UserError(f"{dataset.source}: is not the dataset of {options.study}; give the right one", field="data")
+    check_database(study, asked, options.storage, is_copy=is_uri(options.study))
     best = best_params(study.path, options.top, options.storage)
     if (count := len(best) * options.seeds) > MOST_REFITS:
         raise UserError(

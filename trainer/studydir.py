@@ -13,6 +13,7 @@
 search writes a study, ensemble reads it: they meet here, and import nothing of each other.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -135,6 +136,19 @@ class StudyDir:
         if not len(labels) or labels.min() < 0 or labels.max() >= num_signs:
             raise UserError(f"{path}: label: must be indices of the {num_signs} signs of {STUDY_JSON}")
         return Validation(sequence_ids=ids, participants=participants, labels=labels, lengths=lengths)
+
+    def require_signs(self, label_names: Sequence[str]) -> None:
+        """Raises UserError if validation.parquet names its labels otherwise than study.json does."""
+        table = pq.read_table(self.path / VALIDATION)
+        if "sign" not in table.column_names:  # as of an earlier version
+            return
+        named = dict(zip(table["label"].to_pylist(), table["sign"].to_pylist(), strict=True))
+        for label, sign in named.items():
+            if label_names[label] != sign:
+                raise UserError(
+                    f"{self.path / STUDY_JSON}: label_names: sign {label} is {label_names[label]!r}, but {VALIDATION} "
+                    f"calls it {sign!r}; {BRING_BACK}"
+                )
 
     def write_validation(self, validation: Validation, label_names: tuple[str, ...]) -> None:
         table = pa.table(

@@ -6,6 +6,7 @@ ensemble.candidates.measure builds their .tflite files and measures what those c
 import dataclasses
 import functools
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -27,7 +28,7 @@ from trainer.model.classifier import SignClassifier, num_parameters
 from trainer.rundir import Result, RunDir
 from trainer.studydir import STUDY_JSON, VALIDATION, StudyDir, Validation
 
-OTHER_MAX_FRAMES: Final = "config.json: another max_frames than the first candidate's"
+OTHER_MAX_FRAMES: Final = "config.json: another max_frames than most candidates have"
 _OPENING: Final = threading.Lock()  # np.load parses a header with ast, which fails in threads (CPython gh-106905)
 ROUNDING: Final = 0.02  # a row of float16 probabilities may miss 1 by this much
 LOG_LOSS_ROUNDING: Final = 0.02  # of the log loss of float16 probabilities plus 1: those below 6e-5 have few digits
@@ -189,6 +190,7 @@ def open_pool(path: Path) -> Pool:
     request = study.read_request()
     label_names = tuple(request["label_names"])
     validation = study.read_validation(len(label_names))
+    study.require_signs(label_names)
     base = {"num_folds": TrainConfig().num_folds, "fold": TrainConfig().fold, **request["base_config"]}
     split = (base["num_folds"], base["fold"])  # held out by all trials, or their predictions could not be compared
     candidates: list[Candidate] = []
@@ -197,11 +199,12 @@ def open_pool(path: Path) -> Pool:
         try:
             fingerprint = request.get("data_fingerprint")
             candidate = _read_trial(run, validation.labels, len(label_names), fingerprint, split)
-            if candidates and candidate.model.max_frames != candidates[0].model.max_frames:
-                raise UserError(OTHER_MAX_FRAMES)
             candidates.append(candidate)
         except UserError as error:
             left_out[run.path.name] = reason_of(error, run.path)
+    most = Counter(candidate.model.max_frames for candidate in candidates).most_common(1)
+    left_out |= {item.name: OTHER_MAX_FRAMES for item in candidates if item.model.max_frames != most[0][0]}
+    candidates = [item for item in candidates if item.name not in left_out]
     require_any((path,), candidates, left_out)
     return Pool(
         studies=(path,),

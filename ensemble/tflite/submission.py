@@ -21,8 +21,8 @@ import numpy as np
 from ensemble.budget import COSTS, Budget, Cost
 from ensemble.tflite.runtime import Model
 from trainer.common.errors import UserError, first_line
-from trainer.common.files import special, write_bytes
-from trainer.landmarks import NUM_ROWS
+from trainer.common.files import special, to_path, write_bytes
+from trainer.landmarks import NUM_ROWS, ROWS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +115,8 @@ class Submission:
     @classmethod
     def open(cls, path: Path | str) -> Self:
         """Raises UserError if the file cannot be read; the model is loaded when it is first used."""
-        return cls(Path(path), read(Path(path)))
+        path = to_path(path, "path")
+        return cls(path, read(path))
 
     @functools.cached_property
     def model(self) -> Model:
@@ -138,13 +139,24 @@ class Submission:
         """
         import pandas as pd
 
+        from trainer.data.landmark_files import BOUND
+
         if isinstance(landmarks, Path | str):
             from trainer.data.landmark_files import read_raw
 
             landmarks = read_raw(Path(landmarks))
         landmarks = np.asarray(landmarks)
+        if landmarks.dtype.kind not in "fiu":
+            raise UserError(f"must be numbers, not {landmarks.dtype}", field="landmarks")
         if landmarks.ndim != 3 or landmarks.shape[1:] != (NUM_ROWS, 3) or not len(landmarks):
             raise UserError(f"must have shape [n, {NUM_ROWS}, 3], not {list(landmarks.shape)}", field="landmarks")
+        used = np.abs(landmarks[:, ROWS, :2].astype(np.float64))
+        if (used > BOUND).any():  # NaN, which is missing, is not
+            raise UserError(
+                f"a coordinate is {used[used > BOUND][0]:g}; they must be parts of the image's width and height, 0 to "
+                f"1 inside it, not pixels, and at most {BOUND:g} from 0",
+                field="landmarks",
+            )
         try:
             probs = self.model(landmarks.astype(np.float32, copy=False))
         except (RuntimeError, ValueError) as error:

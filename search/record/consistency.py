@@ -1,16 +1,20 @@
 """Whether a study's database is really its own, before a search goes on with it."""
 
-from optuna.trial import FrozenTrial
+from typing import Final
+
+from optuna.trial import FrozenTrial, TrialState
 
 from search.problem.space import by_field
 from search.record.database_url import shown
 from search.record.request import Request, find_database
 from search.record.storage import StudyStorage, study_names
-from search.record.trials import is_own
+from search.record.trials import is_own, load_sound_trials
 from trainer.common.errors import UserError
 from trainer.config import ModelConfig
-from trainer.rundir import CONFIG
+from trainer.rundir import CONFIG, DONE
 from trainer.studydir import STUDY_DB, STUDY_JSON, TRIALS, StudyDir
+
+ROUNDING: Final = 1e-6  # of an accuracy
 
 
 def check_database(study: StudyDir, request: Request, url: str | None = None, *, is_copy: bool = False) -> None:
@@ -30,11 +34,14 @@ def check_database(study: StudyDir, request: Request, url: str | None = None, *,
         names = study_names(found)
     except UserError as error:
         raise UserError(f"{error.message}; {_remedy(study)}", field=error.field) from error
+    if request.name is None and len(names) == 1:  # as in the first versions
+        name = names[0]
     if name not in names:
         if names or (begun and not is_copy):
             there = f"it has {', '.join(names[:3])}" if names else "it has none"
             raise _lost(found, study, f"holds no study named {name}, which {study.path / STUDY_JSON} names ({there})")
         return
+    load_sound_trials(found, name)
     storage = StudyStorage(found, name)
     try:
         _check_study(study, request, storage, shown(found), is_copy)
@@ -57,6 +64,7 @@ def _check_study(study: StudyDir, request: Request, storage: StudyStorage, where
         raise _lost(where, study, ended)
     for trial in trials:
         _check_trial(study, trial, where)
+        _check_accuracy(study, trial, where)
 
 
 def _check_trial(study: StudyDir, trial: FrozenTrial, where: str) -> None:
@@ -77,6 +85,21 @@ def _check_trial(study: StudyDir, trial: FrozenTrial, where: str) -> None:
                 f"trial {trial.number} has {name} {value} there, and {getattr(of, name)} in {run.path / CONFIG}: it is "
                 "another study's",
             )
+
+
+def _check_accuracy(study: StudyDir, trial: FrozenTrial, where: str) -> None:
+    """A finished trial's accuracy is that in its done.json."""
+    run = study.trial(trial.number)
+    if trial.state != TrialState.COMPLETE or not is_own(trial) or not run.is_done:
+        return
+    try:
+        result = run.read_result()
+    except UserError:  # a broken trial is its own matter
+        return
+    there = trial.intermediate_values.get(result.epochs, result.val_accuracy)
+    if abs(there - result.val_accuracy) > ROUNDING:
+        says = f"{result.val_accuracy:.4f} in {run.path / DONE}: it was changed"
+        raise _lost(where, study, f"trial {trial.number} has an accuracy of {there:.4f} there, and {says}")
 
 
 def _lost(where: str, study: StudyDir, what: str) -> UserError:

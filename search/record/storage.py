@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Container, Hashable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import NoneType
 from typing import Any, Final
 
 import optuna
@@ -41,10 +40,6 @@ _FAULTS: Final = (
     *(SQLAlchemyError, OptunaError, ImportError, OSError, RuntimeError, ValueError),
     *(LookupError, AssertionError, TypeError),  # of Optuna, for rows that it never writes
 )
-_ATTRIBUTES: Final[dict[str, tuple[type, ...]]] = {  # user attributes that tables show, and their types
-    **dict.fromkeys(("val_log_loss", "seconds", "latency"), (int, float)),
-    **{"num_parameters": (int,), "reason": (str,), "warm_start": (str,)},
-}
 
 _TRIALS: Final[Table] = models.TrialModel.__table__
 _PARAMS: Final[Table] = models.TrialParamModel.__table__
@@ -292,23 +287,7 @@ def load_trials(url: str, study_name: str | None) -> list[FrozenTrial]:
         storage = RDBStorage(url, skip_table_creation=True)
         trials = optuna.load_study(study_name=study_name, storage=storage).get_trials(deepcopy=False)
         storage.engine.dispose()
-    for trial in trials:
-        _check_trial(trial, shown(url))
-    return trials
-
-
-def _check_trial(trial: FrozenTrial, where: str) -> None:
-    """Raise UserError if a trial's record contradicts itself, as after an edit by hand."""
-    try:
-        trial._validate()
-        for name, kinds in _ATTRIBUTES.items():
-            if not isinstance(value := trial.user_attrs.get(name), (*kinds, NoneType)):
-                raise ValueError(f"{name}: {value!r:.40}")
-    except (ValueError, TypeError, OverflowError) as error:
-        raise UserError(
-            f"{where}: trial {trial.number}: its record is broken ({in_one_line(error)}); bring the database back "
-            "as the search left it"
-        ) from error
+        return trials
 
 
 def has_study(url: str, study_name: str) -> bool:

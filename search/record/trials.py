@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final
 
 import pyarrow as pa
@@ -10,10 +11,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.problem.objective import front
 from search.problem.space import by_field
-from search.record.database_url import sqlite_url
+from search.record.database_url import shown, sqlite_url
 from search.record.request import find_database
 from search.record.storage import load_trials
-from trainer.common.errors import UserError
+from trainer.common.errors import UserError, in_one_line
 from trainer.common.files import atomic_path, is_locked
 from trainer.studydir import STUDY_DB, TRIALS_PARQUET, StudyDir
 
@@ -22,6 +23,10 @@ INTERRUPTED: Final = "interrupted"
 REASON: Final = "reason"  # user attribute: why a trial failed
 EARLIER_REASON: Final = "earlier_reason"  # user attribute: why it failed before it was tried again
 ORIGIN: Final = "warm_start"  # user attribute: the study that a trial comes from, and its number there
+_ATTRIBUTES: Final[dict[str, tuple[type, ...]]] = {  # user attributes that tables show, and their types
+    **dict.fromkeys(("val_log_loss", "seconds", "latency"), (int, float)),
+    **{"num_parameters": (int,), "reason": (str,), "warm_start": (str,)},
+}
 _ORDER: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL)
 
 
@@ -64,7 +69,29 @@ def read_trials(directory: Path, url: str | None = None) -> list[FrozenTrial]:
     found, name = find_database(StudyDir(directory), url)
     if found == sqlite_url(directory / STUDY_DB) and not (directory / STUDY_DB).is_file():
         raise UserError(f"{directory}: holds no study (no {STUDY_DB}); make one with: python -m search.run")
-    return load_trials(found, name)
+    return load_sound_trials(found, name)
+
+
+def load_sound_trials(url: str, name: str | None) -> list[FrozenTrial]:
+    """As ``load_trials``. Raises UserError also if a trial's record contradicts itself, as after an edit by hand."""
+    trials = load_trials(url, name)
+    for trial in trials:
+        _check_trial(trial, shown(url))
+    return trials
+
+
+def _check_trial(trial: FrozenTrial, where: str) -> None:
+    """Raise UserError if a trial's record contradicts itself, as after an edit by hand."""
+    try:
+        trial._validate()
+        for name, kinds in _ATTRIBUTES.items():
+            if not isinstance(value := trial.user_attrs.get(name), (*kinds, NoneType)):
+                raise ValueError(f"{name}: {value!r:.40}")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise UserError(
+            f"{where}: trial {trial.number}: its record is broken ({in_one_line(error)}); bring the database back "
+            "as the search left it"
+        ) from error
 
 
 def read_rows(directory: Path, url: str | None = None, at_work: bool | None = None) -> list[Row]:

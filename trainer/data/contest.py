@@ -15,6 +15,7 @@ import pyarrow.csv
 from trainer.common.errors import UserError, first_line
 from trainer.common.strict import described, read_json
 
+MOST_BYTES: Final = 2**28  # of train.csv; the contest's has 7 million
 TRAIN_CSV: Final = "train.csv"
 SIGN_MAP: Final = "sign_to_prediction_index_map.json"
 NO_PARTICIPANT: Final = -1  # participant_id where the column is neither there nor needed
@@ -54,6 +55,8 @@ def read_train_csv(source: Path, needed: Collection[str] = COLUMNS) -> list[Entr
     ``needed`` column, has one twice, or has a field that is empty or no number.
     """
     path = _find(source, TRAIN_CSV)
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise UserError(f"{path}: has {size:,} bytes, more than a train.csv can have; take its lines apart")
     table = _read_text(path)
     columns: dict[str, list[Any]] = {}
     for name in COLUMNS:

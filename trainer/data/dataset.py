@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from trainer.common.errors import DatasetChangedError, UserError, first_line
 from trainer.common.fields import without_keys
+from trainer.common.files import to_path
 from trainer.common.storage import is_uri
 from trainer.common.strict import read_array
 from trainer.data.fetch import fetch
@@ -72,6 +73,7 @@ class PackedDataset:
         >>> dataset.sequence(0).shape  # doctest: +SKIP
         (23, 85, 2)
         """
+        path = path if isinstance(path, str) else to_path(path, "path")
         source = without_keys(str(path)) if is_uri(str(path)) else str(Path(path).resolve())
         path = fetch(source, patience) if is_uri(source) else Path(path)
         manifest = read_manifest(path)

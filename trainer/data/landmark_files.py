@@ -22,7 +22,7 @@ GROUP_SIZES: Final = {"face": 468, "left_hand": 21, "pose": 33, "right_hand": 21
 TYPES: Final = np.repeat(list(GROUP_SIZES), list(GROUP_SIZES.values()))  # column "type" of a frame
 INDICES: Final = np.concatenate([np.arange(size) for size in GROUP_SIZES.values()])  # "landmark_index" of a frame
 NUM_IRISES: Final = 10  # the face's landmarks 468 to 477
-BOUND: Final = 100.0
+BOUND: Final = 10.0
 """Image widths (x) or heights (y) from the image's corner that a used landmark may have. The contest's lie between
 -0.60 and 2.9; pixels go beyond it, and so does what would be infinite in float32"""
 

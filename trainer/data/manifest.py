@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from trainer.common.errors import DatasetChangedError, UserError, first_line
-from trainer.common.files import LOCK, sha256, special, write_json
+from trainer.common.files import LOCK, sha256, write_json
 from trainer.common.storage import copy_folder
 from trainer.common.strict import parse_json, read_text
 from trainer.landmarks import ROWS
@@ -102,8 +102,6 @@ def remember(folder: Path) -> None:
 def _hash(folder: Path, manifest: dict[str, Any]) -> None:
     before = _state(folder, manifest)
     for name in (FRAMES, SEQUENCES):
-        if wrong := special(folder / name):
-            raise UserError(f"{folder / name}: {wrong}; {_AGAIN}")
         try:
             digest = sha256(folder / name)
         except OSError as error:

@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +142,8 @@ def test_candidates_of_several_studies_are_one_pool(study: Path, tmp_path: Path)
 
 def other_signs(study: Path) -> None:
     change_fields(study / "study.json", label_names=open_pool(study).label_names[::-1])
+    table = pq.read_table(study / "validation.parquet")
+    pq.write_table(table.drop_columns(["sign"]), study / "validation.parquet")
 
 
 def other_fold(study: Path) -> None:
@@ -166,3 +169,18 @@ def test_studies_must_be_validated_alike(study: Path, tmp_path: Path, change: Ca
 def test_a_study_is_not_taken_twice(study: Path):
     with pytest.raises(UserError, match="studies: the same study twice"):
         open_pools([("a", study), ("a/", study)])
+
+
+@pytest.mark.parametrize("number", ["0000", "0002"])
+def test_the_candidates_of_another_length_than_most_are_left_out(copy: Path, number: str):
+    path = copy / "trials" / number / "config.json"
+    change_fields(path, model=json.loads(path.read_text())["model"] | {"max_frames": 8})
+    pool = open_pool(copy)
+    assert pool.left_out[number] == "config.json: another max_frames than most candidates have"
+    assert len(pool.candidates) == 3
+
+
+def test_names_of_signs_must_be_those_of_the_validation_sequences(copy: Path):
+    change_fields(copy / "study.json", label_names=open_pool(copy).label_names[::-1])
+    with pytest.raises(UserError, match=r"study.json: label_names: sign \d is .*, but validation.parquet calls it"):
+        open_pool(copy)

@@ -180,3 +180,17 @@ sys.exit("torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"{NUM_SIGNS}\n"), done.stderr
+
+
+@pytest.mark.parametrize("value", [500.0, -11.0, float("inf")])
+def test_pixels_are_refused_in_python_as_in_files(zipped: Path, value: float):
+    landmarks = np.full((2, 543, 3), 0.5)
+    landmarks[1, 13, 0] = value
+    with pytest.raises(UserError, match=r"landmarks: a coordinate is .*not pixels"):
+        Submission.open(zipped).predict(landmarks)
+    landmarks[1, 13] = (0.5, 0.5, value)  # z is not used
+    assert Submission.open(zipped).predict(landmarks).sum() == pytest.approx(1, abs=1e-3)
+    with pytest.raises(UserError, match="landmarks: must be numbers, not complex128"):
+        Submission.open(zipped).predict(landmarks.astype(complex))
+    with pytest.raises(UserError, match="path: must be a path, not 5"):
+        Submission.open(5)  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from search.record.consistency import check_database
 from search.record.request import Request
 from search.record.storage import study_names
 from search.record.trials import read_rows
+from tests.outcomes import result_of
 from tests.search.conftest import TINY_SPACE
 from tests.search.studies import request_of
 from trainer.common.errors import UserError
@@ -158,3 +159,22 @@ def test_a_database_file_that_is_missing_is_not_made_by_looking(tmp_path: Path) 
     assert study_names(f"sqlite:///{tmp_path}/none.db") == []
     assert not (tmp_path / "none.db").exists()
     assert study_names("sqlite:///:memory:") == []
+
+
+def test_an_accuracy_that_was_changed_is_refused(tmp_path: Path, base: TrainConfig) -> None:
+    study, request = StudyDir(tmp_path / "s"), request_of(Space.parse(TINY_SPACE, base), name="s")
+    request.write(study)
+    deciding = SearchStudy(study, request)
+    given = deciding.ask()
+    assert given is not None
+    result = result_of(epochs=4, val_accuracy=0.3)
+    study.trial(0).write_config(given.config)
+    study.trial(0).write_result(result)
+    deciding.complete(0, result)
+    deciding.close()
+    check_database(study, request)
+    with contextlib.closing(sqlite3.connect(study.path / STUDY_DB)) as connection:
+        connection.execute("insert into trial_intermediate_values values (99, 1, 4, 0.95, 'FINITE')")
+        connection.commit()
+    with pytest.raises(UserError, match=r"trial 0 has an accuracy of 0.9500 there, and 0.3000 in .*done.json"):
+        check_database(study, request)
