@@ -53,14 +53,14 @@ def expected(name: str, good_steps: list[int]) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("on_device", [False, True])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("bad", [[0], [0, 1, 4], [5], [2, 3]])
+@pytest.mark.parametrize("bad", [[0], [0, 1, 4], [5], [2, 3], [7], [6, 7]])
 @pytest.mark.parametrize("name", ["lion", "adamw"])
 def test_a_step_with_a_bad_gradient_is_as_if_it_had_not_been(
     name: str, bad: list[int], value: float, on_device: bool
 ) -> None:
     weights, guard = run(name, dict.fromkeys(bad, value), 8, on_device=on_device)
     for found, wanted in zip(weights, expected(name, [step for step in range(8) if step not in bad]), strict=True):
-        if on_device and name == "adamw":  # its count of steps, kept on the host, goes on: another bias correction
+        if on_device and name == "adamw" and bad[-1] < 7:  # its count of steps, on the host, goes on: another bias
             torch.testing.assert_close(found, wanted, atol=0.02 * len(bad), rtol=0)
         else:
             assert torch.equal(found, wanted)
