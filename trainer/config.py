@@ -20,7 +20,7 @@ _MOST: dict[str, float] = {  # far beyond use; more would take all memory or tim
     "epochs": 1_000_000,
     "steps_per_epoch": 1_000_000_000,
     "batch_size": 100_000,
-    "learning_rate": 1e30,  # of float32
+    "learning_rate": 1e38,  # of float32
     "weight_decay": 1000,
     "clip_norm": 1e30,
     "mixup_partners": 1000,

@@ -299,7 +299,8 @@ def study_names(url: str) -> list[str]:
     """Of all studies in a database, which is left as it is. Raises UserError if it cannot be read."""
     parsed = make_url(without_password(url))
     is_file = parsed.get_backend_name() == "sqlite" and not (parsed.database or ":").startswith((":", "file:"))
-    if is_file and not Path(str(parsed.database)).exists():
+    path = Path(str(parsed.database))
+    if is_file and path.parent.is_dir() and not path.exists():
         return []  # SQLite would make the file
     with _explained(shown(url), "used as a database"):
         engine = create_engine(url, **_engine_kwargs(url))

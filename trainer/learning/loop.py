@@ -125,7 +125,7 @@ def train_epoch(learner: Learner, batches: Batches, epoch: int, dtype: torch.dty
     """One epoch, counted from 0, of optimizer steps: (mean training loss, last learning rate, steps left out).
 
     Matrix products are computed in ``dtype``. A step whose gradient is NaN or infinite is left out. Raises
-    TrainingDivergedError if the loss is NaN or infinite, or if MAX_IN_A_ROW steps in a row, or all, are left out.
+    TrainingDivergedError if the loss is NaN or infinite, or if MAX_IN_A_ROW steps in a row, or most, are left out.
     """
     config, device, model = batches.config, batches.device, learner.model
     num_steps = config.epochs * batches.steps_per_epoch
@@ -156,9 +156,10 @@ def train_epoch(learner: Learner, batches: Batches, epoch: int, dtype: torch.dty
     if not math.isfinite(total_loss.item()):
         raise TrainingDivergedError(f"the loss became {total_loss.item()} in epoch {epoch + 1}")
     skipped = guard.skipped
-    if skipped and guard.longest >= min(MAX_IN_A_ROW, batches.steps_per_epoch):
+    if guard.longest >= MAX_IN_A_ROW or 2 * skipped > batches.steps_per_epoch:
         raise TrainingDivergedError(
-            f"the gradient was nan or inf in {guard.longest} steps in a row of epoch {epoch + 1}"
+            f"the gradient became nan or inf in {skipped} of {batches.steps_per_epoch} steps of epoch {epoch + 1}, "
+            f"{guard.longest} of them in a row"
         )
     return total_loss.item() / batches.steps_per_epoch, learning_rate, skipped
 
