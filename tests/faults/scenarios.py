@@ -29,9 +29,8 @@ from tests.faults.searches import (
     kill,
     kill_workers,
     wait_for_trials,
-    workers_below,
 )
-from tests.nodes import nodes
+from tests.nodes import nodes, workers_below
 
 BUCKET: Final = "sign-studies"
 MOST_RUNS: Final = 8

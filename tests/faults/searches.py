@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.nodes import ROOT, processes, without_ray
+from tests.nodes import ROOT, without_ray, workers_below
 from tests.search.conftest import TINY_SPACE
 from trainer.rundir import VAL_PROBS, WEIGHTS
 from trainer.studydir import StudyDir
@@ -89,20 +89,6 @@ def finish(driver: "subprocess.Popen[str]", patience: float = PATIENCE) -> Ended
         driver.kill()
         stdout, stderr = driver.communicate()
     return Ended(driver.returncode, stdout, stderr)
-
-
-def workers_below(ancestor: int) -> list[int]:
-    """The processes that carry out trials, among the descendants of a process."""
-    parents, titles = processes()
-
-    def ancestors(process: int) -> Iterator[int]:
-        while process in parents:
-            yield process
-            process = parents[process]
-
-    return [
-        process for process, title in titles.items() if "ray::ImplicitFunc" in title and ancestor in ancestors(process)
-    ]
 
 
 def kill(process: int, how: signal.Signals = signal.SIGKILL) -> bool:
