@@ -122,6 +122,11 @@ class Pool:
                 )
         return dataset
 
+    @functools.cached_property
+    def _rows(self) -> np.ndarray:
+        """The place of each validation sequence in ``dataset``: int64 [N]."""
+        return _rows(self.dataset, self.validation)
+
     def replace(self, **changes: Any) -> "Pool":
         """The pool with other fields; a dataset that was opened, and hashed, stays so if it is still the one."""
         other = dataclasses.replace(self, **changes)
@@ -136,9 +141,8 @@ class Pool:
         ones. These are put back at their rows of a frame; everything else, and what was missing, is NaN. As a file
         centres its input itself, it predicts what it would for the original. Raises what ``dataset`` does.
         """
-        rows = _rows(self.dataset, self.validation)
         for place in places:
-            points = self.dataset.sequence(int(rows[place]))
+            points = self.dataset.sequence(int(self._rows[place]))
             is_missing = (points == 0).all(axis=2, keepdims=True)
             raw = np.full((len(points), NUM_ROWS, 3), np.nan, np.float32)
             raw[:, np.array(ROWS), :2] = np.where(is_missing, np.float32(np.nan), points)
