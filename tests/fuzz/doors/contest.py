@@ -38,9 +38,13 @@ def lay(valid: Path) -> None:
 def read_by_columns(path: Path) -> list[np.ndarray]:
     """Landmarks float32 [n, 543, 3] as the columns say, of the frames as they stand and in the order of their numbers.
 
-    Empty if the columns do not say it.
+    Empty if the columns do not say it. Without the columns type and landmark_index, rows are in the contest's order.
     """
     try:
+        if not {"type", "landmark_index"} & {*pq.read_schema(path).names}:
+            table = pq.read_table(path, columns=["x", "y"])
+            rows = np.arange(len(table)) % NUM_ROWS
+            return _frames(rows, _points(table), np.arange(len(table)) // NUM_ROWS)
         table = pq.read_table(path, columns=["type", "landmark_index", "x", "y"])
         kinds = table["type"].combine_chunks().cast("string").dictionary_encode()
         first, size = np.array([_SIZES[kind] for kind in kinds.dictionary.to_pylist()]).T
@@ -48,10 +52,7 @@ def read_by_columns(path: Path) -> list[np.ndarray]:
         codes = kinds.indices.to_numpy()
         if (indices < 0).any() or (indices >= size[codes]).any():
             return []
-        rows = first[codes] + indices
-        points = np.full((len(rows), 3), np.nan)
-        for axis, name in enumerate("xy"):
-            points[:, axis] = table[name].to_numpy().astype(np.float64)
+        rows, points = first[codes] + indices, _points(table)
     except Exception:
         return []
     found = _frames(rows, points, np.arange(len(rows)) // NUM_ROWS)
@@ -60,6 +61,14 @@ def read_by_columns(path: Path) -> list[np.ndarray]:
         order = np.argsort(numbers, kind="stable")
         found += _frames(rows[order], points[order], numbers[order])
     return found
+
+
+def _points(table: pa.Table) -> np.ndarray:
+    """Coordinates of rows, float64 [n, 3], of which z is NaN."""
+    points = np.full((len(table), 3), np.nan)
+    for axis, name in enumerate("xy"):
+        points[:, axis] = table[name].to_numpy().astype(np.float64)
+    return points
 
 
 def _frames(rows: np.ndarray, points: np.ndarray, numbers: np.ndarray) -> list[np.ndarray]:
@@ -194,9 +203,11 @@ def wrong_prediction(stdout: str, path: Path) -> str:
 
 
 def _has_depths(path: Path) -> bool:
-    """Whether a file has the column z as a submission needs it, and trainer.pack does not."""
-    kinds = [field.type for field in pq.read_schema(path) if field.name == "z"]
-    return len(kinds) == 1 and pa.types.is_floating(kinds[0])
+    """Whether a file has the column z as a submission needs it, and trainer.pack does not: there, and readable."""
+    try:
+        return bool(pa.types.is_floating(pq.read_table(path, columns=["z"])["z"].type))
+    except Exception:  # twice, not there, or with a page that is damaged
+        return False
 
 
 def try_landmarks(attempt: Try) -> list[Verdict]:
