@@ -9,7 +9,10 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 
+from rich.console import Console
+
 from search.execute.driver import Outcome, is_study
+from search.execute.last_words import leaving
 from search.options import RunOptions, SearchOptions
 from search.record.database_url import had_password, without_password
 from search.show.progress import STATE_STYLES
@@ -35,12 +38,22 @@ def resume_command(options: SearchOptions, *, retry_failed: bool = False) -> str
 
 @contextlib.contextmanager
 def resumable(options: SearchOptions) -> Iterator[None]:
-    """Say how to resume a study whose search is interrupted at once."""
-    try:
-        yield
-    except KeyboardInterrupt:
+    """Say how to resume a study whose search is interrupted at once, or whose Ray a signal ended with it."""
+
+    def say(to: Console = console) -> None:
         if options.name is not None and is_study(join(options.results, options.name)):
-            _print(f"go on with:\n  {resume_command(options)}{_reminder(options.results, options.data)}")
+            _print(f"go on with:\n  {resume_command(options)}{_reminder(options.results, options.data)}", to)
+
+    def say_last() -> None:
+        own = Console(file=sys.__stdout__, highlight=False, emoji=False)  # while Ray runs, sys.stdout is its own
+        say(own)
+        own.file.flush()
+
+    try:
+        with leaving(say_last):
+            yield
+    except KeyboardInterrupt:
+        say()
         raise
 
 
@@ -87,5 +100,5 @@ def _exit_if_all_failed(outcome: Outcome) -> None:
     sys.exit(1)
 
 
-def _print(text: str) -> None:
-    console.print(as_called(text), soft_wrap=True, markup=False)
+def _print(text: str, to: Console = console) -> None:
+    to.print(as_called(text), soft_wrap=True, markup=False)

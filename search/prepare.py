@@ -17,7 +17,7 @@ from search.record.consistency import check_database
 from search.record.database_url import same_place, to_keep
 from search.record.request import Request
 from search.record.storage import has_study
-from search.record.trials import read_trials, to_rows
+from search.record.trials import numbered, read_trials, to_rows
 from trainer.common.console import console
 from trainer.common.errors import StorageError, UserError
 from trainer.common.storage import is_uri
@@ -157,13 +157,17 @@ def resumed_study(options: SearchOptions, study: StudyDir) -> tuple[Request, Pac
     kept = request.storage and same_place(request.storage)  # older studies kept relative paths
     if options.storage is not None and same_place(options.storage) != kept:
         raise UserError(f"was settled when {directory} was made: {request.storage or STUDY_DB}", field="storage")
-    check_database(study, request, options.storage, is_copy=is_uri(options.results))
+    asked = dataclasses.replace(request, trials=max(options.trials or 0, request.trials))
+    late = check_database(study, asked, options.storage, is_copy=is_uri(options.results))
     dataset = _dataset_of(options.data, request)
     if dataset.fingerprint != request.data_fingerprint:
         raise UserError(f"{dataset.source}: is not the dataset of {directory}; give the right one", field="data")
     if options.trials is not None and options.trials < request.trials:
         message = f"{directory} was asked for {request.trials} trials; that many or more can be done"
         raise UserError(message, field="trials")
+    if late:
+        end = f"the end of {numbered(late)} was not in the database: {len(late)} taken from their own files"
+        console.print(end, soft_wrap=True, markup=False)
     return dataclasses.replace(request, trials=options.trials or request.trials, data=dataset.source), dataset
 
 
@@ -200,8 +204,10 @@ def best_params(study: Path, top: int, storage: str | None = None) -> list[dict[
     ``storage`` as in ``read_trials``. Raises UserError if there are fewer.
     """
     found: list[dict[str, Any]] = []
-    trials = read_trials(study, storage)
-    for row in to_rows(trials):  # whose fields do not tell a field's ranges apart, which parameters' names do
+    trials = {trial.number: trial for trial in read_trials(study, storage)}
+    for row in to_rows(
+        list(trials.values())
+    ):  # whose fields do not tell a field's ranges apart, which parameters' names do
         params = {name: value for name, value in trials[row.number].params.items() if name != "seed"}
         if row.state == "COMPLETE" and params not in found:
             found.append(params)

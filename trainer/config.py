@@ -224,6 +224,11 @@ class TrainConfig:
         """A JSON object with the model's fields nested under "model"."""
         return dataclasses.asdict(self)
 
+    def to_flat(self) -> dict[str, Any]:
+        """All fields by their names, the model's beside the others."""
+        values = self.to_json()
+        return {**values.pop("model"), **values}
+
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Inverse of ``to_json``. Raises FieldError for an unknown field or a value out of range."""

@@ -97,7 +97,8 @@ class StudyDir:
     def trials(self) -> list[RunDir]:
         """All trials that have a directory, by number."""
         found = [path for path in (self.path / TRIALS).glob("*/") if path.name.isdecimal()]
-        return [RunDir(path) for path in sorted(found, key=lambda path: int(path.name))]
+        runs = [RunDir(path) for path in sorted(found, key=lambda path: int(path.name))]
+        return [run for run in runs if run.path.name == self.trial(int(run.path.name)).path.name]  # not a copy, 00003
 
     def read_request(self) -> dict[str, Any]:
         """The fields of study.json, but for its version."""
@@ -136,6 +137,20 @@ class StudyDir:
         if not len(labels) or labels.min() < 0 or labels.max() >= num_signs:
             raise UserError(f"{path}: label: must be indices of the {num_signs} signs of {STUDY_JSON}")
         return Validation(sequence_ids=ids, participants=participants, labels=labels, lengths=lengths)
+
+    def require_own(self, run: RunDir, config: TrainConfig, request: dict[str, Any]) -> None:
+        """Raises UserError if a trial's configuration is not one that study.json, read as ``request``, asks for."""
+        number, space, asked = int(run.path.name), request.get("space"), request.get("trials")
+        if not request.get("warm_start") and isinstance(asked, int) and number >= asked:
+            raise UserError(f"is not one of the {asked} trials that {STUDY_JSON} asks for: of another study, or a copy")
+        searched = {name for name, value in space.items() if isinstance(value, dict | list)} if space else set()
+        base = TrainConfig.from_json(request["base_config"])
+        expected, found = base.to_flat(), config.to_flat()
+        if isinstance(space, dict) and "seed" not in space:
+            expected["seed"] += number  # each trial trains with one of its own
+        for name in expected.keys() - searched if isinstance(space, dict) else ():
+            if found[name] != expected[name]:
+                raise UserError(f"config.json: {name}: {found[name]!r}, but {STUDY_JSON} has {expected[name]!r} for it")
 
     def require_signs(self, label_names: Sequence[str]) -> None:
         """Raises UserError if validation.parquet names its labels otherwise than study.json does."""

@@ -203,6 +203,7 @@ def open_pool(path: Path) -> Pool:
         try:
             fingerprint = request.get("data_fingerprint")
             candidate = _read_trial(run, validation.labels, len(label_names), fingerprint, split)
+            study.require_own(run, run.read_config(), request)
             candidates.append(candidate)
         except UserError as error:
             left_out[run.path.name] = reason_of(error, run.path)

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.decide.unit_cube import at, share_of
 from search.problem.space import Space
-from search.record.trials import is_own
+from search.record.own_files import is_own
 
 GENERATION: Final = "cmaes:generation"  # the trial's system attribute
 SPREAD: Final = 1 / 6  # of the first generation, in shares of each range

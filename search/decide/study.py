@@ -23,10 +23,11 @@ from search.decide.stopping import STOPPING_RULES, Decision
 from search.decide.warm_start import earlier_trials
 from search.problem.space import by_field
 from search.record.database_url import sqlite_url
-from search.record.remote_copy import RemoteCopy, adopt
+from search.record.own_files import is_finished_only_there, is_own, most_trials
+from search.record.remote_copy import RemoteCopy, adopt, found_in
 from search.record.request import Request
 from search.record.storage import StudyStorage
-from search.record.trials import REASON, is_own, may_be_tried_again
+from search.record.trials import REASON, may_be_tried_again
 from trainer.config import TrainConfig
 from trainer.model.classifier import num_parameters
 from trainer.rundir import EpochMetrics, Result, RunDir
@@ -79,7 +80,13 @@ class SearchStudy:
         self.space, self.objective = request.to_space(), request.to_objective()
         self._remote = remote
         name = request.name or study.path.name
-        again = may_be_tried_again if retry_failed else None
+
+        def again(trial: FrozenTrial) -> dict[str, Any] | None:
+            is_late = trial.state.is_finished() and is_finished_only_there(study, trial)
+            if (attributes := may_be_tried_again(trial)) is not None:
+                return attributes if retry_failed or is_late else None
+            return {} if is_late else None
+
         self._storage = StudyStorage(url or sqlite_url(study.path / STUDY_DB), name, again)
         self._study = optuna.create_study(
             storage=self._storage,
@@ -91,8 +98,9 @@ class SearchStudy:
         )
         self.rule = STOPPING_RULES[request.pruner](self.space.base.epochs, request.trials)
         self.rule.attach(self._study)
-        if remote is not None:
-            adopt(self._study, self._storage, self.space, remote.found())
+        most = most_trials(request, self.trials())
+        found = {number: config for number, config in found_in(study).items() if most is None or number < most}
+        adopt(self._study, self._storage, self.space, found)
         self._running: dict[int, _Running] = {}
         self._worker_losses: Counter[int] = Counter()
         self._memory_losses: Counter[int] = Counter()
@@ -118,7 +126,8 @@ class SearchStudy:
         """See where the study stands by its own trials."""
         own = [trial for trial in self.trials() if is_own(trial)]
         running = [trial for trial in own if trial.state == TrialState.RUNNING]
-        self.paused.update(trial.number for trial in running if trial.system_attrs.get(PAUSED))
+        paused = [trial.number for trial in running if trial.system_attrs.get(PAUSED)]
+        self.paused.update(number for number in paused if not self.run_dir(number).is_done)
         self._interrupted = [trial.number for trial in running if trial.number not in self.paused]
         self._num_handed_out = sum(trial.state != TrialState.WAITING for trial in own)
         self._num_ended = sum(trial.state.is_finished() for trial in own)

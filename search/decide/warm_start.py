@@ -13,8 +13,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search.problem.objective import Objective
 from search.problem.space import Space
 from search.record.database_url import usable
+from search.record.own_files import ORIGIN
 from search.record.request import Request
-from search.record.trials import ORIGIN, read_trials
+from search.record.trials import read_trials
 from trainer.common.errors import UserError
 from trainer.common.fields import without_keys
 from trainer.common.storage import Remote, copy_folder, is_uri

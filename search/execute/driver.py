@@ -34,8 +34,9 @@ from trainer.common.credentials import kept
 from trainer.common.errors import UserError
 from trainer.common.fields import suggestion
 from trainer.common.files import LOCK, locked
+from trainer.common.patience import PATIENCE
 from trainer.common.signals import STOPPING, handled, stop
-from trainer.common.storage import PATIENCE, Remote, is_uri, join
+from trainer.common.storage import Remote, is_uri, join
 from trainer.common.strict import described
 from trainer.data.dataset import PackedDataset
 from trainer.studydir import STUDY_JSON, TRIALS_PARQUET, VALIDATION, StudyDir, Validation
@@ -152,7 +153,7 @@ def carry_out(where: str, prepare: Prepare, options: RunOptions, url: str | None
             if remote is not None:
                 remote.upload_logs()
 
-    rows = read_rows(study.path, url)
+    rows = read_rows(study.path, url, patience=PATIENCE)
     write_parquet(rows, study.path)
     if remote is not None:
         remote.upload(TRIALS_PARQUET)

@@ -17,7 +17,8 @@ from ray import tune
 
 from trainer.common.credentials import Kept, hide, keep
 from trainer.common.errors import StorageError, TrainingDivergedError
-from trainer.common.storage import PATIENCE, Remote, copy_folder, is_uri
+from trainer.common.patience import PATIENCE
+from trainer.common.storage import Remote, copy_folder, is_uri
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.learning.allocator import give_freed_memory_back, keep_freed_memory

@@ -161,6 +161,10 @@ class Space:
         """The configuration of a trial that has all of its parameters."""
         return self._of_trial(trial.number, self.draw(lambda item: trial.params[item.param]))
 
+    def config_with(self, number: int, choose: Callable[[Range], Any]) -> TrainConfig:
+        """The configuration of a trial of this number, with a value from ``choose`` for what is searched."""
+        return self._of_trial(number, self.draw(choose))
+
     def _of_trial(self, number: int, values: dict[str, Any]) -> TrainConfig:
         if "seed" not in self.source:
             values["seed"] = self.base.seed + number

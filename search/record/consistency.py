@@ -1,27 +1,22 @@
 """Whether a study's database is really its own, before a search goes on with it."""
 
-from typing import Final
-
-from optuna.trial import FrozenTrial, TrialState
-
-from search.problem.space import by_field
 from search.record.database_url import shown
+from search.record.own_files import OwnFiles, is_finished_only_there, most_trials
 from search.record.request import Request, find_database
 from search.record.storage import StudyStorage, study_names
-from search.record.trials import is_own, load_sound_trials
+from search.record.trials import load_sound_trials
 from trainer.common.errors import UserError
-from trainer.config import ModelConfig
-from trainer.rundir import CONFIG, DONE
-from trainer.studydir import STUDY_DB, STUDY_JSON, TRIALS, StudyDir
-
-ROUNDING: Final = 1e-6  # of an accuracy
+from trainer.common.patience import PATIENCE
+from trainer.studydir import STUDY_DB, STUDY_JSON, StudyDir
 
 
-def check_database(study: StudyDir, request: Request, url: str | None = None, *, is_copy: bool = False) -> None:
-    """Raise UserError if a study's database is missing, broken or another study's.
+def check_database(study: StudyDir, request: Request, url: str | None = None, *, is_copy: bool = False) -> list[int]:
+    """Numbers of the trials that are finished by their own files, and by the study's database not.
 
-    ``url`` is the database's with its password. ``is_copy`` says that the study lies behind a URI: what its database
-    has lost there is put together again from its trials. A study of which no trial was begun needs no database yet.
+    A database older than its study lacks such trials, and knows of no trial anything that its files do not say. Raises
+    UserError if the database is missing, broken or another study's, or if study.json is not what trials were trained
+    with. ``url`` is the database's with its password. ``is_copy`` says that the study lies behind a URI: there a whole
+    database may be missing. A study of which no trial was begun needs no database yet.
     """
     found, name = find_database(study, url)
     name = name or study.path.name
@@ -29,27 +24,29 @@ def check_database(study: StudyDir, request: Request, url: str | None = None, *,
     if request.storage is None and not (study.path / STUDY_DB).exists():
         if begun and not is_copy:
             raise _lost(found, study, f"holds no study named {name}")
-        return
-    try:
-        names = study_names(found)
-    except UserError as error:
-        raise UserError(f"{error.message}; {_remedy(study)}", field=error.field) from error
+        return _of_no_database(study, request)
+    names = study_names(found, _remedy(study))
     if request.name is None and len(names) == 1:  # as in the first versions
         name = names[0]
     if name not in names:
         if names or (begun and not is_copy):
             there = f"it has {', '.join(names[:3])}" if names else "it has none"
             raise _lost(found, study, f"holds no study named {name}, which {study.path / STUDY_JSON} names ({there})")
-        return
-    load_sound_trials(found, name)
+        return _of_no_database(study, request)
+    load_sound_trials(found, name, PATIENCE)
     storage = StudyStorage(found, name)
     try:
-        _check_study(study, request, storage, shown(found), is_copy)
+        return _check_study(study, request, storage, shown(found))
     finally:
         storage.close()
 
 
-def _check_study(study: StudyDir, request: Request, storage: StudyStorage, where: str, is_copy: bool) -> None:
+def _of_no_database(study: StudyDir, request: Request) -> list[int]:
+    OwnFiles(study, request).require_study_json()
+    return [int(run.path.name) for run in study.trials() if run.is_done]
+
+
+def _check_study(study: StudyDir, request: Request, storage: StudyStorage, where: str) -> list[int]:
     study_id = storage.get_study_id_from_name(storage.get_all_studies()[0].study_name)
     there = [direction.name.lower() for direction in storage.get_study_directions(study_id)]
     asked = [direction.name.lower() for direction in request.to_objective().directions]
@@ -57,49 +54,31 @@ def _check_study(study: StudyDir, request: Request, storage: StudyStorage, where
         goals = f"its study is to {' and '.join(there)}, but this one was asked to {' and '.join(asked)}"
         raise _lost(where, study, goals)
     trials = storage.get_all_trials(study_id, deepcopy=False)
-    done = [int(run.path.name) for run in study.trials() if run.is_done]
-    if not is_copy and done and done[-1] >= len(trials):
-        finished = study.path / TRIALS / f"{done[-1]:04d}"
-        ended = f"has {len(trials)} trials, but {finished} is finished: it is older, or another study's"
-        raise _lost(where, study, ended)
+    files = OwnFiles(study, request)
     for trial in trials:
-        _check_trial(study, trial, where)
-        _check_accuracy(study, trial, where)
+        if wrong := files.contradiction(trial):
+            raise _lost(where, study, f"{wrong}: it is another study's, or was changed")
+    files.require_study_json()
+    known = {trial.number: trial for trial in trials}
+    done = [int(run.path.name) for run in study.trials() if run.is_done]
+    late = [number for number in done if number not in known or is_finished_only_there(study, known[number])]
+    most = most_trials(request, trials)
+    for number in late:
+        if number not in known:
+            _check_adoptable(study, number, most)
+    return late
 
 
-def _check_trial(study: StudyDir, trial: FrozenTrial, where: str) -> None:
-    """A trial's parameters are those in its folder."""
-    run = study.trial(trial.number)
-    if not is_own(trial) or not (run.path / CONFIG).is_file():
-        return
-    try:
-        config = run.read_config()
-    except UserError:  # a broken trial is its own matter
-        return
-    for name, value in by_field(trial.params).items():
-        of = config.model if name in ModelConfig.__dataclass_fields__ else config
-        if getattr(of, name, value) != value:
-            raise _lost(
-                where,
-                study,
-                f"trial {trial.number} has {name} {value} there, and {getattr(of, name)} in {run.path / CONFIG}: it is "
-                "another study's",
-            )
-
-
-def _check_accuracy(study: StudyDir, trial: FrozenTrial, where: str) -> None:
-    """A finished trial's accuracy is that in its done.json."""
-    run = study.trial(trial.number)
-    if trial.state != TrialState.COMPLETE or not is_own(trial) or not run.is_done:
-        return
-    try:
-        result = run.read_result()
-    except UserError:  # a broken trial is its own matter
-        return
-    there = trial.intermediate_values.get(result.epochs, result.val_accuracy)
-    if abs(there - result.val_accuracy) > ROUNDING:
-        says = f"{result.val_accuracy:.4f} in {run.path / DONE}: it was changed"
-        raise _lost(where, study, f"trial {trial.number} has an accuracy of {there:.4f} there, and {says}")
+def _check_adoptable(study: StudyDir, number: int, most: int | None) -> None:
+    """Raise UserError if a finished trial that the database does not know cannot be one that it has lost."""
+    run = study.trial(number)
+    if most is not None and number >= most:
+        raise UserError(
+            f"{run.path}: is finished, but {study.path / STUDY_JSON} was asked for {most} trials, 0 to {most - 1}: it "
+            "is of another study, or a copy; move it out of the folder"
+        )
+    run.read_config()
+    run.read_result()
 
 
 def _lost(where: str, study: StudyDir, what: str) -> UserError:

@@ -20,7 +20,7 @@ from search.problem.space import Space
 from trainer.common.errors import UserError
 from trainer.common.storage import Remote, copy_folder
 from trainer.config import TrainConfig
-from trainer.rundir import CHECKPOINT, CONFIG, METRICS, RunDir
+from trainer.rundir import CHECKPOINT, CONFIG, DONE, METRICS, RunDir
 from trainer.studydir import LOGS, STUDY_DB, STUDY_JSON, TRIALS, VALIDATION, StudyDir
 
 
@@ -37,20 +37,11 @@ class RemoteCopy:
         self.remote.copy_to(
             self.directory,
             lambda name: (
-                name in wanted or name.startswith(f"{LOGS}/") or (name.startswith(TRIALS) and name.endswith(CONFIG))
+                name in wanted
+                or name.startswith(f"{LOGS}/")
+                or (name.startswith(TRIALS) and name.endswith((CONFIG, DONE)))
             ),
         )
-
-    def found(self) -> dict[int, TrainConfig]:
-        """Configurations of the trials that have a folder, by number, as of the last ``fetch``.
-
-        One that is broken is left out: it fails its own trial, should that have to go on.
-        """
-        configs = {}
-        for run in StudyDir(self.directory).trials():
-            with contextlib.suppress(UserError):
-                configs[int(run.path.name)] = run.read_config()
-        return configs
 
     def upload(self, *names: str) -> None:
         """Copy the study's files to the storage, where they are here."""
@@ -86,10 +77,23 @@ class RemoteCopy:
         self.remote.child(f"{TRIALS}/{run.path.name}").remove(CHECKPOINT)
 
 
+def found_in(study: StudyDir) -> dict[int, TrainConfig]:
+    """Configurations of the trials that have a folder, by number; behind a URI, as of the last ``fetch``.
+
+    One that is broken is left out: it fails its own trial, should that have to go on.
+    """
+    configs = {}
+    for run in study.trials():
+        with contextlib.suppress(UserError):
+            configs[int(run.path.name)] = run.read_config()
+    return configs
+
+
 def adopt(study: optuna.Study, storage: BaseStorage, space: Space, found: dict[int, TrainConfig]) -> None:
     """Have a study know of every trial that has a folder; those that it does not know to have ended are RUNNING.
 
-    Handed out again, such a trial goes on from its last epoch, or ends at once if it was done.
+    Its database may be a snapshot, a backup, or have lost its last changes with its machine's power. Handed out again,
+    such a trial goes on from its last epoch, or ends at once if it was done.
     """
     trials = study.get_trials(deepcopy=False)
     for number in range(len(trials), max(found, default=-1) + 1):  # also those between that have no folder yet

@@ -9,9 +9,9 @@ value by itself, eleven transactions a trial.
 
 import contextlib
 import copy
+import itertools
 import json
 import sqlite3
-import time
 from collections.abc import Callable, Container, Hashable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,27 +19,21 @@ from typing import Any, Final
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
-from optuna.exceptions import DuplicatedStudyError, OptunaError
+from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, Table, bindparam, create_engine, event, insert, inspect, make_url, select, update
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import InternalError, SQLAlchemyError
 
+from search.record.database_errors import BRING_BACK, explained, may_pass
 from search.record.database_url import shown, without_password
-from trainer.common.errors import UserError, in_one_line
+from trainer.common.errors import UserError
+from trainer.common.patience import PATIENCE, patiently
 
-PATIENCE: Final = 60.0  # seconds in which a search waits for its database server to come back
-FIRST_PAUSE: Final = 0.5  # seconds before a second attempt; each pause is twice the one before
 CONNECT_SECONDS: Final = 8  # to be answered by PostgreSQL
 BUSY_SECONDS: Final = 60.0  # to wait while somebody else writes to the same SQLite file
-_PACKAGES: Final = {"psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}  # of drivers named otherwise
-
-_FAULTS: Final = (
-    *(SQLAlchemyError, OptunaError, ImportError, OSError, RuntimeError, ValueError),
-    *(LookupError, AssertionError, TypeError),  # of Optuna, for rows that it never writes
-)
 
 _TRIALS: Final[Table] = models.TrialModel.__table__
 _PARAMS: Final[Table] = models.TrialParamModel.__table__
@@ -78,7 +72,7 @@ class StudyStorage(InMemoryStorage):
         Raises UserError if the database cannot be reached, or holds something else.
         """
         super().__init__()
-        self._rdb = connect(url)
+        self._rdb = patiently(lambda: connect(url), may_pass, PATIENCE)
         self._name = shown(url)
         self._study_id: int | None = None  # in the database
         self._trial_ids: dict[int, int] = {}  # in the database, by id in memory
@@ -86,8 +80,8 @@ class StudyStorage(InMemoryStorage):
         self._changes: dict[Table, dict[_Key, dict[str, Any]]] = {table: {} for table in _NAMES}
         self._known: dict[Table, set[_Key]] = {table: set() for table in _NAMES}  # rows that the database has
         self._stand_ins: dict[int, FrozenTrial] = {}  # by number
-        with _explained(self._name, "read"):
-            if study_name in optuna.get_all_study_names(self._rdb):
+        with explained(self._name, "read"):
+            if study_name in patiently(lambda: optuna.get_all_study_names(self._rdb), may_pass, PATIENCE):
                 self._study_id = self._rdb.get_study_id_from_name(study_name)
                 self._read(self._study_id, study_name, again or (lambda _: None))
 
@@ -105,7 +99,7 @@ class StudyStorage(InMemoryStorage):
         if not self._changed_trials and not any(self._changes.values()):
             return
         advice = "solve that, then resume the study"
-        with _explained(self._name, "written", advice):
+        with explained(self._name, "written", advice):
             ids = self._write()
         self._trial_ids = ids
         self._changed_trials.clear()
@@ -119,22 +113,26 @@ class StudyStorage(InMemoryStorage):
         A server that is out of reach is tried again for PATIENCE seconds. It may have written everything before its
         answer was lost, so the second attempt looks first for what is there.
         """
-        end, pause, is_first = time.monotonic() + PATIENCE, FIRST_PAUSE, True
-        while True:
+        attempts = itertools.count()
+
+        def write() -> dict[int, int]:
+            with self._rdb.engine.begin() as connection:
+                if next(attempts):
+                    self._look_for_changes(connection)
+                ids = self._trial_ids | self._write_trials(connection)
+                for table, changes in self._changes.items():
+                    if changes:
+                        self._write_rows(connection, table, changes, ids)
+            return ids
+
+        def write_anew() -> dict[int, int]:
             try:
-                with self._rdb.engine.begin() as connection:
-                    if not is_first:
-                        self._look_for_changes(connection)
-                    ids = self._trial_ids | self._write_trials(connection)
-                    for table, changes in self._changes.items():
-                        if changes:
-                            self._write_rows(connection, table, changes, ids)
-                return ids
-            except (OperationalError, InterfaceError):
-                if self._rdb.engine.name == "sqlite" or time.monotonic() + pause > end:
-                    raise
-            time.sleep(pause)
-            is_first, pause = False, pause * 2
+                return write()
+            except InternalError:  # of a standby, to which a connection stays open
+                self._rdb.engine.dispose()
+                raise
+
+        return patiently(write_anew, may_pass, PATIENCE)
 
     def _look_for_changes(self, connection: Connection) -> None:
         """See which trials and rows the database has that it was not known to have."""
@@ -170,7 +168,7 @@ class StudyStorage(InMemoryStorage):
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         study_id = super().create_new_study(directions, study_name)
         try:
-            with _explained(self._name, "written"):
+            with explained(self._name, "written"):
                 self._study_id = self._rdb.create_new_study(directions, study_name)
         except DuplicatedStudyError as error:
             raise UserError(f"{self._name}: another search has just made a study named {study_name} there") from error
@@ -236,7 +234,7 @@ class StudyStorage(InMemoryStorage):
                 trial_id = super().create_new_trial(study_id, trial)
             else:  # no method of Optuna's begins an ended one again
                 begun = copy.copy(trial)
-                begun.state, begun.datetime_complete = TrialState.RUNNING, None
+                begun.state, begun.datetime_complete, begun.values = TrialState.RUNNING, None, None
                 trial_id = super().create_new_trial(study_id, begun)
                 self._changed_trials[trial_id] = None
             self._trial_ids[trial_id] = trial._trial_id
@@ -280,14 +278,22 @@ class StudyStorage(InMemoryStorage):
             connection.execute(update(table).where(*is_it), old)
 
 
-def load_trials(url: str, study_name: str | None) -> list[FrozenTrial]:
-    """Trials of a study, by number; of the only one in the database where there is no name. Raises UserError."""
+def load_trials(url: str, study_name: str | None, patience: float = 0.0) -> list[FrozenTrial]:
+    """Trials of a study, by number; of the only one in the database where there is no name.
+
+    A server that is out of reach is tried again for ``patience`` seconds. Raises UserError.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with _explained(shown(url), "read as a study"):
-        storage = RDBStorage(url, skip_table_creation=True)
-        trials = optuna.load_study(study_name=study_name, storage=storage).get_trials(deepcopy=False)
-        storage.engine.dispose()
-        return trials
+
+    def load() -> list[FrozenTrial]:
+        storage = RDBStorage(url, _engine_kwargs(url), skip_table_creation=True)
+        try:
+            return optuna.load_study(study_name=study_name, storage=storage).get_trials(deepcopy=False)
+        finally:
+            storage.engine.dispose()
+
+    with explained(shown(url), "read as a study"):
+        return patiently(load, may_pass, patience)
 
 
 def has_study(url: str, study_name: str) -> bool:
@@ -295,14 +301,17 @@ def has_study(url: str, study_name: str) -> bool:
     return study_name in study_names(url)
 
 
-def study_names(url: str) -> list[str]:
-    """Of all studies in a database, which is left as it is. Raises UserError if it cannot be read."""
+def study_names(url: str, remedy: str = BRING_BACK) -> list[str]:
+    """Of all studies in a database, which is left as it is.
+
+    Raises UserError if it cannot be read; ``remedy`` is for one that is damaged.
+    """
     parsed = make_url(without_password(url))
     is_file = parsed.get_backend_name() == "sqlite" and not (parsed.database or ":").startswith((":", "file:"))
     path = Path(str(parsed.database))
     if is_file and path.parent.is_dir() and not path.exists():
         return []  # SQLite would make the file
-    with _explained(shown(url), "used as a database"):
+    with explained(shown(url), "used as a database", remedy=remedy):
         engine = create_engine(url, **_engine_kwargs(url))
         try:
             if not inspect(engine).has_table(models.StudyModel.__tablename__):
@@ -317,7 +326,7 @@ def connect(url: str) -> RDBStorage:
     """Optuna's own storage at a URL; its tables are made where there are none. Raises UserError if that fails."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     is_sqlite = make_url(without_password(url)).get_backend_name() == "sqlite"
-    with _explained(shown(url), "used as a database"):
+    with explained(shown(url), "used as a database"):
         storage = RDBStorage(url, _engine_kwargs(url))
         if is_sqlite:
             event.listen(storage.engine, "connect", _configure)
@@ -341,22 +350,6 @@ def _configure(connection: sqlite3.Connection, _: object) -> None:
     """Have SQLite survive a killed process without waiting for the disk at every transaction."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
-
-
-@contextlib.contextmanager
-def _explained(name: str, what: str, advice: str = "") -> Iterator[None]:
-    """Turn whatever a database can say into a UserError."""
-    try:
-        yield
-    except DuplicatedStudyError:
-        raise
-    except _FAULTS as error:
-        reason = error.__cause__ if isinstance(error, OptunaError | ImportError) and error.__cause__ else error
-        words = in_one_line(getattr(reason, "orig", None) or reason)
-        if isinstance(reason, ModuleNotFoundError) and reason.name is not None:
-            words += f"; pip install {_PACKAGES.get(reason.name, reason.name)}"
-        kept = f"; what was written before is safe: {advice}" if advice else ""
-        raise UserError(f"{name}: cannot be {what} ({words}){kept}") from error
 
 
 def _rows(trial: FrozenTrial) -> Iterator[tuple[Table, Hashable, dict[str, Any]]]:

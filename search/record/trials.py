@@ -12,17 +12,20 @@ from optuna.trial import FrozenTrial, TrialState
 from search.problem.objective import front
 from search.problem.space import by_field
 from search.record.database_url import shown, sqlite_url
-from search.record.request import find_database
+from search.record.own_files import ORIGIN, OwnFiles, is_finished_without_files, is_own
+from search.record.request import Request, find_database
 from search.record.storage import load_trials
+from trainer.common.console import console
 from trainer.common.errors import UserError, in_one_line
+from trainer.common.fields import shorten
 from trainer.common.files import atomic_path, is_locked
-from trainer.studydir import STUDY_DB, TRIALS_PARQUET, StudyDir
+from trainer.rundir import BRING_BACK, DONE
+from trainer.studydir import STUDY_DB, STUDY_JSON, TRIALS, TRIALS_PARQUET, StudyDir
 
 INTERRUPTED: Final = "interrupted"
 """State of a trial that runs or waits for Optuna, so that it can go on, while no search is at work on its study"""
 REASON: Final = "reason"  # user attribute: why a trial failed
 EARLIER_REASON: Final = "earlier_reason"  # user attribute: why it failed before it was tried again
-ORIGIN: Final = "warm_start"  # user attribute: the study that a trial comes from, and its number there
 _ATTRIBUTES: Final[dict[str, tuple[type, ...]]] = {  # user attributes that tables show, and their types
     **dict.fromkeys(("val_log_loss", "seconds", "latency"), (int, float)),
     **{"num_parameters": (int,), "reason": (str,), "warm_start": (str,)},
@@ -61,20 +64,58 @@ class Row:
         return None if self.num_parameters is None else 4 * self.num_parameters
 
 
-def read_trials(directory: Path, url: str | None = None) -> list[FrozenTrial]:
-    """Trials of a study, by number. ``url`` is that of its database, needed only where that has a password.
+def read_trials(directory: Path, url: str | None = None, patience: float = 0.0) -> list[FrozenTrial]:
+    """Trials of a study, by number. ``url`` is that of its database, needed only where that has a password,
+    and ``patience`` as ``load_trials`` has it.
 
-    Raises UserError if there is no study in the directory, or it is broken.
+    A trial that its own files contradict is left out, and a line on the console says so. Raises UserError if there is
+    no study in the directory, or it is broken.
     """
-    found, name = find_database(StudyDir(directory), url)
+    study = StudyDir(directory)
+    found, name = find_database(study, url)
     if found == sqlite_url(directory / STUDY_DB) and not (directory / STUDY_DB).is_file():
         raise UserError(f"{directory}: holds no study (no {STUDY_DB}); make one with: python -m search.run")
-    return load_sound_trials(found, name)
+    done = [int(run.path.name) for run in study.trials() if run.is_done]  # before, as a search may be at work
+    trials = load_sound_trials(found, name, patience)
+    return _believed(study, trials, done, shown(found)) if study.exists else trials
 
 
-def load_sound_trials(url: str, name: str | None) -> list[FrozenTrial]:
+def _believed(study: StudyDir, trials: list[FrozenTrial], done: list[int], where: str) -> list[FrozenTrial]:
+    """The trials that their own files do not contradict; says what is left out, and what else does not agree.
+
+    ``done`` are the numbers of those that were finished by their files before the database was read.
+    """
+    files = OwnFiles(study, Request.read(study))
+    wrong = {trial.number: words for trial in trials if (words := files.contradiction(trial))}
+    if wrong:
+        out = f"{numbered(list(wrong))} left out"
+        _warn(f"{where}: {next(iter(wrong.values()))}; {out}: bring the database back as the search left it")
+    if departed := next(filter(None, map(files.departure, study.trials())), None):
+        _warn(f"{study.path / STUDY_JSON}: {departed}; {BRING_BACK}")
+    if bare := [trial.number for trial in trials if is_finished_without_files(study, trial)]:
+        _warn(f"{study.path / TRIALS}: has no {DONE} of {numbered(bare)}, finished by {where}; bring it back")
+    ended = {trial.number for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.RUNNING)}
+    if late := [number for number in done if number not in ended]:
+        _warn(f"{where}: does not know that {numbered(late)} ended, by {DONE}; resume the study to have it learn that")
+    return [trial for trial in trials if trial.number not in wrong]
+
+
+def numbered(numbers: list[int]) -> str:
+    """How a message names trials.
+
+    >>> numbered([3, 4])
+    'trials 3 4'
+    """
+    return f"trial{'s' * (len(numbers) > 1)} {shorten(' '.join(map(str, numbers)))}"
+
+
+def _warn(text: str) -> None:
+    console.print(f"warning: {text}", soft_wrap=True, markup=False)
+
+
+def load_sound_trials(url: str, name: str | None, patience: float = 0.0) -> list[FrozenTrial]:
     """As ``load_trials``. Raises UserError also if a trial's record contradicts itself, as after an edit by hand."""
-    trials = load_trials(url, name)
+    trials = load_trials(url, name, patience)
     for trial in trials:
         _check_trial(trial, shown(url))
     return trials
@@ -94,18 +135,17 @@ def _check_trial(trial: FrozenTrial, where: str) -> None:
         ) from error
 
 
-def read_rows(directory: Path, url: str | None = None, at_work: bool | None = None) -> list[Row]:
-    """Trials of a study as ``to_rows`` orders them. Raises UserError as ``read_trials`` does.
+def read_rows(
+    directory: Path, url: str | None = None, at_work: bool | None = None, *, patience: float = 0.0
+) -> list[Row]:
+    """Trials of a study as ``to_rows`` orders them, with ``patience`` as ``load_trials`` has it.
+
+    Raises UserError as ``read_trials`` does.
 
     ``at_work`` says whether a search is; default: whether one has the directory locked.
     """
     at_work = is_locked(directory) if at_work is None else at_work  # before the trials are read: it may end meanwhile
-    return to_rows(read_trials(directory, url), at_work)
-
-
-def is_own(trial: FrozenTrial) -> bool:
-    """Whether a trial is one of its study's own, not of an earlier study that it began with."""
-    return ORIGIN not in trial.user_attrs
+    return to_rows(read_trials(directory, url, patience), at_work)
 
 
 def may_be_tried_again(trial: FrozenTrial) -> dict[str, Any] | None:

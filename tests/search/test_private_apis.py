@@ -27,6 +27,8 @@ ATTRIBUTES = [
     ("ray._common.utils", "get_default_ray_temp_dir", "search.execute.cluster sees whether sockets fit there"),
     ("ray._private.utils", "set_sigterm_handler", "search.execute.cluster keeps it from doing anything"),
     ("ray._private.services", "ConsolePopen", "search.execute.cluster has it start process groups"),
+    ("ray._private.worker", "_global_node", "search.execute.last_words asks it whether Ray's servers live"),
+    ("ray._private.node", "Node.dead_processes", "search.execute.last_words asks whether Ray's servers live"),
     ("ray._raylet", "GcsClient", "search.execute.cluster asks whether a token is wanted"),
     (
         "ray.air.execution._internal.actor_manager",

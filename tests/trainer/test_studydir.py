@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from trainer.common.errors import UserError
+from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.studydir import (
     ENSEMBLE,
@@ -137,3 +138,24 @@ def test_a_study_behind_a_uri_is_worked_on_in_a_copy_and_published(
     assert here.show(where / "report.html") == str(where / "report.html")
     assert here.can_write("ensemble")
     assert there.can_write("ensemble")
+
+
+def test_a_trial_that_study_json_did_not_ask_for_is_named(tmp_path: Path) -> None:
+    study, base = StudyDir(tmp_path), TrainConfig()
+    request = {**REQUEST, "base_config": base.to_json(), "trials": 4, "space": {"num_heads": {}, "dropout": [{}, 0.1]}}
+    run, config = study.trial(3), base.replace(num_heads=7, dropout=0.3, seed=3)
+    study.require_own(run, config, request)
+    study.require_own(run, config, REQUEST)  # as of a study that does not say
+    study.require_own(run, base.replace(seed=8), {**request, "space": {"seed": {}}})
+    study.require_own(study.trial(9), config.replace(seed=9), {**request, "warm_start": ["/earlier"]})
+    with pytest.raises(UserError, match=r"^is not one of the 4 trials that study.json asks for"):
+        study.require_own(study.trial(4), config, request)
+    for changed, words in ((config.replace(fold=1), "fold: 1, but study.json has 0"), (base, "seed: 0, but .* has 3")):
+        with pytest.raises(UserError, match=rf"^config.json: {words} for it"):
+            study.require_own(run, changed, request)
+
+
+def test_a_copy_of_a_trials_folder_is_no_trial(tmp_path: Path) -> None:
+    for name in ("0002", "00002", "2", "12345", "x"):
+        (tmp_path / "trials" / name).mkdir(parents=True)
+    assert [run.path.name for run in StudyDir(tmp_path).trials()] == ["0002", "12345"]

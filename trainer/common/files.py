@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from trainer.common.errors import UserError, first_line
+from trainer.common.patience import patiently
 
 LOCK: Final = ".lock"
+LOOK_SECONDS: Final = 1.0  # that a folder may be looked at by others before its lock is said to be taken
 
 
 @contextlib.contextmanager
@@ -83,11 +85,18 @@ def locked(folder: Path, busy: str | None = None) -> Iterator[None]:
     goes with the process, however it ends; whether the file stays is up to the caller.
     """
     with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if busy is None else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{folder}: {busy}") from error
+        if busy is None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        else:
+            try:  # again for a moment: is_locked takes it that long, to look
+                patiently(lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB), _is_taken, LOOK_SECONDS)
+            except BlockingIOError as error:
+                raise UserError(f"{folder}: {busy}") from error
         yield
+
+
+def _is_taken(error: Exception) -> bool:
+    return isinstance(error, BlockingIOError)
 
 
 def is_locked(folder: Path) -> bool:

@@ -8,7 +8,6 @@ URI stay in this process's memory (trainer.common.credentials). Copies on this m
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256 as sha256_of
@@ -22,6 +21,7 @@ from trainer.common.credentials import hide, how_to_give_keys, restored
 from trainer.common.errors import StorageError, in_one_line
 from trainer.common.fields import without_keys
 from trainer.common.files import LOCK, atomic_path
+from trainer.common.patience import patiently
 
 _DENIED: Final = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "EXPIRED_TOKEN", "403")
 _OUT_OF_REACH: Final = (
@@ -32,8 +32,6 @@ _OUT_OF_REACH: Final = (
     "HTTP status 5",
     "curlCode",
 )
-PATIENCE: Final = 60.0  # seconds in which a search waits for its storage to come back
-FIRST_PAUSE: Final = 0.5  # seconds before a second attempt; each pause is twice the one before
 
 
 def is_uri(where: str) -> bool:
@@ -138,16 +136,12 @@ class Remote:
 
     def _do(self, what: str, act: Callable[[], Any]) -> Any:
         """Act on the storage, and again while it is out of reach, for as long as there is patience."""
-        end, pause = time.monotonic() + self.patience, FIRST_PAUSE
-        while True:
-            try:
-                with _explained(self.uri, what):
-                    return act()
-            except StorageError as error:
-                if time.monotonic() + pause > end or not any(code in error.message for code in _OUT_OF_REACH):
-                    raise
-            time.sleep(pause)
-            pause *= 2
+
+        def attempt() -> Any:
+            with _explained(self.uri, what):
+                return act()
+
+        return patiently(attempt, _may_pass, self.patience)
 
     def copy_to(self, folder: Path, wanted: Callable[[str], bool] = lambda _: True) -> None:
         """Make a local folder hold exactly the wanted files of this one; those it has already are not read again."""
@@ -171,6 +165,10 @@ class Remote:
             self.remove(probe.name)
         finally:
             probe.unlink()
+
+
+def _may_pass(error: Exception) -> bool:
+    return isinstance(error, StorageError) and any(code in error.message for code in _OUT_OF_REACH)
 
 
 @contextlib.contextmanager

@@ -15,8 +15,9 @@ from search.decide.study import SearchStudy
 from search.decide.warm_start import earlier_trials
 from search.problem.objective import Objective
 from search.problem.space import Space
+from search.record.own_files import ORIGIN
 from search.record.request import Request
-from search.record.trials import ORIGIN, read_rows, write_parquet
+from search.record.trials import read_rows, write_parquet
 from search.show.report_page import Report, render
 from search.show.tables import show, title
 from tests.search.conftest import TINY_SPACE

@@ -148,3 +148,14 @@ def test_a_lock_is_seen_while_it_is_held(tmp_path: Path) -> None:
     with locked(tmp_path):
         assert is_locked(tmp_path)
     assert not is_locked(tmp_path)
+
+
+def test_who_only_looks_keeps_nobody_from_taking_a_lock(tmp_path: Path) -> None:
+    (tmp_path / LOCK).touch()
+    with (tmp_path / LOCK).open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)  # as is_locked does
+        threading.Timer(0.2, looking.close).start()
+        with locked(tmp_path, "somebody has it"):
+            assert is_locked(tmp_path)
+            with pytest.raises(UserError, match="somebody has it"), locked(tmp_path, "somebody has it"):
+                pass
