@@ -8,7 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import Final
 
-from ensemble.candidates.pool import Candidate, Pool, listed, reason_of
+from ensemble.candidates.pool import Candidate, Pool, listed, without_folder
 from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.rundir import RunDir
@@ -32,7 +32,7 @@ class FullData:
                 if config.all_participants:
                     (self._runs if run.is_done else self._unfinished)[config] = run
             except UserError as error:
-                broken[run.path.name] = reason_of(error, run.path)
+                broken[run.path.name] = without_folder(error, run.path)
         self._broken = listed(broken)
         if not self._runs and self._unfinished:
             raise UserError(

@@ -205,7 +205,7 @@ def open_pool(path: Path) -> Pool:
             candidate = _read_trial(run, validation.labels, len(label_names), fingerprint, split)
             candidates.append(candidate)
         except UserError as error:
-            left_out[run.path.name] = reason_of(error, run.path)
+            left_out[run.path.name] = without_folder(error, run.path)
     most = Counter(candidate.model.max_frames for candidate in candidates).most_common(1)
     left_out |= {item.name: OTHER_MAX_FRAMES for item in candidates if item.model.max_frames != most[0][0]}
     candidates = [item for item in candidates if item.name not in left_out]
@@ -278,7 +278,7 @@ def _difference(first: Pool, other: Pool) -> str | None:
     return None
 
 
-def reason_of(error: UserError, path: Path) -> str:
+def without_folder(error: UserError, path: Path) -> str:
     """The message of an error without the trial's directory, to be shown beside the trial's name."""
     return error.message.replace(f"{path}/", "")
 
@@ -364,8 +364,7 @@ def to_member(candidate: Candidate, count: int) -> export.Member:
         raise UserError(f"done.json: num_parameters: {stated}, but the weights have {stored}")
     if stored != num_parameters(candidate.model):
         raise UserError(f"weights.safetensors: not a classifier's of {stated} parameters")
-    with torch.device("meta"):
-        expected = {name: tuple(value.shape) for name, value in SignClassifier(candidate.model).state_dict().items()}
+    expected = _shapes(dataclasses.replace(candidate.model, dropout=0.0))
     for name in sorted({*expected, *weights}):
         shape = weights[name].shape if name in weights else None
         if shape != expected.get(name):
@@ -375,3 +374,10 @@ def to_member(candidate: Candidate, count: int) -> export.Member:
     if broken := [name for name, weight in weights.items() if not np.isfinite(weight).all()]:
         raise UserError(f"weights.safetensors: {broken[0]}: holds numbers that are not finite")
     return export.Member(candidate.model, weights, count, candidate.precision)
+
+
+@functools.lru_cache(maxsize=256)  # making a model to ask takes longer than all else that a trial is asked
+def _shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of each weight of a classifier, by its name."""
+    with torch.device("meta"):
+        return {name: tuple(value.shape) for name, value in SignClassifier(model).state_dict().items()}
