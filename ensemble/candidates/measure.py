@@ -7,11 +7,9 @@ are selected by. Without the packed dataset, precisions close to the training's 
 and others are left out. If a study is read-only, the caches are kept in the output folder.
 """
 
-import contextlib
 import dataclasses
-import json
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -40,13 +38,14 @@ from trainer.common.console import console
 from trainer.common.errors import StorageError, UserError
 from trainer.common.files import write_array, write_json
 from trainer.common.storage import base_name
-from trainer.common.strict import read_array, read_text
+from trainer.common.strict import check_type, checked, read_array, read_object
 from trainer.metrics import accuracy, log_loss, to_half
 from trainer.studydir import ENSEMBLE, Folder
 
 COSTS: Final = f"{ENSEMBLE}/{studydir.COSTS}"
 PROBS: Final = f"{ENSEMBLE}/{studydir.FILE_PROBS}"
 TRIAL_PROBS: Final = f"{PROBS}/trials"  # of some sequences, by which trials are believed
+FASTEST, SLOWEST = 1e-4, 1e7  # milliseconds that a kept time of a sequence may be
 COMPARED: Final = 1000  # sequences on which a file is compared with its trial
 
 
@@ -165,6 +164,37 @@ def _require_near(probs: np.ndarray, variant: Candidate, pool: Pool) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """An entry of costs.json."""
+
+    setting: dict[str, Any]
+    milliseconds: dict[str, float]
+    """By the SHA-256 of the file"""
+
+
+def _read_costs(path: Path) -> list[_Entry]:
+    """The entries of costs.json, if there is one. Times that no file takes are left out, or else all; that is said."""
+    if not path.exists():
+        return []
+    found: list[_Entry] = []
+    wrong: list[float] = []
+    try:
+        settings: Any = read_object(path).get("settings")
+        check_type("settings", settings, list[dict[str, Any]])
+        for entry in [checked(_Entry, fields) for fields in settings]:
+            timed = {key: float(value) for key, value in entry.milliseconds.items() if FASTEST <= value <= SLOWEST}
+            found.append(_Entry(entry.setting, timed))
+            wrong += [value for key, value in entry.milliseconds.items() if key not in timed]
+        reason = f"milliseconds: {wrong[0]:g} is no time that a file takes; {len(wrong)} left out" if wrong else ""
+    except UserError as error:
+        reason = f"{str(error).removeprefix(f'{path}: ')}; all of it is left out"
+    if reason:
+        again = "their files are timed again (remeasure has all timed again)"
+        console.print(f"[yellow]{escape(f'{path}: {reason}')}; {again}[/]", soft_wrap=True)
+    return found
+
+
 class _Cache:
     """Latencies of files in one setting, by the SHA-256 of their content; other settings' latencies are kept too."""
 
@@ -182,12 +212,8 @@ class _Cache:
         }
         self._settings: list[dict[str, Any]] = []
         for root in roots:
-            with contextlib.suppress(
-                OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError
-            ):  # none, or one to be made anew
-                for entry in json.loads(read_text(root / COSTS))["settings"]:
-                    timed = {key: float(value) for key, value in entry["milliseconds"].items()}
-                    self._add(entry["setting"], {key: value for key, value in timed.items() if 0 < value < math.inf})
+            for entry in _read_costs(root / COSTS):
+                self._add(entry.setting, entry.milliseconds)
         of_this = [entry for entry in self._settings if entry["setting"] == setting]
         if anew:
             self._settings = [entry for entry in self._settings if entry not in of_this]

@@ -171,7 +171,9 @@ def test_costs_are_kept_apart_by_threads_and_scaled_afterwards(copy: Path, monke
         np.testing.assert_array_equal(scaled.costs_of(name), one.costs_of(name))
 
 
-def test_costs_of_another_machine_or_broken_ones_are_not_used(copy: Path, monkeypatch: pytest.MonkeyPatch):
+def test_costs_of_another_machine_or_broken_ones_are_not_used(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     measure(open_pool(copy), ["float16"], Target())
     timed = []
 
@@ -185,15 +187,43 @@ def test_costs_of_another_machine_or_broken_ones_are_not_used(copy: Path, monkey
     of_another = json.dumps(content)
     del content["settings"][0]["milliseconds"]
     broken = [json.dumps(content)]
-    for value in (-1, 0, float("nan"), float("inf"), "x", [1]):
+    for value in (-1, 0, float("nan"), float("inf"), "x", [1], True, 1e308, 5e-324, 10**400):
         content["settings"][0] = json.loads((copy / COSTS).read_text())["settings"][0]
         content["settings"][0]["milliseconds"] = dict.fromkeys(content["settings"][0]["milliseconds"], value)
         broken.append(json.dumps(content))
-    for text in (of_another, "{", "[]", '{"settings": 3}', "[" * 100_000, *broken):
+    for text in (of_another, "{", "[]", '{"settings": 3}', '{"settings": [3]}', "[" * 100_000, *broken):
         (copy / COSTS).write_text(text)
         timed.clear()
-        measure(open_pool(copy), ["float16"], Target())
+        capsys.readouterr()
+        priced = measure(open_pool(copy), ["float16"], Target())
         assert len(timed) == 5  # four candidates, and what they share
+        assert priced.base["latency"] == 1
+        said = re.search(r"copy/ensemble/costs.json: .* left out; .* \(remeasure has all", capsys.readouterr().out)
+        assert (said is None) == (text == of_another)
+
+
+def test_one_cached_time_that_no_file_takes_is_measured_again_alone(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    timed = []
+
+    def measured(*_: object, **__: object) -> latency.Latency:
+        timed.append(1)
+        return latency.Latency(mean=1, median=1, p95=1)
+
+    monkeypatch.setattr(latency, "measure", measured)
+    measure(open_pool(copy), ["float16"], Target())
+    for value in (0, -1.0, 1e308, 1e-300):
+        content = json.loads((copy / COSTS).read_text())
+        times = content["settings"][0]["milliseconds"]
+        times[sorted(times)[0]] = value
+        (copy / COSTS).write_text(json.dumps(content))
+        timed.clear()
+        measure(open_pool(copy), ["float16"], Target())
+        assert len(timed) == 1
+        assert (
+            f"costs.json: milliseconds: {value:g} is no time that a file takes; 1 left out" in capsys.readouterr().out
+        )
 
 
 def test_costs_of_several_studies_are_kept_in_each(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
