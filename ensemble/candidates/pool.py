@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final, overload
 
 import numpy as np
-import torch
 
 from ensemble.tflite import export
 from trainer.common.errors import StorageError, UserError
@@ -24,7 +23,7 @@ from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.landmarks import NUM_ROWS, ROWS
 from trainer.metrics import accuracy, log_loss
-from trainer.model.classifier import SignClassifier, num_parameters
+from trainer.model.classifier import num_parameters, weight_shapes
 from trainer.rundir import Result, RunDir
 from trainer.studydir import STUDY_JSON, VALIDATION, StudyDir, Validation
 
@@ -364,7 +363,7 @@ def to_member(candidate: Candidate, count: int) -> export.Member:
         raise UserError(f"done.json: num_parameters: {stated}, but the weights have {stored}")
     if stored != num_parameters(candidate.model):
         raise UserError(f"weights.safetensors: not a classifier's of {stated} parameters")
-    expected = _shapes(dataclasses.replace(candidate.model, dropout=0.0))
+    expected = weight_shapes(candidate.model)
     for name in sorted({*expected, *weights}):
         shape = weights[name].shape if name in weights else None
         if shape != expected.get(name):
@@ -374,10 +373,3 @@ def to_member(candidate: Candidate, count: int) -> export.Member:
     if broken := [name for name, weight in weights.items() if not np.isfinite(weight).all()]:
         raise UserError(f"weights.safetensors: {broken[0]}: holds numbers that are not finite")
     return export.Member(candidate.model, weights, count, candidate.precision)
-
-
-@functools.lru_cache(maxsize=256)  # making a model to ask takes longer than all else that a trial is asked
-def _shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The shape of each weight of a classifier, by its name."""
-    with torch.device("meta"):
-        return {name: tuple(value.shape) for name, value in SignClassifier(model).state_dict().items()}
