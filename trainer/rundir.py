@@ -237,9 +237,15 @@ class RunDir:
         except OSError as error:
             raise UserError(f"{error.filename}: cannot be read ({reason_of(error)}); {BRING_BACK}") from error
 
-    def require_unchanged(self) -> None:
-        """Raises UserError if a file is not the one that the finished run left, or if the run does not say."""
-        expected, found = read_object(self.path / DONE, BRING_BACK).get(HASHES), self.hashes()
+    def require_unchanged(self, needs_hashes: bool = True) -> None:
+        """Raises UserError if a file is not the one that the finished run left.
+
+        If the run does not say, as in earlier versions, that is an error too, unless ``needs_hashes`` is false.
+        """
+        expected = read_object(self.path / DONE, BRING_BACK).get(HASHES)
+        if expected is None and not needs_hashes:
+            return
+        found = self.hashes()
         if not isinstance(expected, dict) or not {CONFIG, WEIGHTS} <= expected.keys():
             raise UserError(f"{self.path / DONE}: {HASHES}: has no hashes of the other files, as in earlier versions")
         if changed := sorted(name for name in {*expected, *found} if found.get(name) != expected.get(name)):
