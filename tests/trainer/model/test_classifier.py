@@ -239,8 +239,8 @@ def test_parameters_are_counted_as_a_model_has_them() -> None:
         with torch.device("meta"):
             model = SignClassifier(config)
         assert num_parameters(config) == sum(parameter.numel() for parameter in model.parameters())
-        shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
-        assert weight_shapes(config) == shapes
+        expected = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+        assert weight_shapes(config) == expected
 
 
 def test_a_model_that_no_file_could_hold_is_refused_before_it_is_built() -> None:
