@@ -17,7 +17,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,7 +26,7 @@ import safetensors.torch
 import torch
 
 from trainer.common.errors import FieldError, UserError, first_line
-from trainer.common.files import atomic_path, special, write_bytes, write_json
+from trainer.common.files import atomic_path, sha256, special, write_array, write_bytes, write_json
 from trainer.common.strict import checked, parse_json, read_array, read_object, read_text, reason_of
 from trainer.config import TrainConfig
 from trainer.metrics import to_half
@@ -211,8 +210,7 @@ class RunDir:
 
     def write_val_probs(self, val_probs: np.ndarray) -> None:
         """Probabilities [validation sequences, signs], in the order of ``PackedDataset.split``; kept as float16."""
-        with atomic_path(self.path / VAL_PROBS) as temporary, temporary.open("wb") as file:
-            np.save(file, to_half(val_probs), allow_pickle=False)
+        write_array(self.path / VAL_PROBS, to_half(val_probs))
 
     def read_val_probs(self) -> np.ndarray:
         """float16 [validation sequences, signs], memory-mapped."""
@@ -226,16 +224,28 @@ class RunDir:
 
     def write_result(self, result: Result) -> None:
         """Declare the run finished, with the hashes of the files that it left. Call it last."""
-        write_json(self.path / DONE, {**dataclasses.asdict(result), HASHES: self._hashes()})
+        write_json(self.path / DONE, {**dataclasses.asdict(result), HASHES: self.hashes()})
 
-    def _hashes(self) -> dict[str, str]:
-        """SHA-256 of the files that a finished run leaves, by their names, but for done.json and metrics.jsonl."""
-        paths = [self.path / name for name in (CONFIG, WEIGHTS, VAL_PROBS)]
-        return {path.name: sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file()}
+    def hashes(self, *more: str) -> dict[str, str]:
+        """SHA-256 of the files that a finished run leaves, by their names, but for done.json and metrics.jsonl.
 
-    def require_unchanged(self) -> None:
-        """Raises UserError if a file is not the one that the finished run left, or if the run does not say."""
-        expected, found = read_object(self.path / DONE, BRING_BACK).get(HASHES), self._hashes()
+        ``more`` are names of further ones. Raises UserError if one cannot be read.
+        """
+        paths = [self.path / name for name in (CONFIG, WEIGHTS, VAL_PROBS, *more)]
+        try:
+            return {path.name: sha256(path) for path in paths if path.is_file()}
+        except OSError as error:
+            raise UserError(f"{error.filename}: cannot be read ({reason_of(error)}); {BRING_BACK}") from error
+
+    def require_unchanged(self, needs_hashes: bool = True) -> None:
+        """Raises UserError if a file is not the one that the finished run left.
+
+        If the run does not say, as in earlier versions, that is an error too, unless ``needs_hashes`` is false.
+        """
+        expected = read_object(self.path / DONE, BRING_BACK).get(HASHES)
+        if expected is None and not needs_hashes:
+            return
+        found = self.hashes()
         if not isinstance(expected, dict) or not {CONFIG, WEIGHTS} <= expected.keys():
             raise UserError(f"{self.path / DONE}: {HASHES}: has no hashes of the other files, as in earlier versions")
         if changed := sorted(name for name in {*expected, *found} if found.get(name) != expected.get(name)):

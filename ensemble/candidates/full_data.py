@@ -8,7 +8,10 @@ import dataclasses
 from pathlib import Path
 from typing import Final
 
-from ensemble.candidates.pool import Candidate, Pool, listed, reason_of
+from rich.markup import escape
+
+from ensemble.candidates.pool import Candidate, Pool, listed, to_member, without_folder
+from trainer.common.console import console
 from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.rundir import RunDir
@@ -32,7 +35,7 @@ class FullData:
                 if config.all_participants:
                     (self._runs if run.is_done else self._unfinished)[config] = run
             except UserError as error:
-                broken[run.path.name] = reason_of(error, run.path)
+                broken[run.path.name] = without_folder(error, run.path)
         self._broken = listed(broken)
         if not self._runs and self._unfinished:
             raise UserError(
@@ -54,6 +57,31 @@ class FullData:
                     f"{self._study / STUDY_JSON}: {name}: is not that of {pool.studies[0]}; give a refit of that",
                     field="ship",
                 )
+
+    def only_shippable(self, pool: Pool) -> Pool:
+        """The pool without the trials whose weights for shipping are missing, of other data, broken or changed.
+
+        These are left out with their reasons, so that none of them is selected. Raises UserError if none is left.
+        """
+        candidates, left_out = [], dict(pool.left_out)
+        errors: list[UserError] = []
+        for candidate in pool.candidates:
+            try:
+                _require_whole(self.of(candidate))
+                candidates.append(candidate)
+            except UserError as error:
+                errors.append(error)
+                without_name = error.message.replace(f"trial {candidate.name}'s", "its")
+                left_out[candidate.name] = f"cannot be shipped: {without_name}"
+        if errors and not candidates:
+            raise UserError(errors[0].message, field="ship") from errors[0]
+        if errors:
+            console.print(
+                f"[yellow]{len(errors)} of {len(pool.candidates)} trials are left out, as they cannot be shipped, the "
+                f"first because:[/] {escape(errors[0].message)}",
+                soft_wrap=True,
+            )
+        return pool.replace(candidates=candidates, left_out=left_out)
 
     def of(self, candidate: Candidate) -> Candidate:
         """The candidate with the weights trained on all participants.
@@ -78,3 +106,16 @@ class FullData:
         if run.read_result().data_fingerprint != candidate.run.read_result().data_fingerprint:
             raise UserError(f"{self._study}: was trained on another dataset than trial {candidate.name}", field="ship")
         return dataclasses.replace(candidate, run=run)
+
+
+def _require_whole(full: Candidate) -> None:
+    """Raises UserError if weights that were trained on all participants cannot be used, or are not what was left.
+
+    What they predict is asked once they are selected (ensemble.candidates.reproduction.require_result).
+    """
+    try:
+        full.run.require_unchanged(needs_hashes=False)
+        to_member(full, 1)
+    except UserError as error:
+        where = full.run.path
+        raise UserError(f"{where}: {without_folder(error, where)}; train it again", field="ship") from error

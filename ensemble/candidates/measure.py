@@ -7,11 +7,9 @@ are selected by. Without the packed dataset, precisions close to the training's 
 and others are left out. If a study is read-only, the caches are kept in the output folder.
 """
 
-import contextlib
 import dataclasses
-import json
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -26,27 +24,28 @@ from ensemble.candidates.pool import (
     Candidate,
     DatasetGoneError,
     Pool,
-    reason_of,
     require_any,
     require_probabilities,
-    to_member,
+    without_folder,
 )
 from ensemble.candidates.priced import PricedPool
-from ensemble.candidates.reproduction import deviation, only_reproducible, predict_all
+from ensemble.candidates.reproduction import deviation, predict_all, reproducible
 from ensemble.tflite import export, latency
 from ensemble.tflite.latency import Target
 from ensemble.tflite.submission import with_labels
 from trainer import studydir
-from trainer.common.console import console, track
+from trainer.common.console import console
 from trainer.common.errors import StorageError, UserError
-from trainer.common.files import atomic_path, write_json
+from trainer.common.files import write_array, write_json
 from trainer.common.storage import base_name
-from trainer.common.strict import read_array, read_text
+from trainer.common.strict import check_type, checked, read_array, read_object
 from trainer.metrics import accuracy, log_loss, to_half
 from trainer.studydir import ENSEMBLE, Folder
 
 COSTS: Final = f"{ENSEMBLE}/{studydir.COSTS}"
 PROBS: Final = f"{ENSEMBLE}/{studydir.FILE_PROBS}"
+TRIAL_PROBS: Final = f"{PROBS}/trials"  # of some sequences, by which trials are believed
+FASTEST, SLOWEST = 1e-4, 1e7  # milliseconds that a kept time of a sequence may be
 COMPARED: Final = 1000  # sequences on which a file is compared with its trial
 
 
@@ -75,39 +74,38 @@ def measure(
     """Build, weigh and time a .tflite file of each candidate at each precision; shows a progress bar.
 
     The pool that comes back has one candidate per file. Trials that cannot be made again are left out, and so are files
-    that cannot be built, or predict too little of what the trial does. What the studies
-    have cached is used, except that ``anew`` times every file again; new measurements are cached in each study, or in
-    the folder that ``roots`` names for it. Raises UserError if no candidate is left, and StorageError if it cannot be
-    told whether the packed dataset is there.
+    that cannot be built, or predict too little of what the trial does. What the studies have cached is used, except
+    that ``anew`` times every file again; new measurements are cached in each study, or in the folder that ``roots``
+    names for it. Raises UserError if no candidate is left, and StorageError if it cannot be told whether the packed
+    dataset is there.
     """
-    pool = only_reproducible(pool)
     places = {study: tuple(dict.fromkeys((roots.get(study, study), study))) for study in pool.studies}
     caches = {study: _Cache(its, pool, target, anew) for study, its in places.items()}
+    kept = {study: [root / TRIAL_PROBS for root in its] for study, its in places.items()}
     base = caches[pool.studies[0]].cost(export.build_shared(pool.max_frames), 0, 0)
-    variants = [
-        dataclasses.replace(candidate, precision=precision) for candidate in pool.candidates for precision in precisions
-    ]
     candidates, costs, left_out = [], [], dict(pool.left_out)
     gone: list[DatasetGoneError] = []
-    for variant in track(variants, len(variants), "measuring candidates"):
-        label = variant.name if len(precisions) == 1 else f"{variant.name} {variant.precision}"
-        try:
-            content = _build(variant)
-            candidate = _with_own_probs(variant, pool, content, places[variant.study])
-        except DatasetGoneError as error:
-            gone.append(error)
-            if export.PRECISIONS[variant.precision].trial_predictions == "far":
-                left_out[label] = error.message
+    for files in reproducible(pool, left_out, kept):
+        for precision in precisions:
+            variant = dataclasses.replace(files.candidate, precision=precision)
+            label = variant.name if len(precisions) == 1 else f"{variant.name} {precision}"
+            try:
+                content = files.at(precision)
+                candidate = _with_own_probs(variant, pool, content, places[variant.study])
+            except DatasetGoneError as error:
+                gone.append(error)
+                if export.PRECISIONS[precision].trial_predictions == "far":
+                    left_out[label] = error.message
+                    continue
+                candidate = variant
+            except StorageError:
+                raise
+            except UserError as error:
+                left_out[label] = without_folder(error, variant.run.path)
                 continue
-            candidate = variant
-        except StorageError:
-            raise
-        except UserError as error:
-            left_out[label] = reason_of(error, variant.run.path)
-            continue
-        candidates.append(candidate)
-        cost = caches[candidate.study].cost(content, candidate.num_parameters, 1)
-        costs.append(np.maximum(cost.to_array() - base.to_array(), 0))
+            candidates.append(candidate)
+            cost = caches[candidate.study].cost(content, candidate.num_parameters, 1)
+            costs.append(np.maximum(cost.to_array() - base.to_array(), 0))
     require_any(pool.studies, candidates, left_out)
     if gone:
         console.print(
@@ -116,14 +114,6 @@ def measure(
             soft_wrap=True,
         )
     return PricedPool(pool.replace(candidates=candidates, left_out=left_out), base, np.array(costs))
-
-
-def _build(variant: Candidate) -> bytes:
-    """Its .tflite file. Raises UserError if the weights are not a classifier's."""
-    try:
-        return export.build([to_member(variant, 1)])
-    except (KeyError, ValueError) as error:
-        raise UserError(f"weights.safetensors: not a classifier's ({error})") from error
 
 
 def _with_own_probs(variant: Candidate, pool: Pool, content: bytes, roots: Sequence[Path]) -> Candidate:
@@ -140,8 +130,7 @@ def _with_own_probs(variant: Candidate, pool: Pool, content: bytes, roots: Seque
         probs = to_half(predict_all(content, pool))
         _require_near(probs, variant, pool)
         path = roots[0] / name
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.save(file, probs, allow_pickle=False)
+        write_array(path, probs)
     own = dataclasses.replace(variant, probs=path)
     probs = own.val_probs()
     return dataclasses.replace(
@@ -175,6 +164,37 @@ def _require_near(probs: np.ndarray, variant: Candidate, pool: Pool) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """An entry of costs.json."""
+
+    setting: dict[str, Any]
+    milliseconds: dict[str, float]
+    """By the SHA-256 of the file"""
+
+
+def _read_costs(path: Path) -> list[_Entry]:
+    """The entries of costs.json, if there is one. Times that no file takes are left out, or else all; that is said."""
+    if not path.exists():
+        return []
+    found: list[_Entry] = []
+    wrong: list[float] = []
+    try:
+        settings: Any = read_object(path).get("settings")
+        check_type("settings", settings, list[dict[str, Any]])
+        for entry in [checked(_Entry, fields) for fields in settings]:
+            timed = {key: float(value) for key, value in entry.milliseconds.items() if FASTEST <= value <= SLOWEST}
+            found.append(_Entry(entry.setting, timed))
+            wrong += [value for key, value in entry.milliseconds.items() if key not in timed]
+        reason = f"milliseconds: {wrong[0]:g} is no time that a file takes; {len(wrong)} left out" if wrong else ""
+    except UserError as error:
+        reason = f"{str(error).removeprefix(f'{path}: ')}; all of it is left out"
+    if reason:
+        again = "their files are timed again (remeasure has all timed again)"
+        console.print(f"[yellow]{escape(f'{path}: {reason}')}; {again}[/]", soft_wrap=True)
+    return found
+
+
 class _Cache:
     """Latencies of files in one setting, by the SHA-256 of their content; other settings' latencies are kept too."""
 
@@ -192,12 +212,8 @@ class _Cache:
         }
         self._settings: list[dict[str, Any]] = []
         for root in roots:
-            with contextlib.suppress(
-                OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError
-            ):  # none, or one to be made anew
-                for entry in json.loads(read_text(root / COSTS))["settings"]:
-                    timed = {key: float(value) for key, value in entry["milliseconds"].items()}
-                    self._add(entry["setting"], {key: value for key, value in timed.items() if 0 < value < math.inf})
+            for entry in _read_costs(root / COSTS):
+                self._add(entry.setting, entry.milliseconds)
         of_this = [entry for entry in self._settings if entry["setting"] == setting]
         if anew:
             self._settings = [entry for entry in self._settings if entry not in of_this]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final, overload
 
 import numpy as np
-import torch
 
 from ensemble.tflite import export
 from trainer.common.errors import StorageError, UserError
@@ -24,7 +23,7 @@ from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.landmarks import NUM_ROWS, ROWS
 from trainer.metrics import accuracy, log_loss
-from trainer.model.classifier import SignClassifier, num_parameters
+from trainer.model.classifier import num_parameters, weight_shapes
 from trainer.rundir import Result, RunDir
 from trainer.studydir import STUDY_JSON, VALIDATION, StudyDir, Validation
 
@@ -206,7 +205,7 @@ def open_pool(path: Path) -> Pool:
             study.require_own(run, run.read_config(), request)
             candidates.append(candidate)
         except UserError as error:
-            left_out[run.path.name] = reason_of(error, run.path)
+            left_out[run.path.name] = without_folder(error, run.path)
     most = Counter(candidate.model.max_frames for candidate in candidates).most_common(1)
     left_out |= {item.name: OTHER_MAX_FRAMES for item in candidates if item.model.max_frames != most[0][0]}
     candidates = [item for item in candidates if item.name not in left_out]
@@ -279,7 +278,7 @@ def _difference(first: Pool, other: Pool) -> str | None:
     return None
 
 
-def reason_of(error: UserError, path: Path) -> str:
+def without_folder(error: UserError, path: Path) -> str:
     """The message of an error without the trial's directory, to be shown beside the trial's name."""
     return error.message.replace(f"{path}/", "")
 
@@ -365,8 +364,7 @@ def to_member(candidate: Candidate, count: int) -> export.Member:
         raise UserError(f"done.json: num_parameters: {stated}, but the weights have {stored}")
     if stored != num_parameters(candidate.model):
         raise UserError(f"weights.safetensors: not a classifier's of {stated} parameters")
-    with torch.device("meta"):
-        expected = {name: tuple(value.shape) for name, value in SignClassifier(candidate.model).state_dict().items()}
+    expected = weight_shapes(candidate.model)
     for name in sorted({*expected, *weights}):
         shape = weights[name].shape if name in weights else None
         if shape != expected.get(name):

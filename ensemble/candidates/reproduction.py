@@ -2,24 +2,39 @@
 
 A .tflite file in float32 is built of the weights and run on validation sequences. Weights, configuration or predictions
 that were damaged, edited or taken from another trial show here, before anything is selected by them.
+
+What that file predicts is kept in the trial's study, beside what its other files do, under a SHA-256 of all that it
+comes of: the content of the trial's files, the packed dataset, the sequences, and the versions of this package and of
+LiteRT. A trial of which a byte was changed is run again. No verdict is kept: predictions that are found are held
+against val_probs.npy every time, as new ones are. What this does not defend against is somebody who writes predictions
+of their own under the right hash. A trial may then be selected by predictions that it does not make, but not ship: the
+file that ships is run and compared with them whatever is kept (ensemble.ship.parity).
 """
 
 import dataclasses
+import functools
+import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 from rich.markup import escape
 
-from ensemble.candidates.pool import Candidate, DatasetGoneError, Pool, reason_of, require_any, to_member
+from ensemble.candidates.pool import Candidate, DatasetGoneError, Pool, to_member, without_folder
 from ensemble.tflite import export
 from ensemble.tflite.export import PRECISIONS
 from ensemble.tflite.runtime import Model
 from trainer.common.console import console, track
 from trainer.common.errors import StorageError, UserError, first_line
+from trainer.common.files import write_array
+from trainer.common.strict import read_array
 from trainer.metrics import accuracy, log_loss
+from trainer.rundir import DONE
 
 SEQUENCES: Final = 64
 """On which a trial is run, spread over the validation sequences"""
@@ -49,46 +64,104 @@ def information(probs: np.ndarray) -> float:
     return float(np.linalg.norm(probs.astype(np.float64) - 1 / probs.shape[1]))
 
 
-def only_reproducible(pool: Pool) -> Pool:
-    """The pool without the trials that cannot be made again, which are left out with their reasons.
+class TrialFiles:
+    """A trial's .tflite files: the weights are read once, and a file is built once."""
 
-    Without the packed dataset, a trial is believed if its files have the hashes that its done.json states. Shows a
-    progress bar. Raises UserError if no trial is left, and StorageError if it cannot be told whether the packed dataset
-    is there.
+    def __init__(self, candidate: Candidate) -> None:
+        self.candidate = candidate
+        self._built: dict[str, bytes] = {}
+
+    def at(self, precision: str) -> bytes:
+        """The file at a precision. Raises UserError if the weights are not a classifier's."""
+        if precision not in self._built:
+            try:
+                self._built[precision] = export.build([dataclasses.replace(self._member, precision=precision)])
+            except (KeyError, ValueError) as error:
+                raise UserError(f"weights.safetensors: not a classifier's ({first_line(error)})") from error
+        return self._built[precision]
+
+    @functools.cached_property
+    def _member(self) -> export.Member:
+        return to_member(self.candidate, 1)
+
+
+def reproducible(pool: Pool, left_out: dict[str, str], caches: Mapping[Path, Sequence[Path]]) -> Iterator[TrialFiles]:
+    """The trials of a pool that can be made again. The others come into ``left_out`` with their reasons.
+
+    ``caches`` are the folders of kept predictions by study: all are read, and the first is written to. Without the
+    packed dataset, a trial is believed if its files have the hashes that its done.json states. Shows a progress bar.
+    Raises StorageError if it cannot be told whether the packed dataset is there.
     """
-    candidates, left_out = [], dict(pool.left_out)
     try:
-        places = pool.spread(SEQUENCES)
-        sequences: list[np.ndarray] | None = list(pool.raw_sequences(places))
+        _ = pool.dataset
+        runs: _Runs | None = _Runs(pool)
     except DatasetGoneError:
-        sequences = None
-    for candidate in track(pool.candidates, len(pool.candidates), "checking trials"):
+        runs = None
+    for candidate in track(pool.candidates, len(pool.candidates), "measuring trials"):
+        files = TrialFiles(candidate)
         try:
-            if sequences is None:
+            if runs is None:
                 candidate.run.require_unchanged()
             else:
-                _require_predictions(candidate, sequences, places)
-            candidates.append(candidate)
+                runs.require_predictions(files, caches.get(candidate.study, ()))
         except StorageError:
             raise
         except UserError as error:
-            reason = reason_of(error, candidate.run.path)
-            unseen = "; the packed dataset that would tell whether it is whole is gone" if sequences is None else ""
-            left_out[candidate.name] = f"{reason}{unseen}"
-            console.print(f"[yellow]trial {candidate.name} is left out:[/] {escape(reason + unseen)}", soft_wrap=True)
-    require_any(pool.studies, candidates, left_out)
-    return pool.replace(candidates=candidates, left_out=left_out)
+            unseen = "; the packed dataset that would tell whether it is whole is gone" if runs is None else ""
+            left_out[candidate.name] = reason = f"{without_folder(error, candidate.run.path)}{unseen}"
+            console.print(f"[yellow]trial {candidate.name} is left out:[/] {escape(reason)}", soft_wrap=True)
+            continue
+        yield files
 
 
-def _require_predictions(candidate: Candidate, sequences: list[np.ndarray], places: np.ndarray) -> None:
-    """Raises UserError if the trial's weights do not give what it kept for validation sequences."""
-    found = _predict(candidate, sequences)
-    off, most = deviation(found, candidate.val_probs()[places]), PRECISIONS["float32"].largest_deviation
-    if not off <= most:  # a NaN is not
-        raise UserError(
-            f"its weights do not predict what val_probs.npy says (they deviate by {off:.1e}, of at most {most:.0e}): "
-            "weights.safetensors, config.json or val_probs.npy is not what the training left"
-        )
+class _Runs:
+    """Runs of trials' files on some of the validation sequences of a pool, whose packed dataset is there."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._places = pool.spread(SEQUENCES)
+        self._setting = {
+            "dataset": pool.dataset.fingerprint,
+            "sequences": pool.validation.sequence_ids[self._places].tolist(),
+            "versions": [version("sign-ensemble-search"), version("ai-edge-litert")],
+        }
+
+    def require_predictions(self, files: TrialFiles, caches: Sequence[Path]) -> None:
+        """Raises UserError if the trial's weights do not predict what its val_probs.npy says."""
+        run = files.candidate.run
+        told = json.dumps({**self._setting, "trial": run.hashes(DONE)}, sort_keys=True)
+        name = f"{sha256(told.encode()).hexdigest()}.npy"
+        kept = next((found for folder in caches if (found := self._kept(folder / name)) is not None), None)
+        probs = self._predict(files.at("float32")) if kept is None else kept
+        off, most = deviation(probs, run.read_val_probs()[self._places]), PRECISIONS["float32"].largest_deviation
+        if not off <= most:  # a NaN is not
+            raise UserError(
+                f"its weights do not predict what val_probs.npy says (they deviate by {off:.1e}, of at most "
+                f"{most:.0e}): weights.safetensors, config.json or val_probs.npy is not what the training left"
+            )
+        if kept is None and caches:
+            write_array(caches[0] / name, probs)
+
+    def _kept(self, path: Path) -> np.ndarray | None:
+        """Predictions that were kept, if they are there and of the right shape."""
+        try:
+            probs = read_array(path)
+        except (OSError, ValueError):
+            return None
+        shape = (len(self._places), len(self._pool.label_names))
+        return np.array(probs) if probs.shape == shape and probs.dtype == np.float32 else None
+
+    def _predict(self, content: bytes) -> np.ndarray:
+        """What a file gives: float32 [n, signs]."""
+        model = Model(content)
+        try:
+            return np.array([model(raw) for raw in self._sequences])
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"weights.safetensors: its file does not run ({first_line(error)})") from error
+
+    @functools.cached_property
+    def _sequences(self) -> list[np.ndarray]:
+        return list(self._pool.raw_sequences(self._places))
 
 
 def require_result(candidate: Candidate, pool: Pool) -> None:
@@ -99,14 +172,14 @@ def require_result(candidate: Candidate, pool: Pool) -> None:
     """
     result, labels = candidate.run.read_result(), pool.validation.labels
     try:
-        probs = predict_all(_build(candidate), pool)
+        probs = predict_all(TrialFiles(candidate).at("float32"), pool)
     except DatasetGoneError:
         candidate.run.require_unchanged()
         return
     except StorageError:
         raise
     except UserError as error:
-        raise UserError(f"{candidate.run.path}: {reason_of(error, candidate.run.path)}", field="ship") from error
+        raise UserError(f"{candidate.run.path}: {without_folder(error, candidate.run.path)}", field="ship") from error
     found, said = (accuracy(probs, labels), log_loss(probs, labels)), (result.val_accuracy, result.val_log_loss)
     few = 2.5 / len(labels)  # sequences whose two likeliest signs are level
     if not (abs(found[0] - said[0]) <= few and abs(found[1] - said[1]) <= LOG_LOSS_ROUNDING * (1 + said[1])):
@@ -137,20 +210,3 @@ def predict_all(content: bytes, pool: Pool) -> np.ndarray:
         for first, part in enumerate(executor.map(share, range(threads))):
             probs[first::threads] = part
     return probs
-
-
-def _predict(candidate: Candidate, sequences: Iterable[np.ndarray]) -> np.ndarray:
-    """What the trial's weights give: float32 [n, signs]."""
-    model = Model(_build(candidate))
-    try:
-        return np.array([model(raw) for raw in sequences])
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"weights.safetensors: its file does not run ({first_line(error)})") from error
-
-
-def _build(candidate: Candidate) -> bytes:
-    """Its .tflite file in float32. Raises UserError if the weights are not a classifier's."""
-    try:
-        return export.build([to_member(dataclasses.replace(candidate, precision="float32"), 1)])
-    except (KeyError, ValueError) as error:
-        raise UserError(f"weights.safetensors: not a classifier's ({first_line(error)})") from error

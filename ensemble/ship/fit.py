@@ -6,7 +6,7 @@ import numpy as np
 
 from ensemble.budget import COSTS, Budget, BuiltFile, Cost
 from ensemble.candidates.full_data import FullData
-from ensemble.candidates.pool import Candidate, reason_of, to_member
+from ensemble.candidates.pool import Candidate, to_member, without_folder
 from ensemble.candidates.priced import PricedPool
 from ensemble.selection import greedy
 from ensemble.selection.baselines import Rule
@@ -85,7 +85,7 @@ def _build(shipped: list[tuple[Candidate, int]]) -> bytes:
         return export.build([to_member(candidate, count) for candidate, count in shipped])
     except UserError as error:  # only of weights that are shipped in place of a candidate's own
         where = shipped[0][0].study
-        raise UserError(f"{where}: {reason_of(error, where)}; train these again", field="ship") from error
+        raise UserError(f"{where}: {without_folder(error, where)}; train these again", field="ship") from error
 
 
 def _select(priced: PricedPool, score: Score, capacity: np.ndarray, budget: Budget, rule: Rule) -> np.ndarray:

@@ -195,7 +195,10 @@ def newest_study(results: Path) -> Path:
 
 
 def open_studies(request: Request) -> Opened:
-    """Open the studies of a request. Raises UserError if they cannot be used together, or nothing can be written."""
+    """Open the studies of a request, and leave out what cannot be shipped, before anything is measured.
+
+    Raises UserError if they cannot be used together, or nothing can be written.
+    """
     where = request.studies or (str(newest_study(RESULTS)),)
     if request.out is None and len(set(where)) > 1:
         raise UserError(f"these are {len(where)} studies: say which folder to write to", field="out")
@@ -214,6 +217,7 @@ def open_studies(request: Request) -> Opened:
     full_data = None if request.ship is None else FullData(Folder.open(request.ship).path)
     if full_data is not None:
         full_data.require_like(pool)
+        pool = full_data.only_shippable(pool)
     return Opened(request, folders, pool, full_data)
 
 

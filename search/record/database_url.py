@@ -1,18 +1,14 @@
 """The URL of a study's database: as it is kept, shown and opened. A password is never kept or shown."""
 
 import os
-import re
 from pathlib import Path
-from typing import Final
 from urllib.parse import quote
 
 from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from trainer.common.credentials import HIDDEN, secret
+from trainer.common.credentials import HIDDEN, has_secret, secret
 from trainer.common.errors import UserError
-
-_SECRET_QUERY: Final = re.compile(r"(passw|pwd|secret|token)\w*=", re.IGNORECASE)  # odbc_connect has all in one
 
 
 def shown(url: str) -> str:
@@ -34,7 +30,7 @@ def without_password(url: str) -> str:
         raise UserError(
             f"not a database URL, such as postgresql://user@host/name ({error})", field="storage"
         ) from error
-    if any(_SECRET_QUERY.search(f"{name}={value}") for name, value in parsed.query.items()):
+    if any(has_secret(f"{name}={value}") for name, value in parsed.query.items()):  # odbc_connect has all in one
         raise UserError("a password belongs before the host, postgresql://user:password@host/name", field="storage")
     if parsed.password == "":
         parsed = parsed._replace(password=None)

@@ -15,13 +15,16 @@ Kept = dict[str, tuple[str, tuple[str, ...]]]
 """By URI without its secrets: what stands before the host, and the secret parts of the query"""
 
 _SHORTEST: Final = 8  # characters of a secret that a text is searched for: a shorter one may be a part of any word
-_SECRET_NAMES: Final = r"[\w.-]*(?:secret|token|passw|pwd|account_key|access_key)[\w.-]*|sig|password"
+_SECRET_WORDS: Final = "secret|token|passw|pwd|account_key|access_key|signature"  # in a name, that its value is secret
 _USERINFO: Final = re.compile(r"[\w.~!$&'()*+,;=%-]*(:[\w.~!$&'()*+,;=:%-]*)?", re.ASCII)  # RFC 3986
 _EXAMPLES: Final = "KEY:SECRET@|user:password@"  # stand in messages and help texts
+# A text may be long: each pattern begins at few places, and never goes over the same part of a text again.
 _IN_TEXT: Final = re.compile(
-    rf"\b([a-z][a-z0-9+.-]*):(/{{1,2}})(?!\w[\w.-]*:\d+/|{_EXAMPLES})([^\s:/@?#]*):[^\s'\"]*@", re.IGNORECASE
+    rf"\b([a-z][a-z0-9+.-]{{0,30}}):(/{{1,2}})(?!\w[\w.-]*:\d+/|{_EXAMPLES})([^\s:/@?#]*):", re.IGNORECASE
 )
-_IN_QUERY: Final = re.compile(rf"(\b(?:{_SECRET_NAMES})(?:=|%3D))[^&\s'\")]+", re.IGNORECASE)
+_END: Final = re.compile(r"[\s'\"]|\Z")  # of what may be a password
+_SECRET_NAME: Final = rf"(?<![\w.-])((?:(?>[\w.-]*?(?:{_SECRET_WORDS}))[\w.-]*+|[\w.-]++(?<=\bsig))(?:=|%3D))"
+_IN_QUERY: Final = re.compile(rf"{_SECRET_NAME}[^&\s'\")]+", re.IGNORECASE)
 _STORAGE: Final = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")  # what pyarrow.fs knows, but for files
 
 _kept: Kept = {}
@@ -48,7 +51,7 @@ def take(uri: str) -> str:
     _check(scheme.lower(), userinfo, host, rest)
     tail, question, query = rest[len(authority) :].partition("?")
     parts = query.split("&")
-    secret_parts = tuple(part for part in parts if re.match(_SECRET_NAMES, part.partition("=")[0], re.IGNORECASE))
+    secret_parts = tuple(part for part in parts if has_secret(f"{part.partition('=')[0]}="))
     if any("@" in unquote(part) for part in parts if part not in secret_parts):
         raise ValueError("has a user's name or a password in what follows the question mark; leave it out")
     user, colon, _ = userinfo.partition(":")
@@ -142,8 +145,29 @@ def hide(text: str) -> str:
     """
     for word in sorted(_words, key=len, reverse=True):
         text = text.replace(word, HIDDEN)
-    text = _IN_TEXT.sub(lambda found: f"{found[1]}:{found[2]}{_hidden_user(found[1], found[3])}@", text)
-    return _IN_QUERY.sub(rf"\1{HIDDEN}", text)
+    return _IN_QUERY.sub(rf"\1{HIDDEN}", _without_passwords(text))
+
+
+def has_secret(query: str) -> bool:
+    """Whether a text such as "user=me&password=word" has a name whose value is secret."""
+    return re.search(_SECRET_NAME, query, re.IGNORECASE) is not None
+
+
+def _without_passwords(text: str) -> str:
+    """A text without what stands between a URI's user and the last @ of the same word."""
+    parts: list[str] = []
+    done = begin = searched = 0  # before ``searched``, no @ follows
+    while found := _IN_TEXT.search(text, begin):
+        begin = found.end(2)
+        if found.end() < searched:
+            continue
+        end = _END.search(text, found.end()).start()  # type: ignore[union-attr]
+        at = text.rfind("@", found.end(), end)
+        searched = end
+        if at >= 0:
+            parts += [text[done : found.start(3)], _hidden_user(found[1], found[3])]
+            done = begin = at
+    return "".join([*parts, text[done:]])
 
 
 def _hidden_user(scheme: str, user: str) -> str:

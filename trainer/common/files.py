@@ -69,6 +69,14 @@ def write_json(path: Path, content: Any) -> None:
     write_bytes(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
+def write_array(path: Path, array: Any) -> None:
+    """Write a NumPy array as an .npy file, whole or not at all."""
+    import numpy as np  # which little else here needs
+
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's content, read in pieces. Raises OSError for what is no file."""
     if wrong := special(path):

@@ -180,6 +180,17 @@ class SignClassifier(nn.Module):
         return states if first_only else states[places]
 
 
+class _WithoutValues(SignClassifier):
+    def _initialize(self, generator: torch.Generator | None) -> None:
+        """Nothing: on the device "meta" a first draw loads torch's compiler, which takes seconds."""
+
+
+def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of each weight of a classifier, by its name. Raises UserError if the model is too large."""
+    with torch.device("meta"):
+        return {name: tuple(weight.shape) for name, weight in _WithoutValues(config).state_dict().items()}
+
+
 def num_parameters(config: ModelConfig) -> int:
     """Parameters of a model of this shape, by arithmetic.
 

@@ -1,13 +1,16 @@
 """Shipping weights that were trained on all participants, in place of those that were selected."""
 
 import json
+import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ensemble.candidates import measure
 from ensemble.candidates.full_data import FullData
 from ensemble.candidates.pool import open_pool
 from ensemble.evaluation import frontier
@@ -17,6 +20,7 @@ from ensemble.tflite.runtime import Model
 from tests.ensemble.conftest import change_fields, finish, random_classifier
 from trainer.common.errors import UserError
 from trainer.data.dataset import PackedDataset
+from trainer.rundir import RunDir
 from trainer.studydir import StudyDir
 
 
@@ -117,3 +121,62 @@ def test_changed_weights_are_not_shipped(
     ):
         _select(monkeypatch, copy, tmp_path / "shipped", "--ship", full_data)
     assert not (tmp_path / "shipped" / "submission.zip").exists()
+
+
+def scale(run: RunDir) -> None:
+    run.write_weights({name: tensor * 1.05 for name, tensor in run.read_weights().items()})
+
+
+def forget_hashes(run: RunDir) -> None:
+    """As an earlier version left it."""
+    about = json.loads((run.path / "done.json").read_text())
+    (run.path / "done.json").write_text(json.dumps({name: about[name] for name in about if name != "sha256"}))
+
+
+def store_nan(run: RunDir) -> None:
+    forget_hashes(run)
+    run.write_weights({name: tensor * float("nan") for name, tensor in run.read_weights().items()})
+
+
+UNSHIPPABLE: dict[str, tuple[Callable[[RunDir], object], str]] = {
+    "missing": (lambda run: shutil.rmtree(run.path), "holds no finished training of its configuration and seed"),
+    "unfinished": (lambda run: (run.path / "done.json").unlink(), "trial 0009 there, is not finished"),
+    "other data": (
+        lambda run: change_fields(run.path / "done.json", data_fingerprint="another"),
+        "was trained on another dataset than trial 0000",
+    ),
+    "changed": (scale, "/0009: weights.safetensors: is not the file that the training left; train it again"),
+    "weights gone": (lambda run: (run.path / "weights.safetensors").unlink(), "/0009: weights.safetensors: "),
+    "not finite": (store_nan, "/0009: weights.safetensors: .* not finite; train it again"),
+}
+
+
+@pytest.mark.parametrize("fault", list(UNSHIPPABLE))
+def test_what_cannot_be_shipped_is_found_before_anything_is_measured(
+    study: Path,
+    full_data: Path,
+    fault: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    act, words = UNSHIPPABLE[fault]
+    pool = open_pool(study)
+    act(RunDir(full_data / "trials" / "0009"))
+    shippable = FullData(full_data).only_shippable(pool)
+    assert [candidate.name for candidate in shippable.candidates] == ["0001", "0002", "0003"]
+    assert re.match(f"cannot be shipped: .*{words}", shippable.left_out["0000"]), shippable.left_out["0000"]
+    assert re.search(
+        "1 of 4 trials are left out, as they cannot be shipped, the first because: .*/all", capsys.readouterr().out
+    )
+    for number in (6, 7, 8):
+        shutil.rmtree(full_data / "trials" / f"{number:04d}")
+    monkeypatch.setattr(measure, "reproducible", lambda *_: pytest.fail("measured"))
+    with pytest.raises(UserError, match=r"--ship: .*/all"):
+        _select(monkeypatch, shutil.copytree(study, tmp_path / "study"), tmp_path / "out", "--ship", full_data)
+
+
+def test_weights_for_shipping_of_an_earlier_version_are_taken_without_hashes(study: Path, full_data: Path) -> None:
+    for run in StudyDir(full_data).trials():
+        forget_hashes(run)
+    assert len(FullData(full_data).only_shippable(open_pool(study)).candidates) == 4

@@ -116,7 +116,7 @@ def test_a_dataset_that_cannot_be_reached_ends_it(copy: Path, monkeypatch: pytes
 @pytest.mark.parametrize("change", [lambda x: x * np.nan, lambda x: x + 0.1, lambda x: x[:, ::-1], lambda x: x[::-1]])
 def test_kept_predictions_that_are_broken_are_made_anew(copy: Path, change: Callable[[np.ndarray], np.ndarray]):
     whole = [np.array(probs) for probs in measure(open_pool(copy), ["int8"], Target()).pool.val_probs]
-    kept = sorted((copy / PROBS).iterdir())
+    kept = sorted((copy / PROBS).glob("*.npy"))
     kept[0].write_bytes(b"")
     kept[1].write_bytes(b"nonsense")
     np.save(kept[2], np.load(kept[2])[1:])
@@ -171,7 +171,9 @@ def test_costs_are_kept_apart_by_threads_and_scaled_afterwards(copy: Path, monke
         np.testing.assert_array_equal(scaled.costs_of(name), one.costs_of(name))
 
 
-def test_costs_of_another_machine_or_broken_ones_are_not_used(copy: Path, monkeypatch: pytest.MonkeyPatch):
+def test_costs_of_another_machine_or_broken_ones_are_not_used(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     measure(open_pool(copy), ["float16"], Target())
     timed = []
 
@@ -185,15 +187,43 @@ def test_costs_of_another_machine_or_broken_ones_are_not_used(copy: Path, monkey
     of_another = json.dumps(content)
     del content["settings"][0]["milliseconds"]
     broken = [json.dumps(content)]
-    for value in (-1, 0, float("nan"), float("inf"), "x", [1]):
+    for value in (-1, 0, float("nan"), float("inf"), "x", [1], True, 1e308, 5e-324, 10**400):
         content["settings"][0] = json.loads((copy / COSTS).read_text())["settings"][0]
         content["settings"][0]["milliseconds"] = dict.fromkeys(content["settings"][0]["milliseconds"], value)
         broken.append(json.dumps(content))
-    for text in (of_another, "{", "[]", '{"settings": 3}', "[" * 100_000, *broken):
+    for text in (of_another, "{", "[]", '{"settings": 3}', '{"settings": [3]}', "[" * 100_000, *broken):
         (copy / COSTS).write_text(text)
         timed.clear()
-        measure(open_pool(copy), ["float16"], Target())
+        capsys.readouterr()
+        priced = measure(open_pool(copy), ["float16"], Target())
         assert len(timed) == 5  # four candidates, and what they share
+        assert priced.base["latency"] == 1
+        said = re.search(r"copy/ensemble/costs.json: .* left out; .* \(remeasure has all", capsys.readouterr().out)
+        assert (said is None) == (text == of_another)
+
+
+def test_one_cached_time_that_no_file_takes_is_measured_again_alone(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    timed = []
+
+    def measured(*_: object, **__: object) -> latency.Latency:
+        timed.append(1)
+        return latency.Latency(mean=1, median=1, p95=1)
+
+    monkeypatch.setattr(latency, "measure", measured)
+    measure(open_pool(copy), ["float16"], Target())
+    for value in (0, -1.0, 1e308, 1e-300):
+        content = json.loads((copy / COSTS).read_text())
+        times = content["settings"][0]["milliseconds"]
+        times[sorted(times)[0]] = value
+        (copy / COSTS).write_text(json.dumps(content))
+        timed.clear()
+        measure(open_pool(copy), ["float16"], Target())
+        assert len(timed) == 1
+        assert (
+            f"costs.json: milliseconds: {value:g} is no time that a file takes; 1 left out" in capsys.readouterr().out
+        )
 
 
 def test_costs_of_several_studies_are_kept_in_each(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -202,7 +232,7 @@ def test_costs_of_several_studies_are_kept_in_each(copy: Path, tmp_path: Path, m
     monkeypatch.setattr(latency, "measure", lambda *_, **__: pytest.fail("measured again"))
     monkeypatch.setattr(measure_module, "predict_all", lambda *_: pytest.fail("predicted again"))
     assert len(measure(open_pool(copy), ["float16", "int8"], Target()).costs) == 8
-    assert len(list((tmp_path / "other" / "ensemble" / "val_probs").iterdir())) == 8
+    assert len(list((tmp_path / "other" / "ensemble" / "val_probs").glob("*.npy"))) == 8
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
@@ -226,7 +256,7 @@ def test_what_is_measured_of_a_study_that_cannot_be_written_is_kept_elsewhere(
     known = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
     priced = measure(open_pool(folder.path), ["float16", "int8"], Target(), roots=roots)
     assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == known
-    assert len(list((roots[folder.path] / PROBS).iterdir())) == 4  # of int8; those of float16 were known
+    assert len(list((roots[folder.path] / PROBS).glob("*.npy"))) == 4  # of int8; those of float16 were known
     monkeypatch.setattr(latency, "measure", lambda *_, **__: pytest.fail("measured again"))
     monkeypatch.setattr(measure_module, "predict_all", lambda *_: pytest.fail("predicted again"))
     again = measure(open_pool(folder.path), ["float16", "int8"], Target(), roots=roots)

@@ -16,14 +16,21 @@ import torch
 
 from ensemble.candidates.full_data import FullData
 from ensemble.candidates.measure import measure
-from ensemble.candidates.pool import open_pool, open_pools
-from ensemble.candidates.reproduction import deviation, only_reproducible, require_result
+from ensemble.candidates.pool import Pool, open_pool, open_pools
+from ensemble.candidates.reproduction import TrialFiles, deviation, reproducible, require_result
 from ensemble.tflite.latency import Target
 from tests.ensemble.conftest import change_fields, finish, random_classifier
 from trainer.common.errors import DatasetChangedError, UserError
 from trainer.data.dataset import PackedDataset
 from trainer.rundir import RunDir
 from trainer.studydir import StudyDir
+
+
+def only_reproducible(pool: Pool, *caches: Path) -> Pool:
+    """The pool without the trials that cannot be made again."""
+    left_out = dict(pool.left_out)
+    found = list(reproducible(pool, left_out, {pool.studies[0]: caches}))
+    return pool.replace(candidates=[files.candidate for files in found], left_out=left_out)
 
 
 def scale_weights(run: RunDir, factor: float) -> None:
@@ -263,3 +270,79 @@ def test_a_dataset_is_hashed_once_a_selection(copy: Path, monkeypatch: pytest.Mo
     assert pool.replace(data="gone").data == "gone"
     with pytest.raises(UserError, match="gone: not a packed dataset"):
         _ = pool.replace(data="gone").dataset
+
+
+def test_what_a_trials_weights_predict_is_kept_until_a_byte_that_it_comes_of_is_changed(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    names, built, cache = ["0000", "0001", "0002", "0003"], [], tmp_path / "kept"
+
+    def at(self: TrialFiles, precision: str, really: Callable[[TrialFiles, str], bytes] = TrialFiles.at) -> bytes:
+        built.append(self.candidate.name)
+        return really(self, precision)
+
+    monkeypatch.setattr(TrialFiles, "at", at)
+
+    def names_built(*caches: Path) -> list[str]:
+        built.clear()
+        assert [candidate.name for candidate in only_reproducible(open_pool(copy), *caches).candidates] == names
+        return list(built)
+
+    assert names_built(cache) == names
+    assert names_built(cache) == []
+    assert names_built(tmp_path / "own", cache) == []
+    assert names_built() == names
+
+    run = RunDir(copy / "trials" / "0001")
+    changes: list[Callable[[], object]] = [
+        lambda: scale_weights(run, 1 + 2**-20),
+        lambda: change_fields(run.path / "config.json", seed=7),
+        lambda: change_result(run, seconds=7.0),
+        lambda: save_probs(run, lambda probs: probs),
+    ]
+    for change in changes:
+        change()
+        assert names_built(cache) == ["0001"]
+        assert names_built(cache) == []
+    monkeypatch.setattr("ensemble.candidates.reproduction.version", lambda _: "another")
+    assert names_built(cache) == names
+    monkeypatch.setattr("ensemble.candidates.reproduction.SEQUENCES", 20)
+    assert names_built(cache) == names
+
+
+@pytest.mark.parametrize("change", ["weights larger", "weights a pipe", "rotary off", "parameters", "probs a pipe"])
+def test_a_trial_that_was_believed_is_left_out_once_it_is_changed(copy: Path, tmp_path: Path, change: str):
+    cache = tmp_path / "kept"
+    assert len(only_reproducible(open_pool(copy), cache).candidates) == 4
+    act, reason = CHANGES[change]
+    times = {path: path.stat() for path in (copy / "trials" / "0001").iterdir()}
+    act(RunDir(copy / "trials" / "0001"))
+    for path, was in times.items():
+        os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))  # as if nothing had been touched
+    pool = only_reproducible(open_pool(copy), cache)
+    assert [candidate.name for candidate in pool.candidates] == ["0000", "0002", "0003"]
+    assert re.match(reason, pool.left_out["0001"]), pool.left_out["0001"]
+
+
+def test_kept_predictions_are_believed_no_more_than_new_ones(copy: Path, tmp_path: Path):
+    """They are held against val_probs.npy, and broken ones are made again."""
+    cache = tmp_path / "kept"
+    only_reproducible(open_pool(copy), cache)
+    paths = sorted(cache.iterdir())
+    whole = {path: path.read_bytes() for path in paths}
+    paths[0].write_bytes(b"nonsense")
+    np.save(paths[1], np.load(paths[1])[1:])
+    np.save(paths[2], np.load(paths[2]).astype(np.float16))
+    paths[3].unlink()
+    assert len(only_reproducible(open_pool(copy), cache).candidates) == 4
+    assert {path: path.read_bytes() for path in sorted(cache.iterdir())} == whole
+    shutil.copy(paths[1], paths[0])  # another trial's
+    left_out = only_reproducible(open_pool(copy), cache).left_out
+    assert [reason.startswith(PREDICT) for name, reason in left_out.items() if name != "0004"] == [True]
+
+
+def test_predictions_of_a_trial_that_is_left_out_are_not_kept(copy: Path, tmp_path: Path):
+    scale_weights(RunDir(copy / "trials" / "0001"), 0)
+    for _ in range(2):
+        assert len(only_reproducible(open_pool(copy), tmp_path / "kept").candidates) == 3
+        assert len(list((tmp_path / "kept").iterdir())) == 3

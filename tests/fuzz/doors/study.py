@@ -204,5 +204,5 @@ def _raw(points: np.ndarray) -> np.ndarray:
 DOORS: Final = (
     Door("study shown", 10, FILES, lay, try_study, fast_share=2),
     Door("study resumed", 8, FILES, lay, try_going_on, fast_share=2),
-    Door("selection", 3, SELECTED_FROM, lay, try_select, fast_share=0),
+    Door("selection", 3, SELECTED_FROM, lay, try_select, fast_share=1),
 )

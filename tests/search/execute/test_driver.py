@@ -5,7 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import ray
+import torch
 
 from search.execute.dispatch import Brake
 from search.execute.driver import _interruptible, run_trials
@@ -51,7 +52,10 @@ def scripted_train(
         if config.seed == 6:
             os._exit(1)
         if (config.seed, epoch) == (11, 2):
-            Path("/dev/full").write_bytes(b"x")
+            if os.path.ismount(run.path):
+                run.write_checkpoint({"weights": torch.zeros(2**18)}, {})
+            else:
+                Path("/dev/full").write_bytes(b"x")
         metrics = metrics_of(epoch, float("nan") if config.seed == 7 else accuracy)
         run.append_metrics(metrics) if config.seed != 7 else None
         report(metrics)
@@ -95,11 +99,24 @@ def test_every_way_a_trial_can_end(
     np.testing.assert_allclose(table.loc[[0, 2], "val_accuracy"], [0.75, 0.05])
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """The folder of trial 1, with room for less than a checkpoint; where no disk can be mounted, as any other."""
+    path = tmp_path / "trials" / "0001"
+    path.mkdir(parents=True)
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(path)]
+    is_mounted = os.geteuid() == 0 and subprocess.run(mounting, capture_output=True).returncode == 0
+    yield path
+    if is_mounted:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
 @pytest.mark.usefixtures("ray_with_two_workers")
 @pytest.mark.parametrize("whose", ["worker's", "driver's"])
 def test_a_full_disk_ends_the_search_and_no_trial(
     whose: str,
     tmp_path: Path,
+    small_disk: Path,
     packed: Path,
     base: TrainConfig,
     progress: Progress,
@@ -112,7 +129,9 @@ def test_a_full_disk_ends_the_search_and_no_trial(
     if whose == "driver's":
         largest = max(path.stat().st_size for path in tmp_path.glob("study.db*")) + 50_000
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, limits[1]))
-    words = "No space left on device" if whose == "worker's" else "study.db: cannot be written .disk I/O error"
+    written = "/0001/checkpoint.safetensors" if os.path.ismount(small_disk) else ""
+    full = f"No space left on device.*{written}"
+    words = full if whose == "worker's" else "study.db: cannot be written .disk I/O error"
     try:
         with pytest.raises(UserError, match=words + ".* then resume the study"):
             run_trials(study, PackedDataset.open(packed), RunOptions(workers=1), progress)
@@ -124,6 +143,8 @@ def test_a_full_disk_ends_the_search_and_no_trial(
     assert 1 <= len(states) < 9
     assert states[:-1] == ["COMPLETE"] * (len(states) - 1)
     assert states[-1] in ("interrupted", "COMPLETE")
+    if whose == "worker's":
+        assert {path.name for path in small_disk.iterdir()} == {"config.json", "metrics.jsonl"}
 
 
 @pytest.mark.usefixtures("ray_with_two_workers")

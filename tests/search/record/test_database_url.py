@@ -19,6 +19,7 @@ def test_passwords_are_not_kept() -> None:
         ("postgresql://me:sec@ret@host/db", "must have @ written as %40"),
         ("mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BPWD%3Dsecret", "a password belongs before the host"),
         ("postgresql://host/db?sslpassword=secret", "a password belongs before the host"),
+        ("mysql://host/db?access_key=word", "a password belongs before the host"),
     ):
         with pytest.raises(UserError, match=f"storage: .*{words}") as refusal:
             shown(url)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from trainer.common.errors import UserError
 from trainer.config import ModelConfig
-from trainer.model.classifier import SignClassifier, num_parameters
+from trainer.model.classifier import SignClassifier, num_parameters, weight_shapes
 
 LENGTHS = np.array([5, 1, 40, 12, 5, 7, 23, 1, 39])
 SMALL = ModelConfig(num_heads=2, num_layers=2, num_signs=11, dropout=0.3, max_frames=40)
@@ -239,6 +239,8 @@ def test_parameters_are_counted_as_a_model_has_them() -> None:
         with torch.device("meta"):
             model = SignClassifier(config)
         assert num_parameters(config) == sum(parameter.numel() for parameter in model.parameters())
+        expected = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+        assert weight_shapes(config) == expected
 
 
 def test_a_model_that_no_file_could_hold_is_refused_before_it_is_built() -> None:
