@@ -16,6 +16,8 @@ import numpy as np
 
 from ensemble.tflite.runtime import Model
 from trainer.common.errors import UserError
+from trainer.common.fields import to_count
+from trainer.common.strict import check_type
 from trainer.data import dataset
 from trainer.landmarks import NUM_ROWS
 
@@ -50,8 +52,8 @@ class Target:
     """How many times longer the target takes than this machine; above 0, at most 1000"""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.threads <= MOST_THREADS:
-            raise UserError(f"must be from 1 to {MOST_THREADS}, not {self.threads}", field="threads")
+        to_count(self.threads, "threads", most=MOST_THREADS)
+        check_type("latency_scale", self.latency_scale, float)
         if not 0 < self.latency_scale <= MOST_SCALE:
             raise UserError(
                 f"must be above 0 and at most {MOST_SCALE:g}, not {self.latency_scale:g}", field="latency_scale"
