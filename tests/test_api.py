@@ -215,7 +215,7 @@ def test_whatever_an_argument_is_there_is_a_result_or_a_user_error(
         ("Space.parse", "text", 5, "text: must be text, not 5"),
         ("select", "studies", 5, "studies: must be a path, not 5"),
         ("select", "precision", 5, "precision: must be of .*, not 5"),
-        ("select", "threads", "x", "threads: must be a whole number of at least 1, not 'x'"),
+        ("select", "threads", "x", "threads: must be from 1 to 256, not 'x'"),
         ("select", "latency_scale", [1], "latency_scale: must be a number, not a list"),
         ("open_pool", "path", 5, "path: must be a path, not 5"),
     ],
