@@ -55,7 +55,9 @@ class Target:
         threads: Any = self.threads
         if not isinstance(threads, int) or not 1 <= self.threads <= MOST_THREADS:
             raise UserError(f"must be from 1 to {MOST_THREADS}, not {shown(self.threads)}", field="threads")
-        check_type("latency_scale", self.latency_scale, float)
+        scale: Any = self.latency_scale
+        if not isinstance(scale, int | float):
+            check_type("latency_scale", scale, float)
         if not 0 < self.latency_scale <= MOST_SCALE:
             raise UserError(
                 f"must be above 0 and at most {MOST_SCALE:g}, not {self.latency_scale:g}", field="latency_scale"
