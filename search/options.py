@@ -5,15 +5,14 @@ Imports nothing that takes long, so that --help answers at once.
 
 import math
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from search.decide.samplers import SAMPLERS
 from search.decide.stopping import STOPPING_RULES
 from trainer.common.errors import UserError
-from trainer.common.fields import MOST, check_count, option, positive, shorten, suggestion, without_keys
-from trainer.common.strict import described
+from trainer.common.fields import MOST, check_count, option, positive, shorten, suggestion, to_count, to_place
+from trainer.common.strict import MOST_INT, check_type, described
 from trainer.common.units import number, parse_amount
 
 DEFAULT_TRIALS: Final = 64
@@ -81,6 +80,14 @@ class RunOptions:
         for name in ("workers", "cpus_per_trial"):
             _check_count(name, getattr(self, name))
         self._set("time_budget", _read("time_budget", _seconds, self.time_budget))
+        may_be: dict[str, Any] = {
+            "address": str | None,
+            "gpus_per_trial": int | float,
+            "time_budget": int | float | None,
+        }
+        for name, kinds in may_be.items():
+            if not isinstance(value := getattr(self, name), kinds):
+                check_type(name, value, str if name == "address" else float)
         if self.time_budget is not None and not 0 < self.time_budget <= MOST_SECONDS:
             rule = f"must be more than 0 seconds, and at most {MOST_SECONDS:,}"
             raise UserError(f"{rule}, not {described(self.time_budget)}", field="time_budget")
@@ -145,21 +152,23 @@ class SearchOptions(RunOptions):
         seed: Any = self.seed  # from Python anything
         if seed is not None and not (isinstance(seed, int) and 0 <= seed < SEEDS):
             raise UserError(f"must be at least 0 and less than 2**32, not {self.seed}", field="seed")
-        for name in ("data", "storage", "results", "name"):
+        for name in ("resume", "retry_failed", "recipe_points"):
+            check_type(name, getattr(self, name), bool)
+        for name in ("storage", "name"):
             value = getattr(self, name)
-            if value == "":
-                raise UserError("must not be empty", field=name)
-            if not isinstance(getattr(value, "source", value), str | PathLike | None):
-                raise UserError(f"must be text, not {value!r}", field=name)
-        data = None if self.data is None else str(getattr(self.data, "source", self.data))
-        self._set("data", data and without_keys(data, "data"))
-        self._set("results", without_keys(str(self.results), "results"))
+            if value is not None:
+                check_type(name, value, str)
+                if not value.strip():
+                    raise UserError("must not be empty", field=name)
+        if self.data is not None:
+            self._set("data", to_place(getattr(self.data, "source", self.data), "data"))
+        self._set("results", to_place(self.results, "results"))
         self._set("max_params", _read("max_params", _parameters, self.max_params))
-        begun: Any = self.warm_start or ()  # from Python also one study, or None
-        studies = begun if isinstance(begun, list | tuple) else (begun,)
-        self._set(
-            "warm_start", tuple(without_keys(str(getattr(study, "path", study)), "warm_start") for study in studies)
-        )
+        if self.max_params is not None:
+            to_count(self.max_params, "max_params", most=MOST_INT)
+        begun: Any = self.warm_start  # from Python also one study, or None
+        studies = begun if isinstance(begun, list | tuple) else () if begun is None else (begun,)
+        self._set("warm_start", tuple(to_place(getattr(study, "path", study), "warm_start") for study in studies))
         _check_choice("sampler", self.sampler, SAMPLERS)
         _check_choice("pruner", self.pruner, STOPPING_RULES)
         _check_choice("objective", self.objective, get_args(ObjectiveName))
@@ -183,8 +192,8 @@ def _check_count(field: str, value: Any) -> None:
         raise UserError(str(error), field=field) from error
 
 
-def _check_choice(field: str, value: str | None, known: Any) -> None:
-    if value is not None and value not in known:
+def _check_choice(field: str, value: Any, known: Any) -> None:
+    if value is not None and not (isinstance(value, str) and value in known):
         raise UserError(
             f"{described(value)} is not one of {', '.join(known)}{suggestion(str(value), [*known])}", field=field
         )

@@ -20,6 +20,7 @@ from search.record.storage import has_study
 from search.record.trials import numbered, read_trials, to_rows
 from trainer.common.console import console
 from trainer.common.errors import StorageError, UserError
+from trainer.common.files import to_path
 from trainer.common.storage import is_uri
 from trainer.common.strict import described
 from trainer.config import TrainConfig
@@ -55,7 +56,7 @@ def _space(options: SearchOptions, base: TrainConfig) -> Space:
         source = asked.source if isinstance(asked, Space) else asked
         space = Space.from_source(source, base, where="space")
     else:
-        space = Space.read(Path(asked), base)
+        space = Space.read(to_path(asked, "space"), base)
     if options.epochs is not None and "epochs" in space.source:
         where = "the space" if isinstance(asked, Space | dict) else str(asked)
         raise UserError(f"{where} says something on epochs too; leave one of them out", field="epochs")
@@ -97,7 +98,8 @@ def _limited(space: Space, max_params: int | None) -> Space:
             raise UserError(f"even its smallest model is too large: {reason}; make the space smaller", field="space")
         return space if max_params is None else space.limited(max_params)
     except ValueError as error:
-        raise UserError(f"{error}; raise the limit, or make the space smaller", field="max_params") from error
+        what = getattr(error, "message", error)
+        raise UserError(f"{what}; raise the limit, or make the space smaller", field="max_params") from error
 
 
 def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedDataset]:

@@ -84,7 +84,7 @@ def _check_choices(config: "ModelConfig | TrainConfig") -> None:
 
 def _from_fields(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     known = {item.name for item in dataclasses.fields(kind)}
-    unknown = sorted(set(values) - known)
+    unknown = sorted(set(values) - known, key=str)
     if unknown:
         raise FieldError(
             f"no such field of {kind.__name__}; the fields are {', '.join(sorted(known))}", field=unknown[0]
@@ -232,6 +232,7 @@ class TrainConfig:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Inverse of ``to_json``. Raises FieldError for an unknown field or a value out of range."""
+        _check(isinstance(values, dict), "values", values, "an object of the training's fields")
         values = dict(values)
         model_values = values.pop("model", {})
         _check(isinstance(model_values, dict), "model", model_values, "an object of the model's fields")

@@ -26,7 +26,16 @@ import safetensors.torch
 import torch
 
 from trainer.common.errors import FieldError, UserError, first_line
-from trainer.common.files import atomic_path, sha256, special, write_array, write_bytes, write_json
+from trainer.common.files import (
+    atomic_path,
+    require_folder,
+    sha256,
+    special,
+    to_path,
+    write_array,
+    write_bytes,
+    write_json,
+)
 from trainer.common.strict import checked, parse_json, read_array, read_object, read_text, reason_of
 from trainer.config import TrainConfig
 from trainer.metrics import to_half
@@ -118,10 +127,11 @@ class RunDir:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = to_path(path, "path")
 
     def require_own(self) -> None:
-        """Raises UserError if the directory holds files that are not a trial's, such as a dataset's."""
+        """Raises UserError if it is no directory, or holds files that are not a trial's, such as a dataset's."""
+        require_folder(self.path)
         known = {CONFIG, METRICS, CHECKPOINT, WEIGHTS, VAL_PROBS, DONE}
         paths = sorted(self.path.iterdir()) if self.path.is_dir() else []
         if others := [path.name for path in paths if path.name not in known and not path.name.startswith(".")]:

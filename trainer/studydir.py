@@ -24,8 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainer.common.errors import FieldError, UserError, first_line
-from trainer.common.fields import shorten, without_keys
-from trainer.common.files import LOCK, atomic_path, is_locked, require_writable, special, write_json
+from trainer.common.fields import shorten, to_count, to_place
+from trainer.common.files import LOCK, atomic_path, is_locked, mistaken, require_writable, special, to_path, write_json
 from trainer.common.storage import Remote, copy_folder, is_uri, join
 from trainer.common.strict import check_type, described, read_object
 from trainer.config import TrainConfig
@@ -82,6 +82,9 @@ class StudyDir:
 
     path: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", to_path(self.path, "path"))
+
     @property
     def exists(self) -> bool:
         """Whether there is a study here."""
@@ -92,7 +95,7 @@ class StudyDir:
         return self.path.resolve().name
 
     def trial(self, number: int) -> RunDir:
-        return RunDir(self.path / TRIALS / f"{number:04d}")
+        return RunDir(self.path / TRIALS / f"{to_count(number, 'number', least=0):04d}")
 
     def trials(self) -> list[RunDir]:
         """All trials that have a directory, by number."""
@@ -103,7 +106,9 @@ class StudyDir:
     def read_request(self) -> dict[str, Any]:
         """The fields of study.json, but for its version."""
         path = self.path / STUDY_JSON
-        if not path.is_file():
+        if wrong := mistaken(self.path, "folder"):
+            raise UserError(f"{self.path}: {wrong}; give a study's")
+        if not path.exists():
             raise UserError(f"{self.path}: holds no study (no {STUDY_JSON}); make one with: python -m search.run")
         content = _read_versioned(path, REQUEST_VERSION)
         try:
@@ -122,6 +127,7 @@ class StudyDir:
     def read_validation(self, num_signs: int) -> Validation:
         """The held-out sequences, whose labels are indices of ``num_signs`` signs."""
         path = self.path / VALIDATION
+        to_count(num_signs, "num_signs")
         if not path.exists():
             raise UserError(f"{path}: there is no such file; a study of search.run has it: bring it back")
         if wrong := special(path):
@@ -211,8 +217,10 @@ class Folder:
     @classmethod
     def open(cls, where: str | Path) -> Self:
         """Raises StorageError if it is a URI and cannot be read. Checkpoints and locks are not copied."""
-        where = without_keys(str(where))
+        where = to_place(where, "study")
         if not is_uri(where):
+            if wrong := mistaken(Path(where), "folder"):
+                raise UserError(f"{where}: {wrong}; give a study's")
             return cls(where, Path(where), None)
         remote, path = Remote.open(where), copy_folder("copies", where)
         remote.copy_to(path, lambda name: "checkpoint" not in name and not name.startswith(LOCK))

@@ -5,8 +5,9 @@
 
 import dataclasses
 import functools
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -31,8 +32,9 @@ from ensemble.tflite.export import PRECISIONS
 from ensemble.tflite.latency import Target
 from ensemble.tflite.submission import Submission
 from trainer.common.errors import UserError
-from trainer.common.fields import without_keys
-from trainer.common.files import require_writable
+from trainer.common.fields import shorten, shown, to_place
+from trainer.common.files import require_writable, to_path
+from trainer.common.strict import check_type
 from trainer.studydir import (
     ENSEMBLE,
     FRONTIER,
@@ -79,14 +81,17 @@ class Request:
     def __post_init__(self) -> None:
         for name in ("data", "ship"):
             if (where := getattr(self, name)) is not None:
-                object.__setattr__(self, name, without_keys(where, name))
-        object.__setattr__(self, "studies", tuple(without_keys(study, "studies") for study in self.studies))
+                object.__setattr__(self, name, to_place(where, name))
+        object.__setattr__(self, "studies", tuple(to_place(study, "studies") for study in self.studies))
+        for name in ("exact", "remeasure"):
+            check_type(name, getattr(self, name), bool)
         for field, names, known in (
             ("metric", (self.metric,), scores.SCORES),
             ("precision", self.precisions, PRECISIONS),
         ):
-            if not names or not set(names) <= set(known):
-                raise UserError(f"must be of {', '.join(known)}, not {', '.join(names) or 'nothing'}", field=field)
+            if not names or not set(map(str, names)) <= set(known):
+                found = ", ".join(map(str, names)) or "nothing"
+                raise UserError(f"must be of {', '.join(known)}, not {shorten(found)}", field=field)
 
 
 @dataclass(frozen=True)
@@ -145,24 +150,24 @@ def select(
     >>> submission = select("results/asl", "40MB,100ms")  # doctest: +SKIP
     >>> submission.members  # doctest: +SKIP
     """
-    places = [studies] if isinstance(studies, str | Path) or hasattr(studies, "path") else list(studies)
+    places = _several(studies)
     try:
         limits = Budget() if budget is None else Budget.parse(budget) if isinstance(budget, str) else budget
     except ValueError as error:
         raise UserError(str(error), field="budget") from error
     if not isinstance(limits, Budget):
-        raise UserError(f"must be text such as {EXAMPLE}, a Budget or None, not {limits!r}", field="budget")
+        raise UserError(f"must be text such as {EXAMPLE}, a Budget or None, not {shown(limits)}", field="budget")
     if not places:
         raise UserError("must name a study", field="studies")
     request = Request(
-        studies=tuple(_where(place) for place in places),
+        studies=tuple(_where(place, "studies") for place in places),
         budget=limits,
-        out=None if out is None else Path(out),
-        data=None if data is None else str(data),
-        ship=None if ship is None else _where(ship),
+        out=None if out is None else to_path(out, "out"),
+        data=None if data is None else to_place(data, "data"),
+        ship=None if ship is None else _where(ship, "ship"),
         metric=metric,
         exact=exact,
-        precisions=(precision,) if isinstance(precision, str) else tuple(precision),
+        precisions=tuple(_several(precision)),
         remeasure=remeasure,
         target=Target(threads=threads, latency_scale=latency_scale),
     )
@@ -171,8 +176,14 @@ def select(
     return Submission.open(opened.out / SUBMISSION)
 
 
-def _where(study: Any) -> str:
-    return str(study if isinstance(study, str | Path) else study.path)
+def _several(value: Any) -> list[Any]:
+    """Studies or precisions, of which one may be given alone."""
+    is_one = isinstance(value, str | os.PathLike) or hasattr(value, "path") or not isinstance(value, Iterable)
+    return [value] if is_one else list(value)
+
+
+def _where(study: Any, field: str) -> str:
+    return to_place(study if isinstance(study, str | os.PathLike) else getattr(study, "path", study), field)
 
 
 def newest_study(results: Path) -> Path:

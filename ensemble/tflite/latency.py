@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from ensemble.tflite.runtime import Model
 from trainer.common.errors import UserError
+from trainer.common.fields import shown
+from trainer.common.strict import check_type
 from trainer.data import dataset
 from trainer.landmarks import NUM_ROWS
 
@@ -50,8 +52,12 @@ class Target:
     """How many times longer the target takes than this machine; above 0, at most 1000"""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.threads <= MOST_THREADS:
-            raise UserError(f"must be from 1 to {MOST_THREADS}, not {self.threads}", field="threads")
+        threads: Any = self.threads
+        if not isinstance(threads, int) or not 1 <= self.threads <= MOST_THREADS:
+            raise UserError(f"must be from 1 to {MOST_THREADS}, not {shown(self.threads)}", field="threads")
+        scale: Any = self.latency_scale
+        if not isinstance(scale, int | float):
+            check_type("latency_scale", scale, float)
         if not 0 < self.latency_scale <= MOST_SCALE:
             raise UserError(
                 f"must be above 0 and at most {MOST_SCALE:g}, not {self.latency_scale:g}", field="latency_scale"

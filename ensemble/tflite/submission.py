@@ -22,6 +22,7 @@ from ensemble.budget import COSTS, Budget, Cost
 from ensemble.tflite.runtime import Model
 from trainer.common.errors import UserError, first_line
 from trainer.common.files import special, to_path, write_bytes
+from trainer.common.strict import check_type
 from trainer.landmarks import NUM_ROWS, ROWS
 
 if TYPE_CHECKING:
@@ -112,6 +113,10 @@ class Submission:
     content: bytes
     """The .tflite file"""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", to_path(self.path, "path"))
+        check_type("content", self.content, bytes)
+
     @classmethod
     def open(cls, path: Path | str) -> Self:
         """Raises UserError if the file cannot be read; the model is loaded when it is first used."""
@@ -144,8 +149,11 @@ class Submission:
         if isinstance(landmarks, Path | str):
             from trainer.data.landmark_files import read_raw
 
-            landmarks = read_raw(Path(landmarks))
-        landmarks = np.asarray(landmarks)
+            landmarks = read_raw(to_path(landmarks, "landmarks"))
+        try:
+            landmarks = np.asarray(landmarks)
+        except (TypeError, ValueError) as error:  # such as rows of different lengths
+            raise UserError(f"must be numbers ({first_line(error)})", field="landmarks") from error
         if landmarks.dtype.kind not in "fiu":
             raise UserError(f"must be numbers, not {landmarks.dtype}", field="landmarks")
         if landmarks.ndim != 3 or landmarks.shape[1:] != (NUM_ROWS, 3) or not len(landmarks):

@@ -76,7 +76,7 @@ def search(data: str | Path | None = None, **options: Any) -> Study:
     known = {item.name for item in dataclasses.fields(SearchOptions)}
     for name in options.keys() - known:
         raise UserError(f"there is no such option{suggestion(name, known)}", field=name)
-    asked = SearchOptions(data=None if data is None else str(data), **options)
+    asked = SearchOptions(data=data, **options)  # type: ignore[arg-type]
     outcome = run_search(asked)
     if outcome.stopped_by in STOPPING:
         signal.raise_signal(outcome.stopped_by)  # the search has stopped; what else this process does is its own affair

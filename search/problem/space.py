@@ -33,8 +33,10 @@ from optuna.distributions import (
 )
 
 from search.problem.ranges import Fault, Range, allows, check_name, field_value, line_of, order, read_ranges, with_fixed
-from trainer.common.errors import UserError, first_line
-from trainer.common.strict import read_text, reason_of
+from trainer.common.errors import FieldError, UserError, first_line
+from trainer.common.fields import to_count
+from trainer.common.files import to_path
+from trainer.common.strict import MOST_INT, check_type, read_text, reason_of
 from trainer.config import TrainConfig
 from trainer.model.classifier import num_parameters
 
@@ -79,6 +81,7 @@ class Space:
     @classmethod
     def read(cls, path: Path, base: TrainConfig) -> Self:
         """Read a TOML file. Raises UserError naming the file and the line at fault."""
+        path = to_path(path, "path")
         try:
             text = read_text(path)
         except FileNotFoundError as error:
@@ -90,6 +93,8 @@ class Space:
     @classmethod
     def parse(cls, text: str, base: TrainConfig, where: str = "default space") -> Self:
         """Parse TOML over ``base``. Raises UserError naming ``where`` and the line at fault."""
+        check_type("text", text, str)
+        check_type("where", where, str)
         try:
             source = tomllib.loads(text)
         except RecursionError as error:
@@ -101,8 +106,11 @@ class Space:
     @classmethod
     def from_source(cls, source: dict[str, Any], base: TrainConfig, where: str, text: str = "") -> Self:
         """Make a space of parsed TOML; ``text``, where there is one, tells the line of a fault."""
+        check_type("source", source, dict)
+        check_type("base", base, TrainConfig)
         try:
             for name in source:
+                check_type("source", name, str)
                 check_name(name)
             searched = {name: value for name, value in source.items() if isinstance(value, dict | list)}
             fixed = {name: value for name, value in source.items() if name not in searched}
@@ -121,12 +129,14 @@ class Space:
         return cls(base, ranges, source)
 
     def limited(self, max_params: int) -> Self:
-        """The same without configurations of more parameters. Raises ValueError if there is none left."""
+        """The same without configurations of more parameters. Raises FieldError if there is none left."""
+        max_params = to_count(max_params, "max_params", most=MOST_INT)
         model = self.shaped(self.smallest()).model
         if (least := num_parameters(model)) > max_params:
-            raise ValueError(
+            raise FieldError(
                 f"even the smallest model of the space, {model.num_heads} heads x {model.num_layers} layers, "
-                f"has {least / 1e6:.3f}M parameters"
+                f"has {least / 1e6:.3f}M parameters",
+                field="max_params",
             )
         return replace(self, max_params=max_params)
 

@@ -10,7 +10,9 @@ from search.problem.objective import DEFAULT_OBJECTIVE
 from search.record.request import Request
 from search.record.trials import read_trials, to_rows, to_table
 from trainer.common.errors import UserError
+from trainer.common.fields import to_place
 from trainer.common.storage import base_name
+from trainer.common.strict import check_type
 from trainer.studydir import Folder, StudyDir
 
 
@@ -33,7 +35,9 @@ class Study:
 
     def __init__(self, where: str | Path, storage: str | None = None) -> None:
         """Of a study in a folder or behind a URI. Raises UserError if there is none, or it is broken."""
-        folder = Folder.open(str(where))
+        if storage is not None:
+            check_type("storage", storage, str)
+        folder = Folder.open(to_place(where, "where"))
         self.path = folder.shown
         self.name = base_name(folder.shown)
         self._dir = StudyDir(folder.path)

@@ -44,6 +44,7 @@ from trainer.common import signals
 from trainer.common.credentials import hide
 from trainer.common.errors import UserError
 from trainer.common.fields import Option, field_docs, shorten, suggestion, without_keys
+from trainer.common.files import to_path
 
 Options = TypeVar("Options")
 PROGRAM: Final = "sign-ensemble"  # the console script
@@ -228,9 +229,10 @@ def _without_keys(value: Any, field: str) -> Any:
 
 
 def _path(text: str) -> Path:
-    if re.match(r"\w[\w+.-]+://", text):
-        raise ValueError("must be a path on this machine, not a URI")
-    return Path(text)
+    try:
+        return to_path(text, "")
+    except UserError as error:
+        raise ValueError(error.message) from error
 
 
 class _Version(argparse.Action):

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import difflib
 import inspect
+import os
 import textwrap
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -82,12 +83,40 @@ def positive(text: str, most: int = MOST) -> int:
 def without_keys(where: str, field: str | None = None) -> str:
     """A path or URI as it may be kept and shown; this process remembers the keys that were in it.
 
-    Raises UserError, with ``field``, if they cannot be told from the rest.
+    Raises UserError, with ``field``, if they cannot be told from the rest, or if the URI has one slash or none.
     """
     try:
         return take(where)
     except ValueError as error:
         raise UserError(str(error), field=field) from None
+
+
+def to_place(value: Any, field: str) -> str:
+    """A path or URI as Python's users give one, without its keys (``without_keys``).
+
+    Raises UserError with ``field`` for what is none, such as a number or nothing but spaces.
+    """
+    place = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(place, str) or not place.strip() or "\0" in place:
+        raise UserError(f"must be a path, not {shown(value)}", field=field)
+    return without_keys(place, field)
+
+
+def to_count(value: Any, field: str, least: int = 1, most: int = MOST) -> int:
+    """A whole number as Python's users give one, NumPy's too. Raises UserError with ``field`` for any other."""
+    try:
+        number: int | None = None if isinstance(value, bool) else value.__index__()
+    except (AttributeError, TypeError):
+        number = None
+    if number is None or not least <= number <= most:
+        rule = f"of at most {most:,}" if number is not None and number > most else f"of at least {least:,}"
+        raise UserError(f"must be a whole number {rule}, not {shown(value)}", field=field)
+    return number
+
+
+def shown(value: object) -> str:
+    """The beginning of a value of any type, in one line."""
+    return shorten(" ".join(repr(value).split("\n")))
 
 
 def threads(text: str) -> int:

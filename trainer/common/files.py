@@ -10,9 +10,10 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from trainer.common.errors import UserError, first_line
+from trainer.common.fields import to_place
 from trainer.common.patience import patiently
 
 LOCK: Final = ".lock"
@@ -52,10 +53,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def to_path(value: Any, field: str) -> Path:
-    """A path as Python's users give one. Raises UserError with ``field`` for what is none, such as a number."""
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
-        raise UserError(f"must be a path, not {value!r}", field=field)
-    return Path(value)
+    """A path on this machine as Python's users give one.
+
+    Raises UserError with ``field`` for what is none, such as a number, nothing but spaces, or a URI.
+    """
+    place = to_place(value, field)
+    if "://" in place:
+        raise UserError("must be a path on this machine, not a URI", field=field)
+    return Path(place)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -124,14 +129,19 @@ def special(path: Path) -> str:
 
     A pipe is waited for without end, a device may never end, and both are lost where a file takes their place.
     """
+    found = mistaken(path, "file")
+    return "" if found.startswith(("is a folder", "is a link")) else found
+
+
+def mistaken(path: Path, wanted: Literal["file", "folder"]) -> str:
+    """What stands at ``path``, in words such as "is a pipe, not a folder"; empty if what is wanted, or nothing."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):  # nothing stands there; or the opening says why not
-        return ""
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-        return ""
-    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-    return f"is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file"
+        return f"is a link to nothing, not a {wanted}" if path.is_symlink() else ""
+    kinds = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    kind = kinds.get(stat.S_IFMT(mode), "a device")
+    return "" if kind == f"a {wanted}" else f"is {kind}, not a {wanted}"
 
 
 def _require_file(path: Path, field: str | None = None) -> None:
@@ -151,8 +161,16 @@ def require_writable_file(field: str, path: Path, example: str) -> None:
     require_writable(field, path.parent)
 
 
+def require_folder(folder: Path, field: str | None = None) -> None:
+    """Raises UserError with ``field`` if something else stands where a folder is, or is to be made."""
+    for path in (folder, *folder.absolute().parents):
+        if wrong := mistaken(path, "folder"):
+            raise UserError(f"{path}: {wrong}; name another folder", field=field)
+
+
 def require_writable(field: str, folder: Path) -> None:
     """Raises UserError with ``field`` if a folder cannot be written to, or made; leaves nothing there."""
+    require_folder(folder, field)
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):

@@ -149,7 +149,7 @@ def described(value: Any) -> str:
         return _WORDS[type(value)]
     if isinstance(value, int) and value.bit_length() > 256:
         return f"a whole number of {value.bit_length():,} bits"
-    text = json.dumps(value) if isinstance(value, bool | None) else repr(value)
+    text = json.dumps(value) if isinstance(value, bool | None) else " ".join(repr(value).split("\n"))
     return text if len(text) <= 40 else f"{text[:40]}..."
 
 

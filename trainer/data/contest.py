@@ -4,6 +4,8 @@ Everything that reads train.csv reads it here, so that all commands take and ref
 """
 
 import codecs
+import itertools
+import re
 from collections.abc import Collection, Container, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final, NamedTuple
@@ -13,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from trainer.common.errors import UserError, first_line
+from trainer.common.files import mistaken
 from trainer.common.strict import described, read_json
 
 MOST_BYTES: Final = 2**28  # of train.csv; the contest's has 7 million
@@ -23,6 +26,8 @@ NO_PARTICIPANT: Final = -1  # participant_id where the column is neither there n
 _NUMBERS: Final = ("participant_id", "sequence_id")
 _DELIMITERS: Final = ",;\t"  # spreadsheets write the last two as well
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_CONTEST_PATH: Final = re.compile(r"(?:.*/)?(train_landmark_files/([0-9]{1,18})/([0-9]{1,18})\.parquet)")
+_ODD: Final = re.compile(r"^[/\\]|^[^/]:|(?:^|/)\.{0,2}(?:/|\Z)")  # what pathlib would not leave as it is, or a drive
 
 
 class Entry(NamedTuple):
@@ -52,12 +57,13 @@ def read_train_csv(source: Path, needed: Collection[str] = COLUMNS) -> list[Entr
 
     Taken as well are what spreadsheets make of the file: UTF-16, a byte order mark, empty lines, semicolons or tabs
     between fields, numbers such as 1.0, and backslashes in paths. Raises UserError if it is absent, broken, lacks a
-    ``needed`` column, has one twice, or has a field that is empty or no number.
+    ``needed`` column, has one twice, or has a line with a field that is empty, no number, or not that of its path.
     """
     path = _find(source, TRAIN_CSV)
     if (size := path.stat().st_size) > MOST_BYTES:
         raise UserError(f"{path}: has {size:,} bytes, more than a train.csv can have; take its lines apart")
-    table = _read_text(path)
+    content = _read_content(path)
+    table = _read_text(path, content)
     columns: dict[str, list[Any]] = {}
     for name in COLUMNS:
         if (times := table.column_names.count(name)) > 1 or (times == 0 and name in needed):
@@ -67,36 +73,78 @@ def read_train_csv(source: Path, needed: Collection[str] = COLUMNS) -> list[Entr
             columns[name] = [NO_PARTICIPANT] * len(table)
             continue
         trimmed = pc.utf8_trim_whitespace(table[name])
-        if pc.index(trimmed, "").as_py() >= 0:
-            raise UserError(f"{path}: column {name!r} has an empty field")
-        columns[name] = _numbers(trimmed, path, name) if name in _NUMBERS else table[name].to_pylist()
+        try:
+            if (row := pc.index(trimmed, "").as_py()) >= 0:
+                raise _LineFault(row, f"column {name!r} has an empty field; fill it in, or remove the line")
+            columns[name] = _numbers(trimmed, name) if name in _NUMBERS else table[name].to_pylist()
+        except _LineFault as fault:
+            raise UserError(f"{path}: line {_line_of(fault.row, content)}: {fault}") from fault
     columns["path"] = [text.replace("\\", "/") for text in columns["path"]]
-    return [Entry(*line) for line in zip(*(columns[name] for name in COLUMNS), strict=True)]
+    entries = [Entry(*line) for line in zip(*(columns[name] for name in COLUMNS), strict=True)]
+    for row, entry in enumerate(entries):
+        if wrong := _contradiction(entry, table.column_names):
+            raise UserError(f"{path}: line {_line_of(row, content)}: {wrong}; mend whichever is wrong")
+    return entries
 
 
-def _read_text(path: Path) -> pa.Table:
-    """A CSV file, those of COLUMNS that it has as text, never null. Raises UserError if it cannot be read."""
+class _LineFault(Exception):
+    """What is wrong with a row, counted from 0."""
+
+    def __init__(self, row: int, message: str) -> None:
+        super().__init__(message)
+        self.row = row
+
+
+def _line_of(row: int, content: bytes) -> int:
+    """The line, from 1, of a row after the header, from 0: empty lines are no rows."""
+    filled = (number for number, line in enumerate(content.splitlines(), start=1) if line)
+    return next(itertools.islice(filled, row + 1, None))
+
+
+def _contradiction(entry: Entry, names: Container[str]) -> str:
+    """How a line contradicts its path, where that is as the contest's: a wrong participant may be in two folds."""
+    if (found := _CONTEST_PATH.fullmatch(entry.path)) is None:
+        return ""
+    for name, text in zip(_NUMBERS, found.groups()[1:], strict=True):
+        if name in names and (stated := getattr(entry, name)) != int(text):
+            return f"{name} is {stated}, but {int(text)} in its path, {found[1]}"
+    return ""
+
+
+def _read_content(path: Path) -> bytes:
+    """A file of text, in UTF-8 if it was in UTF-16, without a byte order mark. Raises UserError."""
     try:
         content = path.read_bytes()
-        if content.startswith(_UTF16):
-            content = content.decode("utf-16").encode()
-        header = next((line for line in content.removeprefix(codecs.BOM_UTF8).splitlines() if line.strip()), b"")
+        content = content.decode("utf-16").encode() if content.startswith(_UTF16) else content
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
+    return content.removeprefix(codecs.BOM_UTF8)
+
+
+def _read_text(path: Path, content: bytes) -> pa.Table:
+    """A CSV file, those of COLUMNS that it has as text, never null. Raises UserError if it cannot be read."""
+    try:
+        header = next((line for line in content.splitlines() if line.strip()), b"")
         return pyarrow.csv.read_csv(
             pa.BufferReader(content),
+            read_options=pyarrow.csv.ReadOptions(use_threads=False),  # which alone counts rows for its errors
             parse_options=pyarrow.csv.ParseOptions(delimiter=max(_DELIMITERS, key=header.decode().count)),
             convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string())),
         )
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
+    except (ValueError, pa.ArrowException) as error:
+        words = first_line(error)
+        at = re.search(r"Row #(\d+): ", words)  # the header's is 1
+        line = f"line {_line_of(int(at[1]) - 2, content)}: " if at else ""
+        raise UserError(f"{path}: {line}cannot be read ({words}){'; mend that line' if at else ''}") from error
 
 
-def _numbers(texts: pa.ChunkedArray, path: Path, name: str) -> list[int]:
-    """Whole numbers, also those that pandas wrote as 1.0. Raises UserError naming the first that is none."""
+def _numbers(texts: pa.ChunkedArray, name: str) -> list[int]:
+    """Whole numbers, also those that pandas wrote as 1.0. Raises _LineFault naming the first that is none."""
     plain = pc.replace_substring_regex(texts, r"\.0*$", "")
     wrong = pc.index(pc.match_substring_regex(plain, "^-?[0-9]{1,18}$"), False).as_py()
     if wrong >= 0:
         value = described(texts[wrong].as_py())
-        raise UserError(f"{path}: column {name!r} holds {value}, not a whole number of 18 digits")
+        raise _LineFault(wrong, f"column {name!r} holds {value}, not a whole number of 18 digits; write one there")
     numbers: list[int] = [int(text) for text in plain.to_pylist()]
     return numbers
 
@@ -104,11 +152,11 @@ def _numbers(texts: pa.ChunkedArray, path: Path, name: str) -> list[int]:
 def faults(entries: Sequence[Entry]) -> dict[int, str]:
     """What is wrong with lines of train.csv, by their places: paths that leave the folder, and what is there twice."""
     found: dict[int, str] = {}
-    paths: set[PurePosixPath] = set()
+    paths: set[str] = set()
     path_of_id: dict[int, str] = {}
     for place, entry in enumerate(entries):
-        path = PurePosixPath(entry.path)
-        if path.is_absolute() or PureWindowsPath(entry.path).drive or ".." in path.parts:
+        path = str(PurePosixPath(entry.path)) if (odd := _ODD.search(entry.path)) else entry.path
+        if odd and _leaves(entry.path):
             found[place] = "the path leaves the folder"
         elif path in paths:
             found[place] = "the path is listed twice"
@@ -118,6 +166,11 @@ def faults(entries: Sequence[Entry]) -> dict[int, str]:
             paths.add(path)
             path_of_id[entry.sequence_id] = entry.path
     return found
+
+
+def _leaves(path: str) -> bool:
+    plain = PurePosixPath(path)
+    return plain.is_absolute() or bool(PureWindowsPath(path).drive) or ".." in plain.parts
 
 
 def split_signs(text: str, known: Container[str]) -> list[str]:
@@ -140,8 +193,11 @@ def split_signs(text: str, known: Container[str]) -> list[str]:
 def _find(source: Path, name: str) -> Path:
     """One of the two files that say what the others are. Raises UserError if the folder lacks it."""
     if not source.is_dir():
-        raise UserError(f"{source}: no such folder; give the contest's, with {TRAIN_CSV} and {SIGN_MAP}")
-    missing = [name for name in (TRAIN_CSV, SIGN_MAP) if not (source / name).is_file()]
+        wrong = mistaken(source, "folder") or "no such folder"
+        raise UserError(f"{source}: {wrong}; give the contest's, with {TRAIN_CSV} and {SIGN_MAP}")
+    if wrong := mistaken(source / name, "file"):
+        raise UserError(f"{source / name}: {wrong}; bring the file back")
+    missing = [name for name in (TRAIN_CSV, SIGN_MAP) if not (source / name).exists()]
     if name in missing:
         raise UserError(f"{source}: not the contest's folder (no {', no '.join(missing)}); give the one that has them")
     return source / name

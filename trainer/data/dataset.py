@@ -14,10 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainer.common.errors import DatasetChangedError, UserError, first_line
-from trainer.common.fields import without_keys
-from trainer.common.files import to_path
+from trainer.common.fields import to_count, to_place
 from trainer.common.storage import is_uri
-from trainer.common.strict import read_array
+from trainer.common.strict import MOST_INT, check_type, read_array
 from trainer.data.fetch import fetch
 from trainer.data.manifest import FRAMES, MANIFEST, SEQUENCES, fingerprint, read_manifest, verify, verify_once
 from trainer.landmarks import NUM_LANDMARKS
@@ -73,9 +72,10 @@ class PackedDataset:
         >>> dataset.sequence(0).shape  # doctest: +SKIP
         (23, 85, 2)
         """
-        path = path if isinstance(path, str) else to_path(path, "path")
-        source = without_keys(str(path)) if is_uri(str(path)) else str(Path(path).resolve())
-        path = fetch(source, patience) if is_uri(source) else Path(path)
+        place = to_place(path, "path")
+        check_type("patience", patience, float)
+        source = place if is_uri(place) else str(Path(place).resolve())
+        path = fetch(source, patience) if is_uri(source) else Path(place)
         manifest = read_manifest(path)
         verify_once(path)
         try:
@@ -112,6 +112,7 @@ class PackedDataset:
 
     def sequence(self, index: int) -> np.ndarray:
         """Frames of one sequence: float32 [n, 85, 2], a view."""
+        index = to_count(index, "index", least=-len(self), most=len(self) - 1)
         start = self.starts[index]
         return self.frames[start : start + self.lengths[index]]
 
@@ -122,6 +123,7 @@ class PackedDataset:
         come out even; the deal depends on the data alone. Raises UserError with the field num_folds if there are fewer
         participants than folds, and with the field data if there is but one, of whom nothing can be held out.
         """
+        num_folds = to_count(num_folds, "num_folds", most=MOST_INT)
         ids, counts = np.unique(self.participants, return_counts=True)
         if len(ids) < 2:
             raise UserError(
@@ -145,7 +147,8 @@ class PackedDataset:
 
     def split(self, num_folds: int, fold: int) -> tuple[np.ndarray, np.ndarray]:
         """Indices of training and of validation sequences, int64, ascending; no participant is in both."""
-        held_out = np.isin(self.participants, self.folds(num_folds)[fold])
+        folds = self.folds(num_folds)
+        held_out = np.isin(self.participants, folds[to_count(fold, "fold", least=0, most=len(folds) - 1)])
         return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 

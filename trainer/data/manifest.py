@@ -6,7 +6,6 @@ large files is kept on this machine, beside the copies of storage, for as long a
 
 import contextlib
 import fcntl
-import json
 import platform
 import re
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from trainer.common.errors import DatasetChangedError, UserError, first_line
-from trainer.common.files import LOCK, sha256, write_json
+from trainer.common.files import LOCK, mistaken, sha256, write_json
 from trainer.common.storage import copy_folder
 from trainer.common.strict import parse_json, read_text
 from trainer.landmarks import ROWS
@@ -37,6 +36,8 @@ def read_manifest(folder: Path, shown: str = "") -> dict[str, Any]:
     Raises UserError if there is none, if it is of another format, or if a field is absent or of another type.
     """
     where = shown or str(folder)
+    if wrong := mistaken(folder, "folder"):
+        raise UserError(f"{where}: {wrong}; give a packed dataset's, made with trainer.pack")
     try:
         manifest = parse_json(read_text(folder / MANIFEST))
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -128,7 +129,7 @@ def _state(folder: Path, manifest: dict[str, Any]) -> dict[str, list[Any]]:
     for name in (FRAMES, SEQUENCES):
         with contextlib.suppress(OSError):  # an absent file is named by what reads it
             about = (folder / name).stat()
-            numbers = [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
+            numbers = [about.st_size, about.st_mtime_ns, about.st_ctime_ns, str(about.st_ino)]  # may be over 2**63
             state[name] = [*numbers, manifest["sha256"][name]]
     return state
 
@@ -140,7 +141,7 @@ def _verdict(folder: Path) -> Path:
 
 def _is_remembered(folder: Path, manifest: dict[str, Any]) -> bool:
     try:
-        known = json.loads(_verdict(folder).read_text())
+        known = parse_json(read_text(_verdict(folder)))
     except (OSError, ValueError, RuntimeError):
         return False
     return bool(known == _state(folder, manifest))

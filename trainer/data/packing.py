@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple, SupportsIndex
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +24,10 @@ import pyarrow.parquet as pq
 
 from trainer.common.console import console, track
 from trainer.common.errors import LandmarkFileError, UserError
-from trainer.common.files import LOCK, atomic_path, locked, sha256, write_json
+from trainer.common.fields import shown, to_count
+from trainer.common.files import LOCK, atomic_path, locked, require_folder, sha256, to_path, write_json
 from trainer.common.processes import pool
-from trainer.common.strict import described, read_text
+from trainer.common.strict import check_type, described, parse_json, read_text
 from trainer.data.contest import SIGN_MAP, TRAIN_CSV, Entry, faults, read_sign_map, read_train_csv
 from trainer.data.landmark_files import read_landmarks
 from trainer.data.manifest import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, remember
@@ -82,14 +83,14 @@ def pack(
 
         pack("asl-signs", "results/data/greetings", signs=["hello", "bye"], workers=2)
     """
-    source, out = Path(source), Path(out)
-    asked: Any = workers
-    if not isinstance(asked, SupportsIndex) or asked.__index__() < 1:
-        raise UserError(f"must be a whole number of at least 1, not {workers!r}", field="workers")
+    source, out = to_path(source, "source"), to_path(out, "out")
+    workers = to_count(workers, "workers")
+    check_type("skip_bad", skip_bad, bool)
     plan = make_plan(source, signs)
     if plan.skipped and not skip_bad:
         path, reason = plan.skipped[0]
         raise UserError(f"{source / TRAIN_CSV}: {path}: {reason}; {MEND}")
+    require_folder(out, "out")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with _locked(out):
@@ -104,8 +105,9 @@ def pack(
 def make_plan(source: Path, signs: Iterable[str] | None) -> Plan:
     """Decide what to pack and which lines of train.csv are not right. Opens no landmark file."""
     known = read_sign_map(source)
-    if signs is not None and (isinstance(signs, str) or not (signs := list(signs))):
-        raise UserError(f"must be a list of names, such as {[known[0]]}, not {signs!r}", field="signs")
+    asked: Any = signs  # from Python anything
+    if asked is not None and (isinstance(asked, str) or not isinstance(asked, Iterable) or not (signs := list(asked))):
+        raise UserError(f"must be a list of names, such as {[known[0]]}, not {shown(asked)}", field="signs")
     for sign in signs or ():
         if sign not in known:
             whole = {name.split(",")[0]: name for name in known if "," in name} | {name: name for name in known}
@@ -145,10 +147,10 @@ def _locked(out: Path) -> Iterator[None]:
 def _check_same(plan: Plan, out: Path) -> list[Skipped]:
     """What had been left out of a dataset packed from the same content. Raises UserError if it is not that."""
     try:
-        manifest = json.loads(read_text(out / MANIFEST))
+        manifest = parse_json(read_text(out / MANIFEST))
         same = manifest["source"] == plan.fingerprint()
         whole = same and all(sha256(out / name) == digest for name, digest in manifest["sha256"].items())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FileNotFoundError):
+    except (ValueError, KeyError, TypeError, AttributeError, FileNotFoundError):
         same = whole = False
     if not same:
         raise UserError(f"{out}: already holds something else; choose another folder, or remove it")

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from trainer.common.errors import TrainingDivergedError, UserError, in_one_line
 from trainer.common.files import to_path
-from trainer.common.strict import checked
+from trainer.common.strict import check_type, checked, described
 from trainer.config import TrainConfig
 from trainer.data.batches import Batch, Batches
 from trainer.data.dataset import PackedDataset
@@ -51,9 +51,9 @@ def train(
         config = TrainConfig(model=ModelConfig(num_signs=dataset.num_signs), epochs=30)
         result = train(config, dataset, "runs/first", report=print)
     """
+    _check_arguments(config, dataset, report)
     run = run if isinstance(run, RunDir) else RunDir(to_path(run, "run"))
     place = check_device(device)
-    dataset.split(config.num_folds, config.fold)  # before the folder is taken for a run that cannot begin
     _claim(run, config, dataset)
     if run.is_done:
         return run.read_result()
@@ -90,6 +90,14 @@ def train(
     if val_probs is None:  # interrupted after the last epoch
         val_probs = predict(learner.ema_model, batches)
     return _finish(run, batches, learner.ema_model, val_probs, seconds, precision)
+
+
+def _check_arguments(config: TrainConfig, dataset: PackedDataset, report: object) -> None:
+    """Raises UserError naming the argument that is of another type."""
+    check_type("config", config, TrainConfig)
+    check_type("dataset", dataset, PackedDataset)
+    if not (report is None or callable(report)):
+        raise UserError(f"must be a function of an epoch's metrics, not {described(report)}", field="report")
 
 
 def _finish(
@@ -200,6 +208,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 def _claim(run: RunDir, config: TrainConfig, dataset: PackedDataset) -> None:
     """Write the configuration into a new run's directory, or check that it is the one there."""
+    dataset.split(config.num_folds, config.fold)  # before the folder is taken for a run that cannot begin
     if config.model.num_signs != dataset.num_signs:
         raise UserError(f"{dataset.path}: has {dataset.num_signs} signs, but num_signs is {config.model.num_signs}")
     if not (run.path / CONFIG).exists():

@@ -5,12 +5,11 @@ trainer.synthetic.motion says what is generated, and how it resembles the real d
 
 import contextlib
 import itertools
-import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +19,9 @@ import pyarrow.parquet as pq
 
 from trainer.common.console import console, track
 from trainer.common.errors import UserError
-from trainer.common.files import atomic_path, to_path, write_json
-from trainer.common.strict import read_text
+from trainer.common.fields import to_count
+from trainer.common.files import atomic_path, require_folder, to_path, write_json
+from trainer.common.strict import MOST_INT, parse_json, read_text
 from trainer.data.contest import SIGN_MAP, TRAIN_CSV, Entry
 from trainer.data.landmark_files import INDICES, TYPES
 from trainer.landmarks import NUM_ROWS
@@ -52,11 +52,9 @@ def synthesize(
         synthesize("results/data/signs", num_signs=20, num_participants=12, repeats=8)
     """
     out = to_path(out, "out")
-    least = {"num_signs": 1, "num_participants": 1, "repeats": 1, "seed": 0}
-    given: dict[str, Any] = {"num_signs": num_signs, "num_participants": num_participants, "repeats": repeats}
-    for name, number in {**given, "seed": seed}.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < least[name]:
-            raise UserError(f"must be a whole number of at least {least[name]}, not {number!r}", field=name)
+    require_folder(out, "out")
+    num_signs, num_participants = to_count(num_signs, "num_signs"), to_count(num_participants, "num_participants")
+    repeats, seed = to_count(repeats, "repeats"), to_count(seed, "seed", least=0, most=MOST_INT - 1)
     request = {"version": VERSION, "signs": num_signs, "participants": num_participants, "repeats": repeats}
     request["seed"] = seed
     try:
@@ -71,7 +69,7 @@ def synthesize(
 
 def _is_finished(out: Path, request: dict[str, int]) -> bool:
     try:
-        same = json.loads(read_text(out / REQUEST)) == request
+        same = parse_json(read_text(out / REQUEST)) == request
     except (FileNotFoundError, ValueError):
         same = not out.exists() or not any(out.iterdir())
     if not same:

@@ -45,7 +45,15 @@ def test_keys_are_taken_out_of_a_uri_and_put_back_where_it_is_opened(given: str,
 
 @pytest.mark.parametrize(
     "where",
-    ["results/asl", "s3://bucket/asl?region=eu", "gs://anonymous@bucket/a", "hdfs://host:9000/a@b", "file:///a@b"],
+    [
+        "results/asl",
+        "./s3:/asl",
+        "results/s3:/asl",
+        "s3://bucket/asl?region=eu",
+        "gs://anonymous@bucket/a",
+        "hdfs://host:9000/a@b",
+        "file:///a@b",
+    ],
 )
 def test_a_place_without_keys_stays_as_it_is(where: str) -> None:
     assert (take(where), restored(where), has_keys(where), kept()) == (where, where, False, {})
@@ -58,6 +66,11 @@ def test_a_place_without_keys_stays_as_it_is(where: str) -> None:
         ("s3://MADEUPKEY:MADEUP#SECRET99@bucket/asl", "must have / @ : .* written as %2F"),
         ("s3://MADEUPKEY:MADEUP@SECRET99@bucket/asl", "must have / @ : .* written as %2F"),
         ("abfs://box:12/SECRET99@me.dfs.core.windows.net/a", "must have / @ : .* written as %2F"),
+        ("s3:/bucket/asl", "a URI has two slashes: write s3://bucket/asl; or ./ before"),
+        ("s3:bucket/asl", "a URI has two slashes: write s3://bucket/asl;"),
+        ("GS:/bucket", "a URI has two slashes: write GS://bucket;"),
+        ("s3:/MADEUPKEY:SECRET99@bucket", r"write s3://\*{3}@bucket;"),
+        ("s3:MADEUPKEY:SECRET99@bucket", r"write s3://\*{3}@bucket;"),
         ("s3://SECRET99@bucket/asl", "a key needs its secret"),
         ("s3://:SECRET99@bucket/asl", "a key needs its secret"),
         ("s3://bucket/asl?endpoint_override=me:SECRET99@host", "a user's name or a password in what follows"),
@@ -96,6 +109,7 @@ def test_another_process_opens_the_same_uris() -> None:
     [
         ("s3://K:S@b/x: no", "s3://***@b/x: no"),
         ("s3:/K:S@b/x: no such file", "s3:/***@b/x: no such file"),  # as a path
+        ("gs3://KEYID:SECRETKEY@b/x: no such scheme", "gs3://***@b/x: no such scheme"),
         ("http://me:word@proxy:8080 is down", "http://me:***@proxy:8080 is down"),
         ("postgresql://me:a/b@c@host/db", "postgresql://me:***@host/db"),
         ("?sig=abc%3D&x=1 and ?client_secret=abc", "?sig=***&x=1 and ?client_secret=***"),

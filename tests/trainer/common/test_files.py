@@ -17,6 +17,8 @@ from trainer.common.files import (
     atomic_path,
     is_locked,
     locked,
+    mistaken,
+    require_folder,
     require_writable,
     require_writable_file,
     sha256,
@@ -98,7 +100,7 @@ def test_a_folder_that_cannot_be_made_is_refused_with_the_field(tmp_path: Path) 
     require_writable("out", tmp_path / "a" / "b")
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"^out: .*cannot be written to"):
+    with pytest.raises(UserError, match=r"^out: .*file: is a file, not a folder; name another folder"):
         require_writable("out", tmp_path / "file" / "folder")
 
 
@@ -136,11 +138,28 @@ def test_an_error_of_the_disk_has_the_name_of_the_file(error: OSError, tmp_path:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("value", [5, None, "", b"x"])
+@pytest.mark.parametrize("value", [5, None, "", " ", b"x", "a\0b", Path("\0"), []])
 def test_what_is_no_path_is_named_by_its_field(value: object) -> None:
     with pytest.raises(UserError, match=r"^out: must be a path, not "):
         to_path(value, "out")
+    with pytest.raises(UserError, match=r"^out: must be a path on this machine, not a URI"):
+        to_path("s3://bucket/asl", "out")
     assert to_path("a/b", "out") == Path("a/b")
+
+
+def test_what_stands_in_place_of_a_file_or_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "none")
+    os.mkfifo(tmp_path / "pipe")
+    assert (
+        mistaken(tmp_path, "folder") == mistaken(tmp_path / "file", "file") == mistaken(tmp_path / "none", "file") == ""
+    )
+    assert mistaken(tmp_path, "file") == "is a folder, not a file"
+    for name, kind in {"file": "a file", "pipe": "a pipe", "link": "a link to nothing"}.items():
+        assert mistaken(tmp_path / name, "folder") == f"is {kind}, not a folder"
+        for folder in (tmp_path / name, tmp_path / name / "in" / "it"):
+            with pytest.raises(UserError, match=f"^out: {tmp_path / name}: is {kind}, not a folder; name another"):
+                require_folder(folder, "out")
 
 
 def test_a_lock_is_seen_while_it_is_held(tmp_path: Path) -> None:

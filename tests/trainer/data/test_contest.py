@@ -1,6 +1,7 @@
 """Reading train.csv and the sign map: as the contest has them, and as spreadsheets and other systems write them."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -58,15 +59,15 @@ def test_however_the_index_is_written_it_says_the_same(how: str, folder: Path) -
     ("old", "new", "message"),
     [
         ("sign\n", "signs\n", "no column 'sign'; the columns must be path, participant_id, sequence_id, sign"),
-        (",16,", ",sixteen,", "column 'participant_id' holds 'sixteen', not a whole number"),
-        (",16,", ",16.5,", "column 'participant_id' holds '16.5', not a whole number"),
-        (",100,", ",1e3,", "column 'sequence_id' holds '1e3', not a whole number"),
-        (",100,", f",{2**64},", f"column 'sequence_id' holds '{2**64}', not a whole number of 18 digits"),
-        (",100,", ",,", "column 'sequence_id' has an empty field"),
-        ("hello", "", "column 'sign' has an empty field"),
-        ("a/1.parquet", '" "', "column 'path' has an empty field"),
-        (",hello", "", "cannot be read .*Expected 4 columns, got 3"),
-        ("hello", "hello,again", "cannot be read .*Expected 4 columns, got 5"),
+        (",16,", ",sixteen,", "line 2: column 'participant_id' holds 'sixteen', not a whole number"),
+        (",16,", ",16.5,", "line 2: column 'participant_id' holds '16.5', not a whole number"),
+        (",100,", ",1e3,", "line 2: column 'sequence_id' holds '1e3', not a whole number"),
+        (",100,", f",{2**64},", f"line 2: column 'sequence_id' holds '{2**64}', not a whole number of 18 digits"),
+        (",100,", ",,", "line 2: column 'sequence_id' has an empty field; fill it in"),
+        ("hello", "", "line 2: column 'sign' has an empty field"),
+        ("a/1.parquet", '" "', "line 2: column 'path' has an empty field"),
+        (",hello", "", "line 2: cannot be read .*Expected 4 columns, got 3.*; mend that line"),
+        ("hello", "hello,again", "line 2: cannot be read .*Expected 4 columns, got 5.*; mend that line"),
     ],
 )
 def test_what_is_wrong_with_the_index_is_said(old: str, new: str, message: str, folder: Path) -> None:
@@ -78,7 +79,7 @@ def test_what_is_wrong_with_the_index_is_said(old: str, new: str, message: str, 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"path,participant_id,sequence_id,sign\n\xe9,1,2,a\n"])
 def test_an_index_of_no_text_is_refused(content: bytes, folder: Path) -> None:
     (folder / "train.csv").write_bytes(content)
-    with pytest.raises(UserError, match=f"^{folder}/train.csv: cannot be read"):
+    with pytest.raises(UserError, match=rf"^{folder}/train.csv: (line 2: )?cannot be read"):
         read_train_csv(folder)
 
 
@@ -97,15 +98,51 @@ def test_what_is_not_needed_may_be_absent(tmp_path: Path) -> None:
     assert read_train_csv(tmp_path, needed) == [Entry("a.parquet", NO_PARTICIPANT, 7, "hello")]
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("train_landmark_files/5/8.parquet,6,8,a", "participant_id is 6, but 5 in its path"),
+        ("train_landmark_files/5/8.parquet,-1,8,a", "participant_id is -1, but 5 in its path"),
+        ("./train_landmark_files/5/8.parquet,5,9,a", "sequence_id is 9, but 8 in its path"),
+        ("asl\\train_landmark_files\\5\\8.parquet,6,8,a", "participant_id is 6, but 5 in its path"),
+    ],
+)
+def test_a_line_that_contradicts_its_path_is_refused_by_its_number(line: str, said: str, folder: Path) -> None:
+    first = "train_landmark_files/5/7.parquet,5,7,a"
+    (folder / "train.csv").write_text(f"path,participant_id,sequence_id,sign\n{first}\n\n{line}\n")
+    with pytest.raises(UserError, match=rf"train\.csv: line 4: {said}, train_landmark_files/5/8\.parquet; mend which"):
+        read_train_csv(folder)
+
+
+def test_only_paths_of_the_contests_form_say_whose_a_file_is(tmp_path: Path) -> None:
+    lines = [
+        "a/5/8.parquet,6,9,a",
+        "train_landmark_files/x/8.parquet,6,10,a",
+        "train_landmark_files/05/8.parquet,5,8,a",
+    ]
+    (tmp_path / "train.csv").write_text("\n".join(["path,participant_id,sequence_id,sign", *lines]))
+    assert [entry.participant_id for entry in read_train_csv(tmp_path)] == [6, 6, 5]
+    (tmp_path / "train.csv").write_text("path,sequence_id,sign\ntrain_landmark_files/5/8.parquet,8,a\n")
+    assert read_train_csv(tmp_path, ("path", "sequence_id", "sign"))[0].participant_id == NO_PARTICIPANT
+
+
+def test_what_stands_in_place_of_the_index_is_said(folder: Path) -> None:
+    os.mkfifo(folder / "train.csv")
+    with pytest.raises(UserError, match=r"train\.csv: is a pipe, not a file; bring the file back"):
+        read_train_csv(folder)
+    with pytest.raises(UserError, match=r"train\.csv: is a pipe, not a folder; give the contest's"):
+        read_train_csv(folder / "train.csv")
+
+
 def test_lines_that_leave_the_folder_or_repeat_another_are_found() -> None:
-    paths = ["a/1", "/a/2", "../3", "a/../4", "C:/5", "./a/1", "a//1", "a/6", "a/7"]
-    ids = [1, 2, 3, 4, 5, 6, 7, 8, 1]
+    paths = ["a/1", "/a/2", "../3", "a/../4", "C:/5", "./a/1", "a//1", "a/1/", "a/..6", "a/7", "é:8"]
+    ids = [1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 10]
     entries = [Entry(path, 1, number, "s") for path, number in zip(paths, ids, strict=True)]
     leaves, twice = "the path leaves the folder", "the path is listed twice"
     assert faults(entries) == {
         **dict.fromkeys(range(1, 5), leaves),
-        **dict.fromkeys((5, 6), twice),
-        8: "its sequence_id 1 is also that of a/1",
+        **dict.fromkeys((5, 6, 7), twice),
+        9: "its sequence_id 1 is also that of a/1",
     }
 
 

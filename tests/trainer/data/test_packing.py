@@ -241,7 +241,9 @@ def test_duplicates_are_named_or_left_out(source: Path, tmp_path: Path) -> None:
     first, second = paths_of(source)[:2]
     second_id = Path(second).stem
     with (source / "train.csv").open("a") as file:
-        file.write(f"./{first},1,1,sign000\nother.parquet,1,{second_id},sign000\n")
+        file.write(
+            f"./{first},{Path(first).parent.name},{Path(first).stem},sign000\nother.parquet,1,{second_id},sign000\n"
+        )
     with pytest.raises(UserError, match="the path is listed twice"):
         pack(source, tmp_path / "out")
     reasons = ["the path is listed twice", f"its sequence_id {second_id} is also that of {second}"]
@@ -356,7 +358,7 @@ def test_a_folder_with_anything_else_in_it_is_left_alone(source: Path, tmp_path:
         pack(source, source)
     assert sorted(source.rglob("*")) == before
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="file: cannot be written"):
+    with pytest.raises(UserError, match=r"^out: .*file: is a file, not a folder; name another folder"):
         pack(source, tmp_path / "file")
 
 
