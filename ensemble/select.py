@@ -61,19 +61,19 @@ def main(options: SelectOptions) -> None:
     from ensemble.ship import pipeline, summary
     from ensemble.tflite.latency import Target
 
-    request = pipeline.Request(
-        studies=options.results,
-        budget=options.budget or Budget(),
-        out=options.out,
-        data=options.data,
-        ship=options.ship,
-        metric=options.metric,
-        exact=options.exact,
-        precisions=options.precision,
-        remeasure=options.remeasure,
-        target=Target(threads=options.threads, latency_scale=options.latency_scale),
-    )
     try:
+        request = pipeline.Request(
+            studies=options.results,
+            budget=options.budget or Budget(),
+            out=options.out,
+            data=options.data,
+            ship=options.ship,
+            metric=options.metric,
+            exact=options.exact,
+            precisions=options.precision,
+            remeasure=options.remeasure,
+            target=Target(threads=options.threads, latency_scale=options.latency_scale),
+        )
         opened = pipeline.open_studies(request)
         summary.print_opened(opened)
         summary.print_outcome(pipeline.run(opened))

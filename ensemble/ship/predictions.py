@@ -50,9 +50,12 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
         if not path.is_dir():
             found.append(Source(path, path.stem, None))
             continue
-        of_folder = _listed(path) if (path / TRAIN_CSV).exists() else _files_in(path)
+        if (path / TRAIN_CSV).exists():
+            of_folder, what = _listed(path), f"{path / TRAIN_CSV}: lists no sequence"
+        else:
+            of_folder, what = _files_in(path), f"{path}: holds no parquet files"
         if not of_folder:
-            raise UserError(f"{path}: holds no parquet files; give landmark files of the contest, or its folder")
+            raise UserError(f"{what}; give landmark files of the contest, or its folder")
         found += of_folder
     return found
 

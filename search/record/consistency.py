@@ -58,7 +58,7 @@ def _check_study(study: StudyDir, request: Request, storage: StudyStorage, where
     for trial in trials:
         if wrong := files.contradiction(trial):
             raise _lost(where, study, f"{wrong}: it is another study's, or was changed")
-    files.require_study_json()
+    files.require_study_json(trials)
     known = {trial.number: trial for trial in trials}
     done = [int(run.path.name) for run in study.trials() if run.is_done]
     late = [number for number in done if number not in known or is_finished_only_there(study, known[number])]

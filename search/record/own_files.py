@@ -4,7 +4,9 @@ The files of a finished trial are the truth: they are synced, hashed, and what a
 may be older than they are (a backup, a power cut), another study's, or changed by hand.
 """
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 from optuna.trial import FrozenTrial, TrialState
@@ -127,11 +129,18 @@ class OwnFiles:
             return f"data_fingerprint: is another dataset's than that of trial {number} ({run.path / DONE})"
         return None
 
-    def require_study_json(self) -> None:
-        """Raise UserError if a trial was trained otherwise than study.json says of all trials."""
-        for run in self._study.trials():
-            if departed := self.departure(run):
-                raise UserError(f"{self._study.path / STUDY_JSON}: {departed}; bring the file back as it was written")
+    def require_study_json(self, trials: Sequence[FrozenTrial] = ()) -> None:
+        """Raise UserError if a trial was trained, or by the database drawn, otherwise than study.json says of all."""
+        departures = itertools.chain(map(self.departure, self._study.trials()), map(self._other_range, trials))
+        if departed := next(filter(None, departures), None):
+            raise UserError(f"{self._study.path / STUDY_JSON}: {departed}; bring the file back as it was written")
+
+    def _other_range(self, trial: FrozenTrial) -> str | None:
+        """A field that a trial drew from another range than study.json has now; Optuna refuses to draw from both."""
+        for param, drawn_from in trial.distributions.items() if is_own(trial) else ():
+            if drawn_from != self._space.distributions.get(param, drawn_from):
+                return f"space: {param} has another range, or other choices, than trial {trial.number} drew it from"
+        return None
 
 
 def _drawn(config: TrainConfig, item: Range) -> Any:

@@ -270,7 +270,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str
 ):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"--out: .*file cannot be written to \(Not a directory\); name another folder"):
+    with pytest.raises(UserError, match=r"--out: .*file: is a file, not a folder; name another folder"):
         run(monkeypatch, "--results", copy, "--out", tmp_path / "file" / inside)
     assert not (copy / "ensemble").exists()
 

@@ -16,6 +16,7 @@ from trainer.common.errors import UserError
 MOST: Final = 1_000_000  # of whatever is counted
 MOST_THREADS: Final = 1024
 LONGEST: Final = 40  # characters of a value that errors show
+LONGEST_NAME: Final = 255  # bytes of a file's or folder's name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +95,16 @@ def without_keys(where: str, field: str | None = None) -> str:
 def to_place(value: Any, field: str) -> str:
     """A path or URI as Python's users give one, without its keys (``without_keys``).
 
-    Raises UserError with ``field`` for what is none, such as a number or nothing but spaces.
+    Raises UserError with ``field`` for what is none, such as a number or nothing but spaces, and for longer names than
+    file systems take.
     """
     place = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(place, str) or not place.strip() or "\0" in place:
         raise UserError(f"must be a path, not {shown(value)}", field=field)
+    longest = max(len(os.fsencode(name)) for name in place.split("/"))
+    if longest > LONGEST_NAME:
+        rule = f"longer than the {LONGEST_NAME} that file systems allow; choose a shorter one"
+        raise UserError(f"has a name of {longest:,} bytes, {rule}", field=field)
     return without_keys(place, field)
 
 

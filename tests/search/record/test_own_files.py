@@ -214,6 +214,10 @@ def test_another_dataset_and_a_space_that_a_trial_is_not_of_are_refused(study: S
     study.write_request(content | {"space": narrow})
     with pytest.raises(UserError, match=r"study.json: space: mixup_alpha is never .*trial 0 was trained so"):
         _check(study)
+    wide = content["space"] | {"mixup_alpha": {"type": "float", "low": 0.0, "high": 2.0}}
+    study.write_request(content | {"space": wide})
+    with pytest.raises(UserError, match=r"space: mixup_alpha has another range, .* than trial 0 drew it from; bring"):
+        _check(study)
 
 
 def test_a_trial_that_is_finished_without_its_file_is_named(

@@ -144,6 +144,9 @@ def test_what_is_no_path_is_named_by_its_field(value: object) -> None:
         to_path(value, "out")
     with pytest.raises(UserError, match=r"^out: must be a path on this machine, not a URI"):
         to_path("s3://bucket/asl", "out")
+    with pytest.raises(UserError, match=r"^out: has a name of 256 bytes, longer than the 255 that file systems allow"):
+        to_path(f"a/{'ü' * 128}/b", "out")
+    assert to_path(f"a/{'ü' * 127}", "out").name == "ü" * 127
     assert to_path("a/b", "out") == Path("a/b")
 
 
