@@ -5,10 +5,9 @@
 The work is done by trainer.data.packing.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from trainer.common import cli
 from trainer.common.fields import option, positive
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from trainer.data.packing import Skipped
-
-MOST_USEFUL_WORKERS: Final = 4  # the one process that writes is then busy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +35,8 @@ class PackOptions:
     """Pack only these signs, separated by commas (default: all). Names that have a comma themselves are recognised."""
     skip_bad: bool = option(False)
     """Leave bad sequences out and list them at the end. Without this the first one stops the command."""
-    workers: int = option(min(os.cpu_count() or 1, MOST_USEFUL_WORKERS), parse=positive, group="where it runs")
-    """Processes that read."""
+    workers: int | None = option(None, parse=positive, group="where it runs")
+    """Processes that read (default: one for every 1,000 sequences, at most 4 and at most one a core)."""
 
 
 @cli.command(

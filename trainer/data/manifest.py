@@ -16,6 +16,7 @@ from trainer.common.errors import DatasetChangedError, UserError, first_line
 from trainer.common.files import LOCK, mistaken, sha256, write_json
 from trainer.common.storage import copy_folder
 from trainer.common.strict import parse_json, read_text
+from trainer.data.contest import TRAIN_CSV
 from trainer.landmarks import ROWS
 
 FORMAT_VERSION: Final = 1
@@ -41,9 +42,10 @@ def read_manifest(folder: Path, shown: str = "") -> dict[str, Any]:
     try:
         manifest = parse_json(read_text(folder / MANIFEST))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(
-            f"{where}: not a packed dataset (no {MANIFEST}); make one with: python -m trainer.pack SOURCE {where}"
-        ) from error
+        what, places = f"not a packed dataset (no {MANIFEST})", f"SOURCE {where}"
+        if (folder / TRAIN_CSV).is_file():
+            what, places = f"is a folder to pack (it has {TRAIN_CSV}), {what}", f"{where} {where}-packed"
+        raise UserError(f"{where}: {what}; make one with: python -m trainer.pack {places}") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{where}: {MANIFEST} cannot be read ({first_line(error)}); {_AGAIN}") from error
     if fault := _fault(manifest):

@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 import multiprocessing
+import os
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
@@ -35,6 +36,8 @@ from trainer.data.normalize import normalize
 from trainer.landmarks import NUM_LANDMARKS, ROWS
 
 FILES_PER_TASK: Final = 64  # at most 25 MB of frames
+FILES_PER_WORKER: Final = 1000  # fewer are read before a further process has begun
+MOST_WORKERS: Final = 4  # the one process that writes is then busy
 MEND: Final = "mend it, or skip bad sequences (skip_bad)"
 
 
@@ -69,13 +72,13 @@ def pack(
     out: Path | str,
     *,
     signs: Iterable[str] | None = None,
-    workers: int = 1,
+    workers: int | None = 1,
     skip_bad: bool = False,
 ) -> list[Skipped]:
     """Pack the contest's folder ``source`` into ``out``; returns what was left out, nothing without ``skip_bad``.
 
-    ``workers`` processes read. With ``signs``, a list of names, only those are packed, and labels count from 0 in the
-    sign map's order.
+    ``workers`` processes read; None is as many as are worth starting. With ``signs``, a list of names, only those are
+    packed, and labels count from 0 in the sign map's order.
     Where ``out`` holds the same content already, nothing is done. Raises UserError if ``out`` holds anything else, if
     ``source`` cannot be read, and, without ``skip_bad``, at the first sequence that is not right.
 
@@ -84,7 +87,7 @@ def pack(
         pack("asl-signs", "results/data/greetings", signs=["hello", "bye"], workers=2)
     """
     source, out = to_path(source, "source"), to_path(out, "out")
-    workers = to_count(workers, "workers")
+    workers = None if workers is None else to_count(workers, "workers")
     check_type("skip_bad", skip_bad, bool)
     plan = make_plan(source, signs)
     if plan.skipped and not skip_bad:
@@ -97,9 +100,18 @@ def pack(
             if (out / MANIFEST).exists():
                 return _check_same(plan, out)
             _clear_leftovers(out)
-            return _write(plan, out, workers, skip_bad)
+            return _write(plan, out, workers or useful_workers(len(plan.entries)), skip_bad)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror or error})") from error
+
+
+def useful_workers(count: int) -> int:
+    """Processes that are worth starting to read so many files.
+
+    >>> useful_workers(582)
+    1
+    """
+    return max(1, min(count // FILES_PER_WORKER, MOST_WORKERS, os.cpu_count() or 1))
 
 
 def make_plan(source: Path, signs: Iterable[str] | None) -> Plan:

@@ -55,6 +55,10 @@ def change_manifest(**values: object) -> Callable[[Path], object]:
     [
         (lambda path: shutil.rmtree(path), "not a packed dataset"),
         (lambda path: (path / "manifest.json").unlink(), "not a packed dataset"),
+        (
+            lambda path: (path / "manifest.json").rename(path / "train.csv"),
+            r"copy: is a folder to pack \(it has train.csv\), not .*: python -m trainer.pack (.*copy) \1-packed$",
+        ),
         (lambda path: (path / "manifest.json").write_text('{"format'), "manifest.json cannot be read"),
         (change_manifest(format_version=0), "another format"),
         (change_manifest(landmark_ids=list(range(85))), "another format"),

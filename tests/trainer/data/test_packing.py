@@ -310,7 +310,7 @@ def test_signs_may_come_from_anything_that_gives_them_once(source: Path, tmp_pat
     assert PackedDataset.open(tmp_path / "iterator").fingerprint == PackedDataset.open(tmp_path / "list").fingerprint
 
 
-@pytest.mark.parametrize("workers", [0, -1, 1.5, "2", None])
+@pytest.mark.parametrize("workers", [0, -1, 1.5, "2", True])
 def test_workers_are_a_number_of_processes(workers: Any, source: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^workers: must be a whole number of at least 1, not"):
         pack(source, tmp_path / "out", workers=workers)
@@ -409,3 +409,10 @@ def test_killed_at_any_moment_it_leaves_no_dataset_or_all_of_it(source: Path, tm
         event += 1
     assert unfinished > 5
     assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
+
+
+def test_as_many_processes_read_as_are_worth_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    assert [packing.useful_workers(count) for count in (1, 1999, 2000, 94_477)] == [1, 1, 2, 3]
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    assert packing.useful_workers(94_477) == 4
