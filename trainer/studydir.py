@@ -25,7 +25,17 @@ import pyarrow.parquet as pq
 
 from trainer.common.errors import FieldError, UserError, first_line
 from trainer.common.fields import shorten, to_count, to_place
-from trainer.common.files import LOCK, atomic_path, is_locked, mistaken, require_writable, special, to_path, write_json
+from trainer.common.files import (
+    LOCK,
+    atomic_path,
+    is_locked,
+    mistaken,
+    require_writable,
+    sha256,
+    special,
+    to_path,
+    write_json,
+)
 from trainer.common.storage import Remote, copy_folder, is_uri, join
 from trainer.common.strict import check_type, described, read_object
 from trainer.config import TrainConfig
@@ -100,8 +110,8 @@ class StudyDir:
     def trials(self) -> list[RunDir]:
         """All trials that have a directory, by number."""
         found = [path for path in (self.path / TRIALS).glob("*/") if path.name.isdecimal()]
-        runs = [RunDir(path) for path in sorted(found, key=lambda path: int(path.name))]
-        return [run for run in runs if run.path.name == self.trial(int(run.path.name)).path.name]  # not a copy, 00003
+        own = [path for path in found if path.name == f"{int(path.name):04d}"]  # not a copy, 00003
+        return [RunDir(path) for path in sorted(own, key=lambda path: int(path.name))]
 
     def read_request(self) -> dict[str, Any]:
         """The fields of study.json, but for its version."""
@@ -124,8 +134,12 @@ class StudyDir:
     def write_request(self, fields: dict[str, Any]) -> None:
         write_json(self.path / STUDY_JSON, {"format_version": REQUEST_VERSION, **fields})
 
-    def read_validation(self, num_signs: int) -> Validation:
-        """The held-out sequences, whose labels are indices of ``num_signs`` signs."""
+    def read_validation(self, num_signs: int, digest: str | None = None) -> Validation:
+        """The held-out sequences, whose labels are indices of ``num_signs`` signs.
+
+        ``digest`` is the file's SHA-256, where study.json has it. Raises UserError if the file is not there, broken, or
+        another.
+        """
         path = self.path / VALIDATION
         to_count(num_signs, "num_signs")
         if not path.exists():
@@ -133,6 +147,8 @@ class StudyDir:
         if wrong := special(path):
             raise UserError(f"{path}: {wrong}; {BRING_BACK}")
         try:
+            if digest is not None and sha256(path) != digest:
+                raise UserError(f"{path}: changed since the search wrote it; {BRING_BACK}")
             table = pq.read_table(path)
             for name in (columns := ("sequence_id", "participant_id", "label", "length")):
                 if not pa.types.is_integer(table[name].type) or table[name].null_count:

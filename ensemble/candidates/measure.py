@@ -20,6 +20,7 @@ import numpy as np
 from rich.markup import escape
 
 from ensemble.budget import BuiltFile, Cost
+from ensemble.candidates.kept import find, keep, key_of
 from ensemble.candidates.pool import (
     Candidate,
     DatasetGoneError,
@@ -36,7 +37,7 @@ from ensemble.tflite.submission import with_labels
 from trainer import studydir
 from trainer.common.console import console
 from trainer.common.errors import StorageError, UserError
-from trainer.common.files import write_array, write_json
+from trainer.common.files import write_json
 from trainer.common.storage import base_name
 from trainer.common.strict import check_type, checked, read_array, read_object
 from trainer.metrics import accuracy, log_loss, to_half
@@ -124,13 +125,13 @@ def _with_own_probs(variant: Candidate, pool: Pool, content: bytes, roots: Seque
     """
     if export.PRECISIONS[variant.precision].trial_predictions == "exact":
         return variant
-    name = f"{PROBS}/{sha256(content).hexdigest()}.npy"
-    path = next((where / name for where in roots if _is_kept(where / name, variant, pool)), None)
+    key = key_of(content)
+    kept = find([root / PROBS for root in roots], key)
+    path = next((found for found in kept if _may_be_of(found, variant, pool)), None)
     if path is None:
         probs = to_half(predict_all(content, pool))
         _require_near(probs, variant, pool)
-        path = roots[0] / name
-        write_array(path, probs)
+        path = keep(roots[0] / PROBS, key, probs)
     own = dataclasses.replace(variant, probs=path)
     probs = own.val_probs()
     return dataclasses.replace(
@@ -138,8 +139,8 @@ def _with_own_probs(variant: Candidate, pool: Pool, content: bytes, roots: Seque
     )
 
 
-def _is_kept(path: Path, variant: Candidate, pool: Pool) -> bool:
-    """Whether a file's probabilities are there, whole, and may be those of the variant's file."""
+def _may_be_of(path: Path, variant: Candidate, pool: Pool) -> bool:
+    """Whether kept probabilities may be those of the variant's file."""
     try:
         probs = read_array(path)
         require_probabilities(probs, (len(pool.validation.labels), len(pool.label_names)), path.name)

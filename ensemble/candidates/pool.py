@@ -25,7 +25,7 @@ from trainer.landmarks import NUM_ROWS, ROWS
 from trainer.metrics import accuracy, log_loss
 from trainer.model.classifier import num_parameters, weight_shapes
 from trainer.rundir import Result, RunDir
-from trainer.studydir import STUDY_JSON, VALIDATION, StudyDir, Validation
+from trainer.studydir import STUDY_JSON, TRIALS, VALIDATION, StudyDir, Validation
 
 OTHER_MAX_FRAMES: Final = "config.json: another max_frames than most candidates have"
 _OPENING: Final = threading.Lock()  # np.load parses a header with ast, which fails in threads (CPython gh-106905)
@@ -102,11 +102,13 @@ class Pool:
             raise
         except UserError as error:
             raise DatasetGoneError(f"{error}; if it was moved, say where it is now", field="data") from error
-        is_known = np.isin(self.validation.sequence_ids, dataset.sequence_ids).all()
-        if self.fingerprint not in (None, dataset.fingerprint) or not is_known:
+        is_known = bool(np.isin(self.validation.sequence_ids, dataset.sequence_ids).all())
+        if self.fingerprint != dataset.fingerprint and not (self.fingerprint is None and is_known):
             raise DatasetGoneError(
                 f"{self.data}: is not the packed dataset that the study was made on; say where that is", field="data"
             )
+        if not is_known:
+            raise self._not_of_dataset("sequence_ids")
         if dataset.sign_names != self.label_names:
             raise UserError(
                 f"{self.studies[0] / STUDY_JSON}: label_names: are not the signs of {self.data}; bring the file back "
@@ -115,11 +117,12 @@ class Pool:
         rows = _rows(dataset, self.validation)
         for name in ("labels", "participants", "lengths"):
             if not np.array_equal(getattr(dataset, name)[rows], getattr(self.validation, name)):
-                raise UserError(
-                    f"{self.studies[0] / VALIDATION}: {name}: are not those of {self.data}; bring the file back as the "
-                    "search left it"
-                )
+                raise self._not_of_dataset(name)
         return dataset
+
+    def _not_of_dataset(self, name: str) -> UserError:
+        where = f"{self.studies[0] / VALIDATION}: {name}"
+        return UserError(f"{where}: are not those of {self.data}; bring the file back as the search left it")
 
     @functools.cached_property
     def _rows(self) -> np.ndarray:
@@ -187,12 +190,20 @@ class ValProbs(Sequence[np.ndarray]):
         return ValProbs(self._candidates[index]) if isinstance(index, slice) else self._candidates[index].val_probs()
 
 
+def _missing(study: StudyDir, request: dict[str, Any]) -> list[str]:
+    """Trials that must have been, as later ones are there, but have no folder."""
+    asked, numbers = request.get("trials"), {int(run.path.name) for run in study.trials()}
+    if request.get("warm_start") or not isinstance(asked, int):  # the first may be of earlier studies
+        return []
+    return [f"{number:04d}" for number in range(min(max(numbers, default=0), asked)) if number not in numbers]
+
+
 def open_pool(path: Path) -> Pool:
     """Read a study. A broken trial is left out with its reason; a broken study raises UserError."""
     study = StudyDir(path)
     request = study.read_request()
     label_names = tuple(request["label_names"])
-    validation = study.read_validation(len(label_names))
+    validation = study.read_validation(len(label_names), request.get("validation_sha256"))
     study.require_signs(label_names)
     base = {"num_folds": TrainConfig().num_folds, "fold": TrainConfig().fold, **request["base_config"]}
     split = (base["num_folds"], base["fold"])  # held out by all trials, or their predictions could not be compared
@@ -206,10 +217,12 @@ def open_pool(path: Path) -> Pool:
             candidates.append(candidate)
         except UserError as error:
             left_out[run.path.name] = without_folder(error, run.path)
+    left_out |= dict.fromkeys(_missing(study, request), f"has no folder in {TRIALS}: its files were removed")
     most = Counter(candidate.model.max_frames for candidate in candidates).most_common(1)
     left_out |= {item.name: OTHER_MAX_FRAMES for item in candidates if item.model.max_frames != most[0][0]}
     candidates = [item for item in candidates if item.name not in left_out]
     require_any((path,), candidates, left_out)
+    left_out = dict(sorted(left_out.items()))
     return Pool(
         studies=(path,),
         candidates=candidates,
@@ -302,7 +315,7 @@ def _read_trial(
 ) -> Candidate:
     """Raises UserError if the trial is unfinished, or any of its files is broken, of another study or changed."""
     if not run.is_done:
-        raise UserError("not finished: no done.json (stopped early, failed, or still running)")
+        raise UserError("not finished: no done.json (stopped early, failed, still running, or the file was removed)")
     config, result = run.read_config(), run.read_result()
     if (config.num_folds, config.fold) != split:
         raise UserError(

@@ -3,12 +3,12 @@
 A .tflite file in float32 is built of the weights and run on validation sequences. Weights, configuration or predictions
 that were damaged, edited or taken from another trial show here, before anything is selected by them.
 
-What that file predicts is kept in the trial's study, beside what its other files do, under a SHA-256 of all that it
-comes of: the content of the trial's files, the packed dataset, the sequences, and the versions of this package and of
-LiteRT. A trial of which a byte was changed is run again. No verdict is kept: predictions that are found are held
-against val_probs.npy every time, as new ones are. What this does not defend against is somebody who writes predictions
-of their own under the right hash. A trial may then be selected by predictions that it does not make, but not ship: the
-file that ships is run and compared with them whatever is kept (ensemble.ship.parity).
+What that file predicts is kept in the trial's study, beside what its other files do, named by all that it comes of
+(ensemble.candidates.kept): the content of the trial's files, the packed dataset, the sequences, and the versions of
+this package and of LiteRT. A trial of which a byte was changed is run again. No verdict is kept: predictions that are
+found are held against val_probs.npy every time, as new ones are. What this does not defend against is somebody who
+writes predictions of their own under the right hashes. A trial may then be selected by predictions that it does not
+make, but not ship: the file that ships is run and compared with them whatever is kept (ensemble.ship.parity).
 """
 
 import dataclasses
@@ -17,7 +17,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -25,13 +24,13 @@ from typing import Final
 import numpy as np
 from rich.markup import escape
 
+from ensemble.candidates.kept import find, keep, key_of
 from ensemble.candidates.pool import Candidate, DatasetGoneError, Pool, to_member, without_folder
 from ensemble.tflite import export
 from ensemble.tflite.export import PRECISIONS
 from ensemble.tflite.runtime import Model
 from trainer.common.console import console, track
 from trainer.common.errors import StorageError, UserError, first_line
-from trainer.common.files import write_array
 from trainer.common.strict import read_array
 from trainer.metrics import accuracy, log_loss
 from trainer.rundir import DONE
@@ -111,7 +110,17 @@ def reproducible(pool: Pool, left_out: dict[str, str], caches: Mapping[Path, Seq
             left_out[candidate.name] = reason = f"{without_folder(error, candidate.run.path)}{unseen}"
             console.print(f"[yellow]trial {candidate.name} is left out:[/] {escape(reason)}", soft_wrap=True)
             continue
+        _tell_of_changes(candidate)
         yield files
+
+
+def _tell_of_changes(candidate: Candidate) -> None:
+    """Say that a trial's files are not those that its training left, though they predict the same."""
+    try:
+        candidate.run.require_unchanged(needs_hashes=False)
+    except UserError as error:
+        said = f"{without_folder(error, candidate.run.path)}; it predicts what val_probs.npy says, and is used"
+        console.print(f"[yellow]trial {candidate.name}:[/] {escape(said)}", soft_wrap=True)
 
 
 class _Runs:
@@ -130,8 +139,8 @@ class _Runs:
         """Raises UserError if the trial's weights do not predict what its val_probs.npy says."""
         run = files.candidate.run
         told = json.dumps({**self._setting, "trial": run.hashes(DONE)}, sort_keys=True)
-        name = f"{sha256(told.encode()).hexdigest()}.npy"
-        kept = next((found for folder in caches if (found := self._kept(folder / name)) is not None), None)
+        key = key_of(told.encode())
+        kept = next((found for path in find(caches, key) if (found := self._kept(path)) is not None), None)
         probs = self._predict(files.at("float32")) if kept is None else kept
         off, most = deviation(probs, run.read_val_probs()[self._places]), PRECISIONS["float32"].largest_deviation
         if not off <= most:  # a NaN is not
@@ -140,7 +149,7 @@ class _Runs:
                 f"{most:.0e}): weights.safetensors, config.json or val_probs.npy is not what the training left"
             )
         if kept is None and caches:
-            write_array(caches[0] / name, probs)
+            keep(caches[0], key, probs)
 
     def _kept(self, path: Path) -> np.ndarray | None:
         """Predictions that were kept, if they are there and of the right shape."""
@@ -191,21 +200,22 @@ def require_result(candidate: Candidate, pool: Pool) -> None:
         )
 
 
-def predict_all(content: bytes, pool: Pool) -> np.ndarray:
-    """A .tflite file's probabilities for the validation sequences, float32 [N, signs]; all cores share the work.
+def predict_all(content: bytes, pool: Pool, places: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+    """A .tflite file's probabilities for the validation sequences, or those at ``places``: float32 [n, signs].
 
-    Raises UserError if it does not run, and what ``Pool.dataset`` does.
+    All cores share the work. Raises UserError if the file does not run, and what ``Pool.dataset`` does.
     """
-    threads = min(os.cpu_count() or 1, len(pool.validation.labels))
+    asked = range(len(pool.validation.labels)) if places is None else places
+    threads = min(os.cpu_count() or 1, len(asked))
 
     def share(first: int) -> list[np.ndarray]:
         model = Model(content)
         try:
-            return [model(raw) for raw in pool.raw_sequences(range(first, len(pool.validation.labels), threads))]
+            return [model(raw) for raw in pool.raw_sequences(asked[first::threads])]
         except (RuntimeError, ValueError) as error:
             raise UserError(f"its file does not run ({first_line(error)})") from error
 
-    probs = np.empty((len(pool.validation.labels), len(pool.label_names)), np.float32)
+    probs = np.empty((len(asked), len(pool.label_names)), np.float32)
     with ThreadPoolExecutor(threads) as executor:
         for first, part in enumerate(executor.map(share, range(threads))):
             probs[first::threads] = part

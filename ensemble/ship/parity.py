@@ -13,7 +13,7 @@ import torch
 from rich.markup import escape
 
 from ensemble.candidates.pool import Candidate, DatasetGoneError, Pool
-from ensemble.candidates.reproduction import deviation, information
+from ensemble.candidates.reproduction import deviation, information, predict_all
 from ensemble.tflite.export import PRECISIONS
 from ensemble.tflite.runtime import Model
 from trainer.common.console import console, track
@@ -25,8 +25,9 @@ from trainer.model.classifier import SignClassifier
 from trainer.studydir import FILE_PROBS
 
 SEQUENCES: Final = 200
-KEPT_DEVIATION: Final = 0.01
-"""From the predictions that members were selected by, of a file in any precision: each of these was rounded"""
+"""Compared with PyTorch"""
+KEPT_SEQUENCES: Final = 1000
+"""Compared with the predictions that members were selected by"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ class Agreement:
         close = self.largest_difference <= allowed.largest_difference and self.deviation <= allowed.largest_deviation
         if not (close and enough):  # a NaN is not
             raise UserError(f"the {coarsest} file does not predict what PyTorch does: {self}; this is a defect")
-        most = max(allowed.largest_deviation, KEPT_DEVIATION)
+        most = allowed.deviation_from_kept
         if self.from_validation is not None and not self.from_validation <= most:
             raise UserError(
                 f"the {coarsest} file does not predict what its members were selected by (they deviate by "
@@ -99,17 +100,21 @@ def compare(
     shares = np.array([count for _, count in members]) / sum(count for _, count in members)
     expected = np.tensordot(shares, parts, 1)
     told = float(shares @ [information(part) for part in parts])
-    from_validation = None
-    if selected is not None and are_validation:
-        kept = np.tensordot(shares, [candidate.val_probs()[places] for candidate, _ in selected], 1)
-        from_validation = deviation(found, kept, told)
     return Agreement(
         sequences=len(sequences),
         largest_difference=float(np.abs(found - expected).max()),
         same_sign=float(np.mean(name_same_sign(found, expected))),
         deviation=deviation(found, expected, told),
-        from_validation=from_validation,
+        from_validation=_from_kept(model, selected, shares, pool) if selected and are_validation else None,
     )
+
+
+def _from_kept(model: bytes, selected: list[tuple[Candidate, int]], shares: np.ndarray, pool: Pool) -> float:
+    """How far a file is from the predictions that its members, of these shares, were selected by."""
+    places = pool.spread(KEPT_SEQUENCES)
+    kept = [candidate.val_probs()[places].astype(np.float64) for candidate, _ in selected]
+    told = float(shares @ [information(part) for part in kept])
+    return deviation(predict_all(model, pool, places), np.tensordot(shares, kept, 1), told)
 
 
 def name_same_sign(found: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -138,7 +138,9 @@ def accuracy(predictions: Sequence[Prediction], label_names: list[str] | None) -
     named = [prediction for prediction in known if prediction.source.sign in label_names]
     right = sum(prediction.signs[0][0] == prediction.source.sign for prediction in named)
     if not named:
-        return f"no accuracy: the model knows none of the {len(known):,} signs that {TRAIN_CSV} tells"
+        return (
+            f"no accuracy: the model knows none of the signs that {TRAIN_CSV} tells of these {len(known):,} sequences"
+        )
     parts = [f"accuracy {right / len(named):.4f}: {right:,} of {len(named):,} sequences whose sign {TRAIN_CSV} tells"]
     if others := len(known) - len(named):
         parts.append(f"signs that the model does not know: {others:,} more")

@@ -41,6 +41,8 @@ class Precision:
     """From PyTorch, of a probability"""
     largest_deviation: float
     """From PyTorch, of all probabilities together (ensemble.candidates.reproduction.deviation)"""
+    deviation_from_kept: float
+    """The same, from what the models' own files predicted, perhaps on another machine"""
     same_sign: float
     """Smallest share of sequences for which the file names PyTorch's sign, or one as likely"""
     linear: Callable[[Graph, Tensor, np.ndarray, Tensor | None], Tensor] | None = None
@@ -70,6 +72,7 @@ PRECISIONS: Final[dict[str, Precision]] = {
         trial_predictions="exact",  # validation is in float32, whatever training was
         largest_difference=1e-4,
         largest_deviation=1e-3,  # validation with TF32 on a GPU is 3e-4 away
+        deviation_from_kept=1e-3,
         same_sign=1.0,
     ),
     "float16": Precision(
@@ -77,6 +80,7 @@ PRECISIONS: Final[dict[str, Precision]] = {
         trial_predictions="close",
         largest_difference=0.05,
         largest_deviation=0.02,
+        deviation_from_kept=1e-3,
         same_sign=0.99,
     ),
     "int8": Precision(  # in the blocks, one scale per row of a matrix; float16 elsewhere
@@ -84,6 +88,7 @@ PRECISIONS: Final[dict[str, Precision]] = {
         trial_predictions="far",
         largest_difference=0.5,
         largest_deviation=0.2,
+        deviation_from_kept=0.01,
         same_sign=0.98,
         linear=_int8_linear,
     ),

@@ -33,7 +33,7 @@ from search.show.progress import STATE_STYLES, Progress
 from trainer.common.credentials import kept
 from trainer.common.errors import UserError
 from trainer.common.fields import suggestion
-from trainer.common.files import LOCK, locked
+from trainer.common.files import LOCK, locked, sha256
 from trainer.common.patience import PATIENCE
 from trainer.common.signals import STOPPING, handled, stop
 from trainer.common.storage import Remote, is_uri, join
@@ -196,6 +196,7 @@ def _run(run: _Run, options: RunOptions, brake: Brake) -> bool:
             config = request.to_config()
             held_out = Validation.of(run.dataset, config.num_folds, config.fold)
             study.write_validation(held_out, tuple(request.label_names))
+            request = dataclasses.replace(request, validation_sha256=sha256(study.path / VALIDATION))
         request.write(study)  # only now there is a study: nothing keeps it from starting any more
         if remote is not None:
             remote.upload(STUDY_JSON, VALIDATION)

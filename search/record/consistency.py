@@ -1,7 +1,7 @@
 """Whether a study's database is really its own, before a search goes on with it."""
 
 from search.record.database_url import shown
-from search.record.own_files import OwnFiles, is_finished_only_there, most_trials
+from search.record.own_files import BRING_BACK_EITHER, OwnFiles, is_finished_only_there, most_trials
 from search.record.request import Request, find_database
 from search.record.storage import StudyStorage, study_names
 from search.record.trials import load_sound_trials
@@ -57,7 +57,8 @@ def _check_study(study: StudyDir, request: Request, storage: StudyStorage, where
     files = OwnFiles(study, request)
     for trial in trials:
         if wrong := files.contradiction(trial):
-            raise _lost(where, study, f"{wrong}: it is another study's, or was changed")
+            name = shown(where) if "://" in where else where
+            raise UserError(f"{name}: {wrong}; {BRING_BACK_EITHER}, or begin under another name")
     files.require_study_json(trials)
     known = {trial.number: trial for trial in trials}
     done = [int(run.path.name) for run in study.trials() if run.is_done]

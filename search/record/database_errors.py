@@ -19,6 +19,8 @@ _FAULTS: Final = (
 _READ_ONLY: Final = "read-only transaction"
 _REMEDIES: Final = (  # what is said, in small letters, and what to do; the first that fits
     (("disk i/o error", "disk is full"), "make room on its disk, or look whether that works"),
+    (("load plugin",), "give the URL of SQLite or PostgreSQL, such as postgresql://USER@HOST/NAME"),
+    (("unable to open",), "look whether it is a file, in a folder that is there and may be written to"),
     (("is locked",), "another program writes to it: let that end, then try again"),
     (("readonly database", "permission denied", "insufficient privilege"), "let this user write to it"),
     (("authentication failed", "password", "access denied"), "give its URL with the right user and password"),

@@ -23,6 +23,7 @@ from trainer.rundir import CONFIG, DONE, Result, RunDir
 from trainer.studydir import STUDY_JSON, TRIALS, StudyDir
 
 ORIGIN: Final = "warm_start"  # user attribute: the study that a trial comes from, and its number there
+BRING_BACK_EITHER: Final = "bring back whichever was changed"
 ROUNDING: Final = 1e-6  # of an accuracy or a loss; relative where it is above 1
 
 

@@ -65,6 +65,8 @@ class Request:
     data_fingerprint: str
     label_names: list[str]
     """Signs; the index is the label"""
+    validation_sha256: str | None = None
+    """Of validation.parquet; None in studies of 0.1, and before that file is written"""
     max_params: int | None = None
     """Largest number of parameters of a trial's model"""
     objective: str = DEFAULT_OBJECTIVE

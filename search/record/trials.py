@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.problem.objective import front
 from search.problem.space import by_field
 from search.record.database_url import shown, sqlite_url
-from search.record.own_files import ORIGIN, OwnFiles, is_finished_without_files, is_own
+from search.record.own_files import BRING_BACK_EITHER, ORIGIN, OwnFiles, is_finished_without_files, is_own
 from search.record.request import Request, find_database
 from search.record.storage import load_trials
 from trainer.common.console import console
@@ -89,7 +89,7 @@ def _believed(study: StudyDir, trials: list[FrozenTrial], done: list[int], where
     wrong = {trial.number: words for trial in trials if (words := files.contradiction(trial))}
     if wrong:
         out = f"{numbered(list(wrong))} left out"
-        _warn(f"{where}: {next(iter(wrong.values()))}; {out}: bring the database back as the search left it")
+        _warn(f"{where}: {next(iter(wrong.values()))}; {out}: {BRING_BACK_EITHER}")
     if departed := next(filter(None, map(files.departure, study.trials())), None):
         _warn(f"{study.path / STUDY_JSON}: {departed}; {BRING_BACK}")
     if bare := [trial.number for trial in trials if is_finished_without_files(study, trial)]:

@@ -24,6 +24,7 @@ from search.show import figures, html
 from search.show.figures import Curve, NotComputable
 from search.show.html import Line
 from search.show.tables import cell
+from trainer.common.console import console
 from trainer.common.errors import FieldError, UserError
 from trainer.common.files import is_locked
 from trainer.common.strict import check_type
@@ -103,7 +104,8 @@ def _read_curve(study: StudyDir, row: Row, trial: FrozenTrial) -> Curve:
     """From the trial's own record, or where that is not to be had, from the study's."""
     try:
         metrics = study.trial(row.number).read_metrics()
-    except UserError:
+    except UserError as error:
+        console.print(f"warning: {error}; its curve is as the database has it", soft_wrap=True, markup=False)
         metrics = []
     points = {item.epoch: item.val_accuracy for item in metrics} or trial.intermediate_values
     return Curve(row.number, row.state, sorted(points), [points[epoch] for epoch in sorted(points)])

@@ -67,11 +67,12 @@ def _make_contest(part: Path) -> None:
     counts = dict.fromkeys(participants, 0)
     for line in lines:
         number = participants.index(line["participant_id"]) + 1
-        path = f"train_landmark_files/{number}/{number}{counts[line['participant_id']]}.parquet"
+        sequence = f"{number}{counts[line['participant_id']]}"
+        path = f"train_landmark_files/{number}/{sequence}.parquet"
         counts[line["participant_id"]] += 1
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (made / line["path"]).rename(folder / path)
-        line["path"] = path
+        line |= {"path": path, "participant_id": str(number), "sequence_id": sequence}
     with (folder / "train.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, lines[0].keys(), lineterminator="\n")
         writer.writeheader()

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from trainer.common.errors import UserError
+from trainer.common.files import sha256
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.studydir import (
@@ -78,6 +79,11 @@ def test_validation_is_what_the_fold_holds_out(packed: PackedDataset, tmp_path: 
     np.testing.assert_array_equal(found.participants, held_out.participants)
     with pytest.raises(UserError, match="label: must be indices of the 1 signs"):
         study.read_validation(1)
+    digest = sha256(tmp_path / VALIDATION)
+    assert len(study.read_validation(packed.num_signs, digest).labels) == len(found.labels)
+    pq.write_table(pq.read_table(tmp_path / VALIDATION).replace_schema_metadata({"a": "b"}), tmp_path / VALIDATION)
+    with pytest.raises(UserError, match=r"validation.parquet: changed since the search wrote it; bring the file back"):
+        study.read_validation(packed.num_signs, digest)
     (tmp_path / VALIDATION).write_bytes(b"PAR1")
     with pytest.raises(UserError, match=r"validation.parquet: cannot be read"):
         study.read_validation(packed.num_signs)

@@ -25,7 +25,9 @@ NO_PARTICIPANT: Final = -1  # participant_id where the column is neither there n
 
 _NUMBERS: Final = ("participant_id", "sequence_id")
 _DELIMITERS: Final = ",;\t"  # spreadsheets write the last two as well
+_GIVE: Final = "give the contest's file"
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_UTF32: Final = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _CONTEST_PATH: Final = re.compile(r"(?:.*/)?(train_landmark_files/([0-9]{1,18})/([0-9]{1,18})\.parquet)")
 _ODD: Final = re.compile(r"^[/\\]|^[^/]:|(?:^|/)\.{0,2}(?:/|\Z)")  # what pathlib would not leave as it is, or a drive
 
@@ -45,10 +47,10 @@ COLUMNS: Final = Entry._fields
 def read_sign_map(source: Path) -> tuple[str, ...]:
     """Names of the signs, in the order of their indices. Raises UserError if the map is absent or broken."""
     path = _find(source, SIGN_MAP)
-    content = read_json(path)
+    content = read_json(path, _GIVE)
     indices = list(content.values()) if isinstance(content, dict) else []
     if not indices or any(type(index) is not int for index in indices) or sorted(indices) != list(range(len(indices))):
-        raise UserError(f"{path}: must map each sign to an index of its own, counting from 0")
+        raise UserError(f"{path}: must map each sign to an index of its own, counting from 0; {_GIVE}")
     return tuple(sorted(content, key=content.__getitem__))
 
 
@@ -115,9 +117,10 @@ def _read_content(path: Path) -> bytes:
     """A file of text, in UTF-8 if it was in UTF-16, without a byte order mark. Raises UserError."""
     try:
         content = path.read_bytes()
-        content = content.decode("utf-16").encode() if content.startswith(_UTF16) else content
+        if content.startswith((*_UTF32, *_UTF16)):  # in this order: the one's mark begins as the other's does
+            content = content.decode("utf-32" if content.startswith(_UTF32) else "utf-16").encode()
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
+        raise UserError(f"{path}: cannot be read ({first_line(error)}); {_GIVE}") from error
     return content.removeprefix(codecs.BOM_UTF8)
 
 
@@ -135,7 +138,7 @@ def _read_text(path: Path, content: bytes) -> pa.Table:
         words = first_line(error)
         at = re.search(r"Row #(\d+): ", words)  # the header's is 1
         line = f"line {_line_of(int(at[1]) - 2, content)}: " if at else ""
-        raise UserError(f"{path}: {line}cannot be read ({words}){'; mend that line' if at else ''}") from error
+        raise UserError(f"{path}: {line}cannot be read ({words}); {'mend that line' if at else _GIVE}") from error
 
 
 def _numbers(texts: pa.ChunkedArray, name: str) -> list[int]:

@@ -157,12 +157,11 @@ def _is_in_order(columns: Columns, numbers: np.ndarray, before: int | None) -> b
 
     Puts the frames' numbers int64 [n] into ``numbers``, if the table has them.
     """
-    if "type" not in columns:
-        return True
-    types, indices = columns["type"], columns["landmark_index"]
-    same = types.equals(_TYPES_IN_ORDER[: len(types)]) and indices.equals(_INDICES_IN_ORDER[: len(types)])
-    if not same and (_places(types, indices).reshape(-1, NUM_ROWS) != _ALL).any():  # other types, same values
-        return False
+    if "type" in columns:
+        types, indices = columns["type"], columns["landmark_index"]
+        same = types.equals(_TYPES_IN_ORDER[: len(types)]) and indices.equals(_INDICES_IN_ORDER[: len(types)])
+        if not same and (_places(types, indices).reshape(-1, NUM_ROWS) != _ALL).any():  # other types, same values
+            return False
     if "frame" not in columns:
         return True
     frames = _integers(columns["frame"], "frame")
@@ -176,7 +175,8 @@ def _is_in_order(columns: Columns, numbers: np.ndarray, before: int | None) -> b
 def _restore(pieces: Pieces, num_rows: int, axes: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The coordinates and frame numbers of a file with rows in any order, each put where it belongs.
 
-    Raises LandmarkFileError, naming the frame, unless each has every landmark once.
+    Raises LandmarkFileError, naming the frame, unless each has every landmark once, or, where no columns say which is
+    which, its rows together.
     """
     numbers, per_frame = _frames_of(pieces, num_rows)
     points = np.empty((len(numbers), len(rows), len(axes)), np.float32)
@@ -185,17 +185,13 @@ def _restore(pieces: Pieces, num_rows: int, axes: str, rows: np.ndarray) -> tupl
     target[rows] = np.arange(len(rows))
     first = 0
     for columns in pieces():
-        types, indices = columns["type"], columns["landmark_index"]
+        count = len(columns["x"])
         if per_frame is None:
             frames = np.searchsorted(numbers, _integers(columns["frame"], "frame"))
         else:
-            frames = np.arange(first, first + len(types)) // per_frame
-        first += len(types)
-        places = _places(types, indices)
-        if (unknown := np.flatnonzero(places == _UNKNOWN)).size:
-            row = int(unknown[0])
-            what = f"type {described(types[row].as_py())}, landmark_index {described(indices[row].as_py())}"
-            raise LandmarkFileError(f"frame {numbers[frames[row]]}: {what} is no landmark of the contest")
+            frames = np.arange(first, first + count) // per_frame
+        first += count
+        places = _known_places(columns, frames, numbers)
         np.add.at(seen, (frames, places), 1)
         used = np.flatnonzero(target[places] >= 0)
         with np.errstate(over="ignore"):
@@ -212,16 +208,43 @@ def _restore(pieces: Pieces, num_rows: int, axes: str, rows: np.ndarray) -> tupl
     return points, numbers
 
 
+def _known_places(columns: Columns, frames: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """The row of the contest's frame that each row is, int64 [n], or _IRIS.
+
+    ``numbers[frames]`` are the rows' frames. Raises LandmarkFileError for what is no landmark, and, without the columns
+    that tell, where a frame's rows do not stand together.
+    """
+    if "type" not in columns:
+        if len(frames) % NUM_ROWS:
+            raise LandmarkFileError("a row group ends within a frame, and no column 'type' tells which row is which")
+        apart = np.flatnonzero((frames.reshape(-1, NUM_ROWS) != frames[::NUM_ROWS, None]).any(axis=1))
+        if apart.size:
+            frame = numbers[frames[apart[0] * NUM_ROWS]]
+            raise LandmarkFileError(
+                f"frame {frame}: its rows are not together, and no column 'type' tells which is which"
+            )
+        return np.arange(len(frames)) % NUM_ROWS
+    types, indices = columns["type"], columns["landmark_index"]
+    places = _places(types, indices)
+    if (unknown := np.flatnonzero(places == _UNKNOWN)).size:
+        row = int(unknown[0])
+        what = f"type {described(types[row].as_py())}, landmark_index {described(indices[row].as_py())}"
+        raise LandmarkFileError(f"frame {numbers[frames[row]]}: {what} is no landmark of the contest")
+    return places
+
+
 def _frames_of(pieces: Pieces, num_rows: int) -> tuple[np.ndarray, int | None]:
     """Numbers of a file's frames, ascending int64 [n]; and the rows of each if only their place tells them apart.
 
     Raises LandmarkFileError if a frame has not the rows of one.
     """
-    sizes = (NUM_ROWS, NUM_ROWS + NUM_IRISES)
+    sizes: tuple[int, ...] = (NUM_ROWS, NUM_ROWS + NUM_IRISES)
     counts: dict[int, int] = {}
     for columns in pieces():
-        if "type" not in columns:
+        if "type" not in columns and (num_rows % NUM_ROWS or "frame" not in columns):
             raise LandmarkFileError(f"{num_rows:,} rows, not a multiple of {NUM_ROWS}")
+        if "type" not in columns:
+            sizes = (NUM_ROWS,)
         if "frame" not in columns:
             places = _places(*(columns[name].slice(0, max(sizes)) for name in _ORDER[1:]))
             size = sizes[int((places == _IRIS).any())]

@@ -142,7 +142,9 @@ def make_plan(source: Path, signs: Iterable[str] | None) -> Plan:
         else:
             plan.entries.append(entry)
     if not plan.entries and not plan.skipped:
-        raise UserError(f"{source / TRAIN_CSV}: lists no sequence{' of these signs' if signs else ''}")
+        raise UserError(
+            f"{source / TRAIN_CSV}: lists no sequence{' of these signs' if signs else ''}; give one that does"
+        )
     return plan
 
 

@@ -113,7 +113,10 @@ def test_a_dataset_that_cannot_be_reached_ends_it(copy: Path, monkeypatch: pytes
         measure(dataclasses.replace(open_pool(copy), data="s3://b/data"), ["float16", "int8"], Target())
 
 
-@pytest.mark.parametrize("change", [lambda x: x * np.nan, lambda x: x + 0.1, lambda x: x[:, ::-1], lambda x: x[::-1]])
+@pytest.mark.parametrize(
+    "change",
+    [lambda x: x * np.nan, lambda x: x + 0.1, lambda x: x + np.float16(1e-3), lambda x: x[:, ::-1], lambda x: x[::-1]],
+)
 def test_kept_predictions_that_are_broken_are_made_anew(copy: Path, change: Callable[[np.ndarray], np.ndarray]):
     whole = [np.array(probs) for probs in measure(open_pool(copy), ["int8"], Target()).pool.val_probs]
     kept = sorted((copy / PROBS).glob("*.npy"))

@@ -184,3 +184,14 @@ def test_names_of_signs_must_be_those_of_the_validation_sequences(copy: Path):
     change_fields(copy / "study.json", label_names=open_pool(copy).label_names[::-1])
     with pytest.raises(UserError, match=r"study.json: label_names: sign \d is .*, but validation.parquet calls it"):
         open_pool(copy)
+
+
+def test_a_trial_without_a_folder_and_one_of_a_number_beyond_are_left_out_by_name(copy: Path):
+    change_fields(copy / "study.json", trials=5)
+    shutil.copytree(copy / "trials" / "0001", copy / "trials" / "9999999999")
+    shutil.move(copy / "trials" / "0002", copy / "elsewhere")
+    (copy / "trials" / "0002").symlink_to("/nowhere")
+    pool = open_pool(copy)
+    assert [candidate.name for candidate in pool.candidates] == ["0000", "0001", "0003"]
+    assert pool.left_out["0002"] == "has no folder in trials: its files were removed"
+    assert "not one of the 5 trials" in pool.left_out["9999999999"]

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 import torch
 
 from ensemble.candidates.full_data import FullData
+from ensemble.candidates.kept import keep
 from ensemble.candidates.measure import measure
 from ensemble.candidates.pool import Pool, open_pool, open_pools
 from ensemble.candidates.reproduction import TrialFiles, deviation, reproducible, require_result
@@ -190,6 +192,31 @@ def test_validation_sequences_must_be_the_datasets(copy: Path, column: str):
             only_reproducible(open_pool(copy))
 
 
+def test_a_validation_sequence_that_the_dataset_has_not_is_no_reason_to_take_it_for_another(copy: Path):
+    table = pq.read_table(copy / "validation.parquet")
+    ids = table["sequence_id"].to_numpy().copy()
+    ids[0] = 7
+    place = table.column_names.index("sequence_id")
+    pq.write_table(table.set_column(place, "sequence_id", pa.array(ids)), copy / "validation.parquet")
+    with pytest.raises(UserError, match=r"validation.parquet: sequence_ids: are not those of .*packed; bring the file"):
+        only_reproducible(open_pool(copy))
+    change_fields(copy / "study.json", validation_sha256="0" * 64)
+    with pytest.raises(UserError, match=r"validation.parquet: changed since the search wrote it; bring"):
+        open_pool(copy)
+
+
+def test_files_that_were_changed_and_predict_the_same_are_used_and_named(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+):
+    run = RunDir(copy / "trials" / "0001")
+    assert "sha256" in json.loads((run.path / "done.json").read_text())
+    config = run.path / "config.json"
+    config.write_text(config.read_text() + " \n")
+    assert len(only_reproducible(open_pool(copy)).candidates) == 4
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "trial 0001: config.json: is not the file that the training left; it predicts what val_probs.npy" in printed
+
+
 def test_weights_trained_on_all_participants_must_have_the_result_that_they_left(
     copy: Path, packed: PackedDataset, tmp_path: Path
 ):
@@ -336,7 +363,8 @@ def test_kept_predictions_are_believed_no_more_than_new_ones(copy: Path, tmp_pat
     paths[3].unlink()
     assert len(only_reproducible(open_pool(copy), cache).candidates) == 4
     assert {path: path.read_bytes() for path in sorted(cache.iterdir())} == whole
-    shutil.copy(paths[1], paths[0])  # another trial's
+    paths[0].unlink()
+    keep(cache, paths[0].stem.partition("-")[0], np.load(paths[1]))  # another trial's
     left_out = only_reproducible(open_pool(copy), cache).left_out
     assert [reason.startswith(PREDICT) for name, reason in left_out.items() if name != "0004"] == [True]
 

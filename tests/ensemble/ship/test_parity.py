@@ -1,15 +1,18 @@
 """How close the file that ships must be to PyTorch."""
 
 import contextlib
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from ensemble.candidates.measure import measure
 from ensemble.candidates.pool import open_pool, to_member
 from ensemble.ship.parity import Agreement, compare, name_same_sign
 from ensemble.tflite import export
+from ensemble.tflite.latency import Target
 from trainer.common.errors import UserError
 
 
@@ -76,6 +79,23 @@ def test_a_file_that_is_not_what_was_selected_is_refused(study: Path):
         compare(content, [(first, 1)], pool, [(last, 1)]).require({"float32"})
 
 
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_predictions_that_members_were_selected_by_must_be_the_files_own(copy: Path, precision: str):
+    pool = measure(open_pool(copy), [precision], Target()).pool
+    best = pool.candidates[-1]
+    content = export.build([to_member(best, 1)])
+    agreement = compare(content, [(best, 1)], pool, [(best, 1)])
+    assert agreement.from_validation is not None
+    assert agreement.from_validation < 1e-4
+    agreement.require({precision})
+    probs, labels = np.array(best.val_probs(), np.float64), pool.validation.labels
+    probs[np.arange(len(labels)), labels] += 0.03
+    (changed := copy / "changed.npy").write_bytes(b"")
+    np.save(changed, (probs / probs.sum(1, keepdims=True)).astype(np.float16))
+    with pytest.raises(UserError, match=f"the {precision} file does not predict what its members were selected by"):
+        compare(content, [(best, 1)], pool, [(dataclasses.replace(best, probs=changed), 1)]).require({precision})
+
+
 def test_a_file_of_the_members_agrees_and_another_does_not(study: Path):
     pool = open_pool(study)
     first, last = pool.candidates[0], pool.candidates[-1]
@@ -99,8 +119,6 @@ def test_torch_keeps_its_threads(study: Path):
 
 
 def test_without_the_dataset_random_landmarks_are_compared(copy: Path, capsys: pytest.CaptureFixture[str]):
-    import dataclasses
-
     pool = dataclasses.replace(open_pool(copy), data="gone")
     agreement = compare(export.build([to_member(pool.candidates[0], 1)]), [(pool.candidates[0], 1)], pool)
     agreement.require({"float32"})

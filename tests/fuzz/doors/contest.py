@@ -41,10 +41,12 @@ def read_by_columns(path: Path) -> list[np.ndarray]:
     Empty if the columns do not say it. Without the columns type and landmark_index, rows are in the contest's order.
     """
     try:
-        if not {"type", "landmark_index"} & {*pq.read_schema(path).names}:
-            table = pq.read_table(path, columns=["x", "y"])
-            rows = np.arange(len(table)) % NUM_ROWS
-            return _frames(rows, _points(table), np.arange(len(table)) // NUM_ROWS)
+        if not {"type", "landmark_index"} & (names := {*pq.read_schema(path).names}):
+            table = pq.read_table(path, columns=["x", "y", *({"frame"} & names)])
+            rows, order = np.arange(len(table)) % NUM_ROWS, np.arange(len(table))
+            numbers = table["frame"].to_numpy().astype(np.int64) if "frame" in names else order // NUM_ROWS
+            order = np.argsort(numbers, kind="stable")
+            return _frames(rows[order], _points(table)[order], numbers[order])
         table = pq.read_table(path, columns=["type", "landmark_index", "x", "y"])
         kinds = table["type"].combine_chunks().cast("string").dictionary_encode()
         first, size = np.array([_SIZES[kind] for kind in kinds.dictionary.to_pylist()]).T

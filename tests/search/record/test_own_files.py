@@ -123,12 +123,12 @@ def test_what_was_changed_in_a_database_is_left_out_of_tables_and_stops_a_search
     assert _check(study) == []
     assert capsys.readouterr().out == ""
     _edit(study, edit)
-    with pytest.raises(UserError, match=words + ".*; bring .*own database back, or begin under another name$"):
+    with pytest.raises(UserError, match=words + ".*; bring back whichever was changed, or begin under another name$"):
         _check(study)
     assert [row.number for row in read_rows(study.path)] == [2, 0]
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"warning: {study.path / STUDY_DB}: trial 1 has ")
-    assert "; trial 1 left out: bring the database back" in line
+    assert "; trial 1 left out: bring back whichever was changed" in line
 
 
 def test_a_trial_with_more_values_than_the_objective_has_is_left_out(

@@ -23,6 +23,7 @@ SAME: dict[str, bytes] = {
     "CRLF": LINES.replace("\n", "\r\n").encode(),
     "CR": LINES.replace("\n", "\r").encode(),
     "UTF-16": LINES.encode("utf-16"),
+    "UTF-32": LINES.encode("utf-32"),
     "UTF-16, big-endian": b"\xfe\xff" + LINES.encode("utf-16-be"),
     "semicolons": b"path;participant_id;sequence_id;sign\na/1.parquet;16;100;hello\na/2.parquet;18;101;yes, please\n",
     "tabs in UTF-16": "path\tparticipant_id\tsequence_id\tsign\r\na/1.parquet\t16\t100\thello\r\n"

@@ -377,6 +377,26 @@ def test_a_file_of_coordinates_alone_is_in_the_contests_order_for_a_submission(t
         read_raw(tmp_path / "file.parquet")
 
 
+def test_frames_of_coordinates_alone_are_put_in_the_order_of_their_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = make_table(7, 0, "hands")
+    pq.write_table(table, tmp_path / "whole.parquet")
+    bare, path = table.select(["frame", "x", "y", "z"]), tmp_path / "file.parquet"
+    pq.write_table(bare.take(np.arange(7 * 543).reshape(7, 543)[::-1].ravel()), path)
+    for piece in (1024, 2):
+        monkeypatch.setattr(landmark_files, "_PIECE", piece)
+        np.testing.assert_array_equal(read_raw(path), read_raw(tmp_path / "whole.parquet"))
+    order = np.arange(7 * 543)
+    order[[5, 543 + 5]] = order[[543 + 5, 5]]  # of two frames
+    pq.write_table(bare.take(order), path)
+    with pytest.raises(LandmarkFileError, match="frame 0: its rows are not together, and no column 'type' tells"):
+        read_raw(path)
+    pq.write_table(bare.slice(0, 3 * 543 - 1), path)
+    with pytest.raises(LandmarkFileError, match="1,628 rows, not a multiple of 543"):
+        read_raw(path)
+
+
 def test_raw_landmarks_need_z_and_a_file(tmp_path: Path) -> None:
     pq.write_table(make_table(3, 0, "nothing").drop(["z"]), tmp_path / "file.parquet")
     with pytest.raises(LandmarkFileError, match=f"^{tmp_path}/file.parquet: no column 'z'; give landmark files"):
