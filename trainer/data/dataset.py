@@ -11,12 +11,13 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trainer.common.errors import DatasetChangedError, UserError, first_line
 from trainer.common.fields import to_count, to_place
 from trainer.common.storage import is_uri
-from trainer.common.strict import MOST_INT, check_type, read_array
+from trainer.common.strict import MOST_INT, check_type, described, read_array
 from trainer.data.fetch import fetch
 from trainer.data.manifest import FRAMES, MANIFEST, SEQUENCES, fingerprint, read_manifest, verify, verify_once
 from trainer.landmarks import NUM_LANDMARKS
@@ -80,7 +81,8 @@ class PackedDataset:
         verify_once(path)
         try:
             frames = read_array(path / FRAMES)
-            columns = _read_columns(path / SEQUENCES)
+            table = pq.read_table(path / SEQUENCES)
+            columns = _read_columns(table)
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             raise UserError(
                 f"{path}: cannot read the packed dataset ({first_line(error)}); pack it again with trainer.pack"
@@ -88,6 +90,7 @@ class PackedDataset:
         expected = (manifest["num_frames"], NUM_LANDMARKS, 2)
         if frames.shape != expected or frames.dtype != np.float32 or not _fits(columns, manifest):
             raise UserError(f"{path}: the files do not fit {MANIFEST}; pack it again with trainer.pack")
+        _require_names(path, table, manifest["label_names"])
         return cls(
             path=path.resolve(),
             frames=frames,
@@ -152,9 +155,8 @@ class PackedDataset:
         return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def _read_columns(path: Path) -> dict[str, np.ndarray]:
+def _read_columns(table: pa.Table) -> dict[str, np.ndarray]:
     """Columns of sequences.parquet by name: int64 [N] each. Raises ValueError if one has an empty field."""
-    table = pq.read_table(path)
     columns = {}
     for name in ("start", "length", "label", "participant_id", "sequence_id"):
         if table[name].null_count or not pa.types.is_integer(table[name].type):
@@ -164,16 +166,30 @@ def _read_columns(path: Path) -> dict[str, np.ndarray]:
 
 
 def _fits(columns: dict[str, np.ndarray], manifest: dict[str, Any]) -> bool:
-    """Whether there are as many sequences as stated, within the frames and with labels that have a name."""
+    """Whether there are as many sequences as stated, one after another, each once, and with labels that have a name."""
     starts, lengths, labels = (columns[name] for name in ("start", "length", "label"))
+    ends = np.cumsum(lengths)
     return bool(
         len(starts) == manifest["num_sequences"] > 0
-        and (starts >= 0).all()
         and (lengths >= 1).all()
-        and (lengths <= manifest["num_frames"] - starts).all()
+        and (starts == ends - lengths).all()
+        and ends[-1] == manifest["num_frames"]
         and (labels >= 0).all()
         and (labels < len(manifest["label_names"])).all()
+        and len(np.unique(columns["sequence_id"])) == len(starts)
     )
+
+
+def _require_names(path: Path, table: pa.Table, label_names: list[str]) -> None:
+    """Raise UserError unless the manifest calls every sequence's sign as sequences.parquet does."""
+    if "sign" not in table.column_names:
+        raise UserError(f"{path / SEQUENCES}: has no column 'sign'; pack it again with trainer.pack")
+    named, called = pa.array(label_names).take(table["label"].combine_chunks()), table["sign"].cast(pa.string())
+    if (place := pc.index(pc.equal(named, called), False).as_py()) >= 0:
+        raise UserError(
+            f"{path / MANIFEST}: label_names: sign {table['label'][place]} is {described(named[place].as_py())} there, "
+            f"and {described(called[place].as_py())} in {SEQUENCES}; pack it again with trainer.pack"
+        )
 
 
 def typical_lengths(lengths: np.ndarray, count: int) -> list[int]:

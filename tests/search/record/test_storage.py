@@ -136,7 +136,7 @@ def test_a_full_disk_leaves_the_study_as_it_was_at_some_flush(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("sqlite:////nowhere/study.db", r"/nowhere/study.db: .*unable to open.*; look whether it is a file, in a folder"),
+        ("sqlite:////nowhere/study.db", r"/nowhere/study.db: .*unable to open.*; look whether it is a file"),
         ("nowhere", "storage: not a database URL"),
         (
             "firebird://me:secret@localhost/x",

@@ -42,6 +42,11 @@ def test_the_fingerprint_is_that_of_the_content(packed: PackedDataset, tmp_path:
     assert other.fingerprint != packed.fingerprint
 
 
+def turn_names(path: Path) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps(manifest | {"label_names": manifest["label_names"][::-1]}))
+
+
 def change_manifest(**values: object) -> Callable[[Path], object]:
     def change(path: Path) -> None:
         manifest = json.loads((path / "manifest.json").read_text())
@@ -64,6 +69,10 @@ def change_manifest(**values: object) -> Callable[[Path], object]:
         (change_manifest(landmark_ids=list(range(85))), "another format"),
         (change_manifest(num_frames=7), "do not fit"),
         (change_manifest(num_sequences=7), "do not fit"),
+        (
+            turn_names,
+            r"manifest.json: label_names: sign \d is 'sign\d+' there, and 'sign\d+' in sequences.parquet; pack",
+        ),
         (lambda path: (path / "frames.npy").unlink(), "frames.npy: cannot be read"),
         (lambda path: (path / "sequences.parquet").unlink(), "sequences.parquet: cannot be read"),
         (lambda path: (path / "frames.npy").write_bytes(b""), "frames.npy: changed since it was packed"),
