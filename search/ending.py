@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import re
 import shlex
-import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -58,15 +57,17 @@ def resumable(options: SearchOptions) -> Iterator[None]:
 
 
 def show_outcome(outcome: Outcome, options: SearchOptions) -> None:
-    """Print the trials and what to do next. Exits with the status of an interrupt if it was ended early."""
+    """Print the trials and what to do next. Exits with the status of the signal that ended it early, if one did."""
     show(outcome.rows, title(outcome.where, outcome.rows))
     request = outcome.request
     named = dataclasses.replace(options, name=base_name(outcome.where), results=parent(outcome.where))
     if not outcome.is_complete:
         ended = sum(row.state in STATE_STYLES and row.origin is None for row in outcome.rows)
         go_on = f"{resume_command(named)}{_reminder(named.results, request.data)}"
-        _print(f"interrupted with {ended} of {request.trials} trials ended; go on with:\n  {go_on}")
-        sys.exit(exit_status(outcome.stopped_by or signal.SIGINT))
+        what = "the time budget is used up" if outcome.stopped_by is None else "interrupted"
+        _print(f"{what} with {ended} of {request.trials} trials ended; go on with:\n  {go_on}")
+        if outcome.stopped_by is not None:
+            sys.exit(exit_status(outcome.stopped_by))
     if num_failed := sum(row.state == "FAIL" and row.origin is None for row in outcome.rows):
         failed = "1 trial failed; try it" if num_failed == 1 else f"{num_failed} trials failed; try them"
         again = resume_command(named, retry_failed=True)

@@ -70,9 +70,8 @@ def _require_folds(dataset: PackedDataset, base: TrainConfig) -> None:
     except UserError as error:
         if error.field != "num_folds":
             raise
-        raise UserError(
-            f"{error.message}, with a line such as num_folds = 2 beside what the space file searches", field="space"
-        ) from error
+        beside = "beside what the space file searches (docs/search.md has the default space)"
+        raise UserError(f"{error.message}, with a line such as num_folds = 2 {beside}", field="space") from error
 
 
 def _objective(options: SearchOptions, dataset: PackedDataset, base: TrainConfig) -> Objective:

@@ -24,13 +24,17 @@ class TableOptions:
 
 @command("search.table", TableOptions, examples=["results/asl", "s3://bucket/results/asl"])
 def main(options: TableOptions) -> None:
+    from search.record.request import Request
     from search.record.trials import read_rows, write_parquet
-    from search.show.tables import show, title
-    from trainer.studydir import TRIALS_PARQUET, Folder
+    from search.show.tables import ON_THE_TRAINED, show, title
+    from trainer.common.console import console
+    from trainer.studydir import TRIALS_PARQUET, Folder, StudyDir
 
     folder = Folder.open(options.study)
     rows = read_rows(folder.path, options.storage, folder.is_at_work)
     show(rows, title(folder.shown, rows))
+    if (study := StudyDir(folder.path)).exists and Request.read(study).to_config().all_participants:
+        console.print(ON_THE_TRAINED, soft_wrap=True)
     if folder.can_write(""):
         write_parquet(rows, folder.path)
         folder.publish(TRIALS_PARQUET)

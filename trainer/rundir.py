@@ -247,6 +247,13 @@ class RunDir:
         except OSError as error:
             raise UserError(f"{error.filename}: cannot be read ({reason_of(error)}); {BRING_BACK}") from error
 
+    def require_own_val_probs(self) -> None:
+        """Raises UserError if val_probs.npy is not what the finished run left, unless that does not say."""
+        expected = read_object(self.path / DONE, BRING_BACK).get(HASHES)
+        path = self.path / VAL_PROBS
+        if isinstance(expected, dict) and path.is_file() and expected.get(VAL_PROBS) != sha256(path):
+            raise UserError(f"{path}: is not the file that the training left; {BRING_BACK}")
+
     def require_unchanged(self, needs_hashes: bool = True) -> None:
         """Raises UserError if a file is not the one that the finished run left.
 

@@ -27,6 +27,7 @@ from trainer.model.classifier import num_parameters, weight_shapes
 from trainer.rundir import Result, RunDir
 from trainer.studydir import STUDY_JSON, TRIALS, VALIDATION, StudyDir, Validation
 
+NOT_FINISHED: Final = "not finished: no done.json (stopped early, failed, still running, or the file was removed)"
 OTHER_MAX_FRAMES: Final = "config.json: another max_frames than most candidates have"
 _OPENING: Final = threading.Lock()  # np.load parses a header with ast, which fails in threads (CPython gh-106905)
 ROUNDING: Final = 0.02  # a row of float16 probabilities may miss 1 by this much
@@ -237,7 +238,9 @@ def open_pool(path: Path) -> Pool:
 def require_any(studies: Sequence[Path], candidates: Sequence[Candidate], left_out: dict[str, str]) -> None:
     """Raises UserError, with the reasons, if no candidate is left."""
     if not candidates:
-        raise UserError(f"{', '.join(map(str, studies))}: no trial can be used{listed(left_out)}")
+        ended = not any(reason == NOT_FINISHED for reason in left_out.values())
+        hint = "" if ended else "; if the search was stopped, go on with it: python -m search.run --resume"
+        raise UserError(f"{', '.join(map(str, studies))}: no trial can be used{listed(left_out)}{hint}")
 
 
 def open_pools(studies: Sequence[tuple[str, Path]]) -> Pool:
@@ -315,7 +318,7 @@ def _read_trial(
 ) -> Candidate:
     """Raises UserError if the trial is unfinished, or any of its files is broken, of another study or changed."""
     if not run.is_done:
-        raise UserError("not finished: no done.json (stopped early, failed, still running, or the file was removed)")
+        raise UserError(NOT_FINISHED)
     config, result = run.read_config(), run.read_result()
     if (config.num_folds, config.fold) != split:
         raise UserError(

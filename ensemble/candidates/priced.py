@@ -1,11 +1,12 @@
 """Candidates with what each costs: the one object that selection, evaluation and shipping take."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ensemble.budget import COSTS, Budget, Cost
-from ensemble.candidates.pool import Pool
+from ensemble.candidates.pool import Pool, require_any
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,16 @@ class PricedPool:
     """What every ensemble costs before it has a member"""
     costs: np.ndarray
     """float64 [K, len(COSTS)], at least 0: what each candidate adds, a column per cost in the order of COSTS"""
+
+    def without(self, reasons: Mapping[str, str]) -> "PricedPool":
+        """The pool without some trials, in any precision, that are left out for these reasons.
+
+        Raises UserError if none is left.
+        """
+        stay = [k for k, candidate in enumerate(self.pool.candidates) if candidate.name not in reasons]
+        candidates, left_out = [self.pool.candidates[k] for k in stay], {**self.pool.left_out, **reasons}
+        require_any(self.pool.studies, candidates, left_out)
+        return PricedPool(self.pool.replace(candidates=candidates, left_out=left_out), self.base, self.costs[stay])
 
     def costs_of(self, name: str) -> np.ndarray:
         """What each candidate adds of one cost: float64 [K]."""

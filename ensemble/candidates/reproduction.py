@@ -14,6 +14,7 @@ make, but not ship: the file that ships is run and compared with them whatever i
 import dataclasses
 import functools
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,8 @@ from trainer.rundir import DONE
 
 SEQUENCES: Final = 64
 """On which a trial is run, spread over the validation sequences"""
+WORSE: Final = 0.1
+"""By which an accuracy on people trained on may lie below that of the trial repeated on others, by luck"""
 LOG_LOSS_ROUNDING: Final = 0.01  # of a float32 file's log loss plus 1, from that in done.json
 
 
@@ -103,6 +106,7 @@ def reproducible(pool: Pool, left_out: dict[str, str], caches: Mapping[Path, Seq
                 candidate.run.require_unchanged()
             else:
                 runs.require_predictions(files, caches.get(candidate.study, ()))
+                candidate.run.require_own_val_probs()  # also where no sequence was run
         except StorageError:
             raise
         except UserError as error:
@@ -173,17 +177,24 @@ class _Runs:
         return list(self._pool.raw_sequences(self._places))
 
 
-def require_result(candidate: Candidate, pool: Pool) -> None:
+def require_result(candidate: Candidate, pool: Pool, held_out: float = 0.0) -> None:
     """Raises UserError if a trial trained on all participants is not the one that its done.json tells of.
 
     Such a trial leaves no predictions. Its weights must have done.json's accuracy and log loss on the validation
-    sequences; without the packed dataset, its files must have the hashes that done.json states.
+    sequences; without the packed dataset, its files must have the hashes that done.json states. ``held_out`` is the
+    accuracy of the trial that it repeats, which was not trained on those people: this one, which was, cannot be far
+    worse.
     """
     result, labels = candidate.run.read_result(), pool.validation.labels
     try:
         probs = predict_all(TrialFiles(candidate).at("float32"), pool)
     except DatasetGoneError:
         candidate.run.require_unchanged()
+        console.print(
+            f"[yellow]{escape(str(candidate.run.path))}: its weights are not run before they ship:[/] the packed "
+            "dataset is gone; its files are those that the training left",
+            soft_wrap=True,
+        )
         return
     except StorageError:
         raise
@@ -196,6 +207,13 @@ def require_result(candidate: Candidate, pool: Pool) -> None:
             f"{candidate.run.path}: its weights have an accuracy of {found[0]:.4f} and a log loss of {found[1]:.4f} on "
             f"the validation sequences, and done.json says {said[0]:.4f} and {said[1]:.4f}: a file was changed since; "
             "train it again",
+            field="ship",
+        )
+    chance = 3 * math.sqrt(held_out * (1 - held_out) / len(labels))
+    if found[0] < held_out - max(WORSE, chance):
+        raise UserError(
+            f"{candidate.run.path}: its weights have an accuracy of {found[0]:.4f} on people that they were trained "
+            f"on, and the trial that it repeats has {held_out:.4f} on people that it was not; train it again",
             field="ship",
         )
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from rich.markup import escape
+
 from ensemble.budget import CONTEST, EXAMPLE, Budget
 from ensemble.candidates.full_data import FullData
 from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
@@ -31,7 +33,8 @@ from ensemble.tflite import submission
 from ensemble.tflite.export import PRECISIONS
 from ensemble.tflite.latency import Target
 from ensemble.tflite.submission import Submission
-from trainer.common.errors import UserError
+from trainer.common.console import console
+from trainer.common.errors import StorageError, UserError
 from trainer.common.fields import shorten, shown, to_place
 from trainer.common.files import require_writable, to_path
 from trainer.common.strict import check_type
@@ -236,11 +239,13 @@ def run(opened: Opened) -> Outcome:
     """Do all the work, and write the files together in the end: until then an earlier selection stands as it was."""
     request, budget = opened.request, opened.request.budget
     priced = _measure(opened)
-    score = scores.SCORES[request.metric].of(priced.pool.val_probs, priced.pool.validation.labels)
     rule: Rule = functools.partial(baselines.ours, exact=True) if request.exact else baselines.ours
-    chosen = choose(priced, score, budget, rule, request.target, opened.full_data)
-    for candidate, _ in chosen.shipped if opened.full_data else ():
-        require_result(candidate, priced.pool)
+    while True:
+        score = scores.SCORES[request.metric].of(priced.pool.val_probs, priced.pool.validation.labels)
+        chosen = choose(priced, score, budget, rule, request.target, opened.full_data)
+        if not opened.full_data or not (unfit := _not_to_ship(chosen, priced.pool)):
+            break
+        priced = priced.without(unfit)
     selected = [(item.candidate, item.count) for item in chosen.members]
     agreement = compare(chosen.model, chosen.shipped, priced.pool, None if opened.full_data else selected)
     agreement.require({item.candidate.precision for item in chosen.members})
@@ -259,6 +264,27 @@ def run(opened: Opened) -> Outcome:
     )
     _write(outcome)
     return outcome
+
+
+def _not_to_ship(chosen: Choice, pool: Pool) -> dict[str, str]:
+    """Why weights that would be shipped in place of a member's own are not what they are said to be, by trial.
+
+    Raises UserError if no other trial is left to be chosen.
+    """
+    unfit: dict[str, str] = {}
+    for member, (full, _) in zip(chosen.members, chosen.shipped, strict=True):
+        try:
+            require_result(full, pool, member.candidate.val_accuracy)
+        except StorageError:
+            raise
+        except UserError as error:
+            unfit[member.candidate.name] = f"cannot be shipped: {error.message}"
+            if unfit.keys() >= {candidate.name for candidate in pool.candidates}:
+                raise
+            console.print(
+                f"[yellow]trial {member.candidate.name} is left out:[/] {escape(error.message)}", soft_wrap=True
+            )
+    return unfit
 
 
 def _measure(opened: Opened) -> PricedPool:

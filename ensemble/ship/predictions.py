@@ -143,5 +143,5 @@ def accuracy(predictions: Sequence[Prediction], label_names: list[str] | None) -
         )
     parts = [f"accuracy {right / len(named):.4f}: {right:,} of {len(named):,} sequences whose sign {TRAIN_CSV} tells"]
     if others := len(known) - len(named):
-        parts.append(f"signs that the model does not know: {others:,} more")
+        parts.append(f"signs that the model does not know: those of {others:,} more")
     return "; ".join([*parts, "people that it was trained on may be among them"])

@@ -7,6 +7,7 @@ what the contest asks of the file. Nothing here needs torch, except reading sele
 
 import functools
 import io
+import lzma
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
 
 MODEL: Final = "model.tflite"
 LABELS: Final = "labels.txt"
-BROKEN_ZIP: Final = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, UnicodeDecodeError)
+BROKEN_ZIP: Final = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(OSError, EOFError, RuntimeError, UnicodeDecodeError),
+)
 """What zipfile raises on a file that is damaged, encrypted, or packed in an unknown way"""
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the zip format's first date: equal content makes equal files
 
@@ -80,7 +84,7 @@ def read(path: Path) -> bytes:
         raise UserError(f"{path}: is a folder; {hint}") from error
     except KeyError as error:
         raise UserError(f"{path}: holds no {MODEL}; make one with: python -m ensemble.select") from error
-    except (OSError, *BROKEN_ZIP) as error:
+    except BROKEN_ZIP as error:
         raise UserError(f"{path}: cannot be read ({error}); give a submission.zip or a .tflite file") from error
 
 

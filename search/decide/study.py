@@ -27,14 +27,13 @@ from search.record.own_files import is_finished_only_there, is_own, most_trials
 from search.record.remote_copy import RemoteCopy, adopt, found_in
 from search.record.request import Request
 from search.record.storage import StudyStorage
-from search.record.trials import REASON, may_be_tried_again
+from search.record.trials import PAUSED, REASON, may_be_tried_again
 from trainer.config import TrainConfig
 from trainer.model.classifier import num_parameters
 from trainer.rundir import EpochMetrics, Result, RunDir
 from trainer.studydir import STUDY_DB, TRIALS, StudyDir
 
 MAX_WORKER_LOSSES: Final = 3  # without an epoch between: the trial is the likely cause
-PAUSED: Final = "halving:waits"  # system attribute of a paused trial: after which epoch, since when
 
 
 @dataclass(frozen=True)

@@ -92,9 +92,13 @@ def _fields(request: Request) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return f"one of {len(value)} ranges"
     if not isinstance(value, dict):
         return "not named" if value is None else str(value)
-    return " ".join(str(part) for key, part in value.items() if key != "type")
+    if "choices" in value:
+        return f"one of {', '.join(map(str, value['choices']))}"
+    return f"{value.get('low')} to {value.get('high')}{' by its logarithm' * bool(value.get('log'))}"
 
 
 def _adopt(trial: FrozenTrial, study: str, space: Space, objective: Objective) -> FrozenTrial | None:

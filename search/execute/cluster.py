@@ -104,8 +104,9 @@ def connect(address: str | None, resources: Resources, workers: int | None = Non
     try:
         with _own_signals():
             ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(f"{address or 'local'}: cannot start or join Ray: {error}", field="address") from error
+    except Exception as error:  # a node that does not come up in time is an Exception of no kind
+        words = f"cannot start or join Ray: {in_one_line(error)}"
+        raise UserError(f"{address or 'local'}: {words}", field="address") from error
     try:
         _check_room(resources)
         yield

@@ -96,7 +96,7 @@ def run_trial(order: dict[str, Any], keys: Kept | None = None) -> None:
 def _concerns_all(error: Exception) -> bool:
     if isinstance(error, StorageError):
         return True
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _train(order: Order) -> Result:

@@ -286,6 +286,8 @@ def load_trials(url: str, study_name: str | None, patience: float = 0.0) -> list
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
     def load() -> list[FrozenTrial]:
+        if (path := _file_of(url)) is not None and not path.exists():
+            raise OSError("there is no such file")  # SQLite would make it
         storage = RDBStorage(url, _engine_kwargs(url), skip_table_creation=True)
         try:
             return optuna.load_study(study_name=study_name, storage=storage).get_trials(deepcopy=False)
@@ -306,10 +308,7 @@ def study_names(url: str, remedy: str = BRING_BACK) -> list[str]:
 
     Raises UserError if it cannot be read; ``remedy`` is for one that is damaged.
     """
-    parsed = make_url(without_password(url))
-    is_file = parsed.get_backend_name() == "sqlite" and not (parsed.database or ":").startswith((":", "file:"))
-    path = Path(str(parsed.database))
-    if is_file and path.parent.is_dir() and not path.exists():
+    if (path := _file_of(url)) is not None and path.parent.is_dir() and not path.exists():
         return []  # SQLite would make the file
     with explained(shown(url), "used as a database", remedy=remedy):
         engine = create_engine(url, **_engine_kwargs(url))
@@ -320,6 +319,14 @@ def study_names(url: str, remedy: str = BRING_BACK) -> list[str]:
                 return list(connection.scalars(select(models.StudyModel.study_name).order_by("study_id")))
         finally:
             engine.dispose()
+
+
+def _file_of(url: str) -> Path | None:
+    """The file that a database of SQLite is; None for any other database."""
+    parsed = make_url(without_password(url))
+    if parsed.get_backend_name() != "sqlite" or (parsed.database or ":").startswith((":", "file:")):
+        return None
+    return Path(str(parsed.database))
 
 
 def connect(url: str) -> RDBStorage:

@@ -24,6 +24,7 @@ from trainer.studydir import STUDY_DB, STUDY_JSON, TRIALS, TRIALS_PARQUET, Study
 
 INTERRUPTED: Final = "interrupted"
 """State of a trial that runs or waits for Optuna, so that it can go on, while no search is at work on its study"""
+PAUSED: Final = "halving:waits"  # system attribute of a paused trial: after which epoch, since when
 REASON: Final = "reason"  # user attribute: why a trial failed
 EARLIER_REASON: Final = "earlier_reason"  # user attribute: why it failed before it was tried again
 _ATTRIBUTES: Final[dict[str, tuple[type, ...]]] = {  # user attributes that tables show, and their types
@@ -76,7 +77,11 @@ def read_trials(directory: Path, url: str | None = None, patience: float = 0.0) 
     if found == sqlite_url(directory / STUDY_DB) and not (directory / STUDY_DB).is_file():
         raise UserError(f"{directory}: holds no study (no {STUDY_DB}); make one with: python -m search.run")
     done = [int(run.path.name) for run in study.trials() if run.is_done]  # before, as a search may be at work
-    trials = load_sound_trials(found, name, patience)
+    try:
+        trials = load_sound_trials(found, name, patience)
+    except UserError as error:
+        error.field = error.field or (None if url is None else "storage")
+        raise
     return _believed(study, trials, done, shown(found)) if study.exists else trials
 
 
@@ -169,16 +174,23 @@ def to_rows(trials: list[FrozenTrial], at_work: bool = True) -> list[Row]:
             reason=trial.user_attrs.get(REASON),
             params=by_field(trial.params),
             val_accuracy=_accuracy(trial),
-            val_log_loss=trial.user_attrs.get("val_log_loss"),
+            val_log_loss=trial.user_attrs.get("val_log_loss") if _is_described(trial) else None,
             num_parameters=trial.user_attrs.get("num_parameters"),
             epochs=trial.last_step or 0,
-            seconds=trial.user_attrs.get("seconds"),
+            seconds=trial.user_attrs.get("seconds") if _is_described(trial) else None,
             latency=trial.user_attrs.get("latency"),
             on_front=trial.number in best,
             origin=trial.user_attrs.get(ORIGIN),
         )
         for trial in ordered
     ]
+
+
+def _is_described(trial: FrozenTrial) -> bool:
+    """Whether its log loss and seconds are of its last epoch: of one that has not ended well, only if it is paused."""
+    if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+        return True
+    return (trial.system_attrs.get(PAUSED) or {}).get("epoch") == trial.last_step
 
 
 def _accuracy(trial: FrozenTrial) -> float | None:

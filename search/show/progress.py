@@ -139,7 +139,8 @@ class Progress:
     def lost(self, number: int, reason: str) -> None:
         """A trial's worker died; it will be started again."""
         del self._running[number]
-        self.note(f"trial {number} lost its worker and will go on from its last epoch: {escape(reason)}")
+        first = reason.split(". ")[0].rstrip(".")  # of Ray's many sentences on what may have been
+        self.note(f"trial {number} lost its worker and will go on from its last epoch: {escape(first)}")
 
     def _count(self, number: int, state: str, val_accuracy: float | None, params: dict[str, Any]) -> None:
         self._counts[state] += 1

@@ -23,7 +23,7 @@ from search.record.trials import INTERRUPTED, Row, param_names, read_trials, to_
 from search.show import figures, html
 from search.show.figures import Curve, NotComputable
 from search.show.html import Line
-from search.show.tables import cell
+from search.show.tables import ON_THE_TRAINED, cell
 from trainer.common.console import console
 from trainer.common.errors import FieldError, UserError
 from trainer.common.files import is_locked
@@ -179,7 +179,10 @@ def _overview(report: Report) -> Iterator[str]:
         yield html.paragraph(f"It began with {others} trials of other studies, which are shown among its own.")
     if not report.rows:
         yield html.paragraph("No trial has started yet.")
-    yield html.paragraph("Accuracies are on participants that no trial was trained on.", "dim")
+    if report.request.to_config().all_participants:
+        yield html.paragraph(ON_THE_TRAINED)
+    else:
+        yield html.paragraph("Accuracies are on participants that no trial was trained on.", "dim")
 
 
 def _sections(report: Report) -> Iterator[str]:

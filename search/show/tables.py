@@ -1,6 +1,6 @@
 """The table of a study's trials on a terminal, or wherever output goes."""
 
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console, Group
 from rich.markup import escape
@@ -60,6 +60,9 @@ def cell(value: Any, form: str = "") -> str:
     if value is None:
         return ""
     return format(value, form or (".3g" if isinstance(value, float) else ""))
+
+
+ON_THE_TRAINED: Final = "These accuracies are of people that the trials were trained on."
 
 
 def title(study: str, rows: list[Row]) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import signal
 from pathlib import Path
 from unittest import mock
 
@@ -92,3 +93,19 @@ def test_failed_trials_are_named_with_the_command_that_tries_them_again(
     assert f"1 trial failed; try it again with: {command}" in capsys.readouterr().out.splitlines()
     show_outcome(Outcome("elsewhere/s", request, rows[:1], is_complete=True), SearchOptions())
     assert "failed" not in capsys.readouterr().out
+
+
+def test_a_used_up_time_budget_is_no_failure_and_an_interrupt_has_its_status(
+    base: TrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = request_of(Space.parse(TINY_SPACE, base), trials=3)
+    outcome = Outcome("results/s", request, [_row(0, None)], is_complete=False)
+    show_outcome(outcome, SearchOptions(name="s"))  # a script goes on with what is there
+    lines = capsys.readouterr().out.splitlines()
+    assert "the time budget is used up with 1 of 3 trials ended; go on with:" in lines
+    assert lines[-1] == "next: python -m ensemble.select --budget --results results/s"
+    for signum, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        with pytest.raises(SystemExit) as end:
+            show_outcome(dataclasses.replace(outcome, stopped_by=signum), SearchOptions(name="s"))
+        assert end.value.code == status
+        assert "interrupted with 1 of 3 trials ended; go on with:" in capsys.readouterr().out

@@ -27,7 +27,7 @@ _SECRET_NAME: Final = rf"(?<![\w.-])((?:(?>[\w.-]*?(?:{_SECRET_WORDS}))[\w.-]*+|
 _IN_QUERY: Final = re.compile(rf"{_SECRET_NAME}[^&\s'\")]+", re.IGNORECASE)
 _STORAGE: Final = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")  # what pyarrow.fs knows, but for files
 
-_ONE_SLASH: Final = re.compile(rf"({'|'.join(_STORAGE)}):/?", re.IGNORECASE)
+_ONE_SLASH: Final = re.compile(rf"({'|'.join(_STORAGE)})(?::/?|//)", re.IGNORECASE)  # or no colon
 _USERS_SHOWN: Final = re.compile(  # schemes in which a user's name is no key
     r"(gs|gcs|abfss?|hdfs|viewfs|https?|ftp|socks\w*|(postgres|mysql|mariadb|mssql|oracle|sqlite|redis)\w*)(\+\w+)?",
     re.IGNORECASE,
@@ -52,7 +52,9 @@ def take(uri: str) -> str:
     scheme, separator, rest = uri.partition("://")
     if not separator and (one := _ONE_SLASH.match(uri)):
         proper = hide(f"{one[1]}://{uri[one.end() :]}")
-        raise ValueError(f"a URI has two slashes: write {proper}; or ./ before the name of a folder on this machine")
+        raise ValueError(
+            f"a URI has a colon and two slashes: write {proper}; or ./ before the name of a folder on this machine"
+        )
     if not separator or scheme.lower() not in _STORAGE:
         return uri
     authority = re.split("[/?#]", rest, maxsplit=1)[0]

@@ -101,11 +101,16 @@ def to_place(value: Any, field: str) -> str:
     place = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(place, str) or not place.strip() or "\0" in place:
         raise UserError(f"must be a path, not {shown(value)}", field=field)
-    longest = max(len(os.fsencode(name)) for name in place.split("/"))
+    longest = longest_name(place)
     if longest > LONGEST_NAME:
         rule = f"longer than the {LONGEST_NAME} that file systems allow; choose a shorter one"
         raise UserError(f"has a name of {longest:,} bytes, {rule}", field=field)
     return without_keys(place, field)
+
+
+def longest_name(path: str) -> int:
+    """Bytes of the longest of the names that a path is made of."""
+    return max(len(name.encode(errors="surrogateescape")) for name in path.split("/"))
 
 
 def to_count(value: Any, field: str, least: int = 1, most: int = MOST) -> int:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from trainer.common.errors import UserError, first_line
+from trainer.common.fields import LONGEST_NAME, longest_name
 from trainer.common.files import mistaken
 from trainer.common.strict import described, read_json
 
@@ -161,6 +162,8 @@ def faults(entries: Sequence[Entry]) -> dict[int, str]:
         path = str(PurePosixPath(entry.path)) if (odd := _ODD.search(entry.path)) else entry.path
         if odd and _leaves(entry.path):
             found[place] = "the path leaves the folder"
+        elif "\0" in path or (len(path) > LONGEST_NAME // 4 and longest_name(path) > LONGEST_NAME):
+            found[place] = "the path holds a name that no file can have"
         elif path in paths:
             found[place] = "the path is listed twice"
         elif entry.sequence_id in path_of_id:

@@ -1,6 +1,8 @@
 """Shipping weights that were trained on all participants, in place of those that were selected."""
 
+import dataclasses
 import json
+import math
 import re
 import shutil
 import sys
@@ -13,11 +15,12 @@ import pytest
 from ensemble.candidates import measure
 from ensemble.candidates.full_data import FullData
 from ensemble.candidates.pool import open_pool
+from ensemble.candidates.reproduction import require_result
 from ensemble.evaluation import frontier
 from ensemble.select import main
 from ensemble.tflite import submission
 from ensemble.tflite.runtime import Model
-from tests.ensemble.conftest import change_fields, finish, random_classifier
+from tests.ensemble.conftest import NUM_FOLDS, change_fields, finish, random_classifier, taught
 from trainer.common.errors import UserError
 from trainer.data.dataset import PackedDataset
 from trainer.rundir import RunDir
@@ -27,9 +30,11 @@ from trainer.studydir import StudyDir
 @pytest.fixture
 def full_data(study: Path, packed: PackedDataset, tmp_path: Path) -> Path:
     """Each finished trial, trained on all participants: in another order, with weights of its own."""
+    rows = packed.split(NUM_FOLDS, 0)[1]
+    known = 3.0 * np.eye(packed.num_signs)[packed.labels[rows]]  # as these participants were trained on
     for number in range(4):
         config = StudyDir(study).trial(number).read_config().replace(all_participants=True)
-        model = random_classifier(config.model, seed=100 + number)
+        model = taught(random_classifier(config.model, seed=100 + number), packed, rows, known)
         run = StudyDir(tmp_path / "all").trial(9 - number)
         finish(run, config, model, packed)
     shutil.copy(study / "study.json", tmp_path / "all")
@@ -121,6 +126,43 @@ def test_changed_weights_are_not_shipped(
     ):
         _select(monkeypatch, copy, tmp_path / "shipped", "--ship", full_data)
     assert not (tmp_path / "shipped" / "submission.zip").exists()
+
+
+def test_one_training_that_is_not_what_it_is_said_to_be_is_left_out_and_the_others_ship(
+    study: Path, full_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(study, tmp_path / "study")
+    first = _select(monkeypatch, copy, tmp_path / "first", "--ship", full_data)["members"]
+    assert isinstance(first, list)
+    number = int(first[0]["trial"])
+    run = StudyDir(full_data).trial(9 - number)
+    run.write_weights({name: tensor * 0.8 for name, tensor in run.read_weights().items()})
+    run.write_result(run.read_result())  # which has the hashes
+    second = _select(monkeypatch, copy, tmp_path / "second", "--ship", full_data)
+    assert f"trial {number:04d} is left out: " in " ".join(capsys.readouterr().out.split())
+    assert "its weights have an accuracy of" in str(second["left_out"])
+    assert f"{number:04d}" not in str(second["members"])
+
+
+def test_weights_that_know_the_people_they_were_trained_on_less_than_the_trial_they_repeat_do_not_ship(
+    study: Path, full_data: Path
+) -> None:
+    pool = open_pool(study)
+    full = FullData(full_data).of(pool.candidates[3])
+    run = full.run
+    assert run.read_result().val_accuracy > 0.9
+    require_result(full, pool, 1.0)
+    run.write_weights({name: tensor * 0 for name, tensor in run.read_weights().items()})
+    level = {
+        "val_accuracy": float(np.mean(pool.validation.labels == 0)),
+        "val_log_loss": math.log(len(pool.label_names)),
+    }
+    run.write_result(dataclasses.replace(run.read_result(), **level))
+    require_result(full, pool, level["val_accuracy"])
+    with pytest.raises(
+        UserError, match=r"0006: its weights have an accuracy of 0\.\d+ on people that they were tr.*again"
+    ):
+        require_result(full, pool, 1.0)
 
 
 def scale(run: RunDir) -> None:

@@ -152,8 +152,25 @@ def test_weights_stored_in_another_type_are_read_if_they_predict_the_same(copy: 
 
 
 def test_predictions_of_floats_in_full_are_as_good(copy: Path):
-    save_probs(RunDir(copy / "trials" / "0001"), lambda probs: probs)
+    run = RunDir(copy / "trials" / "0001")
+    save_probs(run, lambda probs: probs)
+    pool = only_reproducible(open_pool(copy))
+    assert pool.left_out["0001"].startswith("val_probs.npy: is not the file that the training left")
+    change_fields(run.path / "done.json", sha256=run.hashes())
     assert len(only_reproducible(open_pool(copy)).candidates) == 4
+
+
+def test_predictions_that_were_swapped_where_no_sequence_is_run_are_left_out(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ensemble.candidates.reproduction.SEQUENCES", 2)
+    run = RunDir(copy / "trials" / "0001")
+    probs = np.array(run.read_val_probs())
+    labels = open_pool(copy).validation.labels
+    first = next(row for row in range(1, len(labels)) if labels[row] == labels[row + 1])  # the accuracy stays
+    probs[[first, first + 1]] = probs[[first + 1, first]]
+    np.save(run.path / "val_probs.npy", probs)
+    assert only_reproducible(open_pool(copy)).left_out["0001"].startswith("val_probs.npy: is not the file that")
 
 
 def test_without_the_dataset_only_trials_whose_files_are_unchanged_are_believed(copy: Path):
@@ -329,6 +346,7 @@ def test_what_a_trials_weights_predict_is_kept_until_a_byte_that_it_comes_of_is_
     ]
     for change in changes:
         change()
+        change_fields(run.path / "done.json", sha256=run.hashes())
         assert names_built(cache) == ["0001"]
         assert names_built(cache) == []
     monkeypatch.setattr("ensemble.candidates.reproduction.version", lambda _: "another")

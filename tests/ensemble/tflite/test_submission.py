@@ -70,6 +70,22 @@ def test_a_damaged_zip_is_read_or_refused(small_model: bytes, tmp_path: Path):
     assert refused > 100
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_content_that_cannot_be_unpacked_is_refused_whatever_packed_it(method: int, tmp_path: Path):
+    path = tmp_path / "submission.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("model.tflite", b"TFL3" * 1000)
+    content = path.read_bytes()
+    refused = 0
+    for place in range(45, len(content) - 90):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            assert submission.read(path) == b"TFL3" * 1000
+        except UserError:
+            refused += 1
+    assert refused > 5
+
+
 def test_names_of_other_makers(small_model: bytes):
     bare = small_model[: -len(submission.with_labels(b"", LABEL_NAMES))]
     for text in ("\n".join(LABEL_NAMES) + "\n", "\r\n".join(LABEL_NAMES)):

@@ -89,7 +89,7 @@ def _frames(rows: np.ndarray, points: np.ndarray, numbers: np.ndarray) -> list[n
 
 def expected_entries(folder: Path) -> list[dict[str, str]]:
     """The lines of train.csv."""
-    text = (folder / "train.csv").read_bytes().decode("utf-8-sig")
+    text = (folder / "train.csv").read_bytes().decode().lstrip("\ufeff")
     lines = list(csv.DictReader(io.StringIO(text)))
     return [line for line in lines if any(line.values())]
 

@@ -74,12 +74,15 @@ def wrong_table(attempt: Try) -> str:
     if _changed(attempt, "study.db", "study.json"):
         return ""
     known = {"interrupted": "RUNNING"}
-    states = tuple(known.get(row["state"], row["state"]) for row in rows)
-    if states != STATES:
-        return f"states {states}, not {STATES}"
-    facts = [[row["val_accuracy"], row["learning_rate"], row["epochs"]] for row in rows]
+    contradicted = {int(Path(path).parent.name) for path in attempt.changed if Path(path).parent.name in TRIALS}
+    states = {row["number"]: known.get(row["state"], row["state"]) for row in rows}
+    right = {number: state for number, state in enumerate(STATES) if number in states or number not in contradicted}
+    if states != right:
+        return f"states {states}, not {right}"
+    facts = {row["number"]: [row["val_accuracy"], row["learning_rate"], row["epochs"]] for row in rows}
     expected = attempt.memory.setdefault("table", facts)
-    return "" if facts == expected else "other accuracies or parameters than the database has"
+    is_right = facts == {number: expected[number] for number in facts}
+    return "" if is_right else "other accuracies or parameters than the database has"
 
 
 def _table(attempt: Try) -> Verdict:

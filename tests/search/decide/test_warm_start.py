@@ -145,7 +145,7 @@ def test_what_does_not_belong_together_is_refused(
     refuse("holds no study", asked_of(packed), tmp_path)
     refuse("epochs is 9 there, 5 here", asked_of(packed, epochs=5), old)
     wider = TINY_SPACE.replace("high = 2", "high = 3")
-    refuse("num_layers is 1 2 there, 1 3 here", asked_of(packed, wider), old)
+    refuse("num_layers is 1 to 2 there, 1 to 3 here", asked_of(packed, wider), old)
     refuse("dropout is 0.1 there, 0.2 here", asked_of(packed, TINY_SPACE + "dropout = 0.2\n"), old)
     secret = tmp_path / "secret"
     secret.mkdir()

@@ -8,6 +8,7 @@ import pytest
 from search.decide.study import SearchStudy
 from search.problem.space import Space
 from search.record.trials import read_rows, read_trials, write_parquet
+from tests.outcomes import metrics_of
 from tests.search.conftest import TINY_SPACE
 from tests.search.show.test_tables import ROWS
 from tests.search.studies import request_of
@@ -47,3 +48,26 @@ def test_a_trial_that_runs_is_interrupted_where_no_search_is_at_work(tmp_path: P
         assert next(row.state for row in read_rows(tmp_path)) == "RUNNING"
     assert read_trials(tmp_path)[0].state.name == "RUNNING", "for Optuna, or it could not go on"
     assert next(row.state for row in read_rows(tmp_path)) == "interrupted"
+
+
+def test_what_a_trial_that_runs_was_described_as_before_is_not_shown_beside_its_last_epoch(
+    tmp_path: Path, base: TrainConfig
+) -> None:
+    request = request_of(Space.parse(TINY_SPACE, base), name="s", trials=1, recipe_points=False)
+    request.write(StudyDir(tmp_path))
+    study = SearchStudy(StudyDir(tmp_path), request)
+    given = study.ask()
+    assert given is not None
+    study._describe(given.number, 0.5, 3.0)  # as where it paused after an epoch before
+    study.report(given.number, metrics_of(1, 0.25))
+    study.close()
+    (row,) = read_rows(tmp_path)
+    assert (row.val_accuracy, row.epochs, row.val_log_loss, row.seconds) == (0.25, 1, None, None)
+
+
+def test_looking_at_a_database_that_is_not_there_makes_none(tmp_path: Path, base: TrainConfig) -> None:
+    request = request_of(Space.parse(TINY_SPACE, base), name="s", storage=f"sqlite:///{tmp_path}/absent.db")
+    request.write(StudyDir(tmp_path))
+    with pytest.raises(UserError, match=r"absent.db: cannot be read as a study \(there is no such file\)"):
+        read_rows(tmp_path)
+    assert not (tmp_path / "absent.db").exists()

@@ -18,6 +18,7 @@ import pytest
 from optuna.trial import TrialState
 
 import search.report
+import search.table
 from search.problem.space import DEFAULT_SPACE, Space
 from search.record.request import Request
 from search.show import figures, report_page
@@ -289,6 +290,22 @@ def test_what_cannot_be_drawn_is_said_in_a_sentence(
     assert len(Page(text).trials) == len(outcomes)
     for sentence in sentences:
         assert sentence in text
+
+
+def test_accuracies_of_people_that_were_trained_on_are_called_that(
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = _write_study(tmp_path / "s", packed, ["COMPLETE"])
+    held_out = "Accuracies are on participants that no trial was trained on."
+    assert held_out in report_page.render(report_page.Report.read(directory))
+    content = StudyDir(directory).read_request()
+    StudyDir(directory).write_request(content | {"base_config": content["base_config"] | {"all_participants": True}})
+    page = report_page.render(report_page.Report.read(directory))
+    assert "These accuracies are of people that the trials were trained on." in page
+    assert held_out not in page
+    monkeypatch.setattr("sys.argv", ["search.table", str(directory)])
+    search.table.main()
+    assert "These accuracies are of people that the trials were trained on." in capsys.readouterr().out
 
 
 def test_curves_come_from_the_study_where_a_trial_left_no_record(tmp_path: Path, packed: Path) -> None:
