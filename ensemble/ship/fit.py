@@ -95,7 +95,8 @@ def _select(priced: PricedPool, score: Score, capacity: np.ndarray, budget: Budg
         cheapest = priced.pool.candidates[error.cheapest]
         reasons = "; ".join(budget.exceeded(priced.alone(error.cheapest))) or "measured in the merged file"
         raise UserError(
-            f"{budget}: no candidate fits; trial {cheapest.name} comes closest ({reasons}); raise the budget",
+            f"{budget}: no candidate fits; trial {cheapest.name} comes closest ({reasons}); raise the budget, or, if "
+            "kept times may be of a busy machine, have files timed again (remeasure)",
             field="budget",
         ) from error
     except ValueError as error:

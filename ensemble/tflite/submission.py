@@ -21,7 +21,7 @@ import numpy as np
 
 from ensemble.budget import COSTS, Budget, Cost
 from ensemble.tflite.runtime import Model
-from trainer.common.errors import UserError, first_line
+from trainer.common.errors import FieldError, UserError, first_line
 from trainer.common.files import special, to_path, write_bytes
 from trainer.common.strict import check_type
 from trainer.landmarks import NUM_ROWS, ROWS
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MODEL: Final = "model.tflite"
 LABELS: Final = "labels.txt"
+MOST_BYTES: Final = 2**31 - 1  # a flatbuffer's offsets are of 32 bits, with a sign
 BROKEN_ZIP: Final = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
     *(OSError, EOFError, RuntimeError, UnicodeDecodeError),
@@ -73,8 +74,10 @@ def read(path: Path) -> bytes:
         raise UserError(f"{path}: {wrong}; give a submission.zip or a .tflite file")
     try:
         if path.suffix == ".tflite":
+            _require_size(path, path.stat().st_size)
             return path.read_bytes()
         with zipfile.ZipFile(path) as archive:
+            _require_size(path, archive.getinfo(MODEL).file_size)
             return archive.read(MODEL)
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file; make one with: python -m ensemble.select") from error
@@ -86,6 +89,12 @@ def read(path: Path) -> bytes:
         raise UserError(f"{path}: holds no {MODEL}; make one with: python -m ensemble.select") from error
     except BROKEN_ZIP as error:
         raise UserError(f"{path}: cannot be read ({error}); give a submission.zip or a .tflite file") from error
+
+
+def _require_size(path: Path, size: int) -> None:
+    """Raise UserError for what is too large to be a model."""
+    if size > MOST_BYTES:
+        raise UserError(f"{path}: holds {size:,} bytes, more than a .tflite file can have; give another one")
 
 
 def min_runtime_version(model: bytes) -> tuple[int, ...] | None:
@@ -100,6 +109,29 @@ def min_runtime_version(model: bytes) -> tuple[int, ...] | None:
             parts = text.split(".")
             return tuple(map(int, parts)) if all(map(str.isdecimal, parts)) else None
     return None
+
+
+_SELECTION: Final[dict[str, Any]] = {
+    **{"members": list[dict[str, Any]], "cost": dict[str, float]},
+    **{"budget": str | None, "accuracy": dict[str, Any]},
+}
+
+
+def _check_selection(fields: dict[str, Any]) -> None:
+    """Raise FieldError if a field of selection.json that is read here is missing, or of another type."""
+    for name, hint in _SELECTION.items():
+        if name not in fields:
+            raise FieldError(f"the field {name!r} is missing")
+        check_type(name, fields[name], hint)
+    seen, unseen = (fields["accuracy"].get(name) for name in ("seen_by_selection", "unseen_participants"))
+    check_type("seen_by_selection", seen, dict[str, Any])
+    check_type("seen_by_selection", seen.get("ensemble"), float)
+    check_type("unseen_participants", unseen, dict[str, Any] | None)
+    check_type("unseen_participants", (unseen or {}).get("ensemble"), float | None)
+    try:
+        Budget.parse(fields["budget"]) if fields["budget"] else Budget()
+    except ValueError as error:
+        raise FieldError(str(error), field="budget") from error
 
 
 @dataclass(frozen=True, repr=False)
@@ -185,17 +217,23 @@ class Submission:
 
         Raises UserError if it cannot be read, or lacks a field.
         """
-        from trainer.studydir import SELECTION, read_selection
+        from trainer.studydir import read_selection
 
         fields = read_selection(self.path.parent)
         if fields is None:
             return None
-        for name in ("members", "cost", "budget", "accuracy"):
-            if name not in fields:
-                raise UserError(f"{self.path.parent / SELECTION}: the field {name!r} is missing; select again")
+        try:
+            _check_selection(fields)
+        except FieldError as error:
+            raise self._fault(str(error)) from error
         if "sha256" in fields:
             return fields if fields["sha256"] == sha256(self.content).hexdigest() else None
         return fields if fields["cost"].get("size") == len(self.content) else None  # as version 0.1 wrote it
+
+    def _fault(self, what: str) -> UserError:
+        from trainer.studydir import SELECTION
+
+        return UserError(f"{self.path.parent / SELECTION}: {what}; select again")
 
     @property
     def members(self) -> "pd.DataFrame | None":
@@ -209,7 +247,10 @@ class Submission:
         """What the file costs, measured, such as ``cost["latency"]`` in milliseconds."""
         if self._selection is None:
             return None
-        return Cost(**{name: amount for name, amount in self._selection["cost"].items() if name in COSTS})
+        cost = self._selection["cost"]
+        if missing := [name for name in COSTS if name not in cost]:
+            raise self._fault(f"cost: has no {missing[0]}")
+        return Cost(**{name: cost[name] for name in COSTS})
 
     @property
     def budget(self) -> Budget | None:
@@ -222,7 +263,7 @@ class Submission:
     def accuracy(self) -> float | None:
         """Accuracy on participants that the selection did not see; None also if there was only one participant."""
         there = self._selection and self._selection["accuracy"]["unseen_participants"]
-        return float(there["ensemble"]) if there else None
+        return None if not there or there["ensemble"] is None else float(there["ensemble"])
 
     @property
     def seen_accuracy(self) -> float | None:
@@ -233,7 +274,7 @@ class Submission:
         signs = "unnamed" if self.label_names is None else str(len(self.label_names))
         facts = {"file": str(self.path), "signs": signs, "size": f"{len(self.content) / 1e6:.2f} MB"}
         try:
-            _ = self._selection
+            _ = self.cost  # and with it selection.json
         except UserError as error:
             return facts | {"selection": str(error)}
         if self.cost is not None and self.members is not None:

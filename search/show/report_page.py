@@ -112,7 +112,16 @@ def _read_curve(study: StudyDir, row: Row, trial: FrozenTrial) -> Curve:
 
 
 def _read_ensemble(study: StudyDir) -> Ensemble | None:
-    """None if nothing was selected yet. Raises UserError if what was is broken."""
+    """None if nothing was selected yet, or what was is broken, which a line on the console says."""
+    try:
+        return _whole_ensemble(study)
+    except UserError as error:
+        console.print(f"warning: {error}; the page is without an ensemble", soft_wrap=True, markup=False)
+        return None
+
+
+def _whole_ensemble(study: StudyDir) -> Ensemble | None:
+    """Raises UserError if what was selected is broken."""
     selection = study.read_selection()
     if selection is None:
         return None
@@ -125,7 +134,7 @@ def _read_ensemble(study: StudyDir) -> Ensemble | None:
         _check(selection["cost"], _COSTS)
         for part in ("seen_by_selection", "unseen_participants"):
             check_type(part, selection["accuracy"].get(part), dict[str, Any] | None)
-        _check(selection["accuracy"]["seen_by_selection"] or {}, {"ensemble": float})
+        _check(selection["accuracy"].get("seen_by_selection") or {}, {"ensemble": float})
         _check(selection["accuracy"].get("unseen_participants") or {"ensemble": None}, {"ensemble": float | None})
         name = FRONTIER
         for row in bought:

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from pathlib import Path
 def pool(workers: int, context: BaseContext) -> Iterator[ProcessPoolExecutor]:
     """A pool of worker processes that end with this one, and at once where the block is left by an exception."""
     others = set(multiprocessing.active_children())
+    if context.get_start_method() == "forkserver":
+        with silent_stderr():  # all workers have the server's: one that is cut off while it begins prints a traceback
+            forkserver.ensure_running()
     with ProcessPoolExecutor(workers, context, follow_parent) as executor:
         try:
             yield executor

@@ -153,12 +153,9 @@ def test_weights_that_know_the_people_they_were_trained_on_less_than_the_trial_t
     assert run.read_result().val_accuracy > 0.9
     require_result(full, pool, 1.0)
     run.write_weights({name: tensor * 0 for name, tensor in run.read_weights().items()})
-    level = {
-        "val_accuracy": float(np.mean(pool.validation.labels == 0)),
-        "val_log_loss": math.log(len(pool.label_names)),
-    }
-    run.write_result(dataclasses.replace(run.read_result(), **level))
-    require_result(full, pool, level["val_accuracy"])
+    level, loss = float(np.mean(pool.validation.labels == 0)), math.log(len(pool.label_names))
+    run.write_result(dataclasses.replace(run.read_result(), val_accuracy=level, val_log_loss=loss))
+    require_result(full, pool, level)
     with pytest.raises(
         UserError, match=r"0006: its weights have an accuracy of 0\.\d+ on people that they were tr.*again"
     ):

@@ -186,6 +186,43 @@ def test_a_broken_selection_json_is_named_and_shows_in_a_notebook(small_model: b
     assert "is missing" in found._repr_html_()
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"accuracy": None}, "accuracy: must be an object"),
+        ({"accuracy": {}}, "seen_by_selection: must be an object"),
+        ({"accuracy": {"seen_by_selection": {"ensemble": "x"}}}, "seen_by_selection: must be a number"),
+        (
+            {"accuracy": {"seen_by_selection": {"ensemble": 1.0}, "unseen_participants": {"ensemble": "high"}}},
+            "unseen_participants: must be a number or null",
+        ),
+        ({"cost": {"size": "x"}}, "cost: must be an object, each value a number"),
+        ({"cost": {"size": 1.0}, "sha256": "SAME"}, "cost: has no parameters"),
+        ({"budget": 5}, "budget: must be text or null"),
+        ({"budget": "5 apples"}, "budget: .*apples"),
+        ({"members": 3}, "members: must be a list"),
+    ],
+)
+def test_a_selection_json_of_other_types_is_named(
+    change: dict[str, object], words: str, small_model: bytes, tmp_path: Path
+):
+    path = written(tmp_path, small_model)
+    same = {"sha256": sha256(small_model).hexdigest()}
+    write_selection(tmp_path, {**FOUND, "cost": {"size": float(len(small_model))}, **change, **same})
+    found = Submission.open(path)
+    for name in ("cost", "members", "budget", "accuracy", "seen_accuracy") if "has no" not in words else ("cost",):
+        with pytest.raises(UserError, match=rf"selection\.json: {words}.*; select again"):
+            getattr(found, name)
+    assert "selection.json: " in repr(found)
+
+
+def test_what_is_too_large_for_a_model_is_not_read(tmp_path: Path):
+    with (tmp_path / "x.tflite").open("wb") as file:
+        file.truncate(2**31)
+    with pytest.raises(UserError, match=r"x.tflite: holds 2,147,483,648 bytes, more than a .tflite file can have"):
+        submission.read(tmp_path / "x.tflite")
+
+
 def test_predicts_without_torch(small_model: bytes, tmp_path: Path):
     code = f"""
 import sys

@@ -323,21 +323,27 @@ def test_curves_come_from_the_study_where_a_trial_left_no_record(tmp_path: Path,
         ('"size": 2000000.0', '"size": null', "size: must be a number, not null"),
         ('"created": "2026-01-01", ', "", "created: is missing"),
         ('"members": [', '"members": [7, ', "members: must be a list, each item an object"),
+        ('{"ensemble": 0.6}', "{}", "ensemble: is missing"),
+        ('"accuracy": {"seen_by_selection"', '"accuracy": {"seen"', "ensemble: is missing"),
         ('{"ensemble": 0.5512}', "[]", "unseen_participants: must be an object or null, not a list"),
     ],
 )
-def test_a_selection_of_other_types_is_refused(old: str, new: str, words: str, tmp_path: Path, packed: Path) -> None:
+def test_a_page_is_without_a_selection_of_other_types(
+    old: str, new: str, words: str, tmp_path: Path, packed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     directory = _write_study(tmp_path / "s", packed, ["COMPLETE"])
     _write_ensemble(directory)
     report_page.Report.read(directory)
     path = directory / "ensemble" / "selection.json"
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new, 1))
-    with pytest.raises(UserError, match=rf"selection\.json: {words}.*; run ensemble\.select again"):
-        report_page.Report.read(directory)
+    assert report_page.Report.read(directory).ensemble is None
+    assert re.search(rf"warning: .*selection\.json: {words}.*; run ensemble\.select again", capsys.readouterr().out)
 
 
-def test_a_frontier_of_other_types_is_refused(tmp_path: Path, packed: Path) -> None:
+def test_a_page_is_without_a_frontier_of_other_types(
+    tmp_path: Path, packed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     directory = _write_study(tmp_path / "s", packed, ["COMPLETE"])
     _write_ensemble(directory)
     path = directory / "ensemble" / "frontier.parquet"
@@ -346,8 +352,8 @@ def test_a_frontier_of_other_types_is_refused(tmp_path: Path, packed: Path) -> N
     for column, values in others.items():
         other = table.set_column(table.column_names.index(column), column, pa.array(values * len(table)))
         pq.write_table(other, path)
-        with pytest.raises(UserError, match=rf"frontier\.parquet: {column}: .*; run ensemble\.select again"):
-            report_page.Report.read(directory)
+        assert report_page.Report.read(directory).ensemble is None
+        assert re.search(rf"frontier\.parquet: {column}: .*; run ensemble\.select again", capsys.readouterr().out)
 
 
 def test_what_is_broken_is_refused(tmp_path: Path, packed: Path) -> None:
@@ -356,8 +362,7 @@ def test_what_is_broken_is_refused(tmp_path: Path, packed: Path) -> None:
     directory = _write_study(tmp_path / "s", packed, ["COMPLETE"])
     (directory / "ensemble").mkdir()
     (directory / "ensemble" / "selection.json").write_text("{")
-    with pytest.raises(UserError, match=r"selection.json: cannot be read"):
-        report_page.Report.read(directory)
+    assert report_page.Report.read(directory).ensemble is None
     RunDir(directory / "trials" / "0000").path.joinpath("metrics.jsonl").unlink()
     (directory / "study.json").unlink()
     with pytest.raises(UserError, match=r"s: holds no study \(no study.json\)"):
