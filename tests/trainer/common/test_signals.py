@@ -45,7 +45,11 @@ def test_a_command_whose_terminal_is_gone_ends_in_order(tmp_path: Any) -> None:
     ours, its = pty.openpty()
     command = COMMAND.replace("finally:", "finally:\n        print('a line more', flush=True)")
     process = subprocess.Popen(
-        [sys.executable, "-c", command, str(tmp_path / "left")], stdin=its, stdout=its, stderr=its
+        [sys.executable, "-c", command, str(tmp_path / "left")],
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        start_new_session=True,  # or the kernel sends a second one, where these tests' own terminal is that
     )
     os.close(its)
     assert os.read(ours, 5) == b"begun"
