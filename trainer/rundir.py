@@ -247,6 +247,11 @@ class RunDir:
         except OSError as error:
             raise UserError(f"{error.filename}: cannot be read ({reason_of(error)}); {BRING_BACK}") from error
 
+    @property
+    def has_hashes(self) -> bool:
+        """Whether done.json has the SHA-256 of the other files, as runs of 0.2 leave it."""
+        return isinstance(expected := read_object(self.path / DONE, BRING_BACK).get(HASHES), dict) and bool(expected)
+
     def require_own_val_probs(self) -> None:
         """Raises UserError if val_probs.npy is not what the finished run left, unless that does not say."""
         expected = read_object(self.path / DONE, BRING_BACK).get(HASHES)

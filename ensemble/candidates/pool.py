@@ -215,6 +215,8 @@ def open_pool(path: Path) -> Pool:
             fingerprint = request.get("data_fingerprint")
             candidate = _read_trial(run, validation.labels, len(label_names), fingerprint, split)
             study.require_own(run, run.read_config(), request)
+            if request.get("validation_sha256") is not None and not run.has_hashes:  # 0.1 left neither
+                raise UserError("done.json: sha256: is missing; bring the file back as the training left it")
             candidates.append(candidate)
         except UserError as error:
             left_out[run.path.name] = without_folder(error, run.path)

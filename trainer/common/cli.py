@@ -354,9 +354,13 @@ def run(main: Callable[[], None]) -> NoReturn:
 
     What users can mend is a UserError, and what the system says of a file or disk that cannot be used.
     """
+    for name in ("stdout", "stderr"):  # a shell's >&- leaves none
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # for as long as the process lasts
     sys.excepthook = lambda *error: sys.stderr.write(hide("".join(traceback.format_exception(*error)))) and None
     try:
         with signals.handled(signals.stop, *signals.STOPPING):
+            _require_working_folder()
             main()
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe, such as head, has what it wanted
@@ -373,6 +377,14 @@ def run(main: Callable[[], None]) -> NoReturn:
         _print_error("", "interrupted" if signum == signal.SIGINT else f"ended by {signal.Signals(signum).name}")
         sys.exit(signals.exit_status(signum))
     sys.exit(0)
+
+
+def _require_working_folder() -> None:
+    """Raise UserError if the folder that this process works in was removed: libraries end without a word there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise UserError("the working folder was removed; change to another one") from error
 
 
 def _printable(message: str) -> str:

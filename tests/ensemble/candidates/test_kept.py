@@ -23,8 +23,13 @@ def test_what_is_kept_is_found_in_any_of_the_folders(tmp_path: Path):
 @pytest.mark.parametrize("change", [lambda content: content[:-1], lambda content: content[:-1] + b"\0", lambda _: b""])
 def test_what_was_changed_is_not_found(tmp_path: Path, change):
     path = keep(tmp_path, KEY, np.array([[0.25, 0.75]], np.float16))
-    path.write_bytes(change(path.read_bytes()))
+    whole = path.read_bytes()
+    path.write_bytes(change(whole))
     assert find([tmp_path], KEY) == []
-    path.unlink()
+    path.write_bytes(whole)
+    assert find([tmp_path], KEY) == [path]
+    other = key_of(b"another")
+    path.rename(tmp_path / path.name.replace(KEY, other))
+    assert find([tmp_path], other) == []
     path.mkdir()
     assert find([tmp_path], KEY) == []

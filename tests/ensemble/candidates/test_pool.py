@@ -14,6 +14,7 @@ from ensemble.candidates.pool import open_pool, open_pools
 from ensemble.tflite.latency import Target
 from tests.ensemble.conftest import NUM_FOLDS, change_fields, claim_other_data, finish
 from trainer.common.errors import UserError
+from trainer.common.files import sha256
 from trainer.data.dataset import PackedDataset
 from trainer.data.normalize import normalize, pick_landmarks
 from trainer.model.classifier import SignClassifier
@@ -195,3 +196,11 @@ def test_a_trial_without_a_folder_and_one_of_a_number_beyond_are_left_out_by_nam
     assert [candidate.name for candidate in pool.candidates] == ["0000", "0001", "0003"]
     assert pool.left_out["0002"] == "has no folder in trials: its files were removed"
     assert "not one of the 5 trials" in pool.left_out["9999999999"]
+
+
+def test_a_trial_of_this_version_without_hashes_is_left_out(copy: Path):
+    digest = sha256(copy / "validation.parquet")
+    change_fields(copy / "study.json", validation_sha256=digest)
+    assert len(open_pool(copy).candidates) == 4
+    change_fields(copy / "trials" / "0001" / "done.json", sha256={})
+    assert open_pool(copy).left_out["0001"].startswith("done.json: sha256: is missing; bring the file back")

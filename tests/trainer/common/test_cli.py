@@ -1,5 +1,6 @@
 """What every command shares: options from a dataclass, their help, how a command ends."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from trainer.common import cli
 from trainer.common.cli import Parser, command
 from trainer.common.errors import UserError
 from trainer.common.fields import field_docs, option, positive, to_words
+
+ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)
@@ -243,3 +246,15 @@ def test_what_the_system_says_of_a_file_is_no_traceback(tmp_path: Path, capsys: 
         cli.run(lambda: (tmp_path / "[no] such" / "file").rmdir())
     assert end.value.code == 2
     assert capsys.readouterr().err == f"error: {tmp_path}/[no] such/file: No such file or directory\n"
+
+
+def test_a_command_without_an_output_or_a_folder_ends_in_order(tmp_path: Path) -> None:
+    code = "from trainer.common import cli\ncli.run(lambda: print('done'))"
+    settings: dict[str, Any] = {"capture_output": True, "text": True, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
+    begin = f'{sys.executable} -c "{code}"'
+    closed = subprocess.run(["bash", "-c", f"{begin} >&-"], check=False, **settings)
+    assert (closed.returncode, closed.stderr) == (0, "")
+    (tmp_path / "gone").mkdir()
+    lost = f"cd {tmp_path}/gone && rmdir {tmp_path}/gone && {begin}"
+    ended = subprocess.run(["bash", "-c", lost], check=False, **settings)
+    assert (ended.returncode, ended.stderr) == (2, "error: the working folder was removed; change to another one\n")
