@@ -14,7 +14,7 @@ help:
 	@echo "make test-slow  run the tests marked slow"
 	@echo "make check      formatting, lint and types"
 	@echo "make fuzz       10,000 mutated inputs at every command (INPUTS=, SEED= for others)"
-	@echo "make faults     searches that lose workers, drivers, nodes, disk and storage (about 25 minutes)"
+	@echo "make faults     searches that lose workers, drivers, nodes, disk and storage (8 to 25 minutes)"
 	@echo "make soak       a search of 500 short trials whose workers are killed"
 	@echo "make bench      run every benchmark of tests/bench"
 	@echo "make clean      remove the virtual environment and caches; results stay"

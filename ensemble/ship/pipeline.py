@@ -42,6 +42,7 @@ from trainer.studydir import (
     ENSEMBLE,
     FRONTIER,
     SELECTION,
+    STUDY_JSON,
     SUBMISSION,
     Folder,
     StudyDir,
@@ -219,6 +220,10 @@ def open_studies(request: Request) -> Opened:
     if request.out is not None:
         require_writable("out", request.out)
     folders = [Folder.open(study) for study in where]
+    for folder in folders:
+        if not StudyDir(folder.path).exists:
+            words = f"{folder.shown}: holds no study (no {STUDY_JSON}); make one with: python -m search.run"
+            raise UserError(words, field="studies")
     pool = open_pools([(folder.shown, folder.path) for folder in folders])
     if request.data is not None:
         pool = pool.replace(data=request.data)

@@ -13,8 +13,8 @@ import json
 import random
 import sys
 import tempfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from tests.trainer.conftest import write_dataset
 
 EVERY = 10
 """Trials between two looks"""
+LONGEST = 7200.0
+"""Seconds that the search may take"""
 
 
 @dataclass(frozen=True)
@@ -78,18 +80,18 @@ def soak(search: Search, study: Path, random_seed: int) -> tuple[int, int, list[
         nonlocal killed
         killed = kill_workers(driver, study, random.Random(random_seed), most=search.trials // 20, pace=15)
 
-    killer = threading.Thread(target=kill_some)
-    killer.start()
-    while driver.poll() is None:
-        done = len(list(study.glob("trials/*/done.json")))
-        if not looks or done >= looks[-1].trials + EVERY:
-            try:
-                looks.append(look_at(driver.pid, done))
-            except (OSError, KeyError):
-                break
-        time.sleep(0.1)
-    ended = finish(driver)
-    killer.join()
+    with ThreadPoolExecutor(2) as executor:
+        ending = executor.submit(finish, driver, LONGEST)  # reads what it prints, too: a full pipe would stop it
+        executor.submit(kill_some)
+        while not ending.done():
+            done = len(list(study.glob("trials/*/done.json")))
+            if not looks or done >= looks[-1].trials + EVERY:
+                try:
+                    looks.append(look_at(driver.pid, done))
+                except (OSError, KeyError):
+                    break
+            time.sleep(0.1)
+        ended = ending.result()
     if ended.status != 0:
         print(ended.stderr[-1000:])
     return ended.status, killed, looks[1:]
