@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from search.record.trials import read_rows
 from tests.faults.outcome import outcome_of
 from tests.faults.searches import NAME, Search, finish, kill_workers
 from tests.trainer.conftest import write_dataset
@@ -111,6 +112,9 @@ def main() -> None:
         search = Search(str(folder / "results"), packed, folder, options.trials, epochs=1, more=("--workers", "2"))
         status, killed, looks = soak(search, folder / "results" / NAME, options.seed)
         outcome = outcome_of(folder / "results" / NAME, options.trials, 1, [])
+        for row in read_rows(folder / "results" / NAME):
+            if row.state != "COMPLETE":
+                print(f"trial {row.number}: {row.state} {row.reason}")
     trials = [look.trials for look in looks]
     trends = {
         field: vars(trend_of(trials, [float(getattr(look, field)) for look in looks]))

@@ -60,7 +60,7 @@ def read_train_csv(source: Path, needed: Collection[str] = COLUMNS) -> list[Entr
 
     Taken as well are what spreadsheets make of the file: UTF-16, a byte order mark, empty lines, semicolons or tabs
     between fields, numbers such as 1.0, and backslashes in paths. Raises UserError if it is absent, broken, lacks a
-    ``needed`` column, has one twice, or has a line with a field that is empty, no number, or not that of its path.
+    ``needed`` column, has one twice, or has a line with a field that is empty or no number.
     """
     path = _find(source, TRAIN_CSV)
     if (size := path.stat().st_size) > MOST_BYTES:
@@ -83,11 +83,7 @@ def read_train_csv(source: Path, needed: Collection[str] = COLUMNS) -> list[Entr
         except _LineFault as fault:
             raise UserError(f"{path}: line {_line_of(fault.row, content)}: {fault}") from fault
     columns["path"] = [text.replace("\\", "/") for text in columns["path"]]
-    entries = [Entry(*line) for line in zip(*(columns[name] for name in COLUMNS), strict=True)]
-    for row, entry in enumerate(entries):
-        if wrong := _contradiction(entry, table.column_names):
-            raise UserError(f"{path}: line {_line_of(row, content)}: {wrong}; mend whichever is wrong")
-    return entries
+    return [Entry(*line) for line in zip(*(columns[name] for name in COLUMNS), strict=True)]
 
 
 class _LineFault(Exception):
@@ -104,14 +100,21 @@ def _line_of(row: int, content: bytes) -> int:
     return next(itertools.islice(filled, row + 1, None))
 
 
-def _contradiction(entry: Entry, names: Container[str]) -> str:
-    """How a line contradicts its path, where that is as the contest's: a wrong participant may be in two folds."""
-    if (found := _CONTEST_PATH.fullmatch(entry.path)) is None:
-        return ""
-    for name, text in zip(_NUMBERS, found.groups()[1:], strict=True):
-        if name in names and (stated := getattr(entry, name)) != int(text):
-            return f"{name} is {stated}, but {int(text)} in its path, {found[1]}"
-    return ""
+def other_than_paths(entries: Sequence[Entry]) -> str:
+    """Which ids are not those in their paths, where these are as the contest's; empty if all are.
+
+    Folds are dealt by participant_id. It may differ on purpose, as where recordings of a person have several folders,
+    or in error, and then a person is trained on and validated on.
+    """
+    words = []
+    for place, name in enumerate(_NUMBERS, start=2):
+        found = ((entry, match) for entry in entries if (match := _CONTEST_PATH.fullmatch(entry.path)))
+        wrong = [(getattr(entry, name), match) for entry, match in found if getattr(entry, name) != int(match[place])]
+        if wrong and wrong[0][0] != NO_PARTICIPANT:
+            stated, match = wrong[0]
+            lines = "1 line" if len(wrong) == 1 else f"{len(wrong):,} lines"
+            words.append(f"{name} is not that of the path in {lines}, such as {stated} for {match[1]}")
+    return "; ".join(words)
 
 
 def _read_content(path: Path) -> bytes:

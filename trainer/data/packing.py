@@ -29,7 +29,7 @@ from trainer.common.fields import shown, to_count
 from trainer.common.files import LOCK, atomic_path, locked, require_folder, sha256, to_path, write_json
 from trainer.common.processes import pool
 from trainer.common.strict import check_type, described, parse_json, read_text
-from trainer.data.contest import SIGN_MAP, TRAIN_CSV, Entry, faults, read_sign_map, read_train_csv
+from trainer.data.contest import SIGN_MAP, TRAIN_CSV, Entry, faults, other_than_paths, read_sign_map, read_train_csv
 from trainer.data.landmark_files import read_landmarks
 from trainer.data.manifest import FORMAT_VERSION, FRAMES, MANIFEST, SEQUENCES, remember
 from trainer.data.normalize import normalize
@@ -129,6 +129,12 @@ def make_plan(source: Path, signs: Iterable[str] | None) -> Plan:
     label_names = known if signs is None else tuple(name for name in known if name in signs)
     plan = Plan(source, label_names, [], [])
     entries = [entry for entry in read_train_csv(source) if signs is None or entry.sign in signs]
+    if differing := other_than_paths(entries):
+        console.print(
+            f"warning: {source / TRAIN_CSV}: {differing}; people are told apart by participant_id",
+            soft_wrap=True,
+            markup=False,
+        )
     wrong = {
         place: f"its sign {described(entry.sign)} is not in {SIGN_MAP}"
         for place, entry in enumerate(entries)
