@@ -44,7 +44,7 @@ from trainer.common import signals
 from trainer.common.credentials import hide
 from trainer.common.errors import UserError
 from trainer.common.fields import Option, field_docs, shorten, suggestion, without_keys
-from trainer.common.files import to_path
+from trainer.common.files import require_working_folder, to_path
 
 Options = TypeVar("Options")
 PROGRAM: Final = "sign-ensemble"  # the console script
@@ -360,7 +360,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     sys.excepthook = lambda *error: sys.stderr.write(hide("".join(traceback.format_exception(*error)))) and None
     try:
         with signals.handled(signals.stop, *signals.STOPPING):
-            _require_working_folder()
+            require_working_folder()
             main()
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe, such as head, has what it wanted
@@ -377,14 +377,6 @@ def run(main: Callable[[], None]) -> NoReturn:
         _print_error("", "interrupted" if signum == signal.SIGINT else f"ended by {signal.Signals(signum).name}")
         sys.exit(signals.exit_status(signum))
     sys.exit(0)
-
-
-def _require_working_folder() -> None:
-    """Raise UserError if the folder that this process works in was removed: libraries end without a word there."""
-    try:
-        Path.cwd()
-    except FileNotFoundError as error:
-        raise UserError("the working folder was removed; change to another one") from error
 
 
 def _printable(message: str) -> str:

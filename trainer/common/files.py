@@ -124,6 +124,14 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
+def require_working_folder() -> None:
+    """Raise UserError if the folder that this process works in was removed: libraries end without a word there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise UserError("the working folder was removed; change to another one") from error
+
+
 def special(path: Path) -> str:
     """What stands at ``path``, in words, if it is neither a file nor a folder; else nothing.
 

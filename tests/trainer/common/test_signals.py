@@ -25,10 +25,17 @@ cli.run(main)
 """
 
 
+def heed_signals() -> None:
+    """In a process that begins, where these tests were started to ignore signals, as by nohup."""
+    for signum in STOPPING:
+        signal.signal(signum, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("signum", STOPPING)
 def test_a_command_cleans_up_and_exits_as_shells_count(signum: int, tmp_path: Any) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND, str(tmp_path / "left")],
+        preexec_fn=heed_signals,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -49,6 +56,7 @@ def test_a_command_whose_terminal_is_gone_ends_in_order(tmp_path: Any) -> None:
         stdin=its,
         stdout=its,
         stderr=its,
+        preexec_fn=heed_signals,
         start_new_session=True,  # or the kernel sends a second one, where these tests' own terminal is that
     )
     os.close(its)
