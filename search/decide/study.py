@@ -25,7 +25,7 @@ from search.problem.space import by_field
 from search.record.database_url import sqlite_url
 from search.record.own_files import is_finished_only_there, is_own, most_trials
 from search.record.remote_copy import RemoteCopy, adopt, found_in
-from search.record.request import Request
+from search.record.request import ASKED, Request
 from search.record.storage import StudyStorage
 from search.record.trials import PAUSED, REASON, may_be_tried_again
 from trainer.config import TrainConfig
@@ -115,6 +115,7 @@ class SearchStudy:
         """Give a new study the trials of earlier ones, and its first points."""
         request = self.request
         if not self.trials():
+            self._study.set_user_attr(ASKED, request.digest)
             self._study.add_trials(earlier_trials(request.warm_start, request))
         if self._num_handed_out == 0:
             recipe = self.space.recipe_points() if request.recipe_points else []

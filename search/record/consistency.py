@@ -2,11 +2,12 @@
 
 from search.record.database_url import shown
 from search.record.own_files import BRING_BACK_EITHER, OwnFiles, is_finished_only_there, most_trials
-from search.record.request import Request, find_database
+from search.record.request import ASKED, Request, find_database
 from search.record.storage import StudyStorage, study_names
 from search.record.trials import load_sound_trials
 from trainer.common.errors import UserError
 from trainer.common.patience import PATIENCE
+from trainer.rundir import BRING_BACK
 from trainer.studydir import STUDY_DB, STUDY_JSON, StudyDir
 
 
@@ -60,6 +61,8 @@ def _check_study(study: StudyDir, request: Request, storage: StudyStorage, where
             name = shown(where) if "://" in where else where
             raise UserError(f"{name}: {wrong}; {BRING_BACK_EITHER}, or begin under another name")
     files.require_study_json(trials)
+    if storage.get_study_user_attrs(study_id).get(ASKED, request.digest) != request.digest:
+        raise UserError(f"{study.path / STUDY_JSON}: asks for another search than was begun; {BRING_BACK}")
     known = {trial.number: trial for trial in trials}
     done = [int(run.path.name) for run in study.trials() if run.is_done]
     late = [number for number in done if number not in known or is_finished_only_there(study, known[number])]

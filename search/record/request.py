@@ -1,10 +1,12 @@
 """What was asked of a study, as its study.json keeps it, and where its database is."""
 
 import dataclasses
+import json
 import platform
 import subprocess
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Self
@@ -23,6 +25,11 @@ from trainer.studydir import STUDY_DB, STUDY_JSON, StudyDir
 
 _ON_DISK: Final = {"recipe_points": "seed_points"}  # fields that study.json has under an older name
 _REMOVED: Final = ("budget",)  # fields that version 0.1 wrote
+_DECISIVE: Final = (
+    *("seed", "epochs", "sampler", "pruner", "recipe_points", "space", "base_config", "data_fingerprint"),
+    *("label_names", "max_params", "objective", "points"),
+)
+ASKED: Final = "asked"  # user attribute of a study: the digest of its request
 _PACKAGES: Final = ("sign-ensemble-search", "torch", "ray", "optuna", "numpy", "pyarrow", "safetensors")
 
 
@@ -102,6 +109,12 @@ class Request:
             latency=None if scored.latency is None else dataclasses.asdict(scored.latency),
             **asked,
         )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what decides how trials come out, which stays as it was when the study began."""
+        decisive = {name: getattr(self, name) for name in _DECISIVE}
+        return sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     @classmethod
     def read(cls, study: StudyDir) -> Self:

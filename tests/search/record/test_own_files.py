@@ -205,6 +205,19 @@ def test_a_study_json_that_its_trials_contradict_is_refused(
     assert f"base_config: {words}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 5}, {"sampler": "tpe"}, {"pruner": "median"}, {"max_params": 10**9}, {"points": [{"num_layers": 1}]}],
+)
+def test_a_study_json_that_asks_for_another_search_is_refused(change: dict[str, Any], study: StudyDir) -> None:
+    content = study.read_request()
+    study.write_request(content | {"trials": 9, "data": "elsewhere"})  # which may change
+    assert _check(study) == []
+    study.write_request(content | change)
+    with pytest.raises(UserError, match=r"study.json: asks for another search than was begun; bring the file back"):
+        _check(study)
+
+
 def test_another_dataset_and_a_space_that_a_trial_is_not_of_are_refused(study: StudyDir) -> None:
     content = study.read_request()
     study.write_request(content | {"data_fingerprint": "0" * 64})
