@@ -41,7 +41,7 @@ class Precision:
     """From PyTorch, of a probability"""
     largest_deviation: float
     """From PyTorch, of all probabilities together (ensemble.candidates.reproduction.deviation)"""
-    deviation_from_kept: float
+    deviation_from_kept: float = 0.01
     """The same, from what the models' own files predicted, perhaps on another machine"""
     same_sign: float
     """Smallest share of sequences for which the file names PyTorch's sign, or one as likely"""

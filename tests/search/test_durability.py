@@ -187,7 +187,9 @@ def test_a_second_interrupt_ends_a_search_at_once_and_it_comes_out_as_a_calm_one
     status, stdout, stderr = _finish(driver)
     assert (status, stderr) == (130, "interrupted\n"), stdout
     assert time.monotonic() - began < 30  # a search that waits for its worker does so for a minute
-    assert worker not in processes()[0]
+    while worker in processes()[0]:  # killed, and for a moment still listed
+        assert time.monotonic() - began < 40
+        time.sleep(0.2)
     assert [outcome[1] for outcome in _outcome(study)] == ["RUNNING"]
 
     status, _, stderr = _finish(_start(tmp_path, "study", "--resume"))
