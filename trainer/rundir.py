@@ -250,12 +250,15 @@ class RunDir:
     @property
     def has_hashes(self) -> bool:
         """Whether done.json has the SHA-256 of the other files, as runs of 0.2 leave it."""
-        return isinstance(expected := read_object(self.path / DONE, BRING_BACK).get(HASHES), dict) and bool(expected)
+        return isinstance(expected := self._stated_hashes(), dict) and bool(expected)
+
+    def _stated_hashes(self) -> Any:
+        """What done.json says of the other files, of any type; None if nothing."""
+        return read_object(self.path / DONE, BRING_BACK).get(HASHES)
 
     def require_own_val_probs(self) -> None:
         """Raises UserError if val_probs.npy is not what the finished run left, unless that does not say."""
-        expected = read_object(self.path / DONE, BRING_BACK).get(HASHES)
-        path = self.path / VAL_PROBS
+        expected, path = self._stated_hashes(), self.path / VAL_PROBS
         if isinstance(expected, dict) and path.is_file() and expected.get(VAL_PROBS) != sha256(path):
             raise UserError(f"{path}: is not the file that the training left; {BRING_BACK}")
 
@@ -264,7 +267,7 @@ class RunDir:
 
         If the run does not say, as in earlier versions, that is an error too, unless ``needs_hashes`` is false.
         """
-        expected = read_object(self.path / DONE, BRING_BACK).get(HASHES)
+        expected = self._stated_hashes()
         if expected is None and not needs_hashes:
             return
         found = self.hashes()

@@ -58,8 +58,7 @@ def _check_study(study: StudyDir, request: Request, storage: StudyStorage, where
     files = OwnFiles(study, request)
     for trial in trials:
         if wrong := files.contradiction(trial):
-            name = shown(where) if "://" in where else where
-            raise UserError(f"{name}: {wrong}; {BRING_BACK_EITHER}, or begin under another name")
+            raise UserError(f"{where}: {wrong}; {BRING_BACK_EITHER}, or begin under another name")
     files.require_study_json(trials)
     if storage.get_study_user_attrs(study_id).get(ASKED, request.digest) != request.digest:
         raise UserError(f"{study.path / STUDY_JSON}: asks for another search than was begun; {BRING_BACK}")
