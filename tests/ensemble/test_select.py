@@ -296,3 +296,9 @@ def test_errors_of_the_python_arguments_name_the_options(copy: Path, monkeypatch
 def test_a_budget_without_a_value_is_the_contests(copy: Path, monkeypatch: pytest.MonkeyPatch):
     run(monkeypatch, "--budget", "--results", copy, "--precision", "float16")
     assert json.loads((copy / "ensemble" / "selection.json").read_text())["budget"] == "40MB,100ms"
+
+
+def test_a_folder_without_a_study_is_named_by_its_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^--results: \.: holds no study \(no study.json\); make one with"):
+        run(monkeypatch, "--results", ".")

@@ -71,3 +71,5 @@ def test_looking_at_a_database_that_is_not_there_makes_none(tmp_path: Path, base
     with pytest.raises(UserError, match=r"absent.db: cannot be read as a study \(there is no such file\)"):
         read_rows(tmp_path)
     assert not (tmp_path / "absent.db").exists()
+    with pytest.raises(UserError, match=r"^storage: .*absent.db: cannot be read as a study"):
+        read_rows(tmp_path, f"sqlite:///{tmp_path}/absent.db")

@@ -190,3 +190,9 @@ def test_a_sign_map_that_is_none_is_refused(content: str, tmp_path: Path) -> Non
 )
 def test_names_with_commas_are_found_in_a_list(text: str, names: list[str]) -> None:
     assert split_signs(text, {"hello", "bye", "yes, please", "a", "a,b", "c"}) == names
+
+
+@pytest.mark.parametrize("path", ["a/\0.parquet", f"a/{'x' * 256}.parquet", f"{'ü' * 128}/b.parquet"])
+def test_a_path_that_no_file_can_have_is_a_fault_of_its_line(path: str) -> None:
+    wrong = "the path holds a name that no file can have"
+    assert faults([*ENTRIES, Entry(path, 1, 7, "hello"), Entry("a/7.parquet", 1, 7, "hello")]) == {2: wrong}
