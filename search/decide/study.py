@@ -34,6 +34,7 @@ from trainer.rundir import EpochMetrics, Result, RunDir
 from trainer.studydir import STUDY_DB, TRIALS, StudyDir
 
 MAX_WORKER_LOSSES: Final = 3  # without an epoch between: the trial is the likely cause
+MAX_START_LOSSES: Final = 10  # before a trial began, through no fault of its own: workers cannot be started there
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ class SearchStudy:
         adopt(self._study, self._storage, self.space, found)
         self._running: dict[int, _Running] = {}
         self._worker_losses: Counter[int] = Counter()
+        self._start_losses: Counter[int] = Counter()
         self._memory_losses: Counter[int] = Counter()
         self.paused: set[int] = set()
         """Numbers of the trials that the rule has paused"""
@@ -177,7 +179,7 @@ class SearchStudy:
         if metrics.epoch > running.last_epoch:
             # not Trial.report, which refuses trials of two values
             self._storage.set_trial_intermediate_value(number, metrics.epoch, metrics.val_accuracy)
-            del self._worker_losses[number], self._memory_losses[number]
+            del self._worker_losses[number], self._start_losses[number], self._memory_losses[number]
             running.last_epoch = metrics.epoch
         decision = Decision.CONTINUE
         if metrics.epoch == running.last_epoch < running.config.epochs:
@@ -219,10 +221,16 @@ class SearchStudy:
         self.rule.forget(number)
         self._end(number, TrialState.FAIL)
 
-    def lose_worker(self, number: int) -> bool:
-        """Take note that a trial's worker died. True if it will be handed out again, False if it died too often."""
-        self._worker_losses[number] += 1
-        if self._worker_losses[number] == MAX_WORKER_LOSSES:
+    def lose_worker(self, number: int, *, had_begun: bool = True) -> bool:
+        """Take note that a trial's worker died, maybe while it was still starting: the trial ``had_begun``, or not.
+
+        True if it will be handed out again, False if that happened too often.
+        """
+        losses, most = self._worker_losses, MAX_WORKER_LOSSES
+        if not had_begun:
+            losses, most = self._start_losses, MAX_START_LOSSES
+        losses[number] += 1
+        if losses[number] == most:
             return False
         self._hand_out_again(number)
         return True

@@ -7,13 +7,14 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
+from ray.tune import Callback
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from search.decide.stopping import Decision
-from search.decide.study import MAX_WORKER_LOSSES, Assignment, SearchStudy
+from search.decide.study import MAX_START_LOSSES, MAX_WORKER_LOSSES, Assignment, SearchStudy
 from search.execute.out_of_memory import MemoryKill
 from search.execute.worker import Failure, read
 from search.show.progress import Progress
@@ -77,6 +78,7 @@ class Dispatcher:
         self._assignments: dict[str, Assignment] = {}
         self._room_then: dict[str, Mapping[str, int]] = {}  # that each node had when a trial was handed out
         self._ray_trials: dict[str, RayTrial] = {}
+        self._begun: set[str] = set()  # of those, where a worker came up
 
     @property
     def has_ended(self) -> bool:
@@ -106,6 +108,10 @@ class Dispatcher:
         self._ray_trials[trial.trial_id] = trial
         given = self._assignments[trial.trial_id]
         self._progress.started(given.number, given.params, given.config.epochs, given.last_epoch)
+
+    def begin(self, trial: RayTrial) -> None:
+        """A worker that is up has been given it."""
+        self._begun.add(trial.trial_id)
 
     def receive(self, trial: RayTrial, result: dict[str, Any]) -> bool:
         """Take in what a worker sent; whether its trial goes on."""
@@ -155,10 +161,11 @@ class Dispatcher:
                 self._take_in_kill(trial_id, kill)
             elif not lost_worker:
                 self._fail(number, reason)
-            elif self.study.lose_worker(number):
+            elif self.study.lose_worker(number, had_begun=(had_begun := trial_id in self._begun)):
                 self._progress.lost(number, reason)
             else:
-                self._fail(number, f"its worker died {MAX_WORKER_LOSSES} times in a row: {reason}")
+                times = f"{MAX_WORKER_LOSSES} times" if had_begun else f"{MAX_START_LOSSES} times before it began,"
+                self._fail(number, f"its worker died {times} in a row: {reason}")
             self._release(trial_id)
 
     def _take_in_kill(self, trial_id: str, kill: MemoryKill) -> None:
@@ -188,6 +195,7 @@ class Dispatcher:
 
     def _release(self, trial_id: str) -> None:
         del self._assignments[trial_id], self._ray_trials[trial_id], self._room_then[trial_id]
+        self._begun.discard(trial_id)
 
 
 def _error_of(trial: RayTrial) -> tuple[str, bool]:
@@ -223,6 +231,16 @@ class StudySearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: study.db is the state."""
+
+
+class Beginnings(Callback):
+    """What Ray Tune tells of trials whose worker has come up."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **_: Any) -> None:  # noqa: ARG002
+        self._dispatcher.begin(trial)
 
 
 class StudyScheduler(FIFOScheduler):

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from search.decide.study import Assignment, SearchStudy
 from search.execute import cluster
-from search.execute.dispatch import Brake, Dispatcher, StudyScheduler, StudySearcher
+from search.execute.dispatch import Beginnings, Brake, Dispatcher, StudyScheduler, StudySearcher
 from search.execute.loggers import LOGS, check_installed
 from search.execute.out_of_memory import memory_kills_end_one_trial
 from search.execute.worker import Order, run_trial
@@ -270,7 +270,7 @@ def run_trials(
             reuse_actors=True,
             storage_path=scratch,
             trial_dirname_creator=lambda trial: str(trial.trial_id),
-            callbacks=list(callbacks),
+            callbacks=[Beginnings(dispatcher), *callbacks],
             raise_on_failed_trial=False,
             verbose=0,
         )

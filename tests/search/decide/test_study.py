@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from search.decide.stopping import STOPPING_RULES, Decision
-from search.decide.study import MAX_WORKER_LOSSES, Assignment, SearchStudy
+from search.decide.study import MAX_START_LOSSES, MAX_WORKER_LOSSES, Assignment, SearchStudy
 from search.problem.space import DEFAULT_SPACE, RECIPE, Space
 from tests.outcomes import metrics_of, result_of
 from tests.search.studies import open_study
@@ -162,6 +162,9 @@ def test_a_trial_whose_worker_dies_is_handed_out_again_until_it_is_the_likely_ca
         assert study.lose_worker(first.number)
         assert study.ask() is not None
         study.report(first.number, metrics_of(1, 0.5))
+    for _ in range(MAX_START_LOSSES - 1):  # no worker lived until it began: no fault of its own
+        assert study.lose_worker(first.number, had_begun=False)
+        assert study.ask() is not None
     assert not study.lose_worker(first.number)
     study.fail(first.number, "its worker died")
     second = study.ask()

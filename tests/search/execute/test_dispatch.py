@@ -8,7 +8,7 @@ import pytest
 from ray.tune.experiment import Trial as RayTrial
 
 from search.execute.cluster import Resources, Room
-from search.execute.dispatch import Brake, Dispatcher, _error_of
+from search.execute.dispatch import Beginnings, Brake, Dispatcher, _error_of
 from search.execute.out_of_memory import MemoryKill
 from search.problem.space import Space
 from search.record.trials import to_rows
@@ -80,6 +80,16 @@ class _Search:
             trial.error_file, trial.status = str(path), RayTrial.ERROR
             trial.run_metadata = SimpleNamespace(pickled_error_filename="error.pkl")
 
+    def lose_worker(self, number: int, *, had_begun: bool) -> None:
+        """End a worker, before or after its trial has begun."""
+        if had_begun:
+            Beginnings(self._dispatcher).on_trial_start(0, [], self._running[number])
+        trial = self._running.pop(number)
+        path = self._directory / f"{trial.trial_id}.txt"
+        path.write_text(HEAD + "The actor died unexpectedly.")
+        trial.error_file, trial.status = str(path), RayTrial.ERROR
+        trial.run_metadata = SimpleNamespace(pickled_error_filename="error.pkl")
+
     def epoch(self, number: int, epoch: int) -> None:
         self.study.report(number, metrics_of(epoch, 0.5))
 
@@ -112,6 +122,27 @@ def test_a_trial_that_is_killed_for_memory_goes_on_with_less_company_and_fails_o
     assert search.reason(2).startswith(
         "out of memory twice in a row, alone on its node the second time: its worker, which used 2 GB, was ended; give"
     )
+    search.study.close()
+
+
+def test_workers_that_die_before_their_trial_begins_are_no_fault_of_the_trial(
+    tmp_path: Path, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = _Search(tmp_path, progress, monkeypatch)
+    search.room.limit("a", 1)
+    assert search.start() == [0]
+    for had_begun in (True, False, False, True, *[False] * 7):
+        search.lose_worker(0, had_begun=had_begun)
+        assert search.start() == [0]
+    search.lose_worker(0, had_begun=True)
+    assert search.start() == [1]
+    assert search.reason(0) == "its worker died 3 times in a row: The actor died unexpectedly."
+    for _ in range(9):
+        search.lose_worker(1, had_begun=False)
+        assert search.start() == [1]
+    search.lose_worker(1, had_begun=False)
+    assert search.start() == [2]
+    assert search.reason(1) == "its worker died 10 times before it began, in a row: The actor died unexpectedly."
     search.study.close()
 
 
