@@ -7,7 +7,7 @@ another, and goes on from its checkpoint once it is among the best of all that c
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,7 +19,7 @@ FEWEST: Final = 4  # trials that go on from a rung, if so many come: a small sea
 
 
 @dataclass
-class _Rung:
+class Rung:
     reduction: int
     most: int
     """Trials that go on in the whole search"""
@@ -27,24 +27,23 @@ class _Rung:
     """Of all trials that came and have not failed, by number"""
     waiting: set[int] = field(default_factory=set)
 
-    def best(self, count: int) -> list[int]:
-        """Trials that came, best first, the earlier one where two are equal."""
-        return sorted(self.values, key=lambda number: (-self.values[number], number))[:count]
-
 
 class SuccessiveHalving(StoppingRule):
     """Pauses trials at rungs. Its state follows from the study's trials."""
 
-    def __init__(self, epochs: int, num_trials: int) -> None:
-        """For a search of ``num_trials`` trials of ``epochs`` epochs each."""
+    def __init__(self, epochs: int, num_trials: int, rungs: Sequence[tuple[int, int]] = RUNGS) -> None:
+        """For a search of ``num_trials`` trials of ``epochs`` epochs each.
+
+        ``rungs`` are as RUNGS: after one part in how many of the epochs, and of how many trials one goes on.
+        """
         self._epochs, self._num_trials = epochs, num_trials
-        self._rungs: dict[int, _Rung] = {}
+        self._rungs: dict[int, Rung] = {}
         coming = num_trials
-        for part, reduction in RUNGS:
+        for part, reduction in rungs:
             epoch, most = math.ceil(epochs / part), max(coming // reduction, FEWEST)
-            has_rung = part <= epochs or ((part, reduction) == RUNGS[-1] and epoch < epochs)
+            has_rung = part <= epochs or ((part, reduction) == rungs[-1] and epoch < epochs)
             if has_rung and most < coming:
-                self._rungs[epoch] = _Rung(reduction, most)
+                self._rungs[epoch] = Rung(reduction, most)
                 coming = most
 
     def decide(self, number: int, epoch: int, value: float) -> Decision:
@@ -82,7 +81,7 @@ class SuccessiveHalving(StoppingRule):
         With no new trial left to start, the best resume until there are as many as the rung lets through.
         """
         for rung in reversed(self._rungs.values()):
-            for number in rung.best(rung.most if all_started else len(rung.values) // rung.reduction):
+            for number in self._best(rung, rung.most if all_started else len(rung.values) // rung.reduction):
                 if number in rung.waiting:
                     rung.waiting.remove(number)
                     return number
@@ -92,7 +91,12 @@ class SuccessiveHalving(StoppingRule):
         """Paused trials that too many better ones have come after."""
         given_up: list[int] = []
         for rung in self._rungs.values():
-            hopeless = rung.waiting.difference(rung.best(rung.most))
-            rung.waiting -= hopeless
-            given_up += sorted(hopeless)
+            if rung.waiting and len(rung.values) > rung.most:
+                hopeless = rung.waiting.difference(self._best(rung, rung.most))
+                rung.waiting -= hopeless
+                given_up += sorted(hopeless)
         return given_up
+
+    def _best(self, rung: Rung, count: int) -> list[int]:
+        """Trials that came to a rung, best first, the earlier one where two are equal."""
+        return sorted(rung.values, key=lambda number: (-rung.values[number], number))[:count] if count else []

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # importing Optuna takes longer than a command's help may
     import optuna
 
+    from search.problem.space import Space
+
 
 class Decision(enum.Enum):
     """What becomes of a trial after an epoch that was not its last."""
@@ -29,8 +31,8 @@ class StoppingRule(ABC):
         An epoch may be told again, after an interruption, or when a paused trial goes on.
         """
 
-    def attach(self, study: "optuna.Study") -> None:
-        """Called once, before anything else, with the study; for a rule that looks at other trials there."""
+    def attach(self, study: "optuna.Study", space: "Space") -> None:
+        """Called once, before anything else, with the study and what it searches; for a rule that looks at them."""
 
     def restore(self, number: int, values: Mapping[int, float], paused_after: int | None) -> None:
         """Take in a trial of a study that is opened again: its values by epoch, and after which epoch it is paused."""

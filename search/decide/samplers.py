@@ -26,10 +26,11 @@ def _tpe(space: "Space", _: int) -> _OfTrial:
     return grouped_tpe if space.is_conditional else functools.partial(WholeTpe, space)
 
 
-def _gp(_space: "Space", _seed: int) -> _OfTrial:
-    from optuna.samplers import GPSampler
+def _gp(space: "Space", study_seed: int) -> _OfTrial:
+    from search.decide.gp import GpSampler
+    from search.decide.posterior import Posterior
 
-    return lambda seed: GPSampler(seed=seed, warn_independent_sampling=False)
+    return functools.partial(GpSampler, space, Posterior(space), study_seed)
 
 
 def _cmaes(space: "Space", _: int) -> _OfTrial:
@@ -50,7 +51,7 @@ def _random(_space: "Space", _seed: int) -> _OfTrial:
     return lambda seed: RandomSampler(seed=seed)
 
 
-# TPE and CMA-ES learn from the trials stopped early too; GP, as Optuna has it, from finished ones alone.
+# All of them learn from the trials stopped early too; GP from every epoch of each.
 SAMPLERS: Final[dict[str, _OfStudy]] = {"tpe": _tpe, "gp": _gp, "cmaes": _cmaes, "qmc": _qmc, "random": _random}
 """By name: from a study's space and seed to what makes a sampler for each trial from a seed of its own."""
 
@@ -61,22 +62,23 @@ def check(name: str, space: "Space", has_front: bool) -> None:
         from search.decide.cmaes import evolving
 
         evolving(space)
-        if has_front:
-            raise ValueError("it follows one value, and the objective has two")
+    if name == "gp" and not _is_searched(space):
+        raise ValueError("it searches fields of more than one value, and this space has none")
+    if name in ("cmaes", "gp") and has_front:
+        raise ValueError("it follows one value, and the objective has two")
 
 
 def default_sampler(space: "Space", objective: "Objective") -> str:
     """The name of the sampler that suits a space and an objective.
 
-    CMA-ES, as it finds more in the same epochs (tests.bench.search: five numbers and one choice, accuracy); TPE where
-    CMA-ES would leave much to chance, with conditions or more choices than numbers, and for two values.
+    The Gaussian process, as it finds more in the same epochs (tests.bench.search); TPE for two values, or where nothing
+    is left to find.
     """
-    from optuna.distributions import CategoricalDistribution
+    return "gp" if _is_searched(space) and not objective.has_front else "tpe"
 
-    searched = [item for item in space.distributions.values() if not item.single()]
-    numbers = sum(not isinstance(item, CategoricalDistribution) for item in searched)
-    is_followed = not space.is_conditional and numbers > 0 and numbers >= len(searched) / 2
-    return "tpe" if not is_followed or objective.has_front else "cmaes"
+
+def _is_searched(space: "Space") -> bool:
+    return not all(item.single() for item in space.distributions.values())
 
 
 def for_space(name: str, space: "Space", seed: int) -> "BaseSampler":

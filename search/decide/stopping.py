@@ -18,13 +18,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from search.decide.halving import SuccessiveHalving
+from search.decide.predictive_halving import PredictiveHalving
 from search.decide.rule import Decision as Decision
 from search.decide.rule import StoppingRule as StoppingRule
 
 if TYPE_CHECKING:  # importing Optuna takes longer than a command's help may
     import optuna
 
-DEFAULT_PRUNER: Final = "successive-halving"
+    from search.problem.space import Space
+
+DEFAULT_PRUNER: Final = "predictive-halving"
 
 
 class NeverStop(StoppingRule):
@@ -40,7 +43,7 @@ class OptunaPruner(StoppingRule):
     def __init__(self, pruner: "optuna.pruners.BasePruner") -> None:
         self._pruner = pruner
 
-    def attach(self, study: "optuna.Study") -> None:
+    def attach(self, study: "optuna.Study", space: "Space") -> None:
         study.pruner = self._pruner  # samplers see Hyperband's brackets through it
         self._study = study
 
@@ -63,7 +66,8 @@ def _median(epochs: int, _: int) -> StoppingRule:
 
 
 STOPPING_RULES: Final[dict[str, Callable[[int, int], StoppingRule]]] = {
-    DEFAULT_PRUNER: SuccessiveHalving,
+    DEFAULT_PRUNER: PredictiveHalving,
+    "successive-halving": SuccessiveHalving,
     "hyperband": _hyperband,
     "median": _median,
     "none": lambda _epochs, _num_trials: NeverStop(),

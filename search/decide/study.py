@@ -97,7 +97,7 @@ class SearchStudy:
             load_if_exists=True,
         )
         self.rule = STOPPING_RULES[request.pruner](self.space.base.epochs, request.trials)
-        self.rule.attach(self._study)
+        self.rule.attach(self._study, self.space)
         most = most_trials(request, self.trials())
         found = {number: config for number, config in found_in(study).items() if most is None or number < most}
         adopt(self._study, self._storage, self.space, found)

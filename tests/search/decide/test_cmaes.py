@@ -43,7 +43,10 @@ def _new(space: Space) -> BaseSampler:
 def test_cmaes_refuses_what_it_cannot_search() -> None:
     with pytest.raises(ValueError, match="int and float fields that all trials have"):
         check("cmaes", _space('norm = {type = "categorical", choices = ["rmsnorm", "layernorm"]}'), has_front=False)
-    with pytest.raises(ValueError, match="objective has two"):
-        check("cmaes", _space(DEFAULT_SPACE), has_front=True)
+    for sampler in ("cmaes", "gp"):
+        with pytest.raises(ValueError, match="objective has two"):
+            check(sampler, _space(DEFAULT_SPACE), has_front=True)
+    with pytest.raises(ValueError, match="more than one value"):
+        check("gp", _space('num_heads = {type = "int", low = 3, high = 3}'), has_front=False)
     for sampler in SAMPLERS:
         check(sampler, _space(DEFAULT_SPACE), has_front=False)

@@ -32,15 +32,13 @@ def _sampler(name: str) -> Callable[..., BaseSampler]:
 
 
 class TestEverySampler(BasicSamplerTestCase):
-    """GP is Optuna's own, and tested there."""
-
-    @pytest.fixture(params=["tpe", "cmaes", "qmc", "random"])
+    @pytest.fixture(params=["tpe", "gp", "cmaes", "qmc", "random"])
     def sampler(self, request: pytest.FixtureRequest) -> Callable[..., BaseSampler]:
         return _sampler(request.param)
 
 
 class TestSamplersOfWholePoints(RelativeSamplerTestCase):
-    """CMA-ES is left out: it models the fields of its space only, and this suite draws others."""
+    """GP and CMA-ES are left out: they model the fields of their space only, and this suite draws others."""
 
     @pytest.fixture(params=["tpe", "qmc"])
     def sampler(self, request: pytest.FixtureRequest) -> Callable[..., BaseSampler]:

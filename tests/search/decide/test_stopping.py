@@ -41,7 +41,7 @@ def test_a_rule_of_one_method_stops_trials_of_a_study(tmp_path: Path, monkeypatc
 def test_every_rule_takes_in_a_whole_study_and_ends_every_pause(name: str) -> None:
     rule = STOPPING_RULES[name](EPOCHS, 8)
     study = optuna.create_study(direction="maximize")
-    rule.attach(study)
+    rule.attach(study, Space.parse(DEFAULT_SPACE, TrainConfig(epochs=EPOCHS)))
     paused, trials = set(), [study.ask() for _ in range(8)]
     for number, trial in enumerate(trials):
         trial.report(0.1 * number, 1)

@@ -1,0 +1,116 @@
+"""Proposes the configuration that is expected to improve most on the best, by a Gaussian process over what all trials
+came to after each of their epochs (search.decide.posterior). Its whole memory is the study.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from search.decide.curve_process import Array, Conditioned, expected_improvement
+from search.decide.posterior import Posterior
+from search.decide.qmc import sobol
+from search.decide.threads import one_thread
+from search.problem.space import Space
+
+RANDOM_SHARE: Final = 0.1
+"""Of the trials, drawn anywhere: a process that is wrong must not lose the search"""
+WIDE, NEAR, NEARER = 400, 100, 100
+"""Proposals that are looked at: anywhere, at each distance from the best, and around the best of these"""
+DISTANCES: Final = 0.2, 0.07, 0.02
+LAST_DISTANCES: Final = 0.05, 0.01
+BEST: Final = 5
+"""Configurations near which proposals are drawn"""
+CHANGES: Final = 3
+"""Parameters in which these differ from it in the mean, or more: two in five"""
+
+
+class GpSampler(BaseSampler):
+    """Draws whole configurations. Trials that run are believed to come to what is expected of them."""
+
+    def __init__(self, space: Space, posterior: Posterior, study_seed: int, seed: int) -> None:
+        """``posterior`` is shared by the samplers of a study; the Sobol sequence is scrambled by the study's seed."""
+        self._space, self._posterior, self._observed = space, posterior, posterior.observed
+        self._study_seed = study_seed
+        self._rng = np.random.default_rng(seed)
+        self._random = RandomSampler(seed=seed)
+        self._proposals: Iterator[dict[str, Any]] | None = None
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
+        return self._observed.coordinates.distributions
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],  # noqa: ARG002
+    ) -> dict[str, Any]:
+        if self._proposals is None:  # asked again for the same trial, it goes on to the next best
+            self._proposals = self._propose(study, trial)
+        return next(self._proposals)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Nothing: the next trial looks for itself."""
+
+    def _propose(self, study: optuna.Study, trial: FrozenTrial) -> Iterator[dict[str, Any]]:
+        """Parameters that fit the space, best first, without end."""
+        dimensions = len(self._observed.coordinates.distributions)
+        others = [its for its in study.get_trials(deepcopy=False) if its.number != trial.number]
+        process = self._posterior.given(study, others)
+        shares: Array = np.empty((0, dimensions))
+        if process is None:  # a Sobol sequence spreads the first trials
+            shares = sobol(dimensions, self._study_seed)[trial.number :]
+        elif self._rng.random() >= RANDOM_SHARE:
+            whole = [its for its in others if self._observed.is_whole(its.params)]
+            running = [its for its in whole if its.state == TrialState.RUNNING]
+            shown = [its for its in whole if self._posterior.has_shown(its)]
+            with one_thread():
+                shares = self._best(process, *map(self._observed.shares, (shown, running)))
+        for row in itertools.chain(shares, self._anywhere()):
+            params = self._observed.params(row)
+            if self._space.fits(params):
+                yield params
+
+    def _anywhere(self) -> Iterator[Array]:
+        while True:
+            yield self._rng.random(len(self._observed.coordinates.distributions))
+
+    def _best(self, process: Conditioned, known: Array, running: Array) -> Array:
+        """Shares [M, D] of proposals, the one that is expected to improve most on those known [N, D] first."""
+        coordinates = self._observed.coordinates
+        process = process.believing(coordinates.points(running), np.zeros(len(running)))
+        mean, _ = process.predict(coordinates.points(known))
+        best, tops = mean.max(), known[np.argsort(-mean, kind="stable")[:BEST]]
+
+        def improvement(shares: Array) -> Array:
+            return expected_improvement(*process.predict(coordinates.points(shares)), best)
+
+        near = [self._around(tops[self._rng.integers(len(tops), size=NEAR)], distance) for distance in DISTANCES]
+        shares = self._observed.settled(np.concatenate([self._rng.random((WIDE, known.shape[1])), *near]))
+        gains = improvement(shares)
+        top = np.repeat(shares[[gains.argmax()]], NEARER, axis=0)
+        nearer = self._observed.settled(self._around(top, np.resize(LAST_DISTANCES, (NEARER, 1))))
+        shares, gains = np.concatenate([nearer, shares]), np.concatenate([improvement(nearer), gains])
+        ordered = shares[np.argsort(-gains, kind="stable")]
+        tried = {row.tobytes() for row in np.concatenate([known, running])}
+        is_new = np.array([row.tobytes() not in tried for row in ordered])
+        return ordered[is_new] if is_new.any() else ordered
+
+    def _around(self, shares: Array, distance: float | Array) -> Array:
+        """Shares that differ from these [M, D] in some parameters, normally by so much."""
+        step = self._rng.normal(size=shares.shape) * distance
+        changes = self._rng.random(shares.shape) < max(0.4, CHANGES / shares.shape[1])
+        moved: Array = np.clip(shares + step * changes, 0.0, 1.0)
+        return moved

@@ -1,0 +1,65 @@
+"""Successive halving by prediction: of the trials that came to a rung those go on that are expected to end best.
+
+A rank at a rung is a short training's luck as much as its configuration's worth. What all trials have shown, short and
+long, says how each would end (search.decide.posterior), and how little an epoch tells is learned on the way. As in
+freeze-thaw optimization (Swersky et al. 2014) what is expected decides who goes on; as in asynchronous successive
+halving (Li et al. 2020) it does so at a rung, for a share of those that came, so that a prediction that is wrong has
+its limits. One rung is enough: who goes on from a second is decided by the same prediction, a little surer.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from search.decide.halving import Rung, SuccessiveHalving
+from search.decide.rule import Decision
+
+if TYPE_CHECKING:  # importing Optuna takes longer than a command's help may
+    import optuna
+
+    from search.problem.space import Space
+
+RUNGS: Final = ((14, 6),)
+
+
+class PredictiveHalving(SuccessiveHalving):
+    """Pauses trials at rungs. Until enough trials have shown something, the best at a rung go on."""
+
+    def __init__(self, epochs: int, num_trials: int) -> None:
+        """For a search of ``num_trials`` trials of ``epochs`` epochs each."""
+        super().__init__(epochs, num_trials, RUNGS)
+        self._ends: dict[int, float] | None = None  # by number, as all that is known now says
+
+    def attach(self, study: "optuna.Study", space: "Space") -> None:
+        from search.decide.posterior import Posterior
+
+        self._study, self._posterior = study, Posterior(space)
+
+    def decide(self, number: int, epoch: int, value: float) -> Decision:
+        self._ends = None
+        return super().decide(number, epoch, value)
+
+    def forget(self, number: int) -> None:
+        self._ends = None
+        super().forget(number)
+
+    def _best(self, rung: Rung, count: int) -> list[int]:
+        if not count:
+            return []
+        ends = self._predict()
+        if not ends:
+            return super()._best(rung, count)
+        return sorted(rung.values, key=lambda number: (-ends[number], number))[:count]
+
+    def _predict(self) -> dict[int, float]:
+        """What each trial that came to a rung is expected to end with; none while too little is known."""
+        if self._ends is None:
+            trials = self._study.get_trials(deepcopy=False)
+            came = sorted(set().union(*(rung.values for rung in self._rungs.values())))
+            process = self._posterior.given(self._study, trials)
+            self._ends = {}
+            if process is not None:
+                points = self._posterior.points([trials[number] for number in came])
+                ends = process.predict_end(points, np.array(came))
+                self._ends = dict(zip(came, ends.tolist(), strict=True))
+        return self._ends

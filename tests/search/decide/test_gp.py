@@ -1,0 +1,82 @@
+"""The sampler that follows a Gaussian process over configurations and epochs."""
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from search.decide.posterior import FEWEST
+from search.decide.qmc import sobol
+from search.decide.samplers import for_space
+from search.problem.space import DEFAULT_SPACE, Space
+from tests.search.decide.test_samplers import CONDITIONAL, _search, _space, _study
+
+NUMBERS = """\
+dropout = {type = "float", low = 0.0, high = 0.4}
+mixup_alpha = {type = "float", low = 0.0, high = 1.0}
+"""
+
+
+def test_the_first_trials_are_spread() -> None:
+    space = _space(NUMBERS)
+    study = _study("gp", space, seed=3)
+    _search(study, space, FEWEST)
+    found = [[trial.params["dropout"] / 0.4, trial.params["mixup_alpha"]] for trial in study.trials]
+    np.testing.assert_allclose(found, sobol(2, 3)[:FEWEST])
+
+
+def test_it_draws_what_it_would_if_the_study_was_opened_anew() -> None:
+    space = _space(CONDITIONAL)
+    kept = for_space("gp", space, 0)
+    before = optuna.create_study(sampler=kept, direction="maximize")
+    for number in range(24):
+        anew = optuna.create_study(sampler=for_space("gp", space, 0), direction="maximize")
+        anew.add_trials(before.get_trials())
+        for name, value in before._storage.get_study_system_attrs(before._study_id).items():
+            anew._storage.set_study_system_attr(anew._study_id, name, value)
+        trial, same = before.ask(), anew.ask()
+        assert space.suggest(trial) == space.suggest(same)
+        trial.report(-abs(trial.params["num_layers"] - 2) + 0.01 * number, 1)
+        before.tell(trial, state=TrialState.PRUNED)
+
+
+def _told(space: Space, num_pending: int) -> tuple[optuna.Study, list[FrozenTrial]]:
+    study = _study("gp", space)
+    configs = _search(study, space, 40, pending=num_pending)
+    assert len(configs) == 40
+    return study, study.trials
+
+
+def test_trials_that_run_are_not_proposed_again() -> None:
+    space = _space(NUMBERS)
+    _, trials = _told(space, num_pending=16)
+    running = np.array([list(trial.params.values()) for trial in trials if trial.state == TrialState.RUNNING])
+    assert len(running) == 16
+    distances = np.linalg.norm((running[:, None] - running) / [0.4, 1.0], axis=-1) + np.eye(16)
+    assert distances.min() > 1e-4
+
+
+def test_no_configuration_is_tried_twice_while_there_are_others() -> None:
+    space = _space('num_layers = {type = "int", low = 1, high = 5}\nnum_heads = {type = "int", low = 1, high = 4}')
+    study = _study("gp", space)
+    _search(study, space, 40)
+    tried = [tuple(trial.params.values()) for trial in study.trials[FEWEST:20]]
+    assert len(set(tried)) >= 10  # one in ten is drawn anywhere
+    assert len({tuple(trial.params.values()) for trial in study.trials}) >= 17
+
+
+def test_it_finds_an_optimum_in_few_trials() -> None:
+    space = _space(NUMBERS)
+    study = _study("gp", space)
+    for _ in range(40):
+        trial = study.ask()
+        space.suggest(trial)
+        loss = (trial.params["dropout"] / 0.4 - 0.7) ** 2 + (trial.params["mixup_alpha"] - 0.3) ** 2
+        study.tell(trial, -loss)
+    assert study.best_value > -2e-3
+
+
+def test_a_model_over_the_limit_is_not_proposed() -> None:
+    space = _space(DEFAULT_SPACE).limited(1_000_000)
+    study = _study("gp", space)
+    _search(study, space, 20)
+    assert all(space.fits(trial.params) for trial in study.trials)

@@ -1,0 +1,85 @@
+"""Successive halving by prediction."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search.decide.halving import SuccessiveHalving
+from search.decide.predictive_halving import RUNGS, PredictiveHalving
+from search.decide.stopping import STOPPING_RULES, Decision
+from search.decide.study import SearchStudy
+from search.problem.space import Space
+from tests.outcomes import metrics_of, result_of
+from tests.search.studies import open_study
+from trainer.config import TrainConfig
+
+EPOCHS = 27
+SPACE = Space.parse('dropout = {type = "float", low = 0.0, high = 0.4}', TrainConfig(epochs=EPOCHS))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "rungs"), [(1, set()), (2, {1}), (8, {1}), (14, {1}), (15, {2}), (27, {2}), (40, {3}), (100, {8})]
+)
+def test_the_rung_comes_after_a_14th_of_the_epochs(epochs: int, rungs: set[int]) -> None:
+    halving = PredictiveHalving(epochs, 64)
+    assert {epoch for epoch in range(1, epochs) if halving.decide(0, epoch, 0.5) is Decision.PAUSE} == rungs
+
+
+class _Trainings:
+    """Accuracy follows dropout; a trial's luck shows in its first epochs alone."""
+
+    def __init__(self, seed: int) -> None:
+        self._luck = np.random.default_rng(seed).normal(size=100) * 0.15
+        self.worths: dict[int, float] = {}
+        self.order: list[int] = []
+
+    def play(self, study: SearchStudy, most: int = 10**6) -> None:
+        """Run a search until so many trials were handed out, or no more is."""
+        while len(self.order) < most:
+            study.give_up()
+            given = study.ask()
+            if given is None:
+                return
+            self.order.append(given.number)
+            worth = self.worths.setdefault(given.number, 0.5 - abs(given.params["dropout"] - 0.1))
+            for epoch in range(given.last_epoch + 1, EPOCHS + 1):
+                accuracy = worth + self._luck[given.number] * (epoch < 4)
+                verdict = study.report(given.number, metrics_of(epoch, accuracy))
+                if epoch == EPOCHS:
+                    study.complete(given.number, result_of(EPOCHS, worth))
+                elif verdict is Decision.PAUSE:
+                    break
+
+
+def _open(folder: Path, pruner: str = "predictive-halving", seed: int = 0) -> SearchStudy:
+    return open_study(folder, SPACE, trials=48, sampler="random", pruner=pruner, recipe_points=False, seed=seed)
+
+
+def test_trials_that_go_on_are_better_than_by_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_rank = functools.partial(SuccessiveHalving, rungs=RUNGS)
+    monkeypatch.setitem(STOPPING_RULES, "by-rank", by_rank)
+    found: dict[str, list[float]] = {"by-rank": [], "predictive-halving": []}
+    for seed in range(3):
+        for pruner, worths in found.items():
+            trainings, study = _Trainings(seed), _open(tmp_path / f"{pruner}{seed}", pruner, seed)
+            trainings.play(study)
+            finished = [trial.number for trial in study.trials() if trial.last_step == EPOCHS]
+            assert len(finished) >= 8
+            worths.append(float(np.mean([trainings.worths[number] for number in finished])))
+            study.close()
+    assert np.mean(found["predictive-halving"]) > np.mean(found["by-rank"]) + 0.005
+
+
+def test_a_study_that_is_opened_again_goes_on_as_one_that_was_not(tmp_path: Path) -> None:
+    whole, parts = _Trainings(0), _Trainings(0)
+    study = _open(tmp_path / "whole")
+    whole.play(study)
+    study.close()
+    for most in (6, 12, 13, 30, 10**6):
+        study = _open(tmp_path / "parts")
+        parts.play(study, most)
+        study.close()
+    assert parts.order == whole.order
+    assert len(whole.order) > 48
