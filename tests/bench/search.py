@@ -44,7 +44,7 @@ from rich.table import Table
 from search.decide.samplers import SAMPLERS, default_sampler
 from search.decide.stopping import DEFAULT_PRUNER, STOPPING_RULES, Decision
 from search.problem.objective import Objective
-from tests.bench.curves import EPOCHS, Curves, point, space
+from tests.bench.curves import EPOCHS, RECORDED, Curves
 from tests.bench.surrogate import Surrogate
 from tests.outcomes import metrics_of, result_of
 from tests.search.studies import open_study
@@ -77,14 +77,14 @@ class Replay:
     """Stands in for training: what the recorded configurations tell of any other."""
 
     def __init__(self) -> None:
-        curves = Curves.read()
-        points = np.array([point(params) for params in curves.params])
+        curves = Curves.read(RECORDED.path)
+        points = np.array([RECORDED.point(params) for params in curves.params])
         self.surrogate = Surrogate.fit(points, np.nan_to_num(curves.accuracies))
         self._chances = self.surrogate.curves - self.surrogate.predict(points)
 
     def train(self, params: dict[str, Any], seed: int, number: int) -> Training:
         """How the trial of this number goes in a search of this seed."""
-        place = point(params)
+        place = RECORDED.point(params)
         expected = self.surrogate.predict(place[None])[0]
         near = self.surrogate.nearest(place, NEAR)
         luck = self._chances[np.random.default_rng((seed, number)).choice(near)]
@@ -108,7 +108,7 @@ class Ours:
         self._folder = tempfile.TemporaryDirectory()
         self._study = open_study(
             Path(self._folder.name),
-            space(),
+            RECORDED.space,
             trials=trials,
             seed=seed,
             sampler=sampler,
@@ -138,7 +138,7 @@ class RayTune:
     """Ray's OptunaSearch and ASHA with their defaults."""
 
     def __init__(self, seed: int, trials: int) -> None:
-        its_space = space()
+        its_space = RECORDED.space
 
         def define(trial: optuna.Trial) -> None:
             its_space.suggest(trial)
@@ -250,7 +250,7 @@ def random_search(seed: int) -> Log:
 
 def defaults() -> tuple[str, str]:
     """What the space of the recorded trainings is searched with."""
-    return default_sampler(space(), Objective()), DEFAULT_PRUNER
+    return default_sampler(RECORDED.space, Objective()), DEFAULT_PRUNER
 
 
 def try_pair(pair: tuple[str, str], seed: int) -> tuple[float, float, int]:
@@ -352,7 +352,7 @@ def main() -> None:
         "bench": "search",
         "seeds": options.seeds,
         "pair_seeds": len(pair_seeds),
-        "curves": len(Curves.read().params),
+        "curves": len(Curves.read(RECORDED.path).params),
         "default": "/".join(defaults()),
         "epochs_ratio_to_ray_optuna_asha": _median(item["ray"] for item in compared),
         "epochs_ratio_to_random": _median(item["random"] for item in compared),
