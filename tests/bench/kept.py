@@ -33,8 +33,9 @@ class Key(NamedTuple):
         return cls(rival, versions(rival), problem_name, problem(problem_name).fingerprint, seed)
 
 
-def read(path: Path = KEPT) -> dict[Key, Log]:
-    """All outcomes of the file; none if there is none."""
+def read(path: Path | None = None) -> dict[Key, Log]:
+    """All outcomes of the file (default: KEPT); none if there is none."""
+    path = path or KEPT
     found = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
@@ -46,8 +47,9 @@ def read(path: Path = KEPT) -> dict[Key, Log]:
     return found
 
 
-def add(key: Key, log: Log, path: Path = KEPT) -> None:
+def add(key: Key, log: Log, path: Path | None = None) -> None:
     """Append one outcome."""
+    path = path or KEPT
     path.parent.mkdir(parents=True, exist_ok=True)
     is_cut = path.exists() and path.read_bytes()[-1:] not in (b"\n", b"")
     with path.open("a") as file:

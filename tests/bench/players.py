@@ -29,6 +29,7 @@ from tests.outcomes import metrics_of, result_of
 from tests.search.studies import open_study
 
 OUR_TRIALS: Final = 256  # more than BUDGET epochs are enough for: epochs end a search
+PROGRAM: Final = Path(__file__).with_name("search_rivals.py")
 NO_CONTROLLER: Any = None  # ASHA asks it nothing
 
 
@@ -134,8 +135,7 @@ class Elsewhere:
 @functools.cache
 def _process(environment: str) -> "subprocess.Popen[str]":
     """It ends with this one, as its input does."""
-    program = Path(__file__).with_name("search_rivals.py")
-    command = [rivals_env.make(environment), "-P", program]
+    command = [rivals_env.make(environment), "-P", PROGRAM]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 

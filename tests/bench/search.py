@@ -30,8 +30,9 @@ import concurrent.futures
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -43,8 +44,8 @@ from search.decide.stopping import DEFAULT_PRUNER, STOPPING_RULES
 from tests.bench import kept, rivals_env
 from tests.bench.play import Log
 from tests.bench.players import ENVIRONMENTS, RAY_TO_ITS_END, RIVALS, our_default, play_ours, play_rival
-from tests.bench.problems import CHOSEN_ON, PROBLEMS, Problem, Replay, problem
-from tests.bench.standings import MARKS, Logs, Row, count, median, ratios, row
+from tests.bench.problems import CHOSEN_ON, PROBLEMS, Replay, problem
+from tests.bench.standings import MARKS, Row, count, median, ratios, row
 from trainer.common import cli
 from trainer.common.console import console, for_tables, track
 from trainer.common.errors import UserError
@@ -58,6 +59,8 @@ Task = tuple[str, str, int]
 """Player, problem, seed"""
 Results = dict[str, dict[str, dict[int, Log]]]
 """Logs by problem, player and seed"""
+Rows = dict[tuple[str, int], Row]
+"""By problem and mark"""
 
 
 def play_task(task: Task) -> Log:
@@ -74,7 +77,7 @@ def play_task(task: Task) -> Log:
 
 def played(tasks: list[Task], pool: ProcessPoolExecutor, what: str) -> Iterator[tuple[Task, Log]]:
     """The searches as they end; those that wait are given up if one fails."""
-    futures = {pool.submit(play_task, task): task for task in tasks}
+    futures: dict[Future[Log], Task] = {pool.submit(play_task, task): task for task in tasks}
     try:
         for future in track(concurrent.futures.as_completed(futures), len(futures), what):
             yield futures[future], future.result()
@@ -107,85 +110,72 @@ def outcomes(ours: list[str], rivals: list[str], problems: list[str], options: a
     return results
 
 
-def rows_of(results: Results, ours: str) -> dict[tuple[str, str], Row]:
-    """By problem and mark: of epochs, then of modelled seconds."""
-    found: dict[tuple[str, str], Row] = {}
-
-    def add(its: Problem, mark: str, worth: Callable[[Log], float]) -> None:
-        players: dict[str, Logs] = {name: logs for name, logs in results[its.name].items() if name != RAY_TO_ITS_END}
-        found[its.name, mark] = row(its, ours, players, worth)
-
-    for name in results:
+def rows_of(results: Results, ours: str, *, in_seconds: bool = False) -> Rows:
+    """At the marks of epochs, or at those of modelled seconds, of problems whose models have a size."""
+    found: Rows = {}
+    for name, by_player in results.items():
+        its, players = problem(name), {player: logs for player, logs in by_player.items() if player != RAY_TO_ITS_END}
         for mark in MARKS:
-            add(problem(name), str(mark), lambda log, mark=mark: log.worth(mark))  # type: ignore[misc]
-    for name in results:
-        if (epoch := problem(name).mean_epoch_seconds) is not None:
-            for mark in MARKS:
-                seconds = mark * epoch
-                add(problem(name), f"{seconds:.0f} s", lambda log, seconds=seconds: log.worth_after(seconds))  # type: ignore[misc]
+            if not in_seconds:
+                found[name, mark] = row(its, ours, players, partial(Log.worth, epochs=mark))
+            elif its.mean_epoch_seconds is not None:
+                seconds = round(mark * its.mean_epoch_seconds)
+                found[name, seconds] = row(its, ours, players, partial(Log.worth_after, seconds=seconds))
     return found
 
 
-def table_of(rows: dict[tuple[str, str], Row], ours: str, seeds: dict[str, int], is_ours_played: bool) -> Table:
-    names = [ours] * is_ours_played + [name for name in seeds if name != ours]
+def table_of(rows: Rows, marks: str, players: dict[str, int]) -> Table:
+    """Of players, whose numbers of seeds are given: ours first."""
     table = Table(title="mean regret (hartmann) or worth; * a problem that defaults are chosen on")
-    for heading in ("problem", "epochs or seconds", *(f"{name} ({seeds[name]})" for name in names)):
+    for heading in ("problem", marks, *(f"{name} ({seeds})" for name, seeds in players.items())):
         table.add_column(heading, justify="left" if heading == "problem" else "right")
     for heading in ("best rival", "better than it by", ""):
         table.add_column(heading)
     for (name, mark), its in rows.items():
-        cells = [f"{its.shown[player]:.3f}" if player in its.shown else "" for player in names]
+        cells = [f"{its.shown[player]:.3f}" if player in its.shown else "" for player in players]
         difference = its.differences.get(its.best or "")
         ends = [f"{difference.mean:+.3f} ± {difference.error:.3f}", difference.verdict] if difference else ["", ""]
         star = " *" if name in CHOSEN_ON else ""
-        table.add_row(name + star, mark, *cells, its.best or "", *ends)
+        table.add_row(name + star, str(mark), *cells, its.best or "", *ends)
     return table
 
 
-def table_of_counts(rows: dict[tuple[str, str], Row]) -> Table:
-    table = Table(title="marks of epochs at which ours is ahead, level, behind: all problems; those not chosen on")
+def table_of_counts(rows: Rows) -> Table:
+    table = Table(title="marks at which ours is ahead, level, behind: of all problems, of those not chosen on")
     for heading in ("rival", "all", "not chosen on"):
         table.add_column(heading, justify="left" if heading == "rival" else "right")
-    whole, rest = (count(its) for its in _halves(rows))
+    whole, rest = count(rows.values()), count(not_chosen_on(rows).values())
     for name, its in whole.items():
         table.add_row(name, *("  ".join(map(str, side.values())) for side in (its, rest.get(name, {}))))
     return table
 
 
-def _halves(rows: dict[tuple[str, str], Row]) -> tuple[list[Row], list[Row]]:
-    """Of marks of epochs: all rows, and those of problems that nothing is chosen on."""
-    of_epochs = {key: its for key, its in rows.items() if not key[1].endswith("s")}
-    return list(of_epochs.values()), [its for (name, _), its in of_epochs.items() if name not in CHOSEN_ON]
+def not_chosen_on(rows: Rows) -> Rows:
+    """Those of problems that nothing is chosen on."""
+    return {key: its for key, its in rows.items() if key[0] not in CHOSEN_ON}
 
 
-def figures(results: Results, rows: dict[tuple[str, str], Row], ours: str) -> dict[str, Any]:
+def figures(results: Results, rows: Rows, ours: str) -> dict[str, Any]:
     """Ratios and counts, for the line of JSON."""
     found: dict[str, Any] = {}
-    for suffix, names in {
-        "": list(results),
-        "_not_chosen_on": [name for name in results if name not in CHOSEN_ON],
-    }.items():
+    for suffix, its_rows in (("", rows), ("_not_chosen_on", not_chosen_on(rows))):
         of_best, of_asha = [], []
-        for name in names:
-            players = results[name]
-            best = rows[name, str(MARKS[-1])].best
-            of_best += ratios(players[ours], players[best]) if best else []
-            of_asha += ratios(players[ours], players.get("syne-asha", {}))
+        for name, mark in its_rows:
+            players, best = results[name], rows[name, mark].best
+            if mark == MARKS[-1] and best is not None:
+                of_best += ratios(players[ours], players[best])
+                of_asha += ratios(players[ours], players.get("syne-asha", {}))
         found[f"epochs_ratio_to_best_rival{suffix}"] = median(of_best)
         found[f"epochs_ratio_to_syne_asha{suffix}"] = median(of_asha)
+        found[f"ahead_level_behind{suffix}"] = {
+            name: list(its.values()) for name, its in count(its_rows.values()).items()
+        }
     recorded = results.get("recorded", {})
-    found["epochs_ratio_to_ray_optuna_asha"] = median(
-        [
-            recorded[ours][seed].needed_complete(log.returned) / log.epochs
-            for seed, log in recorded.get(RAY_TO_ITS_END, {}).items()
-        ]
-    )
-    whole, rest = (count(its) for its in _halves(rows))
-    return found | {"ahead_level_behind": _lists(whole), "ahead_level_behind_not_chosen_on": _lists(rest)}
-
-
-def _lists(counts: dict[str, dict[str, int]]) -> dict[str, list[int]]:
-    return {name: list(its.values()) for name, its in counts.items()}
+    of_ray = [
+        recorded[ours][seed].needed_complete(log.returned) / log.epochs
+        for seed, log in recorded.get(RAY_TO_ITS_END, {}).items()
+    ]
+    return found | {"epochs_ratio_to_ray_optuna_asha": median(of_ray)}
 
 
 def told(replay: Replay) -> str:
@@ -234,14 +224,15 @@ def main() -> None:
     ours = [] if options.rivals_only else names_of(options.sampler, ways, "sampler")
     results = outcomes(ours, rivals, problems, options)
     first = ours[0] if ours else DEFAULT
-    rows = rows_of(results, first)
-    seeds = {name: options.slow_seeds if name in SLOW else options.seeds for name in (*ours, *rivals)}
-    tables = [table_of(rows, first, seeds, bool(ours))] + [table_of_counts(rows)] * bool(ours)
-    for_tables().print(*tables)
+    players = {name: options.slow_seeds if name in SLOW else options.seeds for name in (*ours, *rivals)}
+    rows, rows_of_seconds = (rows_of(results, first, in_seconds=in_seconds) for in_seconds in (False, True))
+    tables = [table_of(rows, "epochs", players)]
+    tables += [table_of(rows_of_seconds, "modelled seconds", players)] if rows_of_seconds else []
+    for_tables().print(*tables, *[table_of_counts(rows)] * bool(ours))
     for name in problems:
         if isinstance(replay := problem(name), Replay):
             console.print(told(replay), soft_wrap=True)
-    report: dict[str, Any] = {"bench": "search", "problems": problems, "sampler": first, "seeds": seeds}
+    report: dict[str, Any] = {"bench": "search", "problems": problems, "sampler": first, "seeds": players}
     print(json.dumps(report | (figures(results, rows, first) if ours else {})))
 
 

@@ -1,7 +1,7 @@
 """Who is ahead in tests.bench.search, from the logs of searches: means, paired differences, and ratios of epochs."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,7 +75,7 @@ def row(problem: Problem, ours: str, players: Mapping[str, Logs], worth: Callabl
     )
 
 
-def count(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
+def count(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
     """By rival, in how many rows ours is ahead, level and behind."""
     found: dict[str, dict[str, int]] = {}
     for item in rows:
