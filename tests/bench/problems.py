@@ -104,11 +104,19 @@ class Replay(Problem):
     def __init__(self, name: str, recording: Recording) -> None:
         self.name, self.fingerprint = name, sha256(recording.path)[:8]
         self.space, self._recording = recording.space, recording
-        curves = Curves.read(recording.path)
-        points = np.array([self.point(params) for params in curves.params])
-        self.surrogate = Surrogate.fit(points, np.nan_to_num(curves.accuracies))
-        self._chances = self.surrogate.curves - self.surrogate.predict(points)
-        self.mean_epoch_seconds = float(np.mean(epoch_seconds(curves.parameters)))
+        self._curves = Curves.read(recording.path)
+        self.mean_epoch_seconds = float(np.mean(epoch_seconds(self._curves.parameters)))
+
+    @functools.cached_property
+    def surrogate(self) -> Surrogate:
+        """Fitted to the table."""
+        points = np.array([self.point(params) for params in self._curves.params])
+        return Surrogate.fit(points, np.nan_to_num(self._curves.accuracies))
+
+    @functools.cached_property
+    def _chances(self) -> np.ndarray:
+        """What is not expected of each recorded training: float64 [N, EPOCHS]."""
+        return self.surrogate.curves - self.surrogate.predict(self.surrogate.points)
 
     @functools.cached_property
     def optimum(self) -> float:  # type: ignore[override]

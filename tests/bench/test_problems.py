@@ -42,7 +42,7 @@ def test_a_replayed_training_is_worth_what_is_expected_and_costs_by_its_size() -
     its = problem("recorded")
     params = {"num_layers": 1, "dropout": 0.1, "learning_rate": 0.003, "mixup_alpha": 0.3, "time_stretch": 0.2}
     params["pooling"] = "cls"
-    trainings = [its.train(params, 0, number) for number in range(400)]
+    trainings = [its.train(params, 0, number) for number in range(100)]
     assert len({training.worth for training in trainings}) == 1
     finals = np.array([training.accuracies[-1] for training in trainings])
     assert 0.01 < finals.std() < 0.1
