@@ -38,7 +38,13 @@ class Ours:
 
     def __init__(self, space: Space, seed: int, sampler: str, pruner: str) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        asked = {"trials": OUR_TRIALS, "seed": seed, "sampler": sampler, "pruner": pruner, "name": str(seed)}
+        asked: dict[str, Any] = {
+            "trials": OUR_TRIALS,
+            "seed": seed,
+            "sampler": sampler,
+            "pruner": pruner,
+            "name": str(seed),
+        }
         self._study = open_study(Path(self._folder.name), space, **asked)
 
     def next(self) -> tuple[int, dict[str, Any], int] | None:
@@ -110,7 +116,7 @@ class Elsewhere:
     """A search of tests/bench/search_rivals.py, in its environment's own process."""
 
     def __init__(self, environment: str, name: str, space: Space, seed: int) -> None:
-        self._process = _process(environment)
+        self._name, self._process = name, _process(environment)
         self._ask(begin=name, space=plain(space), epochs=EPOCHS, seed=seed)
 
     def next(self) -> tuple[int, dict[str, Any], int] | None:
@@ -127,7 +133,7 @@ class Elsewhere:
         stdin.write(json.dumps(request) + "\n")
         stdin.flush()
         if not (line := stdout.readline()):
-            raise RuntimeError(f"{self._process.args}: ended with {self._process.wait()} when asked {request}")
+            raise RuntimeError(f"{self._name}: ended with {self._process.wait()} when asked {request}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -135,7 +141,7 @@ class Elsewhere:
 @functools.cache
 def _process(environment: str) -> "subprocess.Popen[str]":
     """It ends with this one, as its input does."""
-    command = [rivals_env.make(environment), "-P", PROGRAM]
+    command = [str(rivals_env.make(environment)), "-P", str(PROGRAM)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 

@@ -1,6 +1,7 @@
 """Searches that tests.bench.search compares, and how it talks with those in other environments."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from search.problem.space import Space
 from tests.bench import players, rivals_env
 from tests.bench.curves import EPOCHS, RECORDED, WIDE
-from tests.bench.play import play
+from tests.bench.play import Search, play
 from tests.bench.problems import problem
 from trainer.config import TrainConfig
 
@@ -80,10 +81,10 @@ def test_a_space_is_told_in_plain_words() -> None:
 
 
 def test_random_search_draws_from_the_space_and_is_that_of_its_seed() -> None:
-    draws = [[players.RandomSearch(RECORDED.space, seed).next() for _ in range(1)] for seed in (1, 1, 2)]
+    draws = [players.RandomSearch(RECORDED.space, seed).next() for seed in (1, 1, 2)]
     assert draws[0] == draws[1] != draws[2]
     search = players.RandomSearch(RECORDED.space, 0)
-    params = [search.next()[1] for _ in range(200)]
+    params = [found[1] for _ in range(200) if (found := search.next()) is not None]
     assert {item["num_layers"] for item in params} == {1, 2, 3}
     assert all(1e-4 <= item["learning_rate"] <= 3e-2 for item in params)
     assert sum(item["learning_rate"] < 1.7e-3 for item in params) in range(
@@ -102,7 +103,7 @@ def test_ray_tune_to_its_end_trains_its_64_trials() -> None:
 @pytest.mark.parametrize("way", ["ours", "ray", "random"])
 def test_the_same_seed_is_the_same_search(way: str) -> None:
     space = problem("hartmann3-good").space
-    ways = {
+    ways: dict[str, Callable[[int], Search]] = {
         "ours": lambda seed: players.Ours(space, seed, "random", "successive-halving"),
         "ray": lambda seed: players.RayTune(space, seed, 100),
         "random": lambda seed: players.RandomSearch(space, seed),

@@ -1,9 +1,20 @@
 """The problems of tests.bench.search."""
 
+from typing import Any, Final
+
 import numpy as np
 import pytest
 
 from tests.bench.problems import CHOSEN_ON, COORDINATES, PROBLEMS, HartmannProblem, problem
+
+PARAMS: Final[dict[str, Any]] = {  # of "recorded"
+    "num_layers": 1,
+    "dropout": 0.1,
+    "learning_rate": 0.003,
+    "mixup_alpha": 0.3,
+    "time_stretch": 0.2,
+    "pooling": "cls",
+}
 
 
 def test_half_of_the_problems_are_for_choosing() -> None:
@@ -28,10 +39,7 @@ def test_a_hartmann_function_is_searched_over_its_unit_cube(name: str) -> None:
 @pytest.mark.parametrize("name", ["hartmann3-good", "recorded"])
 def test_luck_is_of_the_seed_and_the_number_alone(name: str) -> None:
     its = problem(name)
-    params = dict.fromkeys(its.space.distributions, 0.5)
-    if name == "recorded":
-        params = {"num_layers": 2, "dropout": 0.1, "learning_rate": 0.003, "mixup_alpha": 0.3, "time_stretch": 0.2}
-        params["pooling"] = "mean"
+    params = PARAMS if name == "recorded" else dict.fromkeys(its.space.distributions, 0.5)
     same, again, later, elsewhere = (its.train(params, *key).accuracies for key in ((3, 5), (3, 5), (3, 6), (4, 5)))
     assert (same == again).all()
     assert (same != later).any()
@@ -40,14 +48,12 @@ def test_luck_is_of_the_seed_and_the_number_alone(name: str) -> None:
 
 def test_a_replayed_training_is_worth_what_is_expected_and_costs_by_its_size() -> None:
     its = problem("recorded")
-    params = {"num_layers": 1, "dropout": 0.1, "learning_rate": 0.003, "mixup_alpha": 0.3, "time_stretch": 0.2}
-    params["pooling"] = "cls"
-    trainings = [its.train(params, 0, number) for number in range(100)]
+    trainings = [its.train(PARAMS, 0, number) for number in range(100)]
     assert len({training.worth for training in trainings}) == 1
     finals = np.array([training.accuracies[-1] for training in trainings])
     assert 0.01 < finals.std() < 0.1
     assert abs(finals.mean() - trainings[0].worth) < 0.03
-    larger = its.train({**params, "num_layers": 3}, 0, 0)
+    larger = its.train({**PARAMS, "num_layers": 3}, 0, 0)
     assert trainings[0].epoch_seconds is not None
     assert larger.epoch_seconds is not None
     assert larger.epoch_seconds > 1.5 * trainings[0].epoch_seconds

@@ -3,14 +3,16 @@
 import argparse
 import json
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from tests.bench import kept, search
 from tests.bench.play import Log
-from tests.bench.players import RAY_TO_ITS_END
+from tests.bench.players import RAY_TO_ITS_END, RIVALS
 from tests.bench.problems import problem
+from tests.bench.standings import MARKS
 from trainer.common.errors import UserError
 
 OPTIMUM = problem("hartmann3-good").optimum
@@ -61,9 +63,9 @@ def test_the_ratio_to_ray_tune_counts_complete_trials_until_as_good_as_what_it_r
 
 
 def test_names_that_are_not_known_are_refused() -> None:
-    assert search.names_of("dehb,random", search.RIVALS, "rivals") == ["dehb", "random"]
+    assert search.names_of("dehb,random", RIVALS, "rivals") == ["dehb", "random"]
     with pytest.raises(UserError, match=r"must be of .*random, not 'rand'"):
-        search.names_of("dehb,rand", search.RIVALS, "rivals")
+        search.names_of("dehb,rand", RIVALS, "rivals")
 
 
 def test_a_rival_plays_once_and_ours_every_time(
@@ -78,7 +80,7 @@ def test_a_rival_plays_once_and_ours_every_time(
     lines = kept.KEPT.read_text().splitlines()
     assert sorted(json.loads(line)["seed"] for line in lines) == [0, 1]
     assert first["seeds"] == {"random/none": 2, "random": 2}
-    assert sum(first["ahead_level_behind"]["random"]) == len(search.MARKS)
+    assert sum(first["ahead_level_behind"]["random"]) == len(MARKS)
     search.main()
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == first
     assert kept.KEPT.read_text().splitlines() == lines
@@ -96,8 +98,8 @@ class Here:
     def __exit__(self, *_error: object) -> None:
         pass
 
-    def submit(self, play: object, task: search.Task) -> "search.Future[Log]":
-        future: search.Future[Log] = search.Future()
+    def submit(self, play: object, task: search.Task) -> Future[Log]:
+        future: Future[Log] = Future()
         assert play is search.play_task
         future.set_result(search.play_task(task))
         return future
@@ -105,7 +107,12 @@ class Here:
 
 def test_seeds_for_choosing_are_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[search.Task] = []
-    monkeypatch.setattr(search, "play_task", lambda task: asked.append(task) or Log())
+
+    def ask(task: search.Task) -> Log:
+        asked.append(task)
+        return Log()
+
+    monkeypatch.setattr(search, "play_task", ask)
     monkeypatch.setattr(search, "ProcessPoolExecutor", Here)
     monkeypatch.setattr(kept, "KEPT", tmp_path / "outcomes.jsonl")
     options = argparse.Namespace(choose=True, seeds=2, slow_seeds=1, workers=1)
