@@ -1,4 +1,4 @@
-"""One thread for algebra of a few hundred rows: more of them gain nothing, and lose much where workers use all cores."""
+"""One thread for algebra of a few hundred rows: more gain nothing, and lose much where workers use all cores."""
 
 import functools
 from contextlib import AbstractContextManager

@@ -1,6 +1,6 @@
 """Learning curves of real trainings, tabulated: what tests.bench.search replays instead of training.
 
-Recorded by tests.bench.record_curves in results/reference/curves.parquet, a row a configuration.
+Recorded by tests.bench.record_curves in results/reference/, a row a configuration.
 """
 
 import functools
@@ -20,10 +20,44 @@ from trainer.common.files import atomic_path
 from trainer.config import TrainConfig
 from trainer.model.classifier import num_parameters
 
-TABLE: Final = Path("results/reference/curves.parquet")
 EPOCHS: Final = 27
-NUM_SIGNS: Final = 15
-SPACE: Final = """\
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What is recorded in one table: which configurations, trained on which generated data."""
+
+    path: Path
+    """Where the table lies"""
+    toml: str
+    """The space, as search.run reads it"""
+    num_signs: int
+    repeats: int
+    """Sequences of each sign by each of 12 participants, half of whom are held out"""
+
+    @functools.cached_property
+    def space(self) -> Space:
+        """What the recorded configurations are drawn from."""
+        return Space.parse(self.toml, TrainConfig(epochs=EPOCHS).replace(num_signs=self.num_signs), str(self.path))
+
+    def configurations(self, count: int) -> list[dict[str, Any]]:
+        """Parameters that cover the space evenly: the first points of a Sobol sequence, the same every time."""
+        items = self.space.distributions.items()
+        points = sobol(len(items), 0)[:count].tolist()
+        return [{name: at(item, share) for (name, item), share in zip(items, point, strict=True)} for point in points]
+
+    def size(self, params: dict[str, Any]) -> int:
+        """Parameters of a configuration's model."""
+        return num_parameters(self.space.config(params).model)
+
+    def point(self, params: dict[str, Any]) -> np.ndarray:
+        """Where a configuration stands in the unit cube: float64 [D]."""
+        return np.array([share_of(item, params[name]) for name, item in self.space.distributions.items()])
+
+
+RECORDED: Final = Recording(
+    Path("results/reference/curves.parquet"),
+    """\
 num_heads = 1
 num_layers = {type = "int", low = 1, high = 3}
 dropout = {type = "float", low = 0.0, high = 0.4}
@@ -35,20 +69,31 @@ max_frames = 16
 batch_size = 64
 num_folds = 2
 precision = "float32"
-"""
-
-
-@functools.cache
-def space() -> Space:
-    """What the recorded configurations are drawn from."""
-    return Space.parse(SPACE, TrainConfig(epochs=EPOCHS).replace(num_signs=NUM_SIGNS), "tests.bench.curves")
-
-
-def configurations(count: int) -> list[dict[str, Any]]:
-    """Parameters that cover the space evenly: the first points of a Sobol sequence, the same every time."""
-    items = space().distributions.items()
-    points = sobol(len(items), 0)[:count].tolist()
-    return [{name: at(item, share) for (name, item), share in zip(items, point, strict=True)} for point in points]
+""",
+    num_signs=15,
+    repeats=3,
+)
+# Ranges so wide that most of them is bad, and data with more signs and fewer repeats: the optimum is not flat.
+WIDE: Final = Recording(
+    Path("results/reference/curves_wide.parquet"),
+    """\
+num_heads = {type = "int", low = 1, high = 2}
+num_layers = {type = "int", low = 1, high = 2}
+dropout = {type = "float", low = 0.0, high = 0.6}
+learning_rate = {type = "float", low = 1e-5, high = 1e-1, log = true}
+optimizer = {type = "categorical", choices = ["lion", "adamw"]}
+weight_decay = {type = "float", low = 1e-4, high = 10.0, log = true}
+batch_size = {type = "int", low = 32, high = 256, log = true}
+mixup_alpha = {type = "float", low = 0.0, high = 2.0}
+label_smoothing = {type = "float", low = 0.0, high = 0.5}
+max_frames = 8
+num_folds = 2
+precision = "float32"
+""",
+    num_signs=30,
+    repeats=2,
+)
+RECORDINGS: Final = {"recorded": RECORDED, "wide": WIDE}
 
 
 @dataclass(frozen=True)
@@ -62,7 +107,7 @@ class Curves:
     """int64 [N], of each model"""
 
     @classmethod
-    def read(cls, path: Path = TABLE) -> Self:
+    def read(cls, path: Path) -> Self:
         """Raises UserError if the table is not there."""
         if not path.exists():
             raise UserError(f"{path}: not there; record it with: python -m tests.bench.record_curves")
@@ -72,19 +117,9 @@ class Curves:
         accuracies = np.array(table["val_accuracy"].to_pylist(), np.float64)
         return cls(rows, accuracies, table["num_parameters"].to_numpy())
 
-    def write(self, path: Path = TABLE) -> None:
+    def write(self, path: Path) -> None:
         columns: dict[str, Any] = {name: [row[name] for row in self.params] for name in self.params[0]}
         columns["num_parameters"] = self.parameters
         columns["val_accuracy"] = pa.array(list(self.accuracies.astype(np.float32)), pa.list_(pa.float32()))
         with atomic_path(path) as temporary:
             pq.write_table(pa.table(columns), temporary, compression="zstd")
-
-
-def size(params: dict[str, Any]) -> int:
-    """Parameters of a configuration's model."""
-    return num_parameters(space().config(params).model)
-
-
-def point(params: dict[str, Any]) -> np.ndarray:
-    """Where a configuration stands in the unit cube: float64 [D]."""
-    return np.array([share_of(item, params[name]) for name, item in space().distributions.items()])

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from tests.bench.curves import NUM_SIGNS, configurations, size
+from tests.bench.curves import RECORDED
 from trainer.common.console import track
 from trainer.common.errors import UserError
 from trainer.common.files import atomic_path, sha256, write_bytes
@@ -47,11 +47,15 @@ class Recorded:
         runs = {int(path.parent.name): RunDir(path.parent) for path in sorted(folder.glob("runs/*/done.json"))}
         if not runs:
             raise UserError(f"{folder}: holds no runs; make them with: python -m tests.bench.record_curves --again")
-        every = configurations(max(runs) + 1)
+        every = RECORDED.configurations(max(runs) + 1)
         params = [every[number] for number in runs]
         other_probs, others = of_others(folder, list(runs.values()))
         return cls(
-            params, [size(its) for its in params], other_probs, np.array(others.labels), np.array(others.participants)
+            params,
+            [RECORDED.size(its) for its in params],
+            other_probs,
+            np.array(others.labels),
+            np.array(others.participants),
         )
 
 
@@ -59,7 +63,9 @@ def of_others(folder: Path, runs: list[RunDir]) -> tuple[np.ndarray, PackedDatas
     """What the runs' models give sequences of people who were made for this; kept in the folder."""
     source, packed, kept = folder / "data" / "others", folder / "data" / "packed-others", folder / "other_probs.npy"
     if not (packed / MANIFEST).exists():
-        synthesize(source, num_signs=NUM_SIGNS, num_participants=OTHERS, repeats=3)  # other people, but the same signs
+        synthesize(
+            source, num_signs=RECORDED.num_signs, num_participants=OTHERS, repeats=3
+        )  # other people, but the same signs
         pack(source, packed)
     dataset = PackedDataset.open(packed)
     weights = [sha256(run.path / WEIGHTS) for run in runs]

@@ -1,6 +1,6 @@
 """What the rivals select. Runs in their own environment (tests.bench.rivals_env) and imports nothing of ours.
 
-    results/rivals-env/bin/python -P tests/bench/rivals.py TASKS.json
+    results/rivals-env/select/bin/python -P tests/bench/rivals.py TASKS.json
 
 TASKS.json lists folders of matrices float16 [N, signs], one .npy a candidate, with labels.npy, and what to select from
 each; answers go to standard output, as JSON. AutoGluon's TabularPredictor keeps to an infer_limit by dropping

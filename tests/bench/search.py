@@ -1,368 +1,239 @@
-"""How many epochs of training a search needs: samplers and pruners against plain Ray Tune, on recorded learning curves.
+"""How good a search's recommendation is after 150 to 700 epochs of training: ours against rivals as users run them.
 
-    python -m tests.bench.search [--seeds 30] [--pair-seeds 30] [--workers 2] [--pairs tpe/median,...]
+    python -m tests.bench.rivals_env syne-tune neps dehb     # once
+    python -m tests.bench.search [--seeds 12] [--slow-seeds 4] [--workers 2] [--problems hartmann3-good,...]
+                                 [--rivals syne-asha,...] [--sampler gp,cmaes/median] [--choose] [--rivals-only]
 
-Nothing is trained. A trial's accuracies are what a surrogate, fitted to results/reference/curves.parquet (see
-tests.bench.record_curves and tests.bench.surrogate), expects of its configuration, plus what it takes for chance in
-one of the recorded trainings nearby, its whole curve. So trials scatter and curves cross as real ones do. Four trials
-are trained at a time, an epoch of each in turns, and an epoch costs the same whatever the model.
+Nothing is trained: tests.bench.problems says what stands for training, tests.bench.play how a search is played. Ours is
+the study that search.run uses, asked and told as its workers would, with the defaults of search.run for the problem.
+Rivals: Syne Tune's ASHA (which pauses and promotes), PASHA and MOBSTER, NePS's Hyperband, DEHB (tests.bench.rivals_env
+has their versions), Ray Tune's OptunaSearch with its ASHA, and random search. What rivals came to is kept in
+results/bench-rivals/, so that only what is missing is played. MOBSTER takes more than a minute a search: it plays the
+first --slow-seeds.
 
-Ours is the study that search.run uses, asked and told as its workers would. Rivals are Ray's own OptunaSearch
-and AsyncHyperBandScheduler with the defaults that they come with, called in the order in which Ray Tune's controller
-calls them, for 64 trials; and random search, which trains 64 to the end. A search would return the complete trial of
-the best last accuracy, Ray Tune the trial of the best last accuracy whether complete or not. What that is worth is its
-configuration's expected final accuracy, without the luck that it was chosen for; the same is told of the final
-accuracies as observed, luck included. A ratio is the epochs that ours needs until what it would return is worth as
-much as what the rival returns at its end, over all epochs of the rival; the figure is the median over seeds, in which
-a search that never gets there counts as infinite.
+Tables tell mean regret, as a share of the optimum, of the Hartmann functions, and mean worth, an accuracy, of the
+others. A difference is clear beyond two of its standard errors, paired by seed. A ratio is the epochs that ours needs
+to be as good as a rival is after 700, over 700: the median over problems and seeds, in which a search that never gets
+there counts as infinite. epochs_ratio_to_ray_optuna_asha is told of "recorded" alone: the epochs until the best
+complete trial is worth as much as what Ray Tune returns after 64 trials, over the epochs of those.
 
-Defaults are chosen by the table of all pairs, whose seeds are not those of the comparison that the JSON line tells of.
+Seconds are modelled where a model has a size (tests.bench.problems.epoch_seconds): a search that prefers small models
+gets more epochs out of them. The marks are the seconds that as many epochs of random configurations take.
+
+--choose is for choosing defaults: it compares the first --sampler with the others on seeds from 1000 on, and on half of
+the problems alone. So figures of the default are those of other seeds, and those of problems without a star are of
+problems that it was not chosen on.
 """
 
 import argparse
 import concurrent.futures
-import functools
 import json
-import math
 import multiprocessing
 import os
-import tempfile
-import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from statistics import median
-from types import SimpleNamespace
-from typing import Any, Final, Protocol
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
-import optuna
-from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
-from ray.tune.search.optuna import OptunaSearch
 from rich.table import Table
 
-from search.decide.samplers import SAMPLERS, default_sampler
-from search.decide.stopping import DEFAULT_PRUNER, STOPPING_RULES, Decision
-from search.problem.objective import Objective
-from tests.bench.curves import EPOCHS, Curves, point, space
-from tests.bench.surrogate import Surrogate
-from tests.outcomes import metrics_of, result_of
-from tests.search.studies import open_study
+from search.decide.qmc import sobol
+from search.decide.samplers import SAMPLERS
+from search.decide.stopping import DEFAULT_PRUNER, STOPPING_RULES
+from tests.bench import kept, rivals_env
+from tests.bench.play import Log
+from tests.bench.players import ENVIRONMENTS, RAY_TO_ITS_END, RIVALS, our_default, play_ours, play_rival
+from tests.bench.problems import CHOSEN_ON, PROBLEMS, Replay, problem
+from tests.bench.standings import MARKS, Row, count, median, ratios, row
 from trainer.common import cli
 from trainer.common.console import console, for_tables, track
+from trainer.common.errors import UserError
 from trainer.common.processes import follow_parent
 
-NUM_TRIALS: Final = 64
-CONCURRENT: Final = 4
-BUDGET: Final = NUM_TRIALS * EPOCHS  # epochs of a search that trains everything to the end
-MOST_TRIALS: Final = 128
-NEAR: Final = 16  # recorded trainings, one of which lends its luck
-FIRST_PAIR_SEED: Final = 1000  # seeds from here on for choosing, those from 0 on for the figures
-OURS, RANDOM = 200_000, 100_000  # added to a seed, so that no two searches have the same luck
-RIVALS: Final = ("ray", "random")
-MARKS: Final = (100, 200, 300, 450, 700, 1000, BUDGET)  # epochs at which the best so far is shown
+FIRST_SEED_FOR_CHOOSING: Final = 1000
+SLOW: Final = ("syne-mobster",)
+DEFAULT: Final = "default"
+
+Task = tuple[str, str, int]
+"""Player, problem, seed"""
+Results = dict[str, dict[str, dict[int, Log]]]
+"""Logs by problem, player and seed"""
+Rows = dict[tuple[str, int], Row]
+"""By problem and mark"""
 
 
-@dataclass(frozen=True)
-class Training:
-    """One trial's, to its end."""
-
-    accuracies: np.ndarray
-    """float64 [EPOCHS], as they would be observed"""
-    worth: float
-    """The final accuracy that its configuration has on average"""
-
-
-class Replay:
-    """Stands in for training: what the recorded configurations tell of any other."""
-
-    def __init__(self) -> None:
-        curves = Curves.read()
-        points = np.array([point(params) for params in curves.params])
-        self.surrogate = Surrogate.fit(points, np.nan_to_num(curves.accuracies))
-        self._chances = self.surrogate.curves - self.surrogate.predict(points)
-
-    def train(self, params: dict[str, Any], seed: int, number: int) -> Training:
-        """How the trial of this number goes in a search of this seed."""
-        place = point(params)
-        expected = self.surrogate.predict(place[None])[0]
-        near = self.surrogate.nearest(place, NEAR)
-        luck = self._chances[np.random.default_rng((seed, number)).choice(near)]
-        return Training(np.clip(expected + luck, 0.0, 1.0), float(expected[-1]))
+def play_task(task: Task) -> Log:
+    """One search, by a rival or by ours, which is called by its sampler and pruner."""
+    player, name, seed = task
+    its_problem = problem(name)
+    if player in RIVALS or player == RAY_TO_ITS_END:
+        return play_rival(player, its_problem, seed)
+    sampler, _, pruner = player.partition("/")
+    if sampler == DEFAULT:
+        return play_ours(its_problem, seed, *our_default(its_problem))
+    return play_ours(its_problem, seed, sampler, pruner or DEFAULT_PRUNER)
 
 
-class Search(Protocol):
-    """Decides what to try and what to stop. Trials are named by their numbers."""
-
-    def next(self) -> tuple[int, dict[str, Any]] | None:
-        """A trial to start, or one that waited to go on with, and its parameters; None if there is none at present."""
-
-    def report(self, number: int, epoch: int, accuracy: float) -> bool:
-        """Whether the trial goes on; after its last epoch it has ended."""
-
-
-class Ours:
-    """The study of search.decide.study, in a folder of its own."""
-
-    def __init__(self, sampler: str, pruner: str, seed: int, trials: int) -> None:
-        self._folder = tempfile.TemporaryDirectory()
-        self._study = open_study(
-            Path(self._folder.name),
-            space(),
-            trials=trials,
-            seed=seed,
-            sampler=sampler,
-            pruner=pruner,
-            name=str(seed),
-        )
-
-    def next(self) -> tuple[int, dict[str, Any]] | None:
-        self._study.give_up()
-        assignment = self._study.ask()
-        return None if assignment is None else (assignment.number, assignment.params)
-
-    def report(self, number: int, epoch: int, accuracy: float) -> bool:
-        metrics = metrics_of(epoch, accuracy)
-        verdict = self._study.report(number, metrics)
-        if epoch == EPOCHS:
-            self._study.complete(number, result_of(EPOCHS, accuracy))
-        elif verdict is Decision.STOP:
-            self._study.prune(number, metrics)
-        return verdict is Decision.CONTINUE
+def played(tasks: list[Task], pool: ProcessPoolExecutor, what: str) -> Iterator[tuple[Task, Log]]:
+    """The searches as they end; those that wait are given up if one fails."""
+    futures: dict[Future[Log], Task] = {pool.submit(play_task, task): task for task in tasks}
+    try:
+        for future in track(concurrent.futures.as_completed(futures), len(futures), what):
+            yield futures[future], future.result()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
 
 
-NO_CONTROLLER: Any = None  # ASHA asks it nothing
+def outcomes(ours: list[str], rivals: list[str], problems: list[str], options: argparse.Namespace) -> Results:
+    """Play what is not known yet."""
+    first = FIRST_SEED_FOR_CHOOSING if options.choose else 0
+    numbers = {name: options.slow_seeds if name in SLOW else options.seeds for name in (*ours, *rivals)}
+    of_rivals = [(rival, name, first + k) for rival in rivals for name in problems for k in range(numbers[rival])]
+    if "recorded" in problems and "ray-optuna-asha" in rivals:
+        of_rivals += [(RAY_TO_ITS_END, "recorded", first + k) for k in range(options.seeds)]
+    of_ours = [(player, name, first + k) for k in range(options.seeds) for player in ours for name in problems]
+    known, results = kept.read(), {name: {} for name in problems}  # type: tuple[dict[kept.Key, Log], Results]
+    missing = [task for task in of_rivals if kept.Key.of(*task) not in known]
+    for environment in {ENVIRONMENTS[rival] for rival, _, _ in missing if rival in ENVIRONMENTS}:
+        rivals_env.make(environment)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.workers, context, follow_parent) as pool:
+        for task, log in played(missing, pool, "rivals"):
+            kept.add(key := kept.Key.of(*task), log)
+            known[key] = log
+        for (player, name, seed), log in played(of_ours, pool, "ours"):
+            results[name].setdefault(player, {})[seed] = log
+    for rival, name, seed in of_rivals:
+        results[name].setdefault(rival, {})[seed] = known[kept.Key.of(rival, name, seed)]
+    return results
 
 
-class RayTune:
-    """Ray's OptunaSearch and ASHA with their defaults."""
-
-    def __init__(self, seed: int, trials: int) -> None:
-        its_space = space()
-
-        def define(trial: optuna.Trial) -> None:
-            its_space.suggest(trial)
-
-        self._searcher = OptunaSearch(define, metric="val_accuracy", mode="max", seed=seed)
-        self._asha = AsyncHyperBandScheduler("training_iteration", "val_accuracy", "max", max_t=EPOCHS)
-        self._trials: dict[int, Any] = {}
-        self._started, self._num_trials = 0, trials
-
-    def next(self) -> tuple[int, dict[str, Any]] | None:
-        if self._started == self._num_trials:
-            return None
-        number, self._started = self._started, self._started + 1
-        params = self._searcher.suggest(str(number))
-        assert params is not None
-        self._trials[number] = SimpleNamespace(trial_id=str(number))
-        self._asha.on_trial_add(NO_CONTROLLER, self._trials[number])
-        return number, params
-
-    def report(self, number: int, epoch: int, accuracy: float) -> bool:
-        result = {"training_iteration": epoch, "val_accuracy": accuracy}
-        stops = self._asha.on_trial_result(NO_CONTROLLER, self._trials[number], result) == TrialScheduler.STOP
-        if not stops:
-            self._searcher.on_trial_result(str(number), result)
-        if stops or epoch == EPOCHS:
-            self._asha.on_trial_complete(NO_CONTROLLER, self._trials.pop(number), result)
-            self._searcher.on_trial_complete(str(number), result)
-        return not stops
+def rows_of(results: Results, ours: str, *, in_seconds: bool = False) -> Rows:
+    """At the marks of epochs, or at those of modelled seconds, of problems whose models have a size."""
+    found: Rows = {}
+    for name, by_player in results.items():
+        its, players = problem(name), {player: logs for player, logs in by_player.items() if player != RAY_TO_ITS_END}
+        for mark in MARKS:
+            if not in_seconds:
+                found[name, mark] = row(its, ours, players, partial(Log.worth, epochs=mark))
+            elif its.mean_epoch_seconds is not None:
+                seconds = round(mark * its.mean_epoch_seconds)
+                found[name, seconds] = row(its, ours, players, partial(Log.worth_after, seconds=seconds))
+    return found
 
 
-@dataclass
-class Log:
-    """What a search came to."""
-
-    epochs: int = 0
-    complete: list[tuple[int, Training]] = field(default_factory=list)
-    """Epochs spent when a trial had done all of its own, and that trial"""
-    last: dict[int, tuple[float, Training]] = field(default_factory=dict)
-    """Of each trial: its last accuracy"""
-
-    def incumbents(self) -> list[tuple[int, Training]]:
-        """The complete trials that were the best until then, and the epochs spent."""
-        best: list[tuple[int, Training]] = []
-        for epochs, training in self.complete:
-            if not best or training.accuracies[-1] > best[-1][1].accuracies[-1]:
-                best.append((epochs, training))
-        return best
-
-    def needed(self, goal: Training) -> tuple[float, float]:
-        """Epochs until a search would return something worth as much, and until it has observed as much."""
-        steps = self.incumbents()
-        worth = min((epochs for epochs, its in steps if its.worth >= goal.worth), default=math.inf)
-        seen = min((epochs for epochs, its in steps if its.accuracies[-1] >= goal.accuracies[-1]), default=math.inf)
-        return worth, seen
-
-    def best(self, epochs: int) -> float:
-        """Worth of what would be returned after so many epochs; 0 if there is nothing."""
-        return next((its.worth for spent, its in reversed(self.incumbents()) if spent <= epochs), 0.0)
-
-    def returned(self) -> Training:
-        """The trial with the best last accuracy, complete or not."""
-        return max(self.last.values(), key=lambda item: item[0])[1]
+def table_of(rows: Rows, marks: str, players: dict[str, int]) -> Table:
+    """Of players, whose numbers of seeds are given: ours first."""
+    table = Table(title="mean regret (hartmann) or worth; * a problem that defaults are chosen on")
+    for heading in ("problem", marks, *(f"{name} ({seeds})" for name, seeds in players.items())):
+        table.add_column(heading, justify="left" if heading == "problem" else "right")
+    for heading in ("best rival", "better than it by", ""):
+        table.add_column(heading)
+    for (name, mark), its in rows.items():
+        cells = [f"{its.shown[player]:.3f}" if player in its.shown else "" for player in players]
+        difference = its.differences.get(its.best or "")
+        ends = [f"{difference.mean:+.3f} ± {difference.error:.3f}", difference.verdict] if difference else ["", ""]
+        star = " *" if name in CHOSEN_ON else ""
+        table.add_row(name + star, str(mark), *cells, its.best or "", *ends)
+    return table
 
 
-def play(search: Search, replay: Replay, seed: int, budget: float = BUDGET) -> Log:
-    """Search until no trial is left, or so many epochs are spent."""
-    log = Log()
-    known: dict[int, Training] = {}
-    done: dict[int, int] = {}  # epochs
-    running: list[int] = []
-    while log.epochs < budget:
-        while len(running) < CONCURRENT and (found := search.next()) is not None:
-            number, params = found
-            if number not in known:
-                known[number], done[number] = replay.train(params, seed, number), 0
-            running.append(number)
-        if not running:
-            break
-        for number in running.copy():
-            done[number] += 1
-            training, epoch = known[number], done[number]
-            accuracy = float(training.accuracies[epoch - 1])
-            log.last[number] = accuracy, training
-            log.epochs += 1
-            if not search.report(number, epoch, accuracy) or epoch == EPOCHS:
-                running.remove(number)
-            if epoch == EPOCHS:
-                log.complete.append((log.epochs, training))
-    return log
+def table_of_counts(rows: Rows) -> Table:
+    table = Table(title="marks at which ours is ahead, level, behind: of all problems, of those not chosen on")
+    for heading in ("rival", "all", "not chosen on"):
+        table.add_column(heading, justify="left" if heading == "rival" else "right")
+    whole, rest = count(rows.values()), count(not_chosen_on(rows).values())
+    for name, its in whole.items():
+        table.add_row(name, *("  ".join(map(str, side.values())) for side in (its, rest.get(name, {}))))
+    return table
 
 
-@functools.cache
-def _replay() -> Replay:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.filterwarnings("ignore", "Define-by-run function", UserWarning)  # a busy machine makes Ray say so
-    return Replay()
+def not_chosen_on(rows: Rows) -> Rows:
+    """Those of problems that nothing is chosen on."""
+    return {key: its for key, its in rows.items() if key[0] not in CHOSEN_ON}
 
 
-@functools.cache
-def ray_tune(seed: int) -> Log:
-    replay = _replay()  # which also silences Optuna
-    return play(RayTune(seed, NUM_TRIALS), replay, seed)
-
-
-@functools.cache
-def random_search(seed: int) -> Log:
-    return play(Ours("random", "none", seed + RANDOM, NUM_TRIALS), _replay(), seed + RANDOM)  # other trials
-
-
-def defaults() -> tuple[str, str]:
-    """What the space of the recorded trainings is searched with."""
-    return default_sampler(space(), Objective()), DEFAULT_PRUNER
-
-
-def try_pair(pair: tuple[str, str], seed: int) -> tuple[float, float, int]:
-    """One search of ours until twice the epochs of Ray Tune's: the two ratios, and its complete trials at once."""
-    ray = ray_tune(seed)
-    ours = play(Ours(*pair, seed, MOST_TRIALS), _replay(), seed + OURS, 2 * ray.epochs)
-    worth, seen = ours.needed(ray.returned())
-    return worth / ray.epochs, seen / ray.epochs, sum(epochs <= ray.epochs for epochs, _ in ours.complete)
-
-
-def compare(seed: int) -> dict[str, Any]:
-    """One search by the defaults beside its rivals: ratios, and the best so far at each mark."""
-    rivals = dict(zip(RIVALS, (ray_tune(seed), random_search(seed)), strict=True))
-    ours = play(Ours(*defaults(), seed, MOST_TRIALS), _replay(), seed + OURS)
+def figures(results: Results, rows: Rows, ours: str) -> dict[str, Any]:
+    """Ratios and counts, for the line of JSON."""
     found: dict[str, Any] = {}
-    for name, log in rivals.items():
-        goal = log.returned()
-        found[f"{name}_goal"], found[f"{name}_epochs"] = goal.worth, log.epochs
-        found[name], found[f"{name}_observed"] = (epochs / log.epochs for epochs in ours.needed(goal))
-    return found | {"best": [[log.best(mark) for log in (ours, *rivals.values())] for mark in MARKS]}
+    for suffix, its_rows in (("", rows), ("_not_chosen_on", not_chosen_on(rows))):
+        of_best, of_asha = [], []
+        for name, mark in its_rows:
+            players, best = results[name], rows[name, mark].best
+            if mark == MARKS[-1] and best is not None:
+                of_best += ratios(players[ours], players[best])
+                of_asha += ratios(players[ours], players.get("syne-asha", {}))
+        found[f"epochs_ratio_to_best_rival{suffix}"] = median(of_best)
+        found[f"epochs_ratio_to_syne_asha{suffix}"] = median(of_asha)
+        found[f"ahead_level_behind{suffix}"] = {
+            name: list(its.values()) for name, its in count(its_rows.values()).items()
+        }
+    recorded = results.get("recorded", {})
+    of_ray = [
+        recorded[ours][seed].needed_complete(log.returned) / log.epochs
+        for seed, log in recorded.get(RAY_TO_ITS_END, {}).items()
+    ]
+    return found | {"epochs_ratio_to_ray_optuna_asha": median(of_ray)}
 
 
-def table_of_pairs(results: dict[tuple[str, str], list[tuple[float, float, int]]]) -> Table:
-    table = Table(title="epochs until as good as Ray Tune at its end, over its epochs; median (quartiles)")
-    for heading in ("sampler", "pruner", "worth as much", "observed as much", "complete by then"):
-        table.add_column(heading, justify="left" if heading in ("sampler", "pruner") else "right")
-    for pair in sorted(results, key=lambda pair: _quantile([item[0] for item in results[pair]], 0.5)):
-        worth, seen, complete = zip(*results[pair], strict=True)
-        table.add_row(*pair, _quartiles(worth), _quartiles(seen), f"{median(complete):.0f}")
-    return table
-
-
-def _median(values: Iterable[float]) -> float | None:
-    """Of ratios; None, as JSON has no infinity, if half of the searches did not get there."""
-    middle = _quantile(list(values), 0.5)
-    return round(middle, 3) if math.isfinite(middle) else None
-
-
-def _quantile(values: Sequence[float], share: float) -> float:
-    """A value that there is: between infinity and another there is no mean."""
-    return float(np.quantile(values, share, method="higher"))
-
-
-def _quartiles(values: Sequence[float]) -> str:
-    low, middle, high = (_quantile(values, share) for share in (0.25, 0.5, 0.75))
-    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
-
-
-def table_of_marks(results: list[dict[str, Any]]) -> Table:
-    table = Table(title="worth of the best complete trial, mean over seeds")
-    for heading in ("epochs spent", "ours", "Ray Tune", "random search"):
-        table.add_column(heading, justify="right")
-    for index, mark in enumerate(MARKS):
-        means = np.mean([item["best"][index] for item in results], axis=0)
-        table.add_row(str(mark), *(f"{mean:.3f}" for mean in means))
-    return table
-
-
-def told(results: list[dict[str, Any]]) -> str:
-    """What the comparison came to, and how far the surrogate can be believed."""
-    surrogate = _replay().surrogate
+def told(replay: Replay) -> str:
+    """How far a surrogate can be believed, and whether its optimum is flat."""
+    surrogate = replay.surrogate
     final = surrogate.curves[:, -1]
     error = np.square(final - surrogate.left_out()[:, -1]).mean()
-    parts = [
-        f"{rival} returns {median(item[f'{rival}_goal'] for item in results):.3f} after "
-        f"{median(item[f'{rival}_epochs'] for item in results):.0f} epochs; the default is there in "
-        f"{_quartiles([item[rival] for item in results])} of them, and has observed as much in "
-        f"{_quartiles([item[f'{rival}_observed'] for item in results])}"
-        for rival in RIVALS
-    ]
-    fit = (
-        f"left-out final accuracies within {math.sqrt(error):.3f} (root mean square), {1 - error / final.var():.0%} of "
+    finals = replay.final(sobol(len(replay.space.distributions), 0))
+    five, one = np.quantile(finals, [0.95, 0.99])
+    return (
+        f"{replay.name}: {len(final)} curves, left-out final accuracies within {error**0.5:.3f} (root mean square), "
+        f"{1 - error / final.var():.0%} of their variance explained; the best 5% of configurations are worth at least "
+        f"{five:.3f}, the best 1% {one:.3f}, the best {finals.max():.3f}; one training's luck has a standard deviation "
+        f"of {replay.luck:.3f}"
     )
-    return f"{len(final)} curves, {fit}their variance explained. {'. '.join(parts)}"
+
+
+def names_of(text: str, known: tuple[str, ...], field: str) -> list[str]:
+    """Names separated by commas. Raises UserError for one that is not known."""
+    names = [name for name in text.split(",") if name]
+    for name in names:
+        if name not in known:
+            raise UserError(f"must be of {', '.join(known)}, not {name!r}", field=field)
+    return names
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.search")
-    parser.add_argument("--seeds", type=int, default=30)
-    parser.add_argument("--pair-seeds", type=int, help="seeds of the table of pairs (default: as many)")
+    parser.add_argument("--problems", help=f"separated by commas, of {', '.join(PROBLEMS)} (default: all)")
+    parser.add_argument("--rivals", help=f"separated by commas, of {', '.join(RIVALS)} (default: all; none to choose)")
+    parser.add_argument("--seeds", type=int, default=12)
+    parser.add_argument("--slow-seeds", type=int, default=4, help=f"of {', '.join(SLOW)}")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="searches at a time")
-    parser.add_argument("--pairs", help="sampler/pruner, separated by commas (default: all)")
+    parser.add_argument("--sampler", default=DEFAULT, help="SAMPLER or SAMPLER/PRUNER, separated by commas")
+    parser.add_argument("--choose", action="store_true", help="on seeds and problems for choosing defaults")
+    parser.add_argument("--rivals-only", action="store_true", help="play what is missing of the rivals' searches")
     options = parser.parse_args()
-    pairs = [(sampler, pruner) for sampler in SAMPLERS for pruner in STOPPING_RULES]
-    if options.pairs is not None:
-        pairs = [tuple(pair.split("/")) for pair in options.pairs.split(",")]
-    pair_seeds = range(FIRST_PAIR_SEED, FIRST_PAIR_SEED + (options.pair_seeds or options.seeds))
-    tries = [(pair, seed) for seed in pair_seeds for pair in pairs]
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(options.workers, context, follow_parent) as pool:
-        tried = list(track(pool.map(try_pair, *zip(*tries, strict=True)), len(tries), "pairs"))
-        compared = list(track(pool.map(compare, range(options.seeds)), options.seeds, "comparisons"))
-    of_pairs = {
-        pair: [result for (its_pair, _), result in zip(tries, tried, strict=True) if its_pair == pair] for pair in pairs
-    }
-    for_tables().print(table_of_pairs(of_pairs), table_of_marks(compared))
-    console.print(told(compared), soft_wrap=True)
-    report = {
-        "bench": "search",
-        "seeds": options.seeds,
-        "pair_seeds": len(pair_seeds),
-        "curves": len(Curves.read().params),
-        "default": "/".join(defaults()),
-        "epochs_ratio_to_ray_optuna_asha": _median(item["ray"] for item in compared),
-        "epochs_ratio_to_random": _median(item["random"] for item in compared),
-        "observed_ratio_to_ray_optuna_asha": _median(item["ray_observed"] for item in compared),
-        "observed_ratio_to_random": _median(item["random_observed"] for item in compared),
-        "pairs": {
-            "/".join(pair): [_median(item[place] for item in of_pairs[pair]) for place in (0, 1)] for pair in pairs
-        },
-    }
-    print(json.dumps(report))
+    problems = names_of(options.problems or ",".join(CHOSEN_ON if options.choose else PROBLEMS), PROBLEMS, "problems")
+    rivals = names_of(
+        "" if options.choose and options.rivals is None else options.rivals or ",".join(RIVALS), RIVALS, "rivals"
+    )
+    ways = (
+        DEFAULT,
+        *(f"{sampler}{end}" for sampler in SAMPLERS for end in ("", *(f"/{rule}" for rule in STOPPING_RULES))),
+    )
+    ours = [] if options.rivals_only else names_of(options.sampler, ways, "sampler")
+    results = outcomes(ours, rivals, problems, options)
+    first = ours[0] if ours else DEFAULT
+    players = {name: options.slow_seeds if name in SLOW else options.seeds for name in (*ours, *rivals)}
+    rows, rows_of_seconds = (rows_of(results, first, in_seconds=in_seconds) for in_seconds in (False, True))
+    tables = [table_of(rows, "epochs", players)]
+    tables += [table_of(rows_of_seconds, "modelled seconds", players)] if rows_of_seconds else []
+    for_tables().print(*tables, *[table_of_counts(rows)] * bool(ours))
+    for name in problems:
+        if isinstance(replay := problem(name), Replay):
+            console.print(told(replay), soft_wrap=True)
+    report: dict[str, Any] = {"bench": "search", "problems": problems, "sampler": first, "seeds": players}
+    print(json.dumps(report | (figures(results, rows, first) if ours else {})))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Selection against its rivals, on the same prediction matrices and budgets.
 
-    python -m tests.bench.rivals_env                                    # once: AutoGluon and DeepHyper, apart
+    python -m tests.bench.rivals_env select                             # once: AutoGluon and DeepHyper, apart
     python -m tests.bench.select [--parts heldout ways exact accuracy log_loss large] [--study STUDY ...] [--pools 6]
 
 heldout: accuracy on participants that the selection did not see, in percent; budgets are multiples of what the median
@@ -57,7 +57,7 @@ def ask_rivals(tasks: list[dict[str, Any]], scratch: Path) -> list[dict[str, Any
     """What tests/bench/rivals.py answers, in its own environment."""
     path = scratch / "tasks.json"
     path.write_text(json.dumps(tasks))
-    command = [str(rivals_env.make()), "-P", str(Path(__file__).with_name("rivals.py")), str(path)]
+    command = [str(rivals_env.make("select")), "-P", str(Path(__file__).with_name("rivals.py")), str(path)]
     answers: list[dict[str, Any]] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     return answers
 

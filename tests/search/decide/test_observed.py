@@ -50,7 +50,7 @@ def test_epochs_are_averaged_over_spans_and_the_last_is_alone() -> None:
     assert seen.trainings.tolist() == [0] * 3 + [1] * 5
     assert seen.counts.tolist() == [1, 2, 1, 1, 2, 6, 17, 1]
     np.testing.assert_allclose(seen.values[:3], [0.01, 0.025, 0.04])
-    np.testing.assert_allclose(seen.values[-2:], [0.01 * np.mean(range(10, 27)), 0.27])
+    np.testing.assert_allclose(seen.values[-2:], [0.01 * float(np.mean(range(10, 27))), 0.27])
     assert seen.remaining[:2].tolist() == [1.0, remaining(np.array([2.0, 3.0]), 27).mean()]
     assert seen.remaining[-1] == 0.0
     assert Observed(space).read(trials, -1, most=100).values[0] == -0.01
