@@ -8,6 +8,7 @@ what the storage has: the snapshot, and the trials' folders, which may know more
 import contextlib
 import sqlite3
 import tempfile
+from collections.abc import Container
 from contextlib import closing
 from pathlib import Path
 
@@ -77,15 +78,17 @@ class RemoteCopy:
         self.remote.child(f"{TRIALS}/{run.path.name}").remove(CHECKPOINT)
 
 
-def found_in(study: StudyDir) -> dict[int, TrainConfig]:
-    """Configurations of the trials that have a folder, by number; behind a URI, as of the last ``fetch``.
+def found_in(study: StudyDir, ended: Container[int] = ()) -> dict[int, TrainConfig]:
+    """Configurations of the trials that have a folder and have not ``ended``, by number; behind a URI, as of the last
+    ``fetch``.
 
     One that is broken is left out: it fails its own trial, should that have to go on.
     """
     configs = {}
     for run in study.trials():
-        with contextlib.suppress(UserError):
-            configs[int(run.path.name)] = run.read_config()
+        if (number := int(run.path.name)) not in ended:
+            with contextlib.suppress(UserError):
+                configs[number] = run.read_config()
     return configs
 
 
@@ -95,12 +98,12 @@ def adopt(study: optuna.Study, storage: BaseStorage, space: Space, found: dict[i
     Its database may be a snapshot, a backup, or have lost its last changes with its machine's power. Handed out again,
     such a trial goes on from its last epoch, or ends at once if it was done.
     """
+    known = len(study.get_trials(deepcopy=False))
+    for number in range(known, max(found, default=-1) + 1):  # also those between that have no folder yet
+        assert storage.get_trial_number_from_id(storage.create_new_trial(study._study_id)) == number
     trials = study.get_trials(deepcopy=False)
-    for number in range(len(trials), max(found, default=-1) + 1):  # also those between that have no folder yet
-        storage.create_new_trial(study._study_id)
-        assert study.get_trials(deepcopy=False)[-1].number == number
     for number, config in found.items():
-        trial = study.get_trials(deepcopy=False)[number]
+        trial = trials[number]
         if trial.state == TrialState.WAITING:
             storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
         if not trial.state.is_finished():

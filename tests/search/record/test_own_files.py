@@ -137,7 +137,7 @@ def test_a_trial_with_more_values_than_the_objective_has_is_left_out(
     _edit(study, "insert into trial_values values (99, 2, 1, 0.5, 'FINITE')")
     assert [row.number for row in read_rows(study.path)] == [2, 0]
     assert "trial 1 has 2 values there, and the objective accuracy of" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"study.db: cannot be read .*; bring the database back as the search left it"):
+    with pytest.raises(UserError, match=r"study.db: trial 1 has 2 values there, .*; bring back whichever was changed"):
         _check(study)
 
 
