@@ -1,12 +1,16 @@
 """A study behind s3://, on a server of its own: searched by two nodes, lost with its driver's disk, used in place."""
 
+import importlib
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
+import torch
 
 import search.table
 from search.decide.warm_start import earlier_trials
@@ -15,8 +19,11 @@ from search.options import SearchOptions
 from search.prepare import new_study
 from search.problem.space import Space
 from search.record.database_url import sqlite_url
+from search.record.finished import load_study
 from search.record.remote_copy import RemoteCopy, adopt
 from search.record.storage import StudyStorage
+from tests.faults.proxy import before
+from tests.outcomes import metrics_of
 from tests.search.conftest import TINY_SPACE
 from tests.search.decide.test_warm_start import asked_of, search_all
 from tests.search.record.conftest import BUCKET
@@ -26,7 +33,8 @@ from trainer.common.errors import UserError
 from trainer.common.storage import Remote
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
-from trainer.studydir import StudyDir
+from trainer.rundir import METRICS, VAL_PROBS, WEIGHTS
+from trainer.studydir import Folder, StudyDir, for_selections
 
 
 def _upload(folder: Path, uri: str) -> None:
@@ -108,6 +116,46 @@ def test_a_search_begins_with_what_a_study_behind_a_uri_found(
     made, _ = new_study(Parser("search.run", SearchOptions).parse(), StudyDir(tmp_path / "new"))
     assert made.warm_start == [uri]
     assert f"begins with 12 trials of {uri}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_tables_and_reports_read_kilobytes_a_trial(
+    s3: dict[str, str],
+    tmp_path: Path,
+    packed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    search_all(tmp_path / "wide", asked_of(packed))
+    study, large = StudyDir(tmp_path / "wide"), np.zeros((2**11, 2**8))  # 1 MB as float16
+    for number in range(12):
+        run = study.trial(number)
+        run.append_metrics(metrics_of(1, 0.5))
+        run.write_val_probs(large)
+        run.write_weights({"weight": torch.zeros(2**18)})
+    uri = f"s3://{BUCKET}/earlier/wide"
+    for path in (path for path in study.path.rglob("*") if path.is_file()):
+        Remote.open(uri).upload(path, str(path.relative_to(study.path)))
+    files = Remote.open(uri).files()
+    small = sum(size for name, (size, _) in files.items() if not name.endswith((WEIGHTS, VAL_PROBS)))
+    host, _, port = s3["AWS_ENDPOINT_URL"].removeprefix("http://").partition(":")
+
+    def read(act: Callable[[], object]) -> int:
+        with before(host, int(port)) as proxy:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+            act()
+            return proxy.answered
+
+    answers = 2**12 * 12  # of what is said about files, and beside their contents
+    for name in ("table", "report"):
+        monkeypatch.setattr(sys, "argv", [f"search.{name}", uri])
+        taken = read(importlib.import_module(f"search.{name}").main)
+        assert 0 < taken < small + answers < 2**20
+    assert "12 trials" in capsys.readouterr().out
+    assert read(lambda: load_study(uri).curves()) < answers  # the report has brought all of it here
+    assert len(list((tmp_path / "cache").rglob(METRICS))) == 12
+    assert not list((tmp_path / "cache").rglob(WEIGHTS))
+    assert read(lambda: Folder.open(uri, for_selections)) > 12 * 2**20  # weights and predictions are what it selects by
 
 
 def test_keys_in_uris_land_nowhere(
