@@ -140,6 +140,8 @@ class SearchStudy:
     def close(self) -> None:
         """Let go of the database; study.db then is one file that needs nothing beside it."""
         self._storage.close()
+        if self._remote is not None:
+            self._remote.catch_up(at_once=True)
 
     @property
     def is_finished(self) -> bool:
@@ -186,8 +188,8 @@ class SearchStudy:
         if decision is Decision.PAUSE:
             self._pause(number, metrics)
         self._storage.flush()
-        if decision is Decision.PAUSE and self._remote is not None:
-            self._remote.save()
+        if self._remote is not None:
+            self._remote.save() if decision is Decision.PAUSE else self._remote.catch_up()
         return decision
 
     def give_up(self) -> list[FrozenTrial]:

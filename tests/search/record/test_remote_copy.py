@@ -29,11 +29,11 @@ from tests.search.decide.test_warm_start import asked_of, search_all
 from tests.search.record.conftest import BUCKET
 from trainer.common import credentials
 from trainer.common.cli import Parser
-from trainer.common.errors import UserError
+from trainer.common.errors import StorageError, UserError
 from trainer.common.storage import Remote
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
-from trainer.rundir import METRICS, VAL_PROBS, WEIGHTS
+from trainer.rundir import CHECKPOINT, METRICS, VAL_PROBS, WEIGHTS
 from trainer.studydir import Folder, StudyDir, for_selections
 
 
@@ -202,6 +202,52 @@ def test_keys_in_uris_land_nowhere(
     for path in (*tmp_path.rglob("*"), *Path(s3["XDG_CACHE_HOME"]).rglob("*")):
         held = str(path).encode() + (path.read_bytes() if path.is_file() else b"")
         assert not re.search(rb"MADEUPKEY|SECRET99", held), path
+
+
+def test_snapshots_take_a_tenth_of_the_time_and_checkpoints_stay_until_one_tells_of_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    now, copied = [100.0], []
+    monkeypatch.setattr("search.record.remote_copy.monotonic", lambda: now[0])
+
+    def copy(_: RemoteCopy) -> None:
+        copied.append(now[0])
+        now[0] += 2.0
+
+    monkeypatch.setattr(RemoteCopy, "_copy_snapshot", copy)
+    mirror = RemoteCopy(Remote.open(f"file://{tmp_path}/study"))
+    mirror.directory.mkdir(parents=True)
+    (mirror.directory / "study.db").touch()
+    checkpoints = [tmp_path / "study" / "trials" / f"{number:04d}" / CHECKPOINT for number in range(2)]
+    for path in checkpoints:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    runs = [StudyDir(mirror.directory).trial(number) for number in range(2)]
+    mirror.save()
+    mirror.remove_checkpoint(runs[0])
+    assert (copied, [path.exists() for path in checkpoints]) == ([100.0], [False, True])
+    mirror.save()
+    mirror.remove_checkpoint(runs[1])
+    for now[0] in (103.0, 119.0):
+        mirror.catch_up()
+    assert (copied, checkpoints[1].exists()) == ([100.0], True)
+    now[0] = 120.0
+    mirror.catch_up()
+    mirror.catch_up(at_once=True)  # nothing is due
+    assert (copied, checkpoints[1].exists()) == ([100.0, 120.0], False)
+    mirror.save()
+    mirror.catch_up(at_once=True)
+    assert copied == [100.0, 120.0, 122.0]
+
+    def fail(_: RemoteCopy) -> None:
+        raise StorageError("gone")
+
+    monkeypatch.setattr(RemoteCopy, "_copy_snapshot", fail)
+    now[0] = 200.0
+    with pytest.raises(StorageError):
+        mirror.save()
+    mirror.catch_up(at_once=True)  # as when the search that it ends lets go of the study
 
 
 def test_logs_go_to_the_storage_and_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
