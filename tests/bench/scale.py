@@ -6,7 +6,7 @@ The workers are simulated, in this process: a trial reports accuracies that its 
 that a real one leaves, its weights and predictions small. There is no Ray here: tests.bench.orchestration has it. What is
 timed is the study alone, as search.execute.dispatch asks it: a decision is a trial handed out, an epoch taken in, or a
 trial ended, with what the database is told of it. For each part of the trials: decisions a second, how much the driver
-grew, and the size of the database. Then, each in a process of its own, with its own largest memory: opening the study
+grew, and the size of the database; CPU time is the driver's own, which other programs at work do not lengthen. Then, each in a process of its own, with its own largest memory: opening the study
 again as --resume does, search.table, search.report.
 """
 
@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, Final
 
 import numpy as np
@@ -100,6 +100,7 @@ class Driver:
     study: SearchStudy
     workers: int
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     decisions: int = 0
     begun: int = 0
     _events: list[tuple[float, int, Worker]] = field(default_factory=list)
@@ -146,11 +147,12 @@ class Driver:
         heapq.heappush(self._events, (now + self._rng.uniform(0.5, 1.5), number, worker))
 
     def _timed(self, act: Callable[..., Any], *args: Any) -> Any:
-        began = perf_counter()
+        began, busy = perf_counter(), process_time()
         try:
             return act(*args)
         finally:
             self.seconds += perf_counter() - began
+            self.cpu_seconds += process_time() - busy
 
 
 def memory() -> float:
@@ -163,17 +165,18 @@ def search(study: SearchStudy, workers: int, size: Callable[[], float]) -> list[
     """Run the study to its end; what each part of its trials took. ``size`` is that of its database, in MB."""
     driver, start = Driver(study, workers), memory()
     parts: list[dict[str, float]] = []
-    seconds, decisions = 0.0, 0
+    seconds, cpu_seconds, decisions = 0.0, 0.0, 0
 
     def look() -> None:
-        nonlocal seconds, decisions
-        spent, made = driver.seconds - seconds, driver.decisions - decisions
-        seconds, decisions = driver.seconds, driver.decisions
+        nonlocal seconds, cpu_seconds, decisions
+        spent, busy, made = driver.seconds - seconds, driver.cpu_seconds - cpu_seconds, driver.decisions - decisions
+        seconds, cpu_seconds, decisions = driver.seconds, driver.cpu_seconds, driver.decisions
         part = {"begun": driver.begun, "decisions": made, "per_second": round(made / spent)}
+        part["cpu_ms"] = round(1000 * busy / made, 2)
         parts.append({**part, "memory_mb": round(memory() - start, 1), "database_mb": round(size(), 1)})
         console.print(
-            f"{driver.begun:6,} trials begun, {made:6,} decisions: {made / spent:5,.0f} a second, memory "
-            f"+{parts[-1]['memory_mb']:5.1f} MB, database {parts[-1]['database_mb']:5.1f} MB",
+            f"{driver.begun:6,} trials begun, {made:6,} decisions: {made / spent:5,.0f} a second, {part['cpu_ms']:5.2f} ms "
+            f"of CPU each; memory +{parts[-1]['memory_mb']:5.1f} MB, database {parts[-1]['database_mb']:5.1f} MB",
             soft_wrap=True,
         )
 
