@@ -31,7 +31,8 @@ p { max-width: 46rem; margin: .4rem 0 } .dim, p.caption { color: var(--dim) } p.
 .figure { overflow: hidden } .scroll { overflow-x: auto } .wide { min-width: 48rem }
 table { border-collapse: collapse; font-size: .875rem; margin: .8rem 0 } table.trials { width: 100% }
 th, td { padding: .25rem .65rem; text-align: left; vertical-align: top; white-space: nowrap }
-table.trials td, th.number { text-align: right } table.trials .state, table.trials .text, .reason td { text-align: left }
+table.trials td, th.number { text-align: right }
+table.trials .state, table.trials .text, .reason td { text-align: left }
 table.searched th { cursor: pointer } th[aria-sort=ascending]::after { content: " \\2191" }
 th[aria-sort=descending]::after { content: " \\2193" } .tools { margin-top: 1rem } .tools > * { font: inherit }
 .tools input { width: 22rem; max-width: 100%; padding: .2rem .5rem } .tools [hidden] { display: none }
@@ -162,8 +163,8 @@ def table(
 ) -> str:
     """A table whose columns hold numbers, but for "state" and those named in ``texts``.
 
-    A ``searched`` one is sorted by a click on a column's name, and filtered by what is typed above it; of many lines, it
-    shows the first. Without scripts, it shows all of them.
+    A ``searched`` one is sorted by a click on a column's name, and filtered by what is typed above it; of many lines,
+    it shows the first. Without scripts, it shows all of them.
     """
     kinds = ["state" if name == "state" else "text" if name in texts else "number" for name in names]
     head = "".join(f'<th class="{kind}">{_breakable(name)}</th>' for name, kind in zip(names, kinds, strict=True))

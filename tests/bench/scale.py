@@ -3,11 +3,12 @@
     python -m tests.bench.scale [--trials 10000] [--workers 256] [--storage sqlite] [--sampler random]
 
 The workers are simulated, in this process: a trial reports accuracies that its parameters decide, and leaves the files
-that a real one leaves, its weights and predictions small. There is no Ray here: tests.bench.orchestration has it. What is
-timed is the study alone, as search.execute.dispatch asks it: a decision is a trial handed out, an epoch taken in, or a
-trial ended, with what the database is told of it. For each part of the trials: decisions a second, how much the driver
-grew, and the size of the database; CPU time is the driver's own, which other programs at work do not lengthen. Then, each in a process of its own, with its own largest memory: opening the study
-again as --resume does, search.table, search.report.
+that a real one leaves, its weights and predictions small. There is no Ray here: tests.bench.orchestration has it. What
+is timed is the study alone, as search.execute.dispatch asks it: a decision is a trial handed out, an epoch taken in, or
+a trial ended, with what the database is told of it. For each part of the trials: decisions a second, the driver's CPU
+time for each (which other programs at work lengthen less), how much the driver grew, and the size of the database.
+Then, each in a process of its own, with its own largest memory: opening the study again as --resume does, search.table,
+search.report.
 """
 
 import contextlib
@@ -174,11 +175,9 @@ def search(study: SearchStudy, workers: int, size: Callable[[], float]) -> list[
         part = {"begun": driver.begun, "decisions": made, "per_second": round(made / spent)}
         part["cpu_ms"] = round(1000 * busy / made, 2)
         parts.append({**part, "memory_mb": round(memory() - start, 1), "database_mb": round(size(), 1)})
-        console.print(
-            f"{driver.begun:6,} trials begun, {made:6,} decisions: {made / spent:5,.0f} a second, {part['cpu_ms']:5.2f} ms "
-            f"of CPU each; memory +{parts[-1]['memory_mb']:5.1f} MB, database {parts[-1]['database_mb']:5.1f} MB",
-            soft_wrap=True,
-        )
+        rates = f"{made / spent:5,.0f} a second, {part['cpu_ms']:5.2f} ms of CPU each"
+        sizes = f"memory +{parts[-1]['memory_mb']:5.1f} MB, database {parts[-1]['database_mb']:5.1f} MB"
+        console.print(f"{driver.begun:6,} begun, {made:6,} decisions: {rates}; {sizes}", soft_wrap=True)
 
     step = study.request.trials / PARTS
     for _ in driver.run():
@@ -226,13 +225,16 @@ def main() -> None:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = options.folder or scratch / "study"
         folder.mkdir(parents=True)
-        url = None
-        size: Callable[[], float] = lambda: sum(path.stat().st_size for path in folder.glob(f"{STUDY_DB}*")) / 1e6
-        if options.storage == "postgres":
-            server = Postgres(scratch / "postgres")
+        server = Postgres(scratch / "postgres") if options.storage == "postgres" else None
+        if server is not None:
             stack.callback(server.stop)
-            url = server.url()
-            size = lambda: float(server.psql("select pg_database_size('studies');").split()[2]) / 1e6
+        url = None if server is None else server.url()
+
+        def size() -> float:
+            if server is None:
+                return sum(path.stat().st_size for path in folder.glob(f"{STUDY_DB}*")) / 1e6
+            return float(server.psql("select pg_database_size('studies');").split()[2]) / 1e6
+
         space = Space.parse(DEFAULT_SPACE, TrainConfig(epochs=EPOCHS))
         request = request_of(space, trials=options.trials, sampler=options.sampler, name="scale")
         request.write(StudyDir(folder))
