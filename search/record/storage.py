@@ -29,6 +29,7 @@ from sqlalchemy.exc import InternalError, SQLAlchemyError
 
 from search.record.database_errors import BRING_BACK, explained, may_pass
 from search.record.database_url import shown, without_password
+from search.record.reading import read_all
 from trainer.common.errors import UserError
 from trainer.common.patience import PATIENCE, patiently
 
@@ -228,7 +229,7 @@ class StudyStorage(InMemoryStorage):
         for key, value in self._rdb.get_study_system_attrs(database_id).items():
             super().set_study_system_attr(study_id, key, value)
             self._known[_STUDY_SYSTEM_ATTRS].add((study_id, key))
-        for trial in self._rdb.get_all_trials(database_id, deepcopy=False):
+        for trial in read_all(self._rdb, database_id):
             attributes = again(trial)
             if attributes is None:
                 trial_id = super().create_new_trial(study_id, trial)
@@ -300,7 +301,7 @@ def load_stored(url: str, study_name: str | None, patience: float = 0.0) -> Stor
         storage = RDBStorage(url, _engine_kwargs(url), skip_table_creation=True)
         try:
             study = optuna.load_study(study_name=study_name, storage=storage)
-            return Stored(study.directions, study.user_attrs, study.get_trials(deepcopy=False))
+            return Stored(study.directions, study.user_attrs, read_all(storage, study._study_id))
         finally:
             storage.engine.dispose()
 
