@@ -63,9 +63,15 @@ class Worker:
         """The next one, also written down as a real worker does."""
         number = 1 + (self.assignment.last_epoch if self.last is None else self.last.epoch)
         value = float(np.clip(self._best() * (1 - 0.7 ** (number + 2)) + self.rng.normal(0, 0.01), 0, 1))
-        losses = {"train_loss": 4 - 3 * value, "val_log_loss": 4 - 3.5 * value, "learning_rate": 1e-4}
-        speed = {"seconds": 12.5 + value, "sequences_per_second": 3000 - value}
-        self.last = EpochMetrics(epoch=number, val_accuracy=value, **losses, **speed)
+        self.last = EpochMetrics(
+            epoch=number,
+            train_loss=4 - 3 * value,
+            val_accuracy=value,
+            val_log_loss=4 - 3.5 * value,
+            learning_rate=1e-4,
+            seconds=12.5 + value,
+            sequences_per_second=3000 - value,
+        )
         run.append_metrics(self.last)
         return self.last
 
@@ -172,7 +178,7 @@ def search(study: SearchStudy, workers: int, size: Callable[[], float]) -> list[
         nonlocal seconds, cpu_seconds, decisions
         spent, busy, made = driver.seconds - seconds, driver.cpu_seconds - cpu_seconds, driver.decisions - decisions
         seconds, cpu_seconds, decisions = driver.seconds, driver.cpu_seconds, driver.decisions
-        part = {"begun": driver.begun, "decisions": made, "per_second": round(made / spent)}
+        part: dict[str, float] = {"begun": driver.begun, "decisions": made, "per_second": round(made / spent)}
         part["cpu_ms"] = round(1000 * busy / made, 2)
         parts.append({**part, "memory_mb": round(memory() - start, 1), "database_mb": round(size(), 1)})
         rates = f"{made / spent:5,.0f} a second, {part['cpu_ms']:5.2f} ms of CPU each"
@@ -189,28 +195,32 @@ def search(study: SearchStudy, workers: int, size: Callable[[], float]) -> list[
 
 
 def open_again(folder: Path, url: str | None) -> dict[str, float]:
-    """Open a study as --resume does, but for its dataset; seconds, and how many MB this process grew to."""
-    began, study = perf_counter(), StudyDir(folder)
+    """Open a study as --resume does, but for its dataset; seconds, CPU seconds, and MB that this process grew to."""
+    began, busy, study = perf_counter(), process_time(), StudyDir(folder)
     request = Request.read(study)
     assert check_database(study, request, url) == []
     database, _ = find_database(study, url)
     opened = SearchStudy(study, request, database)
     to_rows(opened.trials())
     assert opened.is_finished
-    seconds = perf_counter() - began
+    seconds, cpu_seconds = perf_counter() - began, process_time() - busy
     opened.close()
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    return {"resume_s": round(seconds, 2), "resume_mb": round(largest, 1)}
+    return _of("resume", seconds, cpu_seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def command(name: str, *arguments: str) -> dict[str, float]:
-    """Run a command as a user does; seconds with its imports, and its largest memory in MB."""
+    """Run a command as a user does; the same of it, its imports included."""
     began = perf_counter()
     process = subprocess.Popen([sys.executable, "-m", f"search.{name}", *arguments], stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, f"search.{name} failed"
-    return {f"{name}_s": round(perf_counter() - began, 2), f"{name}_mb": round(used.ru_maxrss / 1e3, 1)}
+    return _of(name, perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss)
+
+
+def _of(name: str, seconds: float, cpu_seconds: float, kilobytes: int) -> dict[str, float]:
+    found = {"s": seconds, "cpu_s": cpu_seconds, "mb": kilobytes / 1e3}
+    return {f"{name}_{unit}": round(value, 1) for unit, value in found.items()}
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import event
 
@@ -18,8 +19,8 @@ RANGES = {
 }
 
 
-@pytest.mark.parametrize("directions", [["maximize"], ["maximize", "minimize"]])
-def test_trials_of_all_kinds_are_what_optuna_reads(tmp_path: Path, directions: list[str]) -> None:
+@pytest.mark.parametrize("directions", [[StudyDirection.MAXIMIZE], [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]])
+def test_trials_of_all_kinds_are_what_optuna_reads(tmp_path: Path, directions: list[StudyDirection]) -> None:
     storage = connect(f"sqlite:///{tmp_path / 'study.db'}")
     optuna.create_study(storage=storage, study_name="other").add_trial(create_trial(value=1.0))
     study = optuna.create_study(storage=storage, study_name="own", directions=directions)
@@ -38,10 +39,10 @@ def test_trials_of_all_kinds_are_what_optuna_reads(tmp_path: Path, directions: l
     trials = read_all(storage, study._study_id)
     assert len(trials) == 4
     assert trials == storage.get_all_trials(study._study_id)
-    for trial, known in zip(trials, storage.get_all_trials(study._study_id), strict=True):
-        assert list(trial.params.items()) == list(known.params.items())
-        assert trial._trial_id == known._trial_id
-        trial._validate()
+    for read, known in zip(trials, storage.get_all_trials(study._study_id), strict=True):
+        assert list(read.params.items()) == list(known.params.items())
+        assert read._trial_id == known._trial_id
+        read._validate()
 
 
 def test_however_many_trials_there_are_six_questions_are_asked(tmp_path: Path) -> None:
