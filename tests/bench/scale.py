@@ -35,6 +35,7 @@ from search.decide.stopping import Decision
 from search.decide.study import Assignment, SearchStudy
 from search.problem.space import DEFAULT_SPACE, Space
 from search.record.consistency import check_database
+from search.record.database_url import to_keep
 from search.record.request import Request, find_database
 from search.record.trials import to_rows
 from tests.search.studies import request_of
@@ -246,7 +247,8 @@ def main() -> None:
             return float(server.psql("select pg_database_size('studies');").split()[2]) / 1e6
 
         space = Space.parse(DEFAULT_SPACE, TrainConfig(epochs=EPOCHS))
-        request = request_of(space, trials=options.trials, sampler=options.sampler, name="scale")
+        storage = None if url is None else to_keep(url)
+        request = request_of(space, trials=options.trials, sampler=options.sampler, name="scale", storage=storage)
         request.write(StudyDir(folder))
         study = SearchStudy(StudyDir(folder), request, url)
         parts = search(study, options.workers, size)
