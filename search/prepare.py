@@ -28,7 +28,7 @@ from trainer.data.dataset import PackedDataset
 from trainer.data.manifest import MANIFEST
 from trainer.data.packing import pack
 from trainer.model.classifier import too_large
-from trainer.studydir import STUDY_DB, STUDY_JSON, Folder, StudyDir
+from trainer.studydir import STUDY_DB, STUDY_JSON, Folder, StudyDir, for_tables
 from trainer.synthetic.generate import synthesize
 
 MOST_REFITS: Final = 10_000
@@ -220,7 +220,7 @@ def best_params(study: Path, top: int, storage: str | None = None) -> list[dict[
 
 def refit_study(options: "RefitOptions") -> tuple[Request, PackedDataset]:
     """What the new study is asked for, by search.refit. Raises UserError at the first fault."""
-    study = StudyDir(Folder.open(options.study).path)
+    study = StudyDir(Folder.open(options.study, for_tables).path)
     asked = Request.read(study)
     if asked.to_config().all_participants:
         raise UserError(f"{options.study}: was trained on all participants; refit the study that it came from")

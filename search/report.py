@@ -31,11 +31,11 @@ def main(options: ReportOptions) -> None:
     from search.show.report_page import Report, render
     from trainer.common.console import console
     from trainer.common.files import require_writable_file, write_bytes
-    from trainer.studydir import REPORT, Folder
+    from trainer.studydir import REPORT, Folder, for_reports
 
     if options.out is not None:
         require_writable_file("out", options.out, REPORT)
-    folder = Folder.open(options.study)
+    folder = Folder.open(options.study, for_reports)
     out = options.out or folder.path / REPORT
     report = Report.read(folder.path, options.storage, folder.is_at_work)
     require_writable_file("out", out, REPORT)

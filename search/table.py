@@ -28,9 +28,9 @@ def main(options: TableOptions) -> None:
     from search.record.trials import read_rows, write_parquet
     from search.show.tables import ON_THE_TRAINED, show, title
     from trainer.common.console import console
-    from trainer.studydir import TRIALS_PARQUET, Folder, StudyDir
+    from trainer.studydir import TRIALS_PARQUET, Folder, StudyDir, for_tables
 
-    folder = Folder.open(options.study)
+    folder = Folder.open(options.study, for_tables)
     rows = read_rows(folder.path, options.storage, folder.is_at_work)
     show(rows, title(folder.shown, rows))
     if (study := StudyDir(folder.path)).exists and Request.read(study).to_config().all_participants:

@@ -13,7 +13,7 @@
 search writes a study, ensemble reads it: they meet here, and import nothing of each other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -40,7 +40,7 @@ from trainer.common.storage import Remote, copy_folder, is_uri, join
 from trainer.common.strict import check_type, described, read_object
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
-from trainer.rundir import BRING_BACK, RunDir
+from trainer.rundir import BRING_BACK, CONFIG, DONE, METRICS, RunDir
 
 STUDY_JSON: Final = "study.json"
 STUDY_DB: Final = "study.db"
@@ -231,15 +231,18 @@ class Folder:
     remote: Remote | None
 
     @classmethod
-    def open(cls, where: str | Path) -> Self:
-        """Raises StorageError if it is a URI and cannot be read. Checkpoints and locks are not copied."""
+    def open(cls, where: str | Path, needed: Callable[[str], bool] = lambda _: True) -> Self:
+        """Raises StorageError if it is a URI and cannot be read.
+
+        Of a study behind a URI, files whose names in it are ``needed`` are copied, but never checkpoints and locks.
+        """
         where = to_place(where, "study")
         if not is_uri(where):
             if wrong := mistaken(Path(where), "folder"):
                 raise UserError(f"{where}: {wrong}; give a study's")
             return cls(where, Path(where), None)
         remote, path = Remote.open(where), copy_folder("copies", where)
-        remote.copy_to(path, lambda name: "checkpoint" not in name and not name.startswith(LOCK))
+        remote.copy_to(path, lambda name: "checkpoint" not in name and not name.startswith(LOCK) and needed(name))
         return cls(where, path, remote)
 
     @property
@@ -272,6 +275,26 @@ class Folder:
         if self.remote is None or not path.is_relative_to(self.path):
             return str(path)
         return join(self.shown, str(path.relative_to(self.path)))
+
+
+def for_tables(name: str) -> bool:
+    """Whether a table of all trials needs a file of a study: kilobytes a trial.
+
+    >>> for_tables("trials/0007/config.json"), for_tables("trials/0007/weights.safetensors")
+    (True, False)
+    """
+    return name in (STUDY_JSON, STUDY_DB) or (name.startswith(f"{TRIALS}/") and name.endswith((CONFIG, DONE)))
+
+
+def for_reports(name: str) -> bool:
+    """Whether a report needs a file of a study: what a table needs, what was recorded of epochs, what was selected."""
+    return for_tables(name) or name.endswith(METRICS) or name in (f"{ENSEMBLE}/{SELECTION}", f"{ENSEMBLE}/{FRONTIER}")
+
+
+def for_selections(name: str) -> bool:
+    """Whether selecting an ensemble needs a file of a study: all but its database, logs, and what is shown of it."""
+    shown = (STUDY_DB, TRIALS_PARQUET, REPORT)
+    return name not in shown and not name.startswith(f"{LOGS}/") and not name.endswith(METRICS)
 
 
 def write_selection(folder: Path, fields: dict[str, Any]) -> None:

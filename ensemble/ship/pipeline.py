@@ -46,6 +46,7 @@ from trainer.studydir import (
     SUBMISSION,
     Folder,
     StudyDir,
+    for_selections,
     write_frontier,
     write_selection,
 )
@@ -219,7 +220,7 @@ def open_studies(request: Request) -> Opened:
         raise UserError(f"these are {len(where)} studies: say which folder to write to", field="out")
     if request.out is not None:
         require_writable("out", request.out)
-    folders = [Folder.open(study) for study in where]
+    folders = [Folder.open(study, for_selections) for study in where]
     for folder in folders:
         if not StudyDir(folder.path).exists:
             words = f"{folder.shown}: holds no study (no {STUDY_JSON}); make one with: python -m search.run"
@@ -233,7 +234,7 @@ def open_studies(request: Request) -> Opened:
             raise UserError(error.message, field="data") from error
     if request.out is None:  # otherwise checked before anything was read
         require_writable("out", folders[0].path / ENSEMBLE)
-    full_data = None if request.ship is None else FullData(Folder.open(request.ship).path)
+    full_data = None if request.ship is None else FullData(Folder.open(request.ship, for_selections).path)
     if full_data is not None:
         full_data.require_like(pool)
         pool = full_data.only_shippable(pool)

@@ -99,14 +99,15 @@ class SearchStudy:
         self.rule = STOPPING_RULES[request.pruner](self.space.base.epochs, request.trials)
         self.rule.attach(self._study, self.space)
         most = most_trials(request, self.trials())
-        found = {number: config for number, config in found_in(study).items() if most is None or number < most}
+        found = found_in(study, {trial.number for trial in self.trials() if trial.state.is_finished()})
+        found = {number: config for number, config in found.items() if most is None or number < most}
         adopt(self._study, self._storage, self.space, found)
         self._running: dict[int, _Running] = {}
         self._worker_losses: Counter[int] = Counter()
         self._start_losses: Counter[int] = Counter()
         self._memory_losses: Counter[int] = Counter()
-        self.paused: set[int] = set()
-        """Numbers of the trials that the rule has paused"""
+        self.paused: dict[int, FrozenTrial] = {}
+        """Trials that the rule has paused, by number, as samplers see them: they have a value, unlike those that run"""
         self._take_stock()
         self._begin()
         self._storage.flush()
@@ -129,7 +130,7 @@ class SearchStudy:
         own = [trial for trial in self.trials() if is_own(trial)]
         running = [trial for trial in own if trial.state == TrialState.RUNNING]
         paused = [trial.number for trial in running if trial.system_attrs.get(PAUSED)]
-        self.paused.update(number for number in paused if not self.run_dir(number).is_done)
+        self.paused.update((number, self._as_pruned(number)) for number in paused if not self.run_dir(number).is_done)
         self._interrupted = [trial.number for trial in running if trial.number not in self.paused]
         self._num_handed_out = sum(trial.state != TrialState.WAITING for trial in own)
         self._num_ended = sum(trial.state.is_finished() for trial in own)
@@ -141,6 +142,8 @@ class SearchStudy:
     def close(self) -> None:
         """Let go of the database; study.db then is one file that needs nothing beside it."""
         self._storage.close()
+        if self._remote is not None:
+            self._remote.catch_up(at_once=True)
 
     @property
     def is_finished(self) -> bool:
@@ -187,15 +190,15 @@ class SearchStudy:
         if decision is Decision.PAUSE:
             self._pause(number, metrics)
         self._storage.flush()
-        if decision is Decision.PAUSE and self._remote is not None:
-            self._remote.save()
+        if self._remote is not None:
+            self._remote.save() if decision is Decision.PAUSE else self._remote.catch_up()
         return decision
 
     def give_up(self) -> list[FrozenTrial]:
         """End the paused trials that will not be resumed, and return them."""
         given_up = self.rule.give_up()
         for number in given_up:
-            self.paused.remove(number)
+            del self.paused[number]
             self._tell(number, TrialState.PRUNED)
             self._remove_checkpoint(self.run_dir(number))
         return [self._storage.get_trial(number) for number in given_up]
@@ -262,7 +265,7 @@ class SearchStudy:
 
     def _draw(self, number: int | None) -> tuple[int, TrainConfig]:
         """Have the sampler give a new trial its parameters, or one that was cut off those that it lacks."""
-        with self._storage.showing(self._paused_as_pruned()):
+        with self._storage.showing(self.paused):
             trial = self._study.ask() if number is None else Trial(self._study, number)
             return trial.number, self.space.suggest(trial)
 
@@ -270,7 +273,7 @@ class SearchStudy:
         """A paused trial that the rule lets go on."""
         number = self.rule.resume(all_started=all_started)
         if number is not None:
-            self.paused.remove(number)
+            del self.paused[number]
             self._storage.set_trial_system_attr(number, PAUSED, None)
         return number
 
@@ -278,19 +281,17 @@ class SearchStudy:
         self._describe_so_far(number, metrics)
         since = datetime.now().astimezone().isoformat()
         self._storage.set_trial_system_attr(number, PAUSED, {"epoch": metrics.epoch, "since": since})
-        self.paused.add(number)
+        self.paused[number] = self._as_pruned(number)
         del self._running[number]
 
-    def _paused_as_pruned(self) -> dict[int, FrozenTrial]:
-        """Paused trials as samplers should see them: they have a value, unlike those that run."""
-        shown = {}
-        for number in self.paused:
-            trial = shown[number] = copy.copy(self._storage.get_trial(number))
-            since = datetime.fromisoformat(trial.system_attrs[PAUSED]["since"])
-            trial.state = TrialState.PRUNED
-            trial.value = trial.intermediate_values[trial.system_attrs[PAUSED]["epoch"]]
-            trial.datetime_complete = since.astimezone().replace(tzinfo=None)
-        return shown
+    def _as_pruned(self, number: int) -> FrozenTrial:
+        """A paused trial as if it had ended there."""
+        trial = copy.copy(self._storage.get_trial(number))
+        since = datetime.fromisoformat(trial.system_attrs[PAUSED]["since"])
+        trial.state = TrialState.PRUNED
+        trial.value = trial.intermediate_values[trial.system_attrs[PAUSED]["epoch"]]
+        trial.datetime_complete = since.astimezone().replace(tzinfo=None)
+        return trial
 
     def _describe_so_far(self, number: int, metrics: EpochMetrics) -> None:
         run = self.run_dir(number)

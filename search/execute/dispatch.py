@@ -255,5 +255,13 @@ class StudyScheduler(FIFOScheduler):
     def on_trial_result(self, _: Any, trial: RayTrial, result: dict[str, Any]) -> str:
         return str(TrialScheduler.CONTINUE if self._dispatcher.receive(trial, result) else TrialScheduler.STOP)
 
+    def on_trial_complete(self, _: Any, trial: RayTrial, result: dict[str, Any]) -> None:  # noqa: ARG002
+        """Drop the statistics that Ray keeps of every number that a trial reported.
+
+        Nobody reads them, and they are most of what a trial that has ended takes in the driver's memory.
+        """
+        trial.metric_analysis.clear()
+        trial.metric_n_steps.clear()
+
     def choose_trial_to_run(self, _: Any) -> None:
         """None in particular: Ray starts pending trials in their order, and looking at all of them takes time."""

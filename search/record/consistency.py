@@ -3,8 +3,8 @@
 from search.record.database_url import shown
 from search.record.own_files import BRING_BACK_EITHER, OwnFiles, is_finished_only_there, most_trials
 from search.record.request import ASKED, Request, find_database
-from search.record.storage import StudyStorage, study_names
-from search.record.trials import load_sound_trials
+from search.record.storage import Stored, study_names
+from search.record.trials import load_sound
 from trainer.common.errors import UserError
 from trainer.common.patience import PATIENCE
 from trainer.rundir import BRING_BACK
@@ -34,12 +34,7 @@ def check_database(study: StudyDir, request: Request, url: str | None = None, *,
             there = f"it has {', '.join(names[:3])}" if names else "it has none"
             raise _lost(found, study, f"holds no study named {name}, which {study.path / STUDY_JSON} names ({there})")
         return _of_no_database(study, request)
-    load_sound_trials(found, name, PATIENCE)
-    storage = StudyStorage(found, name)
-    try:
-        return _check_study(study, request, storage, shown(found))
-    finally:
-        storage.close()
+    return _check_study(study, request, load_sound(found, name, PATIENCE), shown(found))
 
 
 def _of_no_database(study: StudyDir, request: Request) -> list[int]:
@@ -47,20 +42,18 @@ def _of_no_database(study: StudyDir, request: Request) -> list[int]:
     return [int(run.path.name) for run in study.trials() if run.is_done]
 
 
-def _check_study(study: StudyDir, request: Request, storage: StudyStorage, where: str) -> list[int]:
-    study_id = storage.get_study_id_from_name(storage.get_all_studies()[0].study_name)
-    there = [direction.name.lower() for direction in storage.get_study_directions(study_id)]
+def _check_study(study: StudyDir, request: Request, stored: Stored, where: str) -> list[int]:
+    there = [direction.name.lower() for direction in stored.directions]
     asked = [direction.name.lower() for direction in request.to_objective().directions]
     if there != asked:
         goals = f"its study is to {' and '.join(there)}, but this one was asked to {' and '.join(asked)}"
         raise _lost(where, study, goals)
-    trials = storage.get_all_trials(study_id, deepcopy=False)
-    files = OwnFiles(study, request)
+    trials, files = stored.trials, OwnFiles(study, request)
     for trial in trials:
         if wrong := files.contradiction(trial):
             raise UserError(f"{where}: {wrong}; {BRING_BACK_EITHER}, or begin under another name")
     files.require_study_json(trials)
-    if storage.get_study_user_attrs(study_id).get(ASKED, request.digest) != request.digest:
+    if stored.user_attrs.get(ASKED, request.digest) != request.digest:
         raise UserError(f"{study.path / STUDY_JSON}: asks for another search than was begun; {BRING_BACK}")
     known = {trial.number: trial for trial in trials}
     done = [int(run.path.name) for run in study.trials() if run.is_done]

@@ -13,7 +13,7 @@ from trainer.common.errors import UserError
 from trainer.common.fields import to_place
 from trainer.common.storage import base_name
 from trainer.common.strict import check_type
-from trainer.studydir import Folder, StudyDir
+from trainer.studydir import Folder, StudyDir, for_reports
 
 
 class Study:
@@ -37,7 +37,7 @@ class Study:
         """Of a study in a folder or behind a URI. Raises UserError if there is none, or it is broken."""
         if storage is not None:
             check_type("storage", storage, str)
-        folder = Folder.open(to_place(where, "where"))
+        folder = Folder.open(to_place(where, "where"), for_reports)
         self.path = folder.shown
         self.name = base_name(folder.shown)
         self._dir = StudyDir(folder.path)

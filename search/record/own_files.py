@@ -4,9 +4,11 @@ The files of a finished trial are the truth: they are synced, hashed, and what a
 may be older than they are (a backup, a power cut), another study's, or changed by hand.
 """
 
+import contextlib
 import itertools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from optuna.trial import FrozenTrial, TrialState
@@ -50,13 +52,14 @@ def most_trials(request: Request, trials: list[FrozenTrial]) -> int | None:
 
 
 class OwnFiles:
-    """Compares trials with their own files."""
+    """Compares trials with their own files, each of which is read once."""
 
     def __init__(self, study: StudyDir, request: Request) -> None:
         """Of a study as its study.json, which is ``request``, has it. Raises UserError if that is broken."""
         self._study, self._request = study, request
         self._space = request.to_space()
         self._objective = request.to_objective()
+        self._configs: dict[Path, TrainConfig | None] = {}
 
     def contradiction(self, trial: FrozenTrial) -> str | None:
         """What the database says of a trial that its files do not, and in which file; None if they agree.
@@ -67,7 +70,7 @@ class OwnFiles:
             asked = f"the objective {self._objective.name} of {self._study.path / STUDY_JSON} has {count}"
             return f"trial {trial.number} has {len(trial.values or ())} values there, and {asked}"
         run = self._study.trial(trial.number)
-        config = _config_of(run) if is_own(trial) else None
+        config = self._config_of(run) if is_own(trial) else None
         if config is None:
             return None
         for name, value in by_field(trial.params).items():
@@ -112,19 +115,20 @@ class OwnFiles:
 
     def departure(self, run: RunDir) -> str | None:
         """A trial's fixed field, or dataset, that is not what study.json says now; None if all are."""
-        config, number = _config_of(run), int(run.path.name)
+        config, number = self._config_of(run), int(run.path.name)
         if config is None:
             return None
         try:
             expected = self._space.config_with(number, lambda item: _drawn(config, item))
         except ValueError as error:  # also a FieldError
             return f"space: {error}; trial {number} was trained so ({run.path / CONFIG})"
-        for name, value in expected.to_flat().items():
-            if (trained := config.to_flat()[name]) != value:
-                return (
-                    f"base_config: {name} is {described(value)}, but trial {number} was trained with "
-                    f"{described(trained)} ({run.path / CONFIG})"
-                )
+        if expected != config:
+            trained = config.to_flat()
+            name, value = next(item for item in expected.to_flat().items() if trained[item[0]] != item[1])
+            return (
+                f"base_config: {name} is {described(value)}, but trial {number} was trained with "
+                f"{described(trained[name])} ({run.path / CONFIG})"
+            )
         result = _result_of(run)
         if result is not None and result.data_fingerprint != self._request.data_fingerprint:
             return f"data_fingerprint: is another dataset's than that of trial {number} ({run.path / DONE})"
@@ -143,6 +147,15 @@ class OwnFiles:
                 return f"space: {param} has another range, or other choices, than trial {trial.number} drew it from"
         return None
 
+    def _config_of(self, run: RunDir) -> TrainConfig | None:
+        """None if there is none, or it is broken, which is that trial's own matter."""
+        if run.path not in self._configs:
+            self._configs[run.path] = None
+            if (run.path / CONFIG).is_file():
+                with contextlib.suppress(UserError):
+                    self._configs[run.path] = run.read_config()
+        return self._configs[run.path]
+
 
 def _drawn(config: TrainConfig, item: Range) -> Any:
     """What a trial drew from a range. Raises ValueError if it cannot have."""
@@ -152,18 +165,8 @@ def _drawn(config: TrainConfig, item: Range) -> Any:
     return value
 
 
-def _config_of(run: RunDir) -> TrainConfig | None:
-    """None if there is none, or it is broken, which is that trial's own matter."""
-    if not (run.path / CONFIG).is_file():
-        return None
-    try:
-        return run.read_config()
-    except UserError:
-        return None
-
-
 def _result_of(run: RunDir) -> Result | None:
-    """As ``_config_of``."""
+    """None if it is not finished, or done.json is broken, which is that trial's own matter."""
     if not run.is_done:
         return None
     try:

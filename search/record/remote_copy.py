@@ -1,15 +1,19 @@
 """A study behind a URI: the driver and each node work on local files, and the storage has what must outlive them.
 
 A trial's files go there after each of its epochs, done.json last, so that another node can go on with it. The driver
-works on a study.db of its own and copies a snapshot of it there whenever a trial ends. A resumed search starts from
-what the storage has: the snapshot, and the trials' folders, which may know more than it.
+works on a study.db of its own and copies a snapshot of it there whenever a trial ends, but not while that would take
+more than a tenth of its time: of 10,000 trials, a snapshot is tens of megabytes. A resumed search starts from what the
+storage has: the snapshot, and the trials' folders, which may know more than it.
 """
 
 import contextlib
 import sqlite3
 import tempfile
+from collections.abc import Container
 from contextlib import closing
 from pathlib import Path
+from time import monotonic
+from typing import Final
 
 import optuna
 from optuna.storages import BaseStorage
@@ -23,6 +27,8 @@ from trainer.config import TrainConfig
 from trainer.rundir import CHECKPOINT, CONFIG, DONE, METRICS, RunDir
 from trainer.studydir import LOGS, STUDY_DB, STUDY_JSON, TRIALS, VALIDATION, StudyDir
 
+PAUSES: Final = 9  # between two snapshots, in times of what the last one took
+
 
 class RemoteCopy:
     """The driver's side; a node's is search.execute.worker.RemoteRun."""
@@ -30,6 +36,9 @@ class RemoteCopy:
     def __init__(self, remote: Remote) -> None:
         self.remote = remote
         self.directory = copy_folder("driver", remote.uri)
+        self._is_due = False  # a snapshot
+        self._not_before = 0.0
+        self._left: list[RunDir] = []  # trials whose checkpoints go when the storage knows that they ended
 
     def fetch(self) -> None:
         """Make the local folder what the storage has of the study, without its trials' results."""
@@ -53,9 +62,23 @@ class RemoteCopy:
         self.upload(*(str(path.relative_to(self.directory)) for path in files))
 
     def save(self) -> None:
-        """Copy a snapshot of study.db to the storage, whatever is being written to it."""
-        if not (self.directory / STUDY_DB).exists():  # the study is in another database
+        """Have a snapshot of study.db copied to the storage: now, or with a later ``catch_up``."""
+        self._is_due = True
+        self.catch_up()
+
+    def catch_up(self, *, at_once: bool = False) -> None:
+        """Copy the snapshot that is due, if one is, and enough time has gone since the last one, or ``at_once``."""
+        began = monotonic()
+        if not self._is_due or (began < self._not_before and not at_once):
             return
+        self._is_due = False  # also where it fails, after which the search stops: closing it must not try again
+        if (self.directory / STUDY_DB).exists():  # else the study is in another database
+            self._copy_snapshot()
+        self._remove_left()
+        self._not_before = monotonic() + PAUSES * (monotonic() - began)
+
+    def _copy_snapshot(self) -> None:
+        """Whatever is being written to study.db meanwhile."""
         with tempfile.TemporaryDirectory() as folder:
             snapshot = Path(folder, STUDY_DB)
             with (
@@ -73,19 +96,28 @@ class RemoteCopy:
             trial.download(METRICS, run.path / METRICS)
 
     def remove_checkpoint(self, run: RunDir) -> None:
-        """Of a trial that will not go on."""
-        self.remote.child(f"{TRIALS}/{run.path.name}").remove(CHECKPOINT)
+        """Of a trial that will not go on, once the storage knows that."""
+        self._left.append(run)
+        if not self._is_due:
+            self._remove_left()
+
+    def _remove_left(self) -> None:
+        for run in self._left:
+            self.remote.child(f"{TRIALS}/{run.path.name}").remove(CHECKPOINT)
+        self._left.clear()
 
 
-def found_in(study: StudyDir) -> dict[int, TrainConfig]:
-    """Configurations of the trials that have a folder, by number; behind a URI, as of the last ``fetch``.
+def found_in(study: StudyDir, ended: Container[int] = ()) -> dict[int, TrainConfig]:
+    """Configurations of the trials that have a folder and have not ``ended``, by number; behind a URI, as of the last
+    ``fetch``.
 
     One that is broken is left out: it fails its own trial, should that have to go on.
     """
     configs = {}
     for run in study.trials():
-        with contextlib.suppress(UserError):
-            configs[int(run.path.name)] = run.read_config()
+        if (number := int(run.path.name)) not in ended:
+            with contextlib.suppress(UserError):
+                configs[number] = run.read_config()
     return configs
 
 
@@ -95,12 +127,12 @@ def adopt(study: optuna.Study, storage: BaseStorage, space: Space, found: dict[i
     Its database may be a snapshot, a backup, or have lost its last changes with its machine's power. Handed out again,
     such a trial goes on from its last epoch, or ends at once if it was done.
     """
+    known = len(study.get_trials(deepcopy=False))
+    for number in range(known, max(found, default=-1) + 1):  # also those between that have no folder yet
+        assert storage.get_trial_number_from_id(storage.create_new_trial(study._study_id)) == number
     trials = study.get_trials(deepcopy=False)
-    for number in range(len(trials), max(found, default=-1) + 1):  # also those between that have no folder yet
-        storage.create_new_trial(study._study_id)
-        assert study.get_trials(deepcopy=False)[-1].number == number
     for number, config in found.items():
-        trial = study.get_trials(deepcopy=False)[number]
+        trial = trials[number]
         if trial.state == TrialState.WAITING:
             storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
         if not trial.state.is_finished():

@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Callable, Container, Hashable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
@@ -29,6 +29,7 @@ from sqlalchemy.exc import InternalError, SQLAlchemyError
 
 from search.record.database_errors import BRING_BACK, explained, may_pass
 from search.record.database_url import shown, without_password
+from search.record.reading import read_all
 from trainer.common.errors import UserError
 from trainer.common.patience import PATIENCE, patiently
 
@@ -228,7 +229,7 @@ class StudyStorage(InMemoryStorage):
         for key, value in self._rdb.get_study_system_attrs(database_id).items():
             super().set_study_system_attr(study_id, key, value)
             self._known[_STUDY_SYSTEM_ATTRS].add((study_id, key))
-        for trial in self._rdb.get_all_trials(database_id, deepcopy=False):
+        for trial in read_all(self._rdb, database_id):
             attributes = again(trial)
             if attributes is None:
                 trial_id = super().create_new_trial(study_id, trial)
@@ -278,19 +279,29 @@ class StudyStorage(InMemoryStorage):
             connection.execute(update(table).where(*is_it), old)
 
 
-def load_trials(url: str, study_name: str | None, patience: float = 0.0) -> list[FrozenTrial]:
-    """Trials of a study, by number; of the only one in the database where there is no name.
+class Stored(NamedTuple):
+    """What a database has of a study."""
+
+    directions: list[StudyDirection]
+    user_attrs: dict[str, Any]
+    trials: list[FrozenTrial]
+    """By number"""
+
+
+def load_stored(url: str, study_name: str | None, patience: float = 0.0) -> Stored:
+    """A study; the only one in the database where there is no name.
 
     A server that is out of reach is tried again for ``patience`` seconds. Raises UserError.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-    def load() -> list[FrozenTrial]:
+    def load() -> Stored:
         if (path := _file_of(url)) is not None and not path.exists():
             raise OSError("there is no such file")  # SQLite would make it
         storage = RDBStorage(url, _engine_kwargs(url), skip_table_creation=True)
         try:
-            return optuna.load_study(study_name=study_name, storage=storage).get_trials(deepcopy=False)
+            study = optuna.load_study(study_name=study_name, storage=storage)
+            return Stored(study.directions, study.user_attrs, read_all(storage, study._study_id))
         finally:
             storage.engine.dispose()
 

@@ -14,7 +14,7 @@ from search.problem.space import by_field
 from search.record.database_url import shown, sqlite_url
 from search.record.own_files import BRING_BACK_EITHER, ORIGIN, OwnFiles, is_finished_without_files, is_own
 from search.record.request import Request, find_database
-from search.record.storage import load_trials
+from search.record.storage import Stored, load_stored
 from trainer.common.console import console
 from trainer.common.errors import UserError, in_one_line
 from trainer.common.fields import shorten
@@ -67,7 +67,7 @@ class Row:
 
 def read_trials(directory: Path, url: str | None = None, patience: float = 0.0) -> list[FrozenTrial]:
     """Trials of a study, by number. ``url`` is that of its database, needed only where that has a password,
-    and ``patience`` as ``load_trials`` has it.
+    and ``patience`` as ``load_stored`` has it.
 
     A trial that its own files contradict is left out, and a line on the console says so. Raises UserError if there is
     no study in the directory, or it is broken.
@@ -78,7 +78,7 @@ def read_trials(directory: Path, url: str | None = None, patience: float = 0.0) 
         raise UserError(f"{directory}: holds no study (no {STUDY_DB}); make one with: python -m search.run")
     done = [int(run.path.name) for run in study.trials() if run.is_done]  # before, as a search may be at work
     try:
-        trials = load_sound_trials(found, name, patience)
+        trials = load_sound(found, name, patience).trials
     except UserError as error:
         error.field = error.field or (None if url is None else "storage")
         raise
@@ -118,12 +118,12 @@ def _warn(text: str) -> None:
     console.print(f"warning: {text}", soft_wrap=True, markup=False)
 
 
-def load_sound_trials(url: str, name: str | None, patience: float = 0.0) -> list[FrozenTrial]:
-    """As ``load_trials``. Raises UserError also if a trial's record contradicts itself, as after an edit by hand."""
-    trials = load_trials(url, name, patience)
-    for trial in trials:
+def load_sound(url: str, name: str | None, patience: float = 0.0) -> Stored:
+    """As ``load_stored``. Raises UserError also if a trial's record contradicts itself, as after an edit by hand."""
+    stored = load_stored(url, name, patience)
+    for trial in stored.trials:
         _check_trial(trial, shown(url))
-    return trials
+    return stored
 
 
 def _check_trial(trial: FrozenTrial, where: str) -> None:
@@ -143,7 +143,7 @@ def _check_trial(trial: FrozenTrial, where: str) -> None:
 def read_rows(
     directory: Path, url: str | None = None, at_work: bool | None = None, *, patience: float = 0.0
 ) -> list[Row]:
-    """Trials of a study as ``to_rows`` orders them, with ``patience`` as ``load_trials`` has it.
+    """Trials of a study as ``to_rows`` orders them, with ``patience`` as ``load_stored`` has it.
 
     Raises UserError as ``read_trials`` does.
 

@@ -89,7 +89,7 @@ def _lines(curves: Iterable[Curve], **style: Any) -> go.Scatter:
     names: list[int | None] = []
     for curve in curves:
         x += [*curve.epochs, None]
-        y += [*curve.accuracies, None]
+        y += [*(round(accuracy, 5) for accuracy in curve.accuracies), None]
         names += [curve.number] * (len(curve.epochs) + 1)
     return _trace(x, y, names, mode="lines", **style)
 

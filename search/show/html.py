@@ -31,8 +31,13 @@ p { max-width: 46rem; margin: .4rem 0 } .dim, p.caption { color: var(--dim) } p.
 .figure { overflow: hidden } .scroll { overflow-x: auto } .wide { min-width: 48rem }
 table { border-collapse: collapse; font-size: .875rem; margin: .8rem 0 } table.trials { width: 100% }
 th, td { padding: .25rem .65rem; text-align: left; vertical-align: top; white-space: nowrap }
+table.trials td, th.number { text-align: right }
+table.trials .state, table.trials .text, .reason td { text-align: left }
+table.searched th { cursor: pointer } th[aria-sort=ascending]::after { content: " \\2191" }
+th[aria-sort=descending]::after { content: " \\2193" } .tools { margin-top: 1rem } .tools > * { font: inherit }
+.tools input { width: 22rem; max-width: 100%; padding: .2rem .5rem } .tools [hidden] { display: none }
 th { color: var(--dim); font-weight: 600; border-bottom: 1px solid var(--line); vertical-align: bottom }
-tbody tr:hover { background: var(--band) } .number { text-align: right }
+tbody tr:hover { background: var(--band) }
 th { white-space: normal } td.text { white-space: normal }
 tr.reason td { white-space: normal; overflow-wrap: anywhere; padding-top: 0; background: var(--paper) }
 tr.PRUNED td { color: var(--dim) } .state { font-size: .78rem; letter-spacing: .03em }
@@ -51,12 +56,63 @@ for (const box of document.querySelectorAll(".figure")) {
   Plotly.newPlot(box, figure.data, figure.layout, {responsive: true, displayModeBar: false});
 }
 """
+_SEARCH: Final = """
+for (const table of document.querySelectorAll("table.searched")) {
+  const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells], lines = [];
+  const names = heads.map(head => head.textContent.replaceAll(" ", "_"));
+  for (const row of [...body.rows]) {
+    if (row.className === "reason") lines.at(-1).rows.push(row);
+    else lines.push({rows: [row], values: [...row.cells].map(cell => cell.textContent)});
+  }
+  for (const line of lines) line.text = line.rows.map(row => row.textContent).join(" ").toLowerCase();
+  const tools = document.createElement("p");
+  tools.className = "tools";
+  tools.innerHTML = '<input type="search" aria-label="filter"> <button type="button">more</button> <span></span>';
+  table.parentNode.before(tools);
+  const [field, more, count] = tools.children, STEP = 200;
+  field.placeholder = "filter, such as: complete accuracy>0.8";
+  let most = STEP, column = -1, sign = 1;
+  const holds = {"<=": (a, b) => a <= b, ">=": (a, b) => a >= b, "<": (a, b) => a < b, ">": (a, b) => a > b,
+    "=": (a, b) => a === b};
+  const matches = word => {
+    const [, name, is, value] = word.match(/^(.+?)(<=|>=|<|>|=)(.+)$/) ?? [], at = names.indexOf(name);
+    if (at < 0) return line => line.text.includes(word.toLowerCase());
+    if (isNaN(value)) return line => is === "=" && line.values[at].toLowerCase() === value.toLowerCase();
+    return line => line.values[at] !== "" && holds[is](Number(line.values[at]), Number(value));
+  };
+  const compare = (one, other) => {
+    const a = one.values[column], b = other.values[column];
+    if (a === "" || b === "") return (a === "") - (b === "");
+    return sign * (isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b);
+  };
+  const draw = () => {
+    const wanted = field.value.split(/\\s+/).filter(Boolean).map(matches);
+    const found = lines.filter(line => wanted.every(match => match(line)));
+    if (column >= 0) found.sort(compare);
+    body.replaceChildren(...found.slice(0, most).flatMap(line => line.rows));
+    count.textContent = `${Math.min(most, found.length)} of ${found.length}`;
+    more.hidden = found.length <= most;
+  };
+  field.addEventListener("input", () => { most = STEP; draw(); });
+  more.addEventListener("click", () => { most += 5 * STEP; draw(); });
+  heads.forEach((head, at) => head.addEventListener("click", () => {
+    const isText = lines.some(line => isNaN(line.values[at]));
+    sign = at === column ? -sign : isText ? 1 : -1;
+    column = at;
+    heads.forEach(other => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+    draw();
+  }));
+  draw();
+}
+"""
 
 
 def page(title: str, parts: Iterable[str]) -> str:
     """The whole document; Plotly's code is in it once, if there is a figure."""
     body = "\n".join(parts)
-    script = f"<script>{get_plotlyjs()}</script>\n<script>{_DRAW}</script>\n" if 'class="figure' in body else ""
+    script = f"<script>{_SEARCH}</script>\n" if "searched" in body else ""
+    script += f"<script>{get_plotlyjs()}</script>\n<script>{_DRAW}</script>\n" if 'class="figure' in body else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
@@ -102,20 +158,27 @@ class Line:
     """Stands below the cells, across the table"""
 
 
-def table(names: Sequence[str], lines: Iterable[Line], texts: frozenset[str] = frozenset()) -> str:
-    """A table whose columns hold numbers, but for "state" and those named in ``texts``."""
+def table(
+    names: Sequence[str], lines: Iterable[Line], texts: frozenset[str] = frozenset(), *, searched: bool = False
+) -> str:
+    """A table whose columns hold numbers, but for "state" and those named in ``texts``.
+
+    A ``searched`` one is sorted by a click on a column's name, and filtered by what is typed above it; of many lines,
+    it shows the first. Without scripts, it shows all of them.
+    """
     kinds = ["state" if name == "state" else "text" if name in texts else "number" for name in names]
     head = "".join(f'<th class="{kind}">{_breakable(name)}</th>' for name, kind in zip(names, kinds, strict=True))
+    begins = ["<td>" if kind == "number" else f'<td class="{kind}">' for kind in kinds]  # most of a long table's bytes
     body = []
     for line in lines:
-        cells = "".join(f'<td class="{kind}">{escape(cell)}</td>' for cell, kind in zip(line.cells, kinds, strict=True))
+        cells = "".join(f"{begin}{escape(cell)}</td>" for begin, cell in zip(begins, line.cells, strict=True))
         body.append(f'<tr class="{escape(line.state)}">{cells}</tr>')
         if line.remark:
             remark = f'<td></td><td colspan="{len(names) - 1}">{escape(line.remark)}</td>'
             body.append(f'<tr class="reason">{remark}</tr>')
     rows = "\n".join(body)
     return (
-        f'<div class="scroll"><table class="trials"><thead><tr>{head}</tr></thead>\n'
+        f'<div class="scroll"><table class="trials{" searched" * searched}"><thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{rows}\n</tbody></table></div>"
     )
 

@@ -26,11 +26,13 @@ from search.show.html import Line
 from search.show.tables import ON_THE_TRAINED, cell
 from trainer.common.console import console
 from trainer.common.errors import FieldError, UserError
+from trainer.common.fields import shorten
 from trainer.common.files import is_locked
 from trainer.common.strict import check_type
 from trainer.studydir import ENSEMBLE, FRONTIER, SELECTION, StudyDir
 
 FRONTIER_NAMES: Final = ("budget", "members", "million weights", "MB", "ms", "seen", "unseen", "others")
+MOST_CURVES: Final = 400
 _COSTS: Final = dict.fromkeys(("parameters", "size", "latency"), float)
 _SELECTION: Final = {  # what is read of selection.json
     "created": str,
@@ -89,8 +91,9 @@ class Report:
         rows = to_rows(trials, at_work)
         by_number = {trial.number: trial for trial in trials}
         study = StudyDir(directory)
-        curves = [_read_curve(study, row, by_number[row.number]) for row in rows]
-        return cls(study.name, Request.read(study), trials, rows, curves, _read_ensemble(study))
+        ensemble = _read_ensemble(study)
+        curves = [_read_curve(study, row, by_number[row.number]) for row in _worth_drawing(rows, ensemble)]
+        return cls(study.name, Request.read(study), trials, rows, curves, ensemble)
 
     @property
     def best(self) -> Row | None:
@@ -98,6 +101,17 @@ class Report:
         complete = [row for row in self.rows if row.state == "COMPLETE" and row.origin is None]
         complete = [row for row in complete if row.val_accuracy is not None]
         return max(complete, key=lambda row: row.val_accuracy or 0, default=None)
+
+
+def _worth_drawing(rows: list[Row], ensemble: Ensemble | None) -> list[Row]:
+    """All trials, or of too many the most accurate ones and the ensemble's members."""
+    if len(rows) <= MOST_CURVES:
+        return rows
+    known = [row for row in rows if row.val_accuracy is not None]
+    drawn = {row.number for row in sorted(known, key=lambda row: -(row.val_accuracy or 0))[:MOST_CURVES]}
+    members = [] if ensemble is None else [member["trial"] for member in ensemble.selection["members"]]
+    drawn.update(int(name) for name in members if name.isdecimal())
+    return [row for row in rows if row.number in drawn]
 
 
 def _read_curve(study: StudyDir, row: Row, trial: FrozenTrial) -> Curve:
@@ -198,7 +212,7 @@ def _sections(report: Report) -> Iterator[str]:
     study = figures.to_study(report.trials, report.rows)
     best = report.best
     if report.rows:
-        yield from _curves(report.curves, best)
+        yield from _curves(report)
     if best is not None:
         yield html.heading("Optimisation history")
         yield html.figure(figures.history(study))
@@ -218,17 +232,22 @@ def _sections(report: Report) -> Iterator[str]:
     yield html.pairs(_asked(report.request))
 
 
-def _curves(curves: list[Curve], best: Row | None) -> Iterator[str]:
-    drawn = [curve for curve in curves if curve.epochs]
+def _curves(report: Report) -> Iterator[str]:
+    drawn, best = [curve for curve in report.curves if curve.epochs], report.best
     yield html.heading("Learning curves")
     if drawn:
         yield html.figure(figures.learning_curves(drawn, None if best is None else best.number))
         yield html.paragraph("Accuracy after each epoch; trials that were stopped early are dimmed.", "caption")
     else:
         yield html.paragraph("No trial has ended an epoch yet.")
-    without = sorted(curve.number for curve in curves if curve.state == "FAIL" and not curve.epochs)
+    if len(report.curves) < len(report.rows):
+        others = "" if report.ensemble is None else ", and the members of the ensemble"
+        which = f"{len(drawn):,} of {len(report.rows):,} trials are drawn"
+        yield html.paragraph(f"{which}: the most accurate ones{others}.", "caption")
+    without = sorted(row.number for row in report.rows if row.state == "FAIL" and not row.epochs)
     if without:
-        yield html.paragraph(f"Failed before the end of their first epoch: {', '.join(map(str, without))}.", "caption")
+        names = shorten(", ".join(map(str, without)))
+        yield html.paragraph(f"Failed before the end of their first epoch: {names}.", "caption")
 
 
 def _figure(title: str, draw: Callable[[], Figure], note: str) -> Iterator[str]:
@@ -357,7 +376,7 @@ def _trials(rows: list[Row]) -> Iterator[str]:
         for row in rows
     ]
     yield html.heading("Trials")
-    yield html.table(names, lines)
+    yield html.table(names, lines, searched=True)
 
 
 def _asked(request: Request) -> dict[str, Any]:

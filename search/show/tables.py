@@ -1,5 +1,6 @@
 """The table of a study's trials on a terminal, or wherever output goes."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from rich.console import Console, Group
@@ -27,7 +28,10 @@ def render(rows: list[Row], heading: str, console: Console) -> Group:
 
 
 def _table(rows: list[Row], heading: str, param_names: list[str] | None) -> Table:
-    """With a column for each of the named parameters, or one for all of them."""
+    """With a column for each of the named parameters, or one for all of them.
+
+    With a column for each, all trials stand in one row of Rich's, line by line: a row takes it 2 ms.
+    """
     table = Table(title=escape(heading), title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold")
     names = ["parameters"] if param_names is None else param_names
     has_latency = any(row.latency is not None for row in rows)
@@ -37,12 +41,13 @@ def _table(rows: list[Row], heading: str, param_names: list[str] | None) -> Tabl
     for name in ("trial", "state", *origin, *names, "accuracy", "log_loss", *costs, "epochs", "seconds"):
         is_text = name in ("state", "parameters", "from")
         table.add_column(name.replace("_", "\n"), justify="left" if is_text else "right", no_wrap=name != "parameters")
+    lines = []
     for row in rows:
         params = [describe(row.params)] if param_names is None else [cell(row.params.get(name)) for name in names]
-        table.add_row(
+        cells = (
             f"{row.number}{'*' if row.on_front else ''}",
-            f"[{STATE_STYLES.get(row.state, 'dim')}]{row.state}[/]",
-            *([escape(row.origin or "")] if has_origin else []),
+            (row.state, STATE_STYLES.get(row.state, "dim")),
+            *([row.origin or ""] if has_origin else []),
             *params,
             *(cell(row.val_accuracy, ".4f"), cell(row.val_log_loss, ".4f")),
             *(
@@ -52,7 +57,17 @@ def _table(rows: list[Row], heading: str, param_names: list[str] | None) -> Tabl
             *([cell(row.latency, ".2f")] if has_latency else []),
             *(str(row.epochs), cell(row.seconds, ".0f")),
         )
+        lines.append([Text(item) if isinstance(item, str) else Text(*item) for item in cells])
+    if lines and param_names is not None:
+        lines = [[_below(column) for column in zip(*lines, strict=True)]]
+    for line in lines:
+        table.add_row(*line)
     return table
+
+
+def _below(cells: Iterable[Text]) -> Text:
+    """One cell of several lines."""
+    return Text("\n").join(cells)
 
 
 def cell(value: Any, form: str = "") -> str:

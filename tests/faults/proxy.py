@@ -24,6 +24,8 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: set[socket.socket] = set()
         self._is_closed = False
+        self.answered = 0
+        """Bytes that the server sent"""
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -74,13 +76,15 @@ class Proxy:
             return
         self._open.add(server)
         for source, sink in ((client, server), (server, client)):
-            threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+            threading.Thread(target=self._pump, args=(source, sink, client), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 with self._changed:
                     self._changed.wait_for(lambda: self._mood != "stall")
+                if source is not client:
+                    self.answered += len(data)
                 sink.sendall(data)
         self._drop(source)
         self._drop(sink)

@@ -14,6 +14,12 @@ ATTRIBUTES = [
         "TrialIntermediateValueModel.intermediate_value_to_stored_repr",
         "search.record.storage writes rows",
     ),
+    ("optuna.storages._rdb.models", "TrialValueModel.stored_repr_to_value", "search.record.reading reads rows"),
+    (
+        "optuna.storages._rdb.models",
+        "TrialIntermediateValueModel.stored_repr_to_intermediate_value",
+        "search.record.reading reads rows",
+    ),
     ("optuna.storages._rdb.models", "TrialUserAttributeModel.__table__", "search.record.storage writes rows"),
     ("optuna.storages._rdb.models", "TrialSystemAttributeModel.__table__", "search.record.storage writes rows"),
     ("optuna.storages._rdb.models", "StudyUserAttributeModel.__table__", "search.record.storage writes rows"),

@@ -9,6 +9,7 @@ URI stay in this process's memory (trainer.common.credentials). Copies on this m
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256 as sha256_of
 from pathlib import Path
@@ -23,6 +24,7 @@ from trainer.common.fields import without_keys
 from trainer.common.files import LOCK, atomic_path
 from trainer.common.patience import patiently
 
+AT_A_TIME: Final = 16  # files that are fetched
 _DENIED: Final = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "EXPIRED_TOKEN", "403")
 _OUT_OF_REACH: Final = (
     "NETWORK_CONNECTION",
@@ -144,16 +146,24 @@ class Remote:
         return patiently(attempt, _may_pass, self.patience)
 
     def copy_to(self, folder: Path, wanted: Callable[[str], bool] = lambda _: True) -> None:
-        """Make a local folder hold exactly the wanted files of this one; those it has already are not read again."""
-        there = {name: about for name, about in self.files().items() if wanted(name)}
-        for path in [path for path in folder.rglob("*") if path.is_file()]:
-            if str(path.relative_to(folder)) not in there and path.name != LOCK:
+        """Make a local folder hold the wanted files of this one, and no other that is not as it is here.
+
+        Those that the folder has already are not read again.
+        """
+        there = self.files()
+        here = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+        same = {name for name, path in here.items() if there.get(name) == _about(path)}
+        for name, path in here.items():
+            if name not in same and path.name != LOCK:
                 path.unlink()
-        for name, (size, changed) in there.items():
-            path = folder / name
-            if not path.exists() or (path.stat().st_size, path.stat().st_mtime_ns) != (size, changed):
-                self.download(name, path)
-                os.utime(path, ns=(changed, changed))
+
+        def fetch(name: str) -> None:
+            self.download(name, folder / name)
+            _, changed = there[name]
+            os.utime(folder / name, ns=(changed, changed))
+
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            list(pool.map(fetch, [name for name in there if name not in same and wanted(name)]))
 
     def check_writable(self, folder: Path) -> None:
         """Write a small file and remove it; ``folder`` is a local one for that file."""
@@ -165,6 +175,12 @@ class Remote:
             self.remove(probe.name)
         finally:
             probe.unlink()
+
+
+def _about(path: Path) -> tuple[int, int]:
+    """Size and time of change, in nanoseconds, of a local file."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def _may_pass(error: Exception) -> bool:

@@ -12,6 +12,7 @@ from search.decide.stopping import STOPPING_RULES, Decision
 from search.decide.study import MAX_START_LOSSES, MAX_WORKER_LOSSES, Assignment, SearchStudy
 from search.problem.space import DEFAULT_SPACE, RECIPE, Space
 from tests.outcomes import metrics_of, result_of
+from tests.search.conftest import TINY_SPACE
 from tests.search.studies import open_study
 from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result
@@ -237,3 +238,31 @@ def test_failed_trials_are_tried_again_when_asked_for_under_their_numbers(tmp_pa
     study.close()
     loaded = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'study' / 'study.db'}")
     assert [trial.state for trial in loaded.trials] == [trial.state for trial in trials]
+
+
+def test_a_waiting_trial_is_shown_to_samplers_as_pruned_as_it_was_when_it_began_to_wait(
+    tmp_path: Path, base: TrainConfig
+) -> None:
+    space = Space.parse(TINY_SPACE, base)
+    study = open_study(tmp_path, space, trials=12, sampler="random", recipe_points=False)
+    assert [study.ask() is not None for _ in range(2)] == [True, True]
+    assert study.report(0, metrics_of(1, 0.5)) is Decision.PAUSE
+    shown = study.paused[0]
+    assert (shown.state, shown.value, study.trials()[0].state) == (TrialState.PRUNED, 0.5, TrialState.RUNNING)
+    with study._storage.showing(study.paused):
+        assert study.trials()[0] is shown
+    study.ask()
+    assert study.paused[0] is shown  # of thousands that wait, none is copied for another's draw
+    study.close()
+
+    study = open_study(tmp_path, space, trials=12, sampler="random", recipe_points=False)
+    assert (list(study.paused), study.paused[0].value) == ([0], 0.5)
+    for _ in range(2):  # that were interrupted
+        study.ask()
+    for number in (1, 2):
+        study.report(number, metrics_of(1, 0.4))
+    resumed = study.ask()
+    assert resumed is not None
+    assert resumed.number == 0
+    assert list(study.paused) == [1, 2]
+    study.close()

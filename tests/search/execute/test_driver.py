@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import ray
 import torch
+from ray import tune
 
 from search.execute.dispatch import Brake
 from search.execute.driver import _interruptible, run_trials
@@ -163,9 +164,15 @@ def test_a_time_budget_stops_a_search_that_can_go_on(
     ended = sum(row.state == "COMPLETE" for row in read_rows(tmp_path))
     assert ended < 10_000
 
+    run, found = tune.run, []
+    monkeypatch.setattr(tune, "run", lambda *args, **options: found.append(run(*args, **options)))
     study = open_study(tmp_path, space, trials=ended + 2, seed=0, sampler="random", pruner="none")
     assert run_trials(study, PackedDataset.open(packed), RunOptions(workers=1), progress)
     study.close()
+    assert len(found[0].trials) >= 2
+    assert not any(
+        trial.metric_analysis or trial.metric_n_steps for trial in found[0].trials
+    )  # most of what each takes in memory
     rows = [row for row in read_rows(tmp_path) if row.state != "WAITING"]
     assert [row.state for row in rows] == ["COMPLETE"] * (ended + 2)
     assert sorted(row.number for row in rows) == list(range(ended + 2))

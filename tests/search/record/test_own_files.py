@@ -18,7 +18,7 @@ from tests.search.conftest import TINY_SPACE
 from tests.search.studies import request_of
 from trainer.common.errors import UserError
 from trainer.config import TrainConfig
-from trainer.rundir import DONE
+from trainer.rundir import DONE, RunDir
 from trainer.studydir import STUDY_DB, StudyDir
 
 ACCURACIES = (0.3, 0.4, 0.5)
@@ -137,7 +137,7 @@ def test_a_trial_with_more_values_than_the_objective_has_is_left_out(
     _edit(study, "insert into trial_values values (99, 2, 1, 0.5, 'FINITE')")
     assert [row.number for row in read_rows(study.path)] == [2, 0]
     assert "trial 1 has 2 values there, and the objective accuracy of" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"study.db: cannot be read .*; bring the database back as the search left it"):
+    with pytest.raises(UserError, match=r"study.db: trial 1 has 2 values there, .*; bring back whichever was changed"):
         _check(study)
 
 
@@ -240,3 +240,25 @@ def test_a_trial_that_is_finished_without_its_file_is_named(
     assert len(read_rows(study.path)) == 3
     assert "has no done.json of trial 1" in capsys.readouterr().out
     assert OwnFiles(study, Request.read(study)).departure(study.trial(1)) is None
+
+
+def test_files_are_read_once_and_of_a_study_that_goes_on_only_those_of_trials_that_have_not_ended(
+    study: StudyDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    read_config = RunDir.read_config
+
+    def counted(run: RunDir) -> TrainConfig:
+        read.append(run.path.name)
+        return read_config(run)
+
+    begun = SearchStudy(study, Request.read(study))
+    given = begun.ask()
+    assert given is not None
+    study.trial(given.number).write_config(given.config)
+    begun.close()
+    monkeypatch.setattr(RunDir, "read_config", counted)
+    assert _check(study) == []
+    assert read == ["0000", "0001", "0002", "0003"]
+    SearchStudy(study, Request.read(study)).close()
+    assert read[4:] == ["0003"]

@@ -232,6 +232,21 @@ def test_curves_show_every_trial_and_dim_the_pruned(text: str) -> None:
     assert "Failed before the end of their first epoch: 2." in text
 
 
+def test_of_too_many_trials_the_best_and_the_members_are_drawn_and_all_are_in_the_table(
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_page, "MOST_CURVES", 2)
+    directory = _write_study(tmp_path / "s", packed, ["COMPLETE", "FAIL", "PRUNED", "COMPLETE", "COMPLETE", "FAIL"])
+    assert [curve.number for curve in report_page.Report.read(directory).curves] == [4, 3]
+    assert "2 of 6 trials are drawn: the most accurate ones." in _write_report(directory)
+    _write_ensemble(directory)  # whose member is trial 0
+    text = _write_report(directory)
+    assert "3 of 6 trials are drawn: the most accurate ones, and the members of the ensemble." in text
+    assert set(Page(text).figures[0]["data"][0]["customdata"]) == {0, 3, 4}
+    assert "Failed before the end of their first epoch" not in text
+    assert sorted(Page(text).trials) == [0, 1, 2, 3, 4, 5]
+
+
 def test_a_interrupted_study_says_so_and_an_ensemble_is_shown(text: str) -> None:
     assert "The search is not finished; interrupted: 1." in text
     assert "7 of 9" in text
@@ -379,23 +394,60 @@ addEventListener("load", () => setTimeout(() => {
 </script>"""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("fault", ["", "<img src='http://127.0.0.1:9/x.png'><script>nowhere()</script>"])
-def test_a_browser_without_network_draws_it_and_complains_of_nothing(text: str, fault: str, tmp_path: Path) -> None:
+def _browse(text: str, added: str, tmp_path: Path) -> tuple[str, str]:
+    """The page with something added at its beginning, as a browser has it after a while, and what the browser says."""
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
         pytest.skip(f"needs one of {', '.join(BROWSERS)}, such as Debian's package chromium")
     file = tmp_path / "report.html"
-    file.write_text(text.replace("<body>", f"<body>{WATCH}{fault}", 1))
+    file.write_text(text.replace("<body>", f"<body>{added}", 1))
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader"]
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
     command += ["--disable-quic", "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"]
     command += ["--enable-logging=stderr", "--virtual-time-budget=20000", "--dump-dom", file.as_uri()]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
-    seen = re.findall(r"<title>seen: (.*)</title>", ended.stdout)
-    assert ended.stdout.count('class="js-plotly-plot') + ended.stdout.count('js-plotly-plot"') >= len(
-        Page(text).figures
-    )
-    assert ("CONSOLE" in ended.stderr) == bool(fault), ended.stderr
+    return ended.stdout, ended.stderr
+
+
+SEARCHES = """<script>
+addEventListener("load", () => {
+  const table = document.querySelector("table.searched"), field = document.querySelector(".tools input"), seen = {};
+  const look = name => seen[name] = [...table.tBodies[0].rows].map(row => row.cells[0].textContent).join(" ");
+  const click = name => [...table.tHead.rows[0].cells].find(head => head.textContent === name).click();
+  const type = text => { field.value = text; field.dispatchEvent(new Event("input")); };
+  look("begin"); click("trial"); look("down"); click("trial"); look("up"); click("accuracy"); look("accuracies");
+  click("trial"); type("complete"); look("complete"); type("accuracy>=0.64 state=COMPLETE"); look("best");
+  type("runtimeerror"); look("reasons"); type("accuracy<0.64 trial<=2"); look("low"); type("nothing"); look("none");
+  document.title = "seen: " + JSON.stringify(seen);
+});
+</script>"""
+
+
+@pytest.mark.slow
+def test_a_browser_sorts_and_filters_the_trials(text: str, tmp_path: Path) -> None:
+    page, said = _browse(text, SEARCHES, tmp_path)
+    assert "CONSOLE" not in said
+    found = re.search(r"<title>seen: (.*)</title>", page)
+    assert found is not None
+    assert json.loads(found[1]) == {
+        "begin": "6 4 0 5 1 7 3  2 ",  # a reason has a line of its own below its trial
+        "down": "7 6 5 4 3  2  1 0",
+        "up": "0 1 2  3  4 5 6 7",
+        "accuracies": "6 4 0 5 7 1 3  2 ",
+        "complete": "6 4 0",
+        "best": "6 4",
+        "reasons": "3  2 ",
+        "low": "1 0",
+        "none": "",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["", "<img src='http://127.0.0.1:9/x.png'><script>nowhere()</script>"])
+def test_a_browser_without_network_draws_it_and_complains_of_nothing(text: str, fault: str, tmp_path: Path) -> None:
+    page, said = _browse(text, WATCH + fault, tmp_path)
+    seen = re.findall(r"<title>seen: (.*)</title>", page)
+    assert page.count('class="js-plotly-plot') + page.count('js-plotly-plot"') >= len(Page(text).figures)
+    assert ("CONSOLE" in said) == bool(fault), said
     assert len(seen) == 1
     assert (seen[0] != "[]") == bool(fault)

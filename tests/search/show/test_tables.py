@@ -31,9 +31,9 @@ ROWS = [
 ]
 
 
-def _printed(width: int) -> list[str]:
+def _printed(width: int, rows: list[Row] = ROWS) -> list[str]:
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
-    console.print(render(ROWS, "results/study: 3 trials", console))
+    console.print(render(rows, "results/study: 3 trials", console))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -52,3 +52,13 @@ def test_nothing_is_cut_off_at_any_width(width: int) -> None:
 def test_wide_tables_have_a_column_for_each_parameter() -> None:
     assert len(_printed(120)) == 3 + 3 + 1  # title and headers, trials, one reason
     assert len(_printed(80)) > len(_printed(120))
+    assert len(_printed(120, [])) == 3
+
+
+def test_a_trial_stands_in_one_line_under_the_names_of_its_columns() -> None:
+    assert [line.rstrip() for line in _printed(120)[2:6]] == [
+        "trial state    heads layers dropout     rate alpha accuracy   loss weights  MB epochs seconds",
+        "    1 COMPLETE     2      6     0.1 0.000123   0.5   0.8125 0.2500    1.66 6.7      9      62",
+        "    0 PRUNED       2      6     0.1 0.000123   0.5   0.5000 0.2500    1.66 6.7      9      62",
+        "    2 FAIL         2      6     0.1 0.000123   0.5                                  9",
+    ]

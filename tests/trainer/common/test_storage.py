@@ -30,7 +30,7 @@ def test_copies_lie_in_the_cache_and_differ_by_uri(monkeypatch: pytest.MonkeyPat
     assert copy_folder("copies", "s3://a/asl").name == "asl"
 
 
-def test_a_copy_holds_exactly_the_wanted_files_and_reads_none_twice(tmp_path: Path) -> None:
+def test_a_copy_holds_the_wanted_files_and_none_that_changed_and_reads_none_twice(tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
     (there / "deep").mkdir(parents=True)
     (there / "deep" / "a").write_text("a")
@@ -45,6 +45,11 @@ def test_a_copy_holds_exactly_the_wanted_files_and_reads_none_twice(tmp_path: Pa
     remote.copy_to(here)
     assert (here / "deep" / "a").stat().st_ino == inode
     assert (here / "b").read_text() == "b"
+    remote.copy_to(here, lambda name: name != "b")  # as it still is what it is there, it need not be fetched again
+    assert (here / "b").exists()
+    (there / "b").write_text("changed")
+    remote.copy_to(here, lambda name: name != "b")
+    assert not (here / "b").exists()
 
 
 def test_files_are_put_there_found_and_removed(tmp_path: Path) -> None:

