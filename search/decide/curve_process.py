@@ -28,7 +28,7 @@ from scipy.special import ndtr
 
 Array: TypeAlias = NDArray[np.float64]
 
-LENGTH: Final = 0.4, 0.8  # of f in ranges: median, and standard deviation of its logarithm
+LENGTH_SPREAD: Final = 0.8  # of f's lengths, which are in ranges: standard deviation of their logarithms
 DEVIATIONS: Final = {  # in standard deviations of all that was observed: median, standard deviation of the logarithm
     "f": (1.0, 0.7),
     "g": (0.7, 1.0),
@@ -98,15 +98,16 @@ def remaining(epoch: float | Array, epochs: int) -> Array:
 class CurveProcess:
     """The process under given hyperparameters, and under what was observed."""
 
-    def __init__(self, columns: NDArray[np.int64], hyperparameters: Array | None = None) -> None:
+    def __init__(self, columns: NDArray[np.int64], length: float, hyperparameters: Array | None = None) -> None:
         """``columns`` [F] names the length of each dimension: those of one choice have one length in common.
 
-        ``hyperparameters`` are logarithms: of the lengths, then of DEVIATIONS; default: the medians of their priors.
+        ``length`` is the median of the lengths' prior. ``hyperparameters`` are logarithms: of the lengths, then of
+        DEVIATIONS; default: the medians of their priors.
         """
         self._columns = columns
         self._lengths = int(columns.max()) + 1
-        self._median = np.log([*[LENGTH[0]] * self._lengths, *(median for median, _ in DEVIATIONS.values())])
-        self._spread = np.array([*[LENGTH[1]] * self._lengths, *(spread for _, spread in DEVIATIONS.values())])
+        self._median = np.log([*[length] * self._lengths, *(median for median, _ in DEVIATIONS.values())])
+        self._spread = np.array([*[LENGTH_SPREAD] * self._lengths, *(spread for _, spread in DEVIATIONS.values())])
         self.hyperparameters: Array = self._median.copy() if hyperparameters is None else hyperparameters
 
     def fit(self, seen: Observations) -> None:

@@ -1,5 +1,6 @@
 """Proposes the configuration that is expected to improve most on the best, by a Gaussian process over what all trials
-came to after each of their epochs (search.decide.posterior). Its whole memory is the study.
+came to after each of their epochs. There are several (search.decide.posterior): they propose by turns. Their whole
+memory is the study.
 """
 
 import itertools
@@ -68,16 +69,18 @@ class GpSampler(BaseSampler):
         """Parameters that fit the space, best first, without end."""
         dimensions = len(self._observed.coordinates.distributions)
         others = [its for its in study.get_trials(deepcopy=False) if its.number != trial.number]
-        process = self._posterior.given(study, others)
+        processes = self._posterior.given(study, others)
         shares: Array = np.empty((0, dimensions))
-        if process is None:  # a Sobol sequence spreads the first trials
+        if not processes:  # a Sobol sequence spreads the first trials
             shares = sobol(dimensions, self._study_seed)[trial.number :]
         elif self._rng.random() >= RANDOM_SHARE:
             whole = [its for its in others if self._observed.is_whole(its.params)]
             running = [its for its in whole if its.state == TrialState.RUNNING]
             shown = [its for its in whole if self._posterior.has_shown(its)]
             with one_thread():
-                shares = self._best(process, *map(self._observed.shares, (shown, running)))
+                shares = self._best(
+                    processes[trial.number % len(processes)], *map(self._observed.shares, (shown, running))
+                )
         for row in itertools.chain(shares, self._anywhere()):
             params = self._observed.params(row)
             if self._space.fits(params):

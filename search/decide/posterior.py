@@ -1,9 +1,13 @@
-"""What a study's trials tell of every configuration and of how each training would end, by one Gaussian process.
+"""What a study's trials tell of every configuration and of how each training would end, by Gaussian processes.
+
+There are two, which differ in what they expect before they have seen much: that accuracy changes over short ways, or
+over long ones. In few dimensions the first is right more often, in many the second (Hvarfner et al. 2024, "Vanilla
+Bayesian Optimization Performs Great in High Dimensions"), and few trials cannot say which. So both are asked.
 
 Hyperparameters are fitted again whenever a quarter more trials have shown something, and kept as an attribute of the
 study. So what follows from a study does not depend on which process opened it, and when. What it takes does not grow
-with the study: the process is given MOST_OBSERVED accuracies, those of the trials that went on longest and, of these,
-the best.
+with the study: no more than MOST_OBSERVED accuracies are looked at, those of the trials that went on longest and, of
+these, the best.
 """
 
 from collections.abc import Sequence
@@ -19,7 +23,9 @@ from search.decide.observed import Observed
 from search.decide.threads import one_thread
 from search.problem.space import Space
 
-HYPERPARAMETERS: Final = "curve_process"  # a study's system attribute: fitted to how many trials, and what they are
+HYPERPARAMETERS: Final = "curve_processes"  # a study's system attribute: fitted to how many trials, and what they are
+LENGTHS: Final = 0.35, 1.2
+"""In ranges: the medians of the two priors"""
 FEWEST: Final = 8
 """Trials that must have shown something"""
 MOST_OBSERVED: Final = 400
@@ -29,35 +35,37 @@ REFIT: Final = 1.25
 
 
 class Posterior:
-    """The process as a study's trials leave it."""
+    """The processes as a study's trials leave them."""
 
     def __init__(self, space: Space) -> None:
         self.observed: Final = Observed(space)
 
-    def given(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> Conditioned | None:
-        """The process given these trials of the study, and of them those that have shown something; None if too few.
+    def given(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[Conditioned]:
+        """The processes given those of some trials that have shown something; none if these are too few.
 
         Trainings have the trials' numbers.
         """
         shown = [its for its in trials if self.has_shown(its)]
         if len(shown) < FEWEST:
-            return None
+            return []
         sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
         seen = self.observed.read(shown, sign, MOST_OBSERVED).standardized()
-        process = CurveProcess(self.observed.coordinates.columns)
+        processes = [CurveProcess(self.observed.coordinates.columns, length) for length in LENGTHS]
         kept: dict[str, Any] = study._storage.get_study_system_attrs(study._study_id).get(HYPERPARAMETERS, {})
-        if kept:
-            process.hyperparameters = np.array(kept["values"])
+        for process, values in zip(processes, kept.get("values", []), strict=False):
+            process.hyperparameters = np.array(values)
         with one_thread():
             if len(shown) >= REFIT * kept.get("trials", 0):
-                self._fit(process, seen, len(shown), study)
-            return process.given(seen)
+                self._fit(processes, seen, len(shown), study)
+            return [process.given(seen) for process in processes]
 
-    def _fit(self, process: CurveProcess, seen: Observations, num_trials: int, study: optuna.Study) -> None:
-        process.fit(seen.some(MOST_FITTED, np.random.default_rng(num_trials)))
-        process.hyperparameters = process.hyperparameters.round(6)
-        fit = {"trials": num_trials, "values": process.hyperparameters.tolist()}
-        study._storage.set_study_system_attr(study._study_id, HYPERPARAMETERS, fit)
+    def _fit(self, processes: list[CurveProcess], seen: Observations, num_trials: int, study: optuna.Study) -> None:
+        some = seen.some(MOST_FITTED, np.random.default_rng(num_trials))
+        for process in processes:
+            process.fit(some)
+            process.hyperparameters = process.hyperparameters.round(6)
+        values = [process.hyperparameters.tolist() for process in processes]
+        study._storage.set_study_system_attr(study._study_id, HYPERPARAMETERS, {"trials": num_trials, "values": values})
 
     def has_shown(self, trial: FrozenTrial) -> bool:
         """Whether a trial of this space has ended, or has an accuracy."""

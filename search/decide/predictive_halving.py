@@ -56,10 +56,10 @@ class PredictiveHalving(SuccessiveHalving):
         if self._ends is None:
             trials = self._study.get_trials(deepcopy=False)
             came = sorted(set().union(*(rung.values for rung in self._rungs.values())))
-            process = self._posterior.given(self._study, trials)
+            processes = self._posterior.given(self._study, trials)
             self._ends = {}
-            if process is not None:
+            if processes:
                 points = self._posterior.points([trials[number] for number in came])
-                ends = process.predict_end(points, np.array(came))
+                ends = np.mean([process.predict_end(points, np.array(came)) for process in processes], axis=0)
                 self._ends = dict(zip(came, ends.tolist(), strict=True))
         return self._ends

@@ -50,7 +50,7 @@ def _covariance(hyperparameters: Array, seen: Observations) -> Array:
 
 
 def test_the_density_is_that_of_a_normal_distribution_and_of_the_priors() -> None:
-    seen, process = _observations(30), CurveProcess(COLUMNS)
+    seen, process = _observations(30), CurveProcess(COLUMNS, 0.4)
     density = _Posterior(seen, COLUMNS, process._median, process._spread)
     rng = np.random.default_rng(1)
     here, there = (process.hyperparameters + rng.normal(size=9) * 0.3 for _ in range(2))
@@ -65,7 +65,7 @@ def test_the_density_is_that_of_a_normal_distribution_and_of_the_priors() -> Non
 
 
 def test_a_prediction_is_the_normal_distribution_given_what_was_seen() -> None:
-    seen, process = _observations(30), CurveProcess(COLUMNS)
+    seen, process = _observations(30), CurveProcess(COLUMNS, 0.4)
     rng = np.random.default_rng(2)
     points, t = rng.random((5, 4)), np.array([0.0, 0.0, 0.3, 0.7, 1.0])
     new = Observations(points, np.arange(100, 105), t, np.zeros(5), np.ones(5))
@@ -86,7 +86,7 @@ def test_of_two_trainings_of_one_configuration_the_luckier_is_expected_to_end_be
     twins = Observations(
         np.repeat(point, 2, axis=0), np.array([50, 51]), np.zeros(2), np.array([0.5, -0.5]), np.ones(2)
     )
-    given = CurveProcess(COLUMNS).given(seen + twins)
+    given = CurveProcess(COLUMNS, 0.4).given(seen + twins)
     luckier, other, new = given.predict_end(np.repeat(point, 3, axis=0), np.array([50, 51, 52]))
     assert luckier > new > other
     assert given.predict(point)[0][0] == pytest.approx(new)
@@ -97,7 +97,7 @@ def test_fitting_finds_which_dimension_matters_and_where_the_noise_is() -> None:
     points = rng.random((60, 3))
     t = np.repeat([1.0, 0.0], 30)
     values = np.sin(6 * points[:, 0]) + rng.normal(size=60) * t * 0.5
-    process = CurveProcess(np.arange(3))
+    process = CurveProcess(np.arange(3), 0.4)
     process.fit(Observations(points, np.arange(60), t, values, np.ones(60)).standardized())
     lengths = np.exp(process.hyperparameters[:3])
     assert lengths[0] < 0.5 * lengths[1:].min()
@@ -109,7 +109,7 @@ def test_fitting_finds_which_dimension_matters_and_where_the_noise_is() -> None:
 
 def test_what_is_believed_of_running_trainings_leaves_the_mean_and_takes_doubt_away() -> None:
     seen = _observations(20)
-    given = CurveProcess(COLUMNS).given(seen)
+    given = CurveProcess(COLUMNS, 0.4).given(seen)
     point = np.full((1, 4), 0.9)
     believing = given.believing(point, np.zeros(1))
     (before, doubt), (after, less) = given.predict(point), believing.predict(point)
@@ -142,6 +142,6 @@ def test_of_a_single_epoch_nothing_is_to_go() -> None:
 def test_equal_values_are_no_trouble() -> None:
     seen = _observations(20)
     level = Observations(seen.points, seen.trainings, seen.remaining, np.full(20, 0.3), seen.counts).standardized()
-    process = CurveProcess(COLUMNS)
+    process = CurveProcess(COLUMNS, 0.4)
     process.fit(level)
     assert np.isfinite(process.given(level).predict(seen.points)[0]).all()

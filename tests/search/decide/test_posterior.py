@@ -29,34 +29,35 @@ def _study(trials: int, seed: int = 0) -> optuna.Study:
 
 def test_too_few_trials_tell_nothing() -> None:
     study = _study(FEWEST - 1)
-    assert Posterior(SPACE).given(study, study.trials) is None
+    assert Posterior(SPACE).given(study, study.trials) == []
 
 
 def test_short_trainings_tell_where_long_ones_end_best() -> None:
     study = _study(20)
-    process = Posterior(SPACE).given(study, study.trials)
-    assert process is not None
+    processes = Posterior(SPACE).given(study, study.trials)
+    assert len(processes) == 2
     shares = np.linspace(0, 1, 41)[:, None]
-    mean, deviation = process.predict(shares)
-    assert abs(0.4 * shares[mean.argmax(), 0] - 0.1) < 0.03
-    assert (deviation > 0).all()
+    for process in processes:
+        mean, deviation = process.predict(shares)
+        assert abs(0.4 * shares[mean.argmax(), 0] - 0.1) < 0.03
+        assert (deviation > 0).all()
 
 
 def test_hyperparameters_are_the_studys_and_change_with_a_quarter_more_trials() -> None:
     study, kept = _study(40), Posterior(SPACE)
     fits = []
     for count in range(FEWEST, 41):
-        process, anew = (posterior.given(study, study.trials[:count]) for posterior in (kept, Posterior(SPACE)))
-        assert process is not None
-        assert anew is not None
         points = np.linspace(0, 1, 5)[:, None]
-        assert process.predict(points)[0].tolist() == anew.predict(points)[0].tolist()
+        here, anew = (
+            [process.predict(points)[0].tolist() for process in posterior.given(study, study.trials[:count])]
+            for posterior in (kept, Posterior(SPACE))
+        )
+        assert here == anew
+        assert len(here) == 2
         fits.append(study._storage.get_study_system_attrs(study._study_id)[HYPERPARAMETERS]["trials"])
     assert sorted(set(fits)) == [8, 10, 13, 17, 22, 28, 35]
 
 
 def test_no_more_is_looked_at_in_a_long_study() -> None:
     study = _study(MOST_OBSERVED)
-    process = Posterior(SPACE).given(study, study.trials)
-    assert process is not None
-    assert len(process._seen) == MOST_OBSERVED
+    assert [len(process._seen) for process in Posterior(SPACE).given(study, study.trials)] == [MOST_OBSERVED] * 2
