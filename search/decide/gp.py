@@ -52,7 +52,7 @@ class GpSampler(BaseSampler):
         search_space: dict[str, BaseDistribution],  # noqa: ARG002
     ) -> dict[str, Any]:
         if self._proposals is None:  # asked again for the same trial, it goes on to the next best
-            self._proposals = self._propose(study, trial)
+            self._proposals = self._fitting(self._ranked(study, trial))
         return next(self._proposals)
 
     def sample_independent(
@@ -65,23 +65,25 @@ class GpSampler(BaseSampler):
     ) -> None:
         """Nothing: the next trial looks for itself."""
 
-    def _propose(self, study: optuna.Study, trial: FrozenTrial) -> Iterator[dict[str, Any]]:
-        """Parameters that fit the space, best first, without end."""
+    def _ranked(self, study: optuna.Study, trial: FrozenTrial) -> Array:
+        """Shares [M, D] of proposals, best first; none if the trial is one of those that are drawn anywhere."""
         dimensions = len(self._observed.coordinates.distributions)
         others = [its for its in study.get_trials(deepcopy=False) if its.number != trial.number]
         processes = self._posterior.given(study, others)
-        shares: Array = np.empty((0, dimensions))
         if not processes:  # a Sobol sequence spreads the first trials
-            shares = sobol(dimensions, self._study_seed)[trial.number :]
-        elif self._rng.random() >= RANDOM_SHARE:
-            whole = [its for its in others if self._observed.is_whole(its.params)]
-            running = [its for its in whole if its.state == TrialState.RUNNING]
-            shown = [its for its in whole if self._posterior.has_shown(its)]
-            with one_thread():
-                shares = self._best(
-                    processes[trial.number % len(processes)], *map(self._observed.shares, (shown, running))
-                )
-        for row in itertools.chain(shares, self._anywhere()):
+            return sobol(dimensions, self._study_seed)[trial.number :]
+        if self._rng.random() < RANDOM_SHARE:
+            return np.empty((0, dimensions))
+        whole = [its for its in others if self._observed.is_whole(its.params)]
+        running = [its for its in whole if its.state == TrialState.RUNNING]
+        shown = [its for its in whole if self._posterior.has_shown(its)]
+        process = processes[trial.number % len(processes)]
+        with one_thread():
+            return self._best(process, *map(self._observed.shares, (shown, running)))
+
+    def _fitting(self, ranked: Array) -> Iterator[dict[str, Any]]:
+        """Parameters of proposals that fit the space, and then of any that do, without end."""
+        for row in itertools.chain(ranked, self._anywhere()):
             params = self._observed.params(row)
             if self._space.fits(params):
                 yield params

@@ -6,6 +6,7 @@ those that it should be compared with have come: the first trials all go on. Her
 another, and goes on from its checkpoint once it is among the best of all that came.
 """
 
+import bisect
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,23 @@ class Rung:
     values: dict[int, float] = field(default_factory=dict)
     """Of all trials that came and have not failed, by number"""
     waiting: set[int] = field(default_factory=set)
+    _order: list[tuple[float, int]] = field(default_factory=list)
+    """Negative value and number of each, best first; to sort thousands anew for each question takes milliseconds"""
+
+    def take(self, number: int, value: float) -> None:
+        """A trial came with this value."""
+        self.drop(number)
+        self.values[number] = value
+        bisect.insort(self._order, (-value, number))
+
+    def drop(self, number: int) -> None:
+        """A trial no longer counts, if it came."""
+        if (value := self.values.pop(number, None)) is not None:
+            del self._order[bisect.bisect_left(self._order, (-value, number))]
+
+    def best(self, count: int) -> list[int]:
+        """Trials that came, best first, the earlier one where two are equal."""
+        return [number for _, number in self._order[:count]]
 
 
 class SuccessiveHalving(StoppingRule):
@@ -51,20 +69,20 @@ class SuccessiveHalving(StoppingRule):
         rung = self._rungs.get(epoch)
         if rung is None or number in rung.values:
             return Decision.CONTINUE
-        rung.values[number] = value
+        rung.take(number, value)
         rung.waiting.add(number)
         return Decision.PAUSE
 
     def restore(self, number: int, values: Mapping[int, float], paused_after: int | None) -> None:
         for epoch in self._rungs.keys() & values.keys():
-            self._rungs[epoch].values[number] = values[epoch]
+            self._rungs[epoch].take(number, values[epoch])
         if paused_after in self._rungs:
             self._rungs[paused_after].waiting.add(number)
 
     def forget(self, number: int) -> None:
         """The next best trial takes the place of one that failed."""
         for rung in self._rungs.values():
-            rung.values.pop(number, None)
+            rung.drop(number)
 
     def foresee(self, epochs_done: Collection[int], num_failed: int = 0) -> int:
         """As many as the rungs let through, or as have gone on already where these are more."""
@@ -98,5 +116,5 @@ class SuccessiveHalving(StoppingRule):
         return given_up
 
     def _best(self, rung: Rung, count: int) -> list[int]:
-        """Trials that came to a rung, best first, the earlier one where two are equal."""
-        return sorted(rung.values, key=lambda number: (-rung.values[number], number))[:count] if count else []
+        """Trials that came to a rung and should go on first."""
+        return rung.best(count)

@@ -42,7 +42,7 @@ class Observed:
         ends = {math.ceil(epochs / part) for part in PARTS} | {epochs - 1, epochs}
         self._ends = sorted(end for end in ends if end >= 1)
         self._remaining = remaining(np.arange(1.0, epochs + 1), epochs)
-        self._seen: dict[tuple[int, TrialState, int | None], _Seen] = {}
+        self._seen: dict[int, tuple[tuple[TrialState, int | None], _Seen]] = {}
 
     def is_whole(self, params: Mapping[str, Any]) -> bool:
         """Whether these are all parameters of a configuration of the space, of one drawn whole."""
@@ -56,7 +56,7 @@ class Observed:
 
     def shares(self, trials: Sequence[FrozenTrial]) -> Array:
         """Where such trials are: [N, D]."""
-        shares = [self._see(trial, 1).shares for trial in trials]
+        shares = [self._see(trial).shares for trial in trials]
         return np.array(shares).reshape(len(trials), len(self.coordinates.distributions))
 
     def read(self, trials: Sequence[FrozenTrial], sign: int, most: int) -> Observations:
@@ -64,12 +64,16 @@ class Observed:
 
         Of a trial that failed it is known only that it is no better than the worst. Trainings have the trials' numbers.
         """
-        seen = [self._see(trial, sign) for trial in trials]
-        worst = min((value for its in seen for _, value, _ in its.spans), default=0.0)
+        seen = [self._see(trial) for trial in trials]
+        worst = min((sign * value for its in seen for _, value, _ in its.spans), default=0.0)
         rows = [
-            (place, *span)
+            (place, way, value, count)
             for place, (its, trial) in enumerate(zip(seen, trials, strict=True))
-            for span in (its.spans if trial.state != TrialState.FAIL else [(0.0, worst, 1)])
+            for way, value, count in (
+                [(0.0, worst, 1)]
+                if trial.state == TrialState.FAIL
+                else [(way, sign * value, count) for way, value, count in its.spans]
+            )
         ]
         if len(rows) > most:
             rows.sort(key=lambda row: (-seen[row[0]].epochs, -row[2], row[0], row[1]))
@@ -106,21 +110,23 @@ class Observed:
         self._space.draw(choose)
         return had
 
-    def _see(self, trial: FrozenTrial, sign: int) -> _Seen:
-        key = trial._trial_id, trial.state, trial.last_step
-        if key not in self._seen:
-            self._seen[key] = _Seen(self.coordinates.shares(trial.params), *self._spans(trial, sign))
-        return self._seen[key]
+    def _see(self, trial: FrozenTrial) -> _Seen:
+        stand = trial.state, trial.last_step
+        before, seen = self._seen.get(trial._trial_id, (None, None))
+        if seen is None or before != stand:
+            seen = _Seen(self.coordinates.shares(trial.params), *self._spans(trial))
+            self._seen[trial._trial_id] = stand, seen
+        return seen
 
-    def _spans(self, trial: FrozenTrial, sign: int) -> tuple[int, list[tuple[float, float, int]]]:
+    def _spans(self, trial: FrozenTrial) -> tuple[int, list[tuple[float, float, int]]]:
         last = self._ends[-1]
         curve = {
-            min(max(epoch, 1), last): sign * value
+            min(max(epoch, 1), last): value
             for epoch, value in trial.intermediate_values.items()
             if math.isfinite(value)
         }
         if not curve and trial.state == TrialState.COMPLETE and trial.value is not None:
-            curve = {last: sign * trial.value}
+            curve = {last: trial.value}
         spans: list[tuple[float, float, int]] = []
         begin = 1
         for end in self._ends:
