@@ -130,12 +130,13 @@ def table_of(rows: Rows, marks: str, players: dict[str, int]) -> Table:
     table = Table(title="mean regret (hartmann) or worth; * a problem that defaults are chosen on")
     for heading in ("problem", marks, *(f"{name} ({seeds})" for name, seeds in players.items())):
         table.add_column(heading, justify="left" if heading == "problem" else "right")
-    for heading in ("best rival", "better than it by", ""):
+    is_compared = any(its.differences for its in rows.values())
+    for heading in ("best rival", *["better than it by", ""] * is_compared):
         table.add_column(heading)
     for (name, mark), its in rows.items():
         cells = [f"{its.shown[player]:.3f}" if player in its.shown else "" for player in players]
         difference = its.differences.get(its.best or "")
-        ends = [f"{difference.mean:+.3f} ± {difference.error:.3f}", difference.verdict] if difference else ["", ""]
+        ends = [f"{difference.mean:+.3f} ± {difference.error:.3f}", difference.verdict] if difference else []
         star = " *" if name in CHOSEN_ON else ""
         table.add_row(name + star, str(mark), *cells, its.best or "", *ends)
     return table
@@ -236,8 +237,8 @@ def main() -> None:
     for name in problems:
         if isinstance(replay := problem(name), Replay):
             console.print(told(replay), soft_wrap=True)
-    report: dict[str, Any] = {"bench": "search", "problems": problems, "sampler": first, "seeds": players}
-    print(json.dumps(report | (figures(results, rows, first) if ours else {})))
+    report: dict[str, Any] = {"bench": "search", "problems": problems, "seeds": players}
+    print(json.dumps(report | ({"ours": first, **figures(results, rows, first)} if ours else {})))
 
 
 if __name__ == "__main__":
