@@ -49,6 +49,7 @@ from tests.bench.standings import MARKS, Row, count, median, ratios, row
 from trainer.common import cli
 from trainer.common.console import console, for_tables, track
 from trainer.common.errors import UserError
+from trainer.common.fields import to_count
 from trainer.common.processes import follow_parent
 
 FIRST_SEED_FOR_CHOOSING: Final = 1000
@@ -129,12 +130,13 @@ def table_of(rows: Rows, marks: str, players: dict[str, int]) -> Table:
     table = Table(title="mean regret (hartmann) or worth; * a problem that defaults are chosen on")
     for heading in ("problem", marks, *(f"{name} ({seeds})" for name, seeds in players.items())):
         table.add_column(heading, justify="left" if heading == "problem" else "right")
-    for heading in ("best rival", "better than it by", ""):
+    is_compared = any(its.differences for its in rows.values())
+    for heading in ("best rival", *["better than it by", ""] * is_compared):
         table.add_column(heading)
     for (name, mark), its in rows.items():
         cells = [f"{its.shown[player]:.3f}" if player in its.shown else "" for player in players]
         difference = its.differences.get(its.best or "")
-        ends = [f"{difference.mean:+.3f} ± {difference.error:.3f}", difference.verdict] if difference else ["", ""]
+        ends = [f"{difference.mean:+.3f} ± {difference.error:.3f}", difference.verdict] if difference else []
         star = " *" if name in CHOSEN_ON else ""
         table.add_row(name + star, str(mark), *cells, its.best or "", *ends)
     return table
@@ -195,7 +197,7 @@ def told(replay: Replay) -> str:
 
 def names_of(text: str, known: tuple[str, ...], field: str) -> list[str]:
     """Names separated by commas. Raises UserError for one that is not known."""
-    names = [name for name in text.split(",") if name]
+    names = list(dict.fromkeys(name for name in text.split(",") if name))
     for name in names:
         if name not in known:
             raise UserError(f"must be of {', '.join(known)}, not {name!r}", field=field)
@@ -205,7 +207,9 @@ def names_of(text: str, known: tuple[str, ...], field: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.search")
     parser.add_argument("--problems", help=f"separated by commas, of {', '.join(PROBLEMS)} (default: all)")
-    parser.add_argument("--rivals", help=f"separated by commas, of {', '.join(RIVALS)} (default: all; none to choose)")
+    parser.add_argument(
+        "--rivals", help=f"separated by commas, of {', '.join(RIVALS)} (default: all, but none with --choose)"
+    )
     parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--slow-seeds", type=int, default=4, help=f"of {', '.join(SLOW)}")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="searches at a time")
@@ -213,10 +217,11 @@ def main() -> None:
     parser.add_argument("--choose", action="store_true", help="on seeds and problems for choosing defaults")
     parser.add_argument("--rivals-only", action="store_true", help="play what is missing of the rivals' searches")
     options = parser.parse_args()
+    for name in ("seeds", "slow_seeds", "workers"):
+        to_count(getattr(options, name), name)
     problems = names_of(options.problems or ",".join(CHOSEN_ON if options.choose else PROBLEMS), PROBLEMS, "problems")
-    rivals = names_of(
-        "" if options.choose and options.rivals is None else options.rivals or ",".join(RIVALS), RIVALS, "rivals"
-    )
+    default_rivals = () if options.choose else RIVALS
+    rivals = list(default_rivals) if options.rivals is None else names_of(options.rivals, RIVALS, "rivals")
     ways = (
         DEFAULT,
         *(f"{sampler}{end}" for sampler in SAMPLERS for end in ("", *(f"/{rule}" for rule in STOPPING_RULES))),
@@ -232,8 +237,8 @@ def main() -> None:
     for name in problems:
         if isinstance(replay := problem(name), Replay):
             console.print(told(replay), soft_wrap=True)
-    report: dict[str, Any] = {"bench": "search", "problems": problems, "sampler": first, "seeds": players}
-    print(json.dumps(report | (figures(results, rows, first) if ours else {})))
+    report: dict[str, Any] = {"bench": "search", "problems": problems, "seeds": players}
+    print(json.dumps(report | ({"ours": first, **figures(results, rows, first)} if ours else {})))
 
 
 if __name__ == "__main__":

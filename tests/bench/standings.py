@@ -54,7 +54,7 @@ class Row:
     shown: dict[str, float]
     """Of each player: mean regret or worth"""
     best: str | None
-    """The best rival; None if there is none"""
+    """The rival that ours is least ahead of, or without ours that of the best mean; None if there is none"""
     differences: dict[str, Difference]
     """Of each rival: ours less its, so that more is better for us"""
 
@@ -68,11 +68,12 @@ def row(problem: Problem, ours: str, players: Mapping[str, Logs], worth: Callabl
         scores[name] = {seed: -problem.regret(its) if problem.shows_regret else its for seed, its in worths.items()}
     means = {name: float(np.mean(list(its.values()))) for name, its in scores.items()}
     rivals = [name for name in players if name != ours]
-    return Row(
-        {name: sign * mean for name, mean in means.items()},
-        max(rivals, key=lambda name: means[name], default=None),
-        {name: Difference.of(scores[ours], scores[name]) for name in rivals} if ours in players else {},
-    )
+    differences = {name: Difference.of(scores[ours], scores[name]) for name in rivals} if ours in players else {}
+    # On the same seeds, as those of a rival that played fewer may have been lucky ones; one search tells nothing.
+    lead = {name: differences[name].mean if differences else -means[name] for name in rivals}
+    several = [name for name in rivals if len(scores[name]) > 1]
+    best = min(several or rivals, key=lead.__getitem__, default=None)
+    return Row({name: sign * mean for name, mean in means.items()}, best, differences)
 
 
 def count(rows: Iterable[Row]) -> dict[str, dict[str, int]]:

@@ -63,9 +63,17 @@ def test_the_ratio_to_ray_tune_counts_complete_trials_until_as_good_as_what_it_r
 
 
 def test_names_that_are_not_known_are_refused() -> None:
-    assert search.names_of("dehb,random", RIVALS, "rivals") == ["dehb", "random"]
+    assert search.names_of("dehb,random,dehb", RIVALS, "rivals") == ["dehb", "random"]
     with pytest.raises(UserError, match=r"must be of .*random, not 'rand'"):
         search.names_of("dehb,rand", RIVALS, "rivals")
+
+
+@pytest.mark.parametrize("option", ["--seeds=0", "--slow-seeds=-1", "--workers=0", "--problems=x", "--sampler=gp/x"])
+def test_nothing_is_played_of_what_makes_no_sense(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["search", option])
+    monkeypatch.setattr(search, "outcomes", lambda *_: pytest.fail("plays"))
+    with pytest.raises(UserError, match="must be"):
+        search.main()
 
 
 def test_a_rival_plays_once_and_ours_every_time(

@@ -85,6 +85,20 @@ def test_worth_is_shown_as_it_is_and_more_of_it_is_ahead() -> None:
     assert found.differences["rival"].verdict == "ahead"
 
 
+def test_the_best_rival_is_found_on_the_seeds_that_it_played() -> None:
+    shares = {"ours": (0.9, 0.1), "lucky": (0.8,), "few": (0.85, None, 0.3), "whole": (0.85, 0.2, 0.1)}
+    players = {
+        name: {seed: _log(share * HARTMANN.optimum) for seed, share in enumerate(its) if share is not None}
+        for name, its in shares.items()
+    }
+    players["ours"][2] = _log(0.5 * HARTMANN.optimum)
+    found = row(HARTMANN, "ours", players, _last)
+    assert min(found.shown, key=lambda name: found.shown[name]) == "lucky"  # of one search
+    assert found.differences["few"].mean == pytest.approx(0.125)
+    assert found.differences["whole"].mean == pytest.approx((0.05 - 0.1 + 0.4) / 3)
+    assert found.best == "whole"  # though the mean of "few" is better
+
+
 def test_without_ours_there_are_means_but_no_differences() -> None:
     found = row(HARTMANN, "ours", {"rival": {0: _log(HARTMANN.optimum)}}, _last)
     assert found.shown == {"rival": 0.0}
