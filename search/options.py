@@ -136,7 +136,7 @@ class SearchOptions(RunOptions):
     """How configurations are proposed; default: cmaes, or tpe where the space has conditions or mostly choices, or the
     objective two values."""
     pruner: str | None = option(None, choices=STOPPING_RULES, group=_HOW)
-    """How trials are stopped early; default: successive-halving, or none where the objective has two values."""
+    """How trials are stopped early; default: predictive-halving, or none where the objective has two values."""
     recipe_points: bool = option(True, aliases=("--no-seed-points",), group=_HOW)
     """Try the two models of the recipe, the contest's 26th place, first."""
     warm_start: tuple[str, ...] = option((), metavar="STUDY", group=_HOW)

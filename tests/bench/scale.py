@@ -1,6 +1,7 @@
 """What a cluster's study costs its driver: many trials by many workers that only report, and how it is read afterwards.
 
     python -m tests.bench.scale [--trials 10000] [--workers 256] [--storage sqlite] [--sampler random]
+        [--pruner successive-halving]
 
 The workers are simulated, in this process: a trial reports accuracies that its parameters decide, and leaves the files
 that a real one leaves, its weights and predictions small. There is no Ray here: tests.bench.orchestration has it. What
@@ -31,7 +32,7 @@ import numpy as np
 import torch
 
 from search.decide.samplers import SAMPLERS
-from search.decide.stopping import Decision
+from search.decide.stopping import STOPPING_RULES, Decision
 from search.decide.study import Assignment, SearchStudy
 from search.problem.space import DEFAULT_SPACE, Space
 from search.record.consistency import check_database
@@ -230,6 +231,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=256)
     parser.add_argument("--storage", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--sampler", choices=tuple(SAMPLERS), default="random")
+    parser.add_argument("--pruner", choices=tuple(STOPPING_RULES), default="successive-halving")
     parser.add_argument("--folder", type=Path, help="of the study, which then stays (default: a temporary one)")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
@@ -248,7 +250,8 @@ def main() -> None:
 
         space = Space.parse(DEFAULT_SPACE, TrainConfig(epochs=EPOCHS))
         storage = None if url is None else to_keep(url)
-        request = request_of(space, trials=options.trials, sampler=options.sampler, name="scale", storage=storage)
+        asked = {"trials": options.trials, "sampler": options.sampler, "pruner": options.pruner}
+        request = request_of(space, **asked, name="scale", storage=storage)
         request.write(StudyDir(folder))
         study = SearchStudy(StudyDir(folder), request, url)
         parts = search(study, options.workers, size)
@@ -259,7 +262,7 @@ def main() -> None:
         found |= command("table", *given) | command("report", *given)
         found["report_file_mb"] = round((folder / REPORT).stat().st_size / 1e6, 2)
     console.print(", ".join(f"{name} {value}" for name, value in found.items()), soft_wrap=True)
-    asked = {name: getattr(options, name) for name in ("trials", "workers", "storage", "sampler")}
+    asked = {name: getattr(options, name) for name in ("trials", "workers", "storage", "sampler", "pruner")}
     print(json.dumps({"bench": "scale", **asked, "parts": parts, **found}))
 
 

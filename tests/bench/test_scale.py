@@ -14,7 +14,7 @@ from trainer.studydir import StudyDir
 def test_all_trials_end_and_leave_files_that_agree_with_the_database(tmp_path: Path) -> None:
     folder = StudyDir(tmp_path)
     space = Space.parse(DEFAULT_SPACE, TrainConfig(epochs=EPOCHS))
-    request = request_of(space, trials=20, sampler="random", name="scale")
+    request = request_of(space, trials=20, sampler="random", pruner="successive-halving", name="scale")
     request.write(folder)
     study = SearchStudy(folder, request)
     parts = search(study, 6, lambda: 0.0)

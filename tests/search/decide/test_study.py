@@ -244,7 +244,8 @@ def test_a_waiting_trial_is_shown_to_samplers_as_pruned_as_it_was_when_it_began_
     tmp_path: Path, base: TrainConfig
 ) -> None:
     space = Space.parse(TINY_SPACE, base)
-    study = open_study(tmp_path, space, trials=12, sampler="random", recipe_points=False)
+    asked: dict[str, Any] = {"trials": 12, "sampler": "random", "pruner": "successive-halving", "recipe_points": False}
+    study = open_study(tmp_path, space, **asked)
     assert [study.ask() is not None for _ in range(2)] == [True, True]
     assert study.report(0, metrics_of(1, 0.5)) is Decision.PAUSE
     shown = study.paused[0]
@@ -255,7 +256,7 @@ def test_a_waiting_trial_is_shown_to_samplers_as_pruned_as_it_was_when_it_began_
     assert study.paused[0] is shown  # of thousands that wait, none is copied for another's draw
     study.close()
 
-    study = open_study(tmp_path, space, trials=12, sampler="random", recipe_points=False)
+    study = open_study(tmp_path, space, **asked)
     assert (list(study.paused), study.paused[0].value) == ([0], 0.5)
     for _ in range(2):  # that were interrupted
         study.ask()
