@@ -154,7 +154,7 @@ _HARTMANNS: Final = {
     for kind, preset in (("good", (2.5, 2.0)), ("bad", (3.5, 4.0)))
 }
 PROBLEMS: Final = (*_HARTMANNS, *RECORDINGS)
-CHOSEN_ON: Final = ("hartmann3-good", "hartmann6-bad", "recorded")
+CHOSEN_ON: Final = ("hartmann3-good", "hartmann6-bad", "recorded", "wide")
 """Defaults are chosen on these, and on other seeds; figures on the others say what the choice is worth elsewhere."""
 
 
