@@ -1,13 +1,14 @@
 """From what a search is asked for to a checked Request and its dataset, before anything starts or is written."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from search.decide.samplers import SAMPLERS, default_sampler
 from search.decide.samplers import check as check_sampler
-from search.decide.stopping import DEFAULT_PRUNER, STOPPING_RULES
+from search.decide.stopping import DEFAULT_PRUNER, STOPPING_RULES, StoppingRule
 from search.decide.warm_start import earlier_trials
 from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, DEFAULT_TRIALS, SearchOptions
 from search.problem.latency_estimate import LatencyScale
@@ -32,6 +33,9 @@ from trainer.studydir import STUDY_DB, STUDY_JSON, Folder, StudyDir, for_tables
 from trainer.synthetic.generate import synthesize
 
 MOST_REFITS: Final = 10_000
+FEWEST_STEPS: Final = 30
+"""Optimizer steps before which accuracies say nothing of a configuration: near chance"""
+FEWEST_STEPS_AN_EPOCH: Final = 10
 
 if TYPE_CHECKING:
     from search.options import RefitOptions
@@ -117,14 +121,17 @@ def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedD
         raise UserError(f"{sampler}: {error}; choose another sampler", field="sampler") from error
     if options.recipe_points and (left_out := space.recipe_points_left_out()):
         console.print(f"configurations of the recipe left out: {left_out}", soft_wrap=True, markup=False)
+    trials = options.trials or DEFAULT_TRIALS
+    pruner = options.pruner or ("none" if objective.has_front else DEFAULT_PRUNER)
     request = Request.of(
         space=space,
         dataset=dataset,
         objective=objective,
-        trials=options.trials or DEFAULT_TRIALS,
+        trials=trials,
         seed=options.seed or 0,
         sampler=sampler,
-        pruner=options.pruner or ("none" if objective.has_front else DEFAULT_PRUNER),
+        pruner=pruner,
+        earliest_stop=_earliest_stop(dataset, space, STOPPING_RULES[pruner](space.base.epochs, trials)),
         recipe_points=options.recipe_points,
         name=study.path.name,
         storage=options.storage and to_keep(options.storage),
@@ -136,6 +143,25 @@ def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedD
     if options.storage and has_study(options.storage, study.path.name):
         raise UserError(f"it has a study named {study.path.name} already; choose another name", field="storage")
     return request, dataset
+
+
+def _earliest_stop(dataset: PackedDataset, space: Space, rule: StoppingRule) -> int:
+    """The epoch after which a trial of the fewest steps an epoch has done FEWEST_STEPS; says so where that matters."""
+    sequences = len(dataset.split(space.base.num_folds, space.base.fold)[0])
+    batch_size = max(space.values("batch_size"))
+    passes = math.ceil(sequences / batch_size)
+    steps = min(int(its or passes) for its in space.values("steps_per_epoch"))
+    epoch = math.ceil(FEWEST_STEPS / steps)
+    if steps < FEWEST_STEPS_AN_EPOCH:
+        console.print(
+            f"[yellow]an epoch has {steps} optimizer steps[/] ({sequences:,} sequences, batch_size {batch_size}): "
+            "trials learn little in one; a smaller batch_size, or more epochs, gives them more",
+            soft_wrap=True,
+        )
+    if rule.wait_until(epoch):
+        told = f"no trial is stopped before epoch {epoch}, when it has done {FEWEST_STEPS} steps"
+        console.print(told, soft_wrap=True, markup=False)
+    return epoch
 
 
 def resumed_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedDataset]:

@@ -54,15 +54,28 @@ class SuccessiveHalving(StoppingRule):
 
         ``rungs`` are as RUNGS: after one part in how many of the epochs, and of how many trials one goes on.
         """
-        self._epochs, self._num_trials = epochs, num_trials
-        self._rungs: dict[int, Rung] = {}
-        coming = num_trials
-        for part, reduction in rungs:
-            epoch, most = math.ceil(epochs / part), max(coming // reduction, FEWEST)
-            has_rung = part <= epochs or ((part, reduction) == rungs[-1] and epoch < epochs)
-            if has_rung and most < coming:
-                self._rungs[epoch] = Rung(reduction, most)
+        self._epochs, self._num_trials, self._parts = epochs, num_trials, rungs
+        self._rungs = self._place(earliest=1)
+
+    def wait_until(self, epoch: int) -> bool:
+        before, self._rungs = self._rungs, self._place(epoch)
+        return before.keys() != self._rungs.keys()
+
+    def _place(self, earliest: int) -> dict[int, Rung]:
+        """The rungs by epoch. Those that would come before ``earliest`` are one, there."""
+        reductions: dict[int, int] = {}
+        for part, reduction in self._parts:
+            epoch = math.ceil(self._epochs / part)
+            if part <= self._epochs or ((part, reduction) == self._parts[-1] and epoch < self._epochs):
+                place = max(epoch, earliest)
+                reductions[place] = reductions.get(place, 1) * reduction
+        rungs, coming = {}, self._num_trials
+        for epoch, reduction in reductions.items():
+            most = max(coming // reduction, FEWEST)
+            if epoch < self._epochs and most < coming:
+                rungs[epoch] = Rung(reduction, most)
                 coming = most
+        return rungs
 
     def decide(self, number: int, epoch: int, value: float) -> Decision:
         """Pause every trial that comes to a rung for the first time."""

@@ -9,8 +9,6 @@ its limits. One rung is enough: who goes on from a second is decided by the same
 
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from search.decide.halving import Rung, SuccessiveHalving
 from search.decide.rule import Decision
 
@@ -53,6 +51,8 @@ class PredictiveHalving(SuccessiveHalving):
 
     def _predict(self) -> dict[int, float]:
         """What each trial that came to a rung is expected to end with; none while too little is known."""
+        import numpy as np  # a command's help need not wait for it
+
         if self._ends is None:
             trials = self._study.get_trials(deepcopy=False)
             came = sorted(set().union(*(rung.values for rung in self._rungs.values())))

@@ -34,6 +34,13 @@ class StoppingRule(ABC):
     def attach(self, study: "optuna.Study", space: "Space") -> None:
         """Called once, before anything else, with the study and what it searches; for a rule that looks at them."""
 
+    def wait_until(self, epoch: int) -> bool:
+        """Called once, before anything else, where accuracies before this epoch tell nothing yet.
+
+        Whether the rule decides otherwise because of that; one that does not look at early accuracies need not.
+        """
+        return False
+
     def restore(self, number: int, values: Mapping[int, float], paused_after: int | None) -> None:
         """Take in a trial of a study that is opened again: its values by epoch, and after which epoch it is paused."""
 

@@ -42,12 +42,19 @@ class OptunaPruner(StoppingRule):
 
     def __init__(self, pruner: "optuna.pruners.BasePruner") -> None:
         self._pruner = pruner
+        self._earliest = 1
+
+    def wait_until(self, epoch: int) -> bool:
+        self._earliest = epoch
+        return epoch > 1
 
     def attach(self, study: "optuna.Study", space: "Space") -> None:
         study.pruner = self._pruner  # samplers see Hyperband's brackets through it
         self._study = study
 
     def decide(self, number: int, epoch: int, value: float) -> Decision:
+        if epoch < self._earliest:
+            return Decision.CONTINUE
         trial = self._study.get_trials(deepcopy=False)[number]
         return Decision.STOP if self._pruner.prune(self._study, trial) else Decision.CONTINUE
 

@@ -97,6 +97,7 @@ class SearchStudy:
             load_if_exists=True,
         )
         self.rule = STOPPING_RULES[request.pruner](self.space.base.epochs, request.trials)
+        self.rule.wait_until(request.earliest_stop)
         self.rule.attach(self._study, self.space)
         most = most_trials(request, self.trials())
         found = found_in(study, {trial.number for trial in self.trials() if trial.state.is_finished()})

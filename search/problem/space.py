@@ -150,6 +150,22 @@ class Space:
         """Whether what is searched depends on what was drawn."""
         return any(item.when for items in self.ranges.values() for item in items)
 
+    def values(self, field: str) -> list[Any]:
+        """The least and the largest that a field may be, or its choices, or the one value that it has.
+
+        >>> Space.parse('batch_size = {type = "int", low = 16, high = 64}', TrainConfig()).values("batch_size")
+        [16, 64]
+        """
+        found: list[Any] = []
+        items = self.ranges.get(field, ())
+        for item in items:
+            match item.distribution:
+                case CategoricalDistribution(choices=choices):
+                    found += choices
+                case IntDistribution(low=low, high=high) | FloatDistribution(low=low, high=high):
+                    found += [low, high]
+        return found if any(not item.when for item in items) else [*found, field_value(self.base, field)]
+
     def draw(self, choose: Callable[[Range], Any]) -> dict[str, Any]:
         """A value for each field that is searched under the values drawn before it, by the name of the field."""
         values: dict[str, Any] = {}

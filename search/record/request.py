@@ -76,6 +76,8 @@ class Request:
     """Of validation.parquet; None in studies of 0.1, and before that file is written"""
     max_params: int | None = None
     """Largest number of parameters of a trial's model"""
+    earliest_stop: int = 1
+    """The epoch before which no trial is stopped: training has not begun to tell"""
     objective: str = DEFAULT_OBJECTIVE
     latency: dict[str, Any] | None = None
     """LatencyScale's fields, where the objective asks for it"""
@@ -114,6 +116,8 @@ class Request:
     def digest(self) -> str:
         """SHA-256 of what decides how trials come out, which stays as it was when the study began."""
         decisive = {name: getattr(self, name) for name in _DECISIVE}
+        if self.earliest_stop > 1:  # digests of studies that had no such field stay as they are
+            decisive["earliest_stop"] = self.earliest_stop
         return sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     @classmethod
@@ -168,7 +172,7 @@ class Request:
 
 def _check(request: Request) -> None:
     """Raise FieldError for a number or a name that no study is made with."""
-    for name in ("trials", "epochs"):
+    for name in ("trials", "epochs", "earliest_stop"):
         if getattr(request, name) < 1:
             raise FieldError(f"must be at least 1, not {getattr(request, name)}", field=name)
     if not 0 <= request.seed < 2**32:

@@ -142,3 +142,19 @@ def test_restored_it_decides_as_before() -> None:
         resumed = first.resume(all_started=True)
         assert resumed == second.resume(all_started=True)
     assert resumed is None
+
+
+def test_rungs_do_not_come_before_training_tells() -> None:
+    halving = SuccessiveHalving(27, 64)
+    assert not halving.wait_until(1)
+    assert halving.wait_until(2)
+    assert {epoch for epoch in range(1, 27) if _pauses(halving, 0, epoch, 0.5)} == {2, 3}
+    halving = SuccessiveHalving(27, 64)
+    assert halving.wait_until(10)
+    for number in range(24):  # one rung for both: one in twelve goes on
+        assert _pauses(halving, number, 10, 0.01 * number)
+    assert [halving.resume(all_started=False) for _ in range(3)] == [23, 22, None]
+    assert halving.foresee([]) == 64 * 10 + 5 * 17
+    halving = SuccessiveHalving(27, 64)
+    assert halving.wait_until(27)
+    assert not any(_pauses(halving, 0, epoch, 0.5) for epoch in range(1, 27))

@@ -55,3 +55,16 @@ def test_every_rule_takes_in_a_whole_study_and_ends_every_pause(name: str) -> No
         paused -= ended
     foreseen = rule.foresee([1] * 8, 1)
     assert foreseen is None or foreseen >= 8
+
+
+@pytest.mark.parametrize("name", STOPPING_RULES)
+def test_no_rule_stops_a_trial_before_its_accuracies_tell(name: str) -> None:
+    rule = STOPPING_RULES[name](EPOCHS, 8)
+    assert rule.wait_until(6) is (name != "none")
+    study = optuna.create_study(direction="maximize")
+    rule.attach(study, Space.parse(DEFAULT_SPACE, TrainConfig(epochs=EPOCHS)))
+    for number in range(8):
+        trial = study.ask()
+        for epoch in range(1, 6):
+            trial.report(0.8 - 0.1 * number, epoch)
+            assert rule.decide(number, epoch, 0.8 - 0.1 * number) is Decision.CONTINUE
