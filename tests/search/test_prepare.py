@@ -86,14 +86,14 @@ def test_no_trial_is_stopped_before_its_training_tells(
     space = {"dropout": {"type": "float", "low": 0.0, "high": 0.4}, "batch_size": batch_size, "num_folds": 5}
     options = SearchOptions(name="a", data=str(packed), results=str(tmp_path), space=space, epochs=60)
     request, _ = new_study(options, StudyDir(tmp_path / "a"))
-    assert request.earliest_stop == 5  # 96 sequences: 6 steps an epoch of batches of 16
+    assert request.earliest_stop == 4  # 96 sequences: 6 steps an epoch of batches of 16
     told = capsys.readouterr().out
     assert "an epoch has 6 optimizer steps (96 sequences, batch_size 16): trials learn little in one" in told
-    assert "stopped before" not in told  # the rung comes after epoch 5 anyway
+    assert "stopped before" not in told  # the rung comes after epoch 4 anyway
     new_study(dataclasses.replace(options, epochs=20), StudyDir(tmp_path / "a"))
-    assert "no trial is stopped before epoch 5, when it has done 30 steps" in capsys.readouterr().out
+    assert "no trial is stopped before epoch 4, when it has done 20 steps" in capsys.readouterr().out
     asked = dataclasses.replace(options, epochs=20, space=space | {"batch_size": 1})
     assert new_study(asked, StudyDir(tmp_path / "a"))[0].earliest_stop == 1
     asked = dataclasses.replace(options, epochs=20, space=space | {"steps_per_epoch": 12})
-    assert new_study(asked, StudyDir(tmp_path / "a"))[0].earliest_stop == 3
+    assert new_study(asked, StudyDir(tmp_path / "a"))[0].earliest_stop == 2
     assert "an epoch has" not in capsys.readouterr().out

@@ -53,8 +53,10 @@ class _Trainings:
                     break
 
 
-def _open(folder: Path, pruner: str = "predictive-halving", seed: int = 0) -> SearchStudy:
-    return open_study(folder, SPACE, trials=48, sampler="random", pruner=pruner, recipe_points=False, seed=seed)
+def _open(
+    folder: Path, pruner: str = "predictive-halving", seed: int = 0, sampler: str = "random", trials: int = 48
+) -> SearchStudy:
+    return open_study(folder, SPACE, trials=trials, sampler=sampler, pruner=pruner, recipe_points=False, seed=seed)
 
 
 def test_trials_that_go_on_are_better_than_by_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,14 +74,18 @@ def test_trials_that_go_on_are_better_than_by_rank(tmp_path: Path, monkeypatch: 
     assert np.mean(found["predictive-halving"]) > np.mean(found["by-rank"]) + 0.005
 
 
-def test_a_study_that_is_opened_again_goes_on_as_one_that_was_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sampler", ["random", "gp"])
+def test_a_study_that_is_opened_again_goes_on_as_one_that_was_not(tmp_path: Path, sampler: str) -> None:
     whole, parts = _Trainings(0), _Trainings(0)
-    study = _open(tmp_path / "whole")
+    study = _open(tmp_path / "whole", sampler=sampler, trials=32)
     whole.play(study)
+    expected = [(trial.params, trial.intermediate_values) for trial in study.trials()]
     study.close()
-    for most in (6, 12, 13, 30, 10**6):
-        study = _open(tmp_path / "parts")
+    for most in (6, 12, 13, 25, 10**6):
+        study = _open(tmp_path / "parts", sampler=sampler, trials=32)
         parts.play(study, most)
+        found = [(trial.params, trial.intermediate_values) for trial in study.trials()]
         study.close()
     assert parts.order == whole.order
-    assert len(whole.order) > 48
+    assert found == expected
+    assert len(whole.order) > 32
