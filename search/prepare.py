@@ -34,8 +34,8 @@ from trainer.synthetic.generate import synthesize
 
 MOST_REFITS: Final = 10_000
 FEWEST_STEPS: Final = 20
-"""Optimizer steps before which accuracies tell little: after 5, ranks correlate with those at the end by 0.75, after 20 by
-0.9 (the wide space of tests.bench.curves); less where learning rates are alike"""
+"""Optimizer steps before which accuracies tell little. Ranks after 5 of them correlate with those at the end by 0.75,
+after 20 by 0.9 (the wide space of tests.bench.curves); by less where learning rates are alike."""
 FEWEST_STEPS_AN_EPOCH: Final = 10
 
 if TYPE_CHECKING:
