@@ -155,8 +155,8 @@ def _earliest_stop(dataset: PackedDataset, space: Space, rule: StoppingRule) -> 
     epoch = math.ceil(FEWEST_STEPS / steps)
     if steps < FEWEST_STEPS_AN_EPOCH:
         console.print(
-            f"[yellow]an epoch has {steps} optimizer steps[/] ({sequences:,} sequences, batch_size {batch_size}): "
-            "trials learn little in one; a smaller batch_size, or more epochs, gives them more",
+            f"[yellow]an epoch has {steps} optimizer step{'s' * (steps > 1)}[/] ({sequences:,} sequences, "
+            f"batch_size {batch_size}): trials learn little in one; a smaller batch_size, or more epochs, gives more",
             soft_wrap=True,
         )
     if rule.wait_until(epoch):
