@@ -47,18 +47,24 @@ class PredictiveHalving(SuccessiveHalving):
         ends = self._predict()
         if not ends:
             return super()._best(rung, count)
-        return sorted(rung.values, key=lambda number: (-ends[number], number))[:count]
+        still = [number for number in rung.values if number in ends]
+        return sorted(still, key=lambda number: (-ends[number], number))[:count]
 
     def _predict(self) -> dict[int, float]:
-        """What each trial that came to a rung is expected to end with; none while too little is known."""
-        import numpy as np  # a command's help need not wait for it
+        """What each trial that came to a rung is expected to end with; none while too little is known.
+
+        Those that were given up are left out: they would take the places of trials that can still go on.
+        """
+        import numpy as np  # a command's help need not wait for these
+        from optuna.trial import TrialState
 
         if self._ends is None:
             trials = self._study.get_trials(deepcopy=False)
             came = sorted(set().union(*(rung.values for rung in self._rungs.values())))
+            came = [number for number in came if trials[number].state != TrialState.PRUNED]
             processes = self._posterior.given(self._study, trials)
             self._ends = {}
-            if processes:
+            if processes and came:
                 points = self._posterior.points([trials[number] for number in came])
                 ends = np.mean([process.predict_end(points, np.array(came)) for process in processes], axis=0)
                 self._ends = dict(zip(came, ends.tolist(), strict=True))

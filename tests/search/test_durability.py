@@ -44,9 +44,9 @@ def _finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, stdout, stderr
 
 
-def _new(folder: Path, packed: Path, num_trials: int, pruner: str = "median") -> tuple[str, ...]:
+def _new(folder: Path, packed: Path, num_trials: int, pruner: str = "median", batch_size: int = 32) -> tuple[str, ...]:
     space = folder / "space.toml"
-    space.write_text(TINY_SPACE)
+    space.write_text(TINY_SPACE.replace("batch_size = 32", f"batch_size = {batch_size}"))
     what = ("--data", str(packed), "--space", str(space), "--epochs", str(EPOCHS), "--pruner", pruner)
     return ("--trials", str(num_trials), "--seed", "1", *what)
 
@@ -146,13 +146,14 @@ def test_a_search_that_loses_worker_and_driver_comes_out_as_a_calm_one(
 
 
 @pytest.mark.slow
-def test_trials_that_wait_survive_their_driver(tmp_path: Path, packed: Path) -> None:
-    asked = _new(tmp_path, packed, 8, "successive-halving")
+@pytest.mark.parametrize(("pruner", "num_trials"), [("successive-halving", 8), ("predictive-halving", 12)])
+def test_trials_that_wait_survive_their_driver(tmp_path: Path, packed: Path, pruner: str, num_trials: int) -> None:
+    asked = _new(tmp_path, packed, num_trials, pruner, batch_size=8)  # in 2 epochs enough steps for a rung
     (tmp_path / "calm").mkdir()
     assert _finish(_start(tmp_path / "calm", "study", *asked))[::2] == (0, "")
     study = tmp_path / "study"
     driver = _start(tmp_path, "study", *asked)
-    _wait_for_epoch(study, 5, 1, driver)
+    _wait_for_epoch(study, num_trials - 3, 1, driver)
     os.kill(driver.pid, signal.SIGKILL)
     _finish(driver)
     states = [outcome[1] for outcome in _outcome(study)]
@@ -163,7 +164,7 @@ def test_trials_that_wait_survive_their_driver(tmp_path: Path, packed: Path) -> 
     assert " waits: " in stdout
     outcome = _outcome(study)
     assert outcome == _outcome(tmp_path / "calm" / "study")
-    assert sorted({len(trial[4]) for trial in outcome}) == [2, EPOCHS]  # the rung is after a ninth
+    assert sorted({len(trial[4]) for trial in outcome}) == [2, EPOCHS]
     assert sum(trial[1] == "COMPLETE" for trial in outcome) >= 4
     assert not list(study.glob("trials/*/checkpoint*"))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.decide.halving import SuccessiveHalving
+from search.decide.halving import FEWEST, SuccessiveHalving
 from search.decide.predictive_halving import RUNGS, PredictiveHalving
 from search.decide.stopping import STOPPING_RULES, Decision
 from search.decide.study import SearchStudy
@@ -89,3 +89,11 @@ def test_a_study_that_is_opened_again_goes_on_as_one_that_was_not(tmp_path: Path
     assert parts.order == whole.order
     assert found == expected
     assert len(whole.order) > 32
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_enough_trials_of_a_small_search_are_trained_to_the_end(tmp_path: Path, seed: int) -> None:
+    trainings, study = _Trainings(seed), _open(tmp_path, seed=seed, sampler="random", trials=12)
+    trainings.play(study)
+    assert sum(trial.last_step == EPOCHS for trial in study.trials()) >= FEWEST
+    study.close()
