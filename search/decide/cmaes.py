@@ -7,18 +7,17 @@ which they did: so a study that is opened again, anywhere, goes on as if it had 
 
 import copy
 from collections import defaultdict
-from collections.abc import Sequence
 from typing import Any, Final, TypeAlias, cast
 
 import cmaes
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.decide.unit_cube import at, share_of
+from search.decide.wrapping import RelativeSampler
 from search.problem.space import Space
 from search.record.own_files import is_own
 
@@ -109,7 +108,7 @@ def _loss(study: optuna.Study, trial: FrozenTrial) -> float:
     return sign * cast(float, trial.value)
 
 
-class CmaEsSampler(BaseSampler):
+class CmaEsSampler(RelativeSampler):
     """Draws the numbers that every trial has from a normal distribution that follows the better trials.
 
     What is categorical or conditional is drawn at random. A trial that was stopped early counts by its last value.
@@ -121,7 +120,7 @@ class CmaEsSampler(BaseSampler):
         self._evolution = evolution
         self._seed = seed
         self._asked: cmaes.CMA | None = None
-        self._random = RandomSampler(seed=seed)
+        super().__init__(seed)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
         return self._evolution.distributions
@@ -135,13 +134,3 @@ class CmaEsSampler(BaseSampler):
         study._storage.set_trial_system_attr(trial._trial_id, GENERATION, self._asked.generation)
         shares = self._asked.ask()
         return {name: at(item, share) for (name, item), share in zip(search_space.items(), shares, strict=True)}
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self._random.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        """Nothing: the next trial looks for itself."""

@@ -4,19 +4,19 @@ memory is the study.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.decide.curve_process import Array, Conditioned, expected_improvement
 from search.decide.posterior import Posterior
 from search.decide.qmc import sobol
 from search.decide.threads import one_thread
+from search.decide.wrapping import RelativeSampler
 from search.problem.space import Space
 
 RANDOM_SHARE: Final = 0.1
@@ -31,7 +31,7 @@ CHANGES: Final = 3
 """Parameters in which these differ from it in the mean, or more: two in five"""
 
 
-class GpSampler(BaseSampler):
+class GpSampler(RelativeSampler):
     """Draws whole configurations. Trials that run are believed to come to what is expected of them."""
 
     def __init__(self, space: Space, posterior: Posterior, study_seed: int, seed: int) -> None:
@@ -39,7 +39,7 @@ class GpSampler(BaseSampler):
         self._space, self._posterior, self._observed = space, posterior, posterior.observed
         self._study_seed = study_seed
         self._rng = np.random.default_rng(seed)
-        self._random = RandomSampler(seed=seed)
+        super().__init__(seed)
         self._proposals: Iterator[dict[str, Any]] | None = None
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
@@ -55,28 +55,17 @@ class GpSampler(BaseSampler):
             self._proposals = self._fitting(self._ranked(study, trial))
         return next(self._proposals)
 
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self._random.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        """Nothing: the next trial looks for itself."""
-
     def _ranked(self, study: optuna.Study, trial: FrozenTrial) -> Array:
         """Shares [M, D] of proposals, best first; none if the trial is one of those that are drawn anywhere."""
         dimensions = len(self._observed.coordinates.distributions)
-        others = [its for its in study.get_trials(deepcopy=False) if its.number != trial.number]
-        processes = self._posterior.given(study, others)
+        whole = self._posterior.whole([its for its in study.get_trials(deepcopy=False) if its.number != trial.number])
+        shown = self._posterior.shown(whole)
+        processes = self._posterior.given(study, shown)
         if not processes:  # a Sobol sequence spreads the first trials
             return sobol(dimensions, self._study_seed)[trial.number :]
         if self._rng.random() < RANDOM_SHARE:
             return np.empty((0, dimensions))
-        whole = [its for its in others if self._observed.is_whole(its.params)]
         running = [its for its in whole if its.state == TrialState.RUNNING]
-        shown = [its for its in whole if self._posterior.has_shown(its)]
         process = processes[trial.number % len(processes)]
         with one_thread():
             return self._best(process, *map(self._observed.shares, (shown, running)))

@@ -21,6 +21,8 @@ FEWEST: Final = 4  # trials that go on from a rung, if so many come: a small sea
 
 @dataclass
 class Rung:
+    """Where trials pause, and those that came there."""
+
     reduction: int
     most: int
     """Trials that go on in the whole search"""

@@ -46,9 +46,9 @@ class Observed:
 
     def is_whole(self, params: Mapping[str, Any]) -> bool:
         """Whether these are all parameters of a configuration of the space, of one drawn whole."""
-        known = {**self._single, **params}
         if not self._space.is_conditional:
             return self.coordinates.distributions.keys() <= params.keys()
+        known = {**self._single, **params}
         try:
             return self._had(known) <= known.keys()
         except KeyError:

@@ -40,12 +40,11 @@ class Posterior:
     def __init__(self, space: Space) -> None:
         self.observed: Final = Observed(space)
 
-    def given(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[Conditioned]:
-        """The processes given those of some trials that have shown something; none if these are too few.
+    def given(self, study: optuna.Study, shown: Sequence[FrozenTrial]) -> list[Conditioned]:
+        """The processes given trials that have shown something; none if these are too few.
 
         Trainings have the trials' numbers.
         """
-        shown = [its for its in trials if self.has_shown(its)]
         if len(shown) < FEWEST:
             return []
         sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
@@ -67,11 +66,14 @@ class Posterior:
         values = [process.hyperparameters.tolist() for process in processes]
         study._storage.set_study_system_attr(study._study_id, HYPERPARAMETERS, {"trials": num_trials, "values": values})
 
-    def has_shown(self, trial: FrozenTrial) -> bool:
-        """Whether a trial of this space has ended, or has an accuracy."""
-        if not trial.intermediate_values and not trial.state.is_finished():
-            return False
-        return self.observed.is_whole(trial.params)
+    def whole(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Those that have all parameters of a configuration of this space."""
+        return [trial for trial in trials if self.observed.is_whole(trial.params)]
+
+    @staticmethod
+    def shown(whole: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Of such trials, those that have ended or have an accuracy."""
+        return [trial for trial in whole if trial.intermediate_values or trial.state.is_finished()]
 
     def points(self, trials: Sequence[FrozenTrial]) -> Array:
         """Where the process sees configurations of trials: [N, F]."""

@@ -62,7 +62,7 @@ class PredictiveHalving(SuccessiveHalving):
             trials = self._study.get_trials(deepcopy=False)
             came = sorted(set().union(*(rung.values for rung in self._rungs.values())))
             came = [number for number in came if trials[number].state != TrialState.PRUNED]
-            processes = self._posterior.given(self._study, trials)
+            processes = self._posterior.given(self._study, self._posterior.shown(self._posterior.whole(trials)))
             self._ends = {}
             if processes and came:
                 points = self._posterior.points([trials[number] for number in came])

@@ -7,11 +7,11 @@ from typing import Any, Final
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 from scipy.stats import qmc
 
 from search.decide.unit_cube import at
+from search.decide.wrapping import RelativeSampler
 from search.problem.space import Space
 
 POINTS: Final = 14  # 2 to the power of this: as many as are looked at for one that fits
@@ -24,7 +24,7 @@ def sobol(dimensions: int, seed: int) -> np.ndarray:
     return points
 
 
-class QmcSampler(BaseSampler):
+class QmcSampler(RelativeSampler):
     """Gives trial n the n-th point of the sequence that fits the space, whatever came of the trials before.
 
     Optuna's own counts the points that it gave in the study, and forgets conditional fields.
@@ -34,7 +34,7 @@ class QmcSampler(BaseSampler):
         """The sequence is scrambled by the study's seed; a trial's own is for where too few points fit."""
         self._space = space
         self._study_seed = study_seed
-        self._random = RandomSampler(seed=seed)
+        super().__init__(seed)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
         return self._space.distributions
@@ -50,8 +50,3 @@ class QmcSampler(BaseSampler):
             for point in sobol(len(search_space), self._study_seed).tolist()
         )
         return next(itertools.islice(filter(self._space.fits, points), trial.number, None), {})
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self._random.sample_independent(study, trial, param_name, param_distribution)

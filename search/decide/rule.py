@@ -32,10 +32,10 @@ class StoppingRule(ABC):
         """
 
     def attach(self, study: "optuna.Study", space: "Space") -> None:
-        """Called once, before anything else, with the study and what it searches; for a rule that looks at them."""
+        """Called once with the study and what it searches, before trials are told of; for a rule that looks at them."""
 
     def wait_until(self, epoch: int) -> bool:
-        """Called once, before anything else, where accuracies before this epoch tell nothing yet.
+        """Called once, before ``attach``, where accuracies before this epoch tell nothing yet.
 
         Whether the rule decides otherwise because of that; one that does not look at early accuracies need not.
         """

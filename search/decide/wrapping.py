@@ -16,6 +16,18 @@ ATTEMPTS: Final = 16  # of a sampler to propose a model within the limit
 RANDOM_ATTEMPTS: Final = 1000
 
 
+class RelativeSampler(BaseSampler):
+    """Base of samplers that draw parameters together; those that it leaves out are drawn at random."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = RandomSampler(seed=seed)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+
 class WrappingSampler(BaseSampler):
     """Passes every question on to another sampler."""
 

@@ -15,12 +15,12 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
 from sqlalchemy import Row, Table, select
 
-_TRIALS: Final[Table] = models.TrialModel.__table__
-_PARAMS: Final[Table] = models.TrialParamModel.__table__
-_VALUES: Final[Table] = models.TrialValueModel.__table__
-_STEPS: Final[Table] = models.TrialIntermediateValueModel.__table__
-_USER_ATTRS: Final[Table] = models.TrialUserAttributeModel.__table__
-_SYSTEM_ATTRS: Final[Table] = models.TrialSystemAttributeModel.__table__
+TRIALS: Final[Table] = models.TrialModel.__table__
+PARAMS: Final[Table] = models.TrialParamModel.__table__
+VALUES: Final[Table] = models.TrialValueModel.__table__
+STEPS: Final[Table] = models.TrialIntermediateValueModel.__table__
+USER_ATTRS: Final[Table] = models.TrialUserAttributeModel.__table__
+SYSTEM_ATTRS: Final[Table] = models.TrialSystemAttributeModel.__table__
 
 _distribution = functools.lru_cache(maxsize=1024)(json_to_distribution)
 
@@ -30,9 +30,9 @@ def read_all(storage: RDBStorage, study_id: int) -> list[FrozenTrial]:
 
     Raises what SQLAlchemy raises, and KeyError, IndexError or ValueError for what no search has written.
     """
-    its_trials = select(_TRIALS.c.trial_id).where(_TRIALS.c.study_id == study_id)
+    its_trials = select(TRIALS.c.trial_id).where(TRIALS.c.study_id == study_id)
     with storage.engine.connect() as connection:
-        trials = connection.execute(select(_TRIALS).where(_TRIALS.c.study_id == study_id).order_by(_TRIALS.c.trial_id))
+        trials = connection.execute(select(TRIALS).where(TRIALS.c.study_id == study_id).order_by(TRIALS.c.trial_id))
         rows = trials.all()
 
         def of_trials(table: Table) -> dict[int, list[Row[Any]]]:
@@ -42,7 +42,7 @@ def read_all(storage: RDBStorage, study_id: int) -> list[FrozenTrial]:
                 found[row.trial_id].append(row)
             return found
 
-        tables = (_PARAMS, _VALUES, _STEPS, _USER_ATTRS, _SYSTEM_ATTRS)
+        tables = (PARAMS, VALUES, STEPS, USER_ATTRS, SYSTEM_ATTRS)
         params, values, steps, user_attrs, system_attrs = map(of_trials, tables)
     return [
         _trial(row, *(table.get(row.trial_id, []) for table in (params, values, steps, user_attrs, system_attrs)))

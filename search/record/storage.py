@@ -29,27 +29,21 @@ from sqlalchemy.exc import InternalError, SQLAlchemyError
 
 from search.record.database_errors import BRING_BACK, explained, may_pass
 from search.record.database_url import shown, without_password
-from search.record.reading import read_all
+from search.record.reading import PARAMS, STEPS, SYSTEM_ATTRS, TRIALS, USER_ATTRS, VALUES, read_all
 from trainer.common.errors import UserError
 from trainer.common.patience import PATIENCE, patiently
 
 CONNECT_SECONDS: Final = 8  # to be answered by PostgreSQL
 BUSY_SECONDS: Final = 60.0  # to wait while somebody else writes to the same SQLite file
 
-_TRIALS: Final[Table] = models.TrialModel.__table__
-_PARAMS: Final[Table] = models.TrialParamModel.__table__
-_VALUES: Final[Table] = models.TrialValueModel.__table__
-_STEPS: Final[Table] = models.TrialIntermediateValueModel.__table__
-_USER_ATTRS: Final[Table] = models.TrialUserAttributeModel.__table__
-_SYSTEM_ATTRS: Final[Table] = models.TrialSystemAttributeModel.__table__
 _STUDY_USER_ATTRS: Final[Table] = models.StudyUserAttributeModel.__table__
 _STUDY_SYSTEM_ATTRS: Final[Table] = models.StudySystemAttributeModel.__table__
 _NAMES: Final = {  # of the column that tells the rows of one trial, or of one study, from each other
-    _PARAMS: "param_name",
-    _VALUES: "objective",
-    _STEPS: "step",
-    _USER_ATTRS: "key",
-    _SYSTEM_ATTRS: "key",
+    PARAMS: "param_name",
+    VALUES: "objective",
+    STEPS: "step",
+    USER_ATTRS: "key",
+    SYSTEM_ATTRS: "key",
     _STUDY_USER_ATTRS: "key",
     _STUDY_SYSTEM_ATTRS: "key",
 }
@@ -137,7 +131,7 @@ class StudyStorage(InMemoryStorage):
 
     def _look_for_changes(self, connection: Connection) -> None:
         """See which trials and rows the database has that it was not known to have."""
-        asked = select(_TRIALS.c.number, _TRIALS.c.trial_id).where(_TRIALS.c.study_id == self._study_id)
+        asked = select(TRIALS.c.number, TRIALS.c.trial_id).where(TRIALS.c.study_id == self._study_id)
         self._trial_ids |= {row.number: row.trial_id for row in connection.execute(asked)}
         for table, changes in self._changes.items():
             for owner, name in changes:
@@ -195,27 +189,27 @@ class StudyStorage(InMemoryStorage):
     ) -> None:
         super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
         json_text = distribution_to_json(distribution)
-        self._change(_PARAMS, trial_id, param_name, param_value=param_value_internal, distribution_json=json_text)
+        self._change(PARAMS, trial_id, param_name, param_value=param_value_internal, distribution_json=json_text)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         if not super().set_trial_state_values(trial_id, state, values):
             return False
         self._changed_trials[trial_id] = None
         for objective, value in enumerate(values or ()):
-            self._change(_VALUES, trial_id, objective, **_value_row(value))
+            self._change(VALUES, trial_id, objective, **_value_row(value))
         return True
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         super().set_trial_intermediate_value(trial_id, step, intermediate_value)
-        self._change(_STEPS, trial_id, step, **_step_row(intermediate_value))
+        self._change(STEPS, trial_id, step, **_step_row(intermediate_value))
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         super().set_trial_user_attr(trial_id, key, value)
-        self._change(_USER_ATTRS, trial_id, key, value_json=json.dumps(value))
+        self._change(USER_ATTRS, trial_id, key, value_json=json.dumps(value))
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         super().set_trial_system_attr(trial_id, key, value)
-        self._change(_SYSTEM_ATTRS, trial_id, key, value_json=json.dumps(value))
+        self._change(SYSTEM_ATTRS, trial_id, key, value_json=json.dumps(value))
 
     def _change(self, table: Table, owner: int, name: Hashable, **row: Any) -> None:
         self._changes[table][owner, name] = row
@@ -255,10 +249,10 @@ class StudyStorage(InMemoryStorage):
                 "datetime_complete": _utc(trial.datetime_complete),
             }
             if trial_id in self._trial_ids:
-                connection.execute(update(_TRIALS).where(_TRIALS.c.trial_id == self._trial_ids[trial_id]), row)
+                connection.execute(update(TRIALS).where(TRIALS.c.trial_id == self._trial_ids[trial_id]), row)
             else:
                 row |= {"study_id": self._study_id, "number": trial.number}
-                new_ids[trial_id] = connection.execute(insert(_TRIALS), row).inserted_primary_key[0]  # type: ignore[index]  # one row has one
+                new_ids[trial_id] = connection.execute(insert(TRIALS), row).inserted_primary_key[0]  # type: ignore[index]  # one row has one
         return new_ids
 
     def _write_rows(
@@ -374,15 +368,15 @@ def _rows(trial: FrozenTrial) -> Iterator[tuple[Table, Hashable, dict[str, Any]]
     """All that belongs to a trial: table, name, and the row's other columns."""
     for name, distribution in trial.distributions.items():
         value = distribution.to_internal_repr(trial.params[name])
-        yield _PARAMS, name, {"param_value": value, "distribution_json": distribution_to_json(distribution)}
+        yield PARAMS, name, {"param_value": value, "distribution_json": distribution_to_json(distribution)}
     for objective, value in enumerate(trial.values or ()):
-        yield _VALUES, objective, _value_row(value)
+        yield VALUES, objective, _value_row(value)
     for step, value in trial.intermediate_values.items():
-        yield _STEPS, step, _step_row(value)
+        yield STEPS, step, _step_row(value)
     for key, value in trial.user_attrs.items():
-        yield _USER_ATTRS, key, {"value_json": json.dumps(value)}
+        yield USER_ATTRS, key, {"value_json": json.dumps(value)}
     for key, value in trial.system_attrs.items():
-        yield _SYSTEM_ATTRS, key, {"value_json": json.dumps(value)}
+        yield SYSTEM_ATTRS, key, {"value_json": json.dumps(value)}
 
 
 def _value_row(value: float) -> dict[str, Any]:

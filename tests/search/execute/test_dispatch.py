@@ -74,19 +74,19 @@ class _Search:
     def kill(self, *numbers: int, node: str = "a") -> None:
         """End workers for their node's memory, all before the search can look."""
         for number in numbers:
-            trial = self._running.pop(number)
-            path = self._directory / f"{trial.trial_id}.txt"
-            path.write_text(HEAD + str(MemoryKill(node, "its worker, which used 2 GB, was ended")))
-            trial.error_file, trial.status = str(path), RayTrial.ERROR
-            trial.run_metadata = SimpleNamespace(pickled_error_filename="error.pkl")
+            self._end(number, str(MemoryKill(node, "its worker, which used 2 GB, was ended")))
 
     def lose_worker(self, number: int, *, had_begun: bool) -> None:
         """End a worker, before or after its trial has begun."""
         if had_begun:
             Beginnings(self._dispatcher).on_trial_start(0, [], self._running[number])
+        self._end(number, "The actor died unexpectedly.")
+
+    def _end(self, number: int, words: str) -> None:
+        """Have Ray give a trial up with such an error of its actor's."""
         trial = self._running.pop(number)
         path = self._directory / f"{trial.trial_id}.txt"
-        path.write_text(HEAD + "The actor died unexpectedly.")
+        path.write_text(HEAD + words)
         trial.error_file, trial.status = str(path), RayTrial.ERROR
         trial.run_metadata = SimpleNamespace(pickled_error_filename="error.pkl")
 
