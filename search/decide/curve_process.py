@@ -17,12 +17,14 @@ Kandasamy et al. 2017, "Multi-fidelity Bayesian Optimisation with Continuous App
 
 import math
 from dataclasses import dataclass, replace
-from typing import Final, Self, TypeAlias
+from functools import cached_property
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky, solve_triangular
-from scipy.linalg.lapack import dpotri
+from scipy.linalg import cho_solve, cholesky
+from scipy.linalg.blas import dtrmm
+from scipy.linalg.lapack import dpotri, dtrtri
 from scipy.optimize import minimize
 from scipy.special import ndtr
 
@@ -59,6 +61,10 @@ class Observations:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def equal(self, other: "Observations") -> bool:
+        """Whether they are the same, in the same order."""
+        return all(np.array_equal(part, vars(other)[name]) for name, part in vars(self).items())
 
     def take(self, chosen: NDArray[np.int64] | NDArray[np.bool_]) -> "Observations":
         """Some of them."""
@@ -122,15 +128,29 @@ class CurveProcess:
         """The process, given observations."""
         return Conditioned(self, seen)
 
-    def covariance(self, left: Array, left_remaining: Array, right: Array, right_remaining: Array) -> Array:
-        """Of trend + f + g between configurations [M, F] and [N, F] with so much of the way to go: [M, N]."""
+    def covariance(self, left: Array, left_remaining: Array | None, right: Array, right_remaining: Array) -> Array:
+        """Of trend + f + g between configurations [M, F] and [N, F] with so much of the way to go: [M, N].
+
+        None is nothing to go, which is the end.
+        """
         scale = np.exp(-self.hyperparameters[: self._lengths])[self._columns]
         left, right = left * scale, right * scale
         squares = (left * left).sum(axis=1)[:, None] + (right * right).sum(axis=1) - 2 * left @ right.T
-        common = _common(left_remaining, right_remaining)
         f, g = self.variances("f", "g")
-        whole: Array = TREND[0] + TREND[1] * common + (f + g * common) * _matern(squares)[0]
+        correlation = _matern(squares)
+        common = 0.0 if left_remaining is None else _common(left_remaining, right_remaining)
+        whole: Array = TREND[0] + TREND[1] * common + (f + g * common) * correlation
         return whole
+
+    def of_observed(self, left: Observations, right: Observations) -> Array:
+        """Covariance of observations [M] with the same ones, or with [N] of other trainings: [M, N]."""
+        covariance = self.covariance(left.points, left.remaining, right.points, right.remaining)
+        if left is right:
+            t = left.remaining
+            luck, end, begin, drift = self.variances("luck", "noise at the end", "noise at the begin", "drift")
+            covariance += (left.trainings[:, None] == left.trainings) * (luck + drift * _common(t, t))
+            covariance[np.diag_indices(len(left))] += end + begin * t**2 / left.counts + JITTER
+        return covariance
 
     def variances(self, *names: str) -> Array:
         """Of parts of the process, by their names in DEVIATIONS."""
@@ -139,45 +159,57 @@ class CurveProcess:
 
 
 class Conditioned:
-    """A process, given observations."""
+    """A process, given observations. What that takes is computed once it is asked for something."""
 
     def __init__(self, process: CurveProcess, seen: Observations) -> None:
-        self._process, self._seen = process, seen
-        t = seen.remaining
-        luck, end, begin, drift = process.variances("luck", "noise at the end", "noise at the begin", "drift")
-        covariance = process.covariance(seen.points, t, seen.points, t)
-        covariance += (seen.trainings[:, None] == seen.trainings) * (luck + drift * _common(t, t))
-        covariance[np.diag_indices(len(seen))] += end + begin * t**2 / seen.counts + JITTER
-        factor = cholesky(covariance, lower=True, check_finite=False)
-        self._inverse = solve_triangular(factor, np.eye(len(seen)), lower=True, check_finite=False)
-        self._weights = self._inverse.T @ (self._inverse @ seen.values)
+        self._process, self.seen = process, seen
 
-    def predict(self, points: Array, t: Array | None = None) -> tuple[Array, Array]:
-        """Mean and standard deviation [M] of what configurations [M, F] come to, luck and noise apart.
+    @cached_property
+    def _inverse(self) -> Array:
+        """[N, N]: of the lower Cholesky factor of what the observations have in common."""
+        return _inverse_factor(self._process.of_observed(self.seen, self.seen))
 
-        ``t`` [M] is how much of the way is still to go; default: nothing, which is the end.
-        """
-        t = np.zeros(len(points)) if t is None else t
-        near = self._process.covariance(points, t, self._seen.points, self._seen.remaining)
-        f, g = self._process.variances("f", "g")
-        own = TREND[0] + TREND[1] * t**2 + f + g * t**2
-        known = near @ self._inverse.T
-        return near @ self._weights, np.sqrt(np.maximum(own - (known * known).sum(axis=1), 1e-10))
+    @cached_property
+    def _weights(self) -> Array:
+        weights: Array = self._inverse.T @ (self._inverse @ self.seen.values)
+        return weights
+
+    def predict(self, points: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation [M] of what configurations [M, F] come to at the end, luck and noise apart."""
+        near = self._process.covariance(points, None, self.seen.points, self.seen.remaining)
+        known = dtrmm(1.0, self._inverse.T, near.T, trans_a=1)  # inverse @ near.T: half of the inverse is 0
+        variance = TREND[0] + self._process.variances("f") - np.einsum("nm,nm->m", known, known)
+        return near @ self._weights, np.sqrt(np.maximum(variance, 1e-10))
+
+    def predict_mean(self, points: Array) -> Array:
+        """Mean [M] alone."""
+        means: Array = self._process.covariance(points, None, self.seen.points, self.seen.remaining) @ self._weights
+        return means
 
     def predict_end(self, points: Array, trainings: NDArray[np.int64]) -> Array:
         """Mean [M] of what trainings of these numbers [M] come to at their end, each of a configuration [M, F]."""
-        near = self._process.covariance(points, np.zeros(len(points)), self._seen.points, self._seen.remaining)
-        near += self._process.variances("luck") * (trainings[:, None] == self._seen.trainings)
+        near = self._process.covariance(points, None, self.seen.points, self.seen.remaining)
+        near += self._process.variances("luck") * (trainings[:, None] == self.seen.trainings)
         ends: Array = near @ self._weights
         return ends
 
-    def believing(self, points: Array, t: Array) -> Self | "Conditioned":
-        """The same, had trainings that still run come to what is expected of them (Ginsbourger et al. 2010)."""
-        if not len(points):
+    def believing(self, points: Array) -> "Conditioned":
+        """The same, had trainings that still run ended as is expected of their configurations [M, F].
+
+        This is the "kriging believer" of Ginsbourger et al. 2010.
+        """
+        count = len(points)
+        if not count:
             return self
-        trainings = self._seen.trainings.max() + 1 + np.arange(len(points))
-        believed = Observations(points, trainings, t, self.predict(points, t)[0], np.ones(len(points)))
-        return Conditioned(self._process, self._seen + believed)
+        trainings = self.seen.trainings.max() + 1 + np.arange(count)
+        end, means = np.zeros(count), self.predict_mean(points)
+        new = Observations(points, trainings, end, means, np.ones(count))
+        believing = Conditioned(self._process, self.seen + new)
+        across = self._process.of_observed(new, self.seen) @ self._inverse.T
+        own = _inverse_factor(self._process.of_observed(new, new) - across @ across.T)
+        above = np.hstack([self._inverse, np.zeros((len(self.seen), count))])
+        believing._inverse = np.vstack([above, np.hstack([-own @ across @ self._inverse, own])])
+        return believing
 
 
 def expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
@@ -191,11 +223,25 @@ def expected_improvement(mean: Array, deviation: Array, best: float) -> Array:
     return improvement
 
 
-def _matern(squares: Array) -> tuple[Array, Array]:
-    """Of squared distances: Matern's covariance of order 5/2, and its slope in the logarithm of a length, by square."""
+def _inverse_factor(covariance: Array) -> Array:
+    """The inverse of a covariance's lower Cholesky factor."""
+    factor = cholesky(covariance, lower=True, check_finite=False)
+    inverse: Array = dtrtri(factor, lower=1)[0]
+    return np.ascontiguousarray(inverse)
+
+
+def _matern(squares: Array) -> Array:
+    """Of squared distances: Matern's correlation of order 5/2."""
     s = np.sqrt(5.0 * np.maximum(squares, 1e-20))
-    decay = np.exp(-s)
-    return (1 + s + s * s / 3) * decay, 5 / 3 * (1 + s) * decay
+    correlation: Array = (1 + s + s * s / 3) * np.exp(-s)
+    return correlation
+
+
+def _matern_slope(squares: Array) -> Array:
+    """Its slope in the logarithm of a length, for each square of that length."""
+    s = np.sqrt(5.0 * np.maximum(squares, 1e-20))
+    slope: Array = 5 / 3 * (1 + s) * np.exp(-s)
+    return slope
 
 
 def _common(left: Array, right: Array) -> Array:
@@ -222,7 +268,8 @@ class _Posterior:
     def __call__(self, hyperparameters: Array) -> tuple[float, Array]:
         scale = np.exp(-2 * hyperparameters[: self._lengths])
         f, g, luck, end, begin, drift = np.exp(2 * hyperparameters[self._lengths :])
-        correlation, slope = _matern(np.tensordot(scale, self._squares, 1))
+        squares = np.tensordot(scale, self._squares, 1)
+        correlation, slope = _matern(squares), _matern_slope(squares)
         weight = f + g * self._common
         covariance = self._trend + weight * correlation + luck * self._same + drift * self._drift
         covariance[self._diagonal] += end + begin * self._noise + JITTER

@@ -13,6 +13,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from search.decide.curve_process import Array, Conditioned, expected_improvement
+from search.decide.observed import Observed
 from search.decide.posterior import Posterior
 from search.decide.qmc import sobol
 from search.decide.threads import one_thread
@@ -34,16 +35,15 @@ CHANGES: Final = 3
 class GpSampler(RelativeSampler):
     """Draws whole configurations. Trials that run are believed to come to what is expected of them."""
 
-    def __init__(self, space: Space, posterior: Posterior, study_seed: int, seed: int) -> None:
-        """``posterior`` is shared by the samplers of a study; the Sobol sequence is scrambled by the study's seed."""
-        self._space, self._posterior, self._observed = space, posterior, posterior.observed
-        self._study_seed = study_seed
+    def __init__(self, space: Space, study_seed: int, seed: int) -> None:
+        """The Sobol sequence is scrambled by the study's seed, and the same for all of its trials."""
+        self._space, self._study_seed = space, study_seed
         self._rng = np.random.default_rng(seed)
         super().__init__(seed)
         self._proposals: Iterator[dict[str, Any]] | None = None
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
-        return self._observed.coordinates.distributions
+        return Posterior.of(study, self._space).coordinates.distributions
 
     def sample_relative(
         self,
@@ -52,54 +52,55 @@ class GpSampler(RelativeSampler):
         search_space: dict[str, BaseDistribution],  # noqa: ARG002
     ) -> dict[str, Any]:
         if self._proposals is None:  # asked again for the same trial, it goes on to the next best
-            self._proposals = self._fitting(self._ranked(study, trial))
+            posterior = Posterior.of(study, self._space)
+            self._proposals = self._fitting(posterior.observed, self._ranked(posterior, study, trial))
         return next(self._proposals)
 
-    def _ranked(self, study: optuna.Study, trial: FrozenTrial) -> Array:
+    def _ranked(self, posterior: Posterior, study: optuna.Study, trial: FrozenTrial) -> Array:
         """Shares [M, D] of proposals, best first; none if the trial is one of those that are drawn anywhere."""
-        dimensions = len(self._observed.coordinates.distributions)
-        whole = self._posterior.whole([its for its in study.get_trials(deepcopy=False) if its.number != trial.number])
-        shown = self._posterior.shown(whole)
-        processes = self._posterior.given(study, shown)
+        dimensions = len(posterior.coordinates.distributions)
+        whole = posterior.whole([its for its in study.get_trials(deepcopy=False) if its.number != trial.number])
+        processes = posterior.given(study, whole)
         if not processes:  # a Sobol sequence spreads the first trials
             return sobol(dimensions, self._study_seed)[trial.number :]
         if self._rng.random() < RANDOM_SHARE:
             return np.empty((0, dimensions))
-        running = [its for its in whole if its.state == TrialState.RUNNING]
         process = processes[trial.number % len(processes)]
+        running = [its for its in whole if its.state == TrialState.RUNNING]
         with one_thread():
-            return self._best(process, *map(self._observed.shares, (shown, running)))
+            return self._best(process, posterior.observed, *map(posterior.observed.shares, (whole, running)))
 
-    def _fitting(self, ranked: Array) -> Iterator[dict[str, Any]]:
+    def _fitting(self, observed: Observed, ranked: Array) -> Iterator[dict[str, Any]]:
         """Parameters of proposals that fit the space, and then of any that do, without end."""
-        for row in itertools.chain(ranked, self._anywhere()):
-            params = self._observed.params(row)
+        for row in itertools.chain(ranked, self._anywhere(len(observed.coordinates.distributions))):
+            params = observed.params(row)
             if self._space.fits(params):
                 yield params
 
-    def _anywhere(self) -> Iterator[Array]:
+    def _anywhere(self, dimensions: int) -> Iterator[Array]:
         while True:
-            yield self._rng.random(len(self._observed.coordinates.distributions))
+            yield self._rng.random(dimensions)
 
-    def _best(self, process: Conditioned, known: Array, running: Array) -> Array:
-        """Shares [M, D] of proposals, the one that is expected to improve most on those known [N, D] first."""
-        coordinates = self._observed.coordinates
-        process = process.believing(coordinates.points(running), np.zeros(len(running)))
-        mean, _ = process.predict(coordinates.points(known))
+    def _best(self, process: Conditioned, observed: Observed, tried: Array, running: Array) -> Array:
+        """Shares [M, D] of proposals, the one that is expected to improve most first."""
+        coordinates = observed.coordinates
+        known = observed.shares_of(np.unique(process.seen.trainings))
+        process = process.believing(coordinates.points(running))
+        mean = process.predict_mean(coordinates.points(known))
         best, tops = mean.max(), known[np.argsort(-mean, kind="stable")[:BEST]]
 
         def improvement(shares: Array) -> Array:
             return expected_improvement(*process.predict(coordinates.points(shares)), best)
 
         near = [self._around(tops[self._rng.integers(len(tops), size=NEAR)], distance) for distance in DISTANCES]
-        shares = self._observed.settled(np.concatenate([self._rng.random((WIDE, known.shape[1])), *near]))
+        shares = observed.settled(np.concatenate([self._rng.random((WIDE, known.shape[1])), *near]))
         gains = improvement(shares)
         top = np.repeat(shares[[gains.argmax()]], NEARER, axis=0)
-        nearer = self._observed.settled(self._around(top, np.resize(LAST_DISTANCES, (NEARER, 1))))
+        nearer = observed.settled(self._around(top, np.resize(LAST_DISTANCES, (NEARER, 1))))
         shares, gains = np.concatenate([nearer, shares]), np.concatenate([improvement(nearer), gains])
         ordered = shares[np.argsort(-gains, kind="stable")]
-        tried = {row.tobytes() for row in np.concatenate([known, running])}
-        is_new = np.array([row.tobytes() not in tried for row in ordered])
+        old = {row.tobytes() for row in tried}
+        is_new = np.array([row.tobytes() not in old for row in ordered])
         return ordered[is_new] if is_new.any() else ordered
 
     def _around(self, shares: Array, distance: float | Array) -> Array:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from search.decide.coordinates import Coordinates
@@ -26,8 +27,12 @@ class _Seen:
     """[D]"""
     epochs: int
     """That it did"""
-    spans: list[tuple[float, float, int]]
-    """Mean way to go, mean accuracy, and epochs, of each span of them"""
+    ways: Array
+    """[S]: of each span of them, the mean way to go"""
+    values: Array
+    """[S]: mean accuracy"""
+    counts: Array
+    """[S]: epochs"""
 
 
 class Observed:
@@ -42,11 +47,20 @@ class Observed:
         ends = {math.ceil(epochs / part) for part in PARTS} | {epochs - 1, epochs}
         self._ends = sorted(end for end in ends if end >= 1)
         self._remaining = remaining(np.arange(1.0, epochs + 1), epochs)
-        self._seen: dict[int, tuple[tuple[TrialState, int | None], _Seen]] = {}
+        self._is_conditional = space.is_conditional
+        self._whole: set[int] = set()  # numbers of trials; parameters are only ever added
+        self._seen: dict[int, tuple[tuple[TrialState, int | None], _Seen]] = {}  # by number
+
+    def whole(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Those that have all parameters of a configuration of the space."""
+        for trial in trials:
+            if trial.number not in self._whole and self.is_whole(trial.params):
+                self._whole.add(trial.number)
+        return [trial for trial in trials if trial.number in self._whole]
 
     def is_whole(self, params: Mapping[str, Any]) -> bool:
         """Whether these are all parameters of a configuration of the space, of one drawn whole."""
-        if not self._space.is_conditional:
+        if not self._is_conditional:
             return self.coordinates.distributions.keys() <= params.keys()
         known = {**self._single, **params}
         try:
@@ -59,35 +73,38 @@ class Observed:
         shares = [self._see(trial).shares for trial in trials]
         return np.array(shares).reshape(len(trials), len(self.coordinates.distributions))
 
+    def shares_of(self, numbers: NDArray[np.int64]) -> Array:
+        """Where trials of these numbers [N] are, each of which has been read: [N, D]."""
+        return np.array([self._seen[number][1].shares for number in numbers.tolist()])
+
     def read(self, trials: Sequence[FrozenTrial], sign: int, most: int) -> Observations:
         """At most about so many accuracies: those of the trials that went on longest, the better of equally long ones.
 
         Of a trial that failed it is known only that it is no better than the worst. Trainings have the trials' numbers.
         """
         seen = [self._see(trial) for trial in trials]
-        worst = min((sign * value for its in seen for _, value, _ in its.spans), default=0.0)
-        rows = [
-            (place, way, value, count)
-            for place, (its, trial) in enumerate(zip(seen, trials, strict=True))
-            for way, value, count in (
-                [(0.0, worst, 1)]
-                if trial.state == TrialState.FAIL
-                else [(way, sign * value, count) for way, value, count in its.spans]
-            )
-        ]
-        if len(rows) > most:
-            rows.sort(key=lambda row: (-seen[row[0]].epochs, -row[2], row[0], row[1]))
-            rows = sorted(rows[:most], key=lambda row: (row[0], -row[1]))
-        places = np.array([row[0] for row in rows], np.int64)
-        _, ways, values, counts = (np.array(column, np.float64) for column in zip(*rows, strict=True))
-        points = self.coordinates.points(np.array([its.shares for its in seen]))
-        numbers = np.array([trial.number for trial in trials], np.int64)
-        return Observations(points[places], numbers[places], ways, values, counts)
+        failed = [place for place, trial in enumerate(trials) if trial.state == TrialState.FAIL]
+        worst = sign * (sign * np.concatenate([its.values for its in seen])).min(keepdims=True, initial=math.inf)
+        at_worst = {"ways": np.zeros(1), "values": np.where(np.isfinite(worst), worst, 0.0), "counts": np.ones(1)}
+        for place in failed:
+            seen[place] = _Seen(seen[place].shares, seen[place].epochs, **at_worst)
+        places = np.repeat(np.arange(len(seen)), [len(its.values) for its in seen])
+        epochs = np.array([its.epochs for its in seen])[places]
+        ways, values, counts = (np.concatenate([getattr(its, name) for its in seen]) for name in at_worst)
+        values = sign * values
+        if len(values) > most:
+            chosen = np.lexsort((ways, places, -values, -epochs))[:most]
+            chosen = chosen[np.lexsort((-ways[chosen], places[chosen]))]
+            places, ways, values, counts = places[chosen], ways[chosen], values[chosen], counts[chosen]
+        used, row = np.unique(places, return_inverse=True)
+        points = self.coordinates.points(np.array([seen[place].shares for place in used]))
+        numbers = np.array([trials[place].number for place in used], np.int64)
+        return Observations(points[row], numbers[row], ways, values, counts)
 
     def settled(self, shares: Array) -> Array:
         """Shares [M, D] as configurations there have them: of whole numbers and choices, and in the middle if none."""
         shares = self.coordinates.snapped(shares)
-        if self._space.is_conditional:
+        if self._is_conditional:
             for row in shares:
                 had = self._had({**self._single, **self.coordinates.params(row)})
                 row[[name not in had for name in self.coordinates.distributions]] = 0.5
@@ -111,14 +128,17 @@ class Observed:
         return had
 
     def _see(self, trial: FrozenTrial) -> _Seen:
-        stand = trial.state, trial.last_step
-        before, seen = self._seen.get(trial._trial_id, (None, None))
-        if seen is None or before != stand:
-            seen = _Seen(self.coordinates.shares(trial.params), *self._spans(trial))
-            self._seen[trial._trial_id] = stand, seen
+        kept = self._seen.get(trial.number)
+        if kept is not None:
+            (state, last_step), seen = kept
+            if state == trial.state and (state.is_finished() or last_step == trial.last_step):
+                return seen
+        seen = _Seen(self.coordinates.shares(trial.params), *self._spans(trial))
+        self._seen[trial.number] = (trial.state, trial.last_step), seen
         return seen
 
-    def _spans(self, trial: FrozenTrial) -> tuple[int, list[tuple[float, float, int]]]:
+    def _spans(self, trial: FrozenTrial) -> tuple[int, Array, Array, Array]:
+        """Epochs that it did; of each span of them the mean way to go, mean accuracy and epochs."""
         last = self._ends[-1]
         curve = {
             min(max(epoch, 1), last): value
@@ -127,11 +147,12 @@ class Observed:
         }
         if not curve and trial.state == TrialState.COMPLETE and trial.value is not None:
             curve = {last: trial.value}
-        spans: list[tuple[float, float, int]] = []
+        spans: list[tuple[float, float, float]] = []
         begin = 1
         for end in self._ends:
             if epochs := [epoch for epoch in range(begin, end + 1) if epoch in curve]:
                 way = float(self._remaining[np.array(epochs) - 1].mean())
                 spans.append((way, float(np.mean([curve[epoch] for epoch in epochs])), len(epochs)))
             begin = end + 1
-        return max(curve, default=0), spans
+        ways, values, counts = np.array(spans, np.float64).reshape(-1, 3).T
+        return max(curve, default=0), ways, values, counts

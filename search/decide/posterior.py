@@ -12,9 +12,11 @@ these, the best.
 
 from collections.abc import Sequence
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import optuna
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
@@ -34,47 +36,67 @@ MOST_FITTED: Final = 128
 REFIT: Final = 1.25
 
 
+_OF_STUDIES: Final[WeakKeyDictionary[BaseStorage, dict[int, "Posterior"]]] = WeakKeyDictionary()
+
+
 class Posterior:
-    """The processes as a study's trials leave them."""
+    """The processes as a study's trials leave them. A stopping rule and the samplers of a study share one."""
 
     def __init__(self, space: Space) -> None:
+        self._space = space
         self.observed: Final = Observed(space)
+        self.coordinates: Final = self.observed.coordinates
+        self._last: list[Conditioned] = []
+        self._fitted: list[list[float]] = []
 
-    def given(self, study: optuna.Study, shown: Sequence[FrozenTrial]) -> list[Conditioned]:
-        """The processes given trials that have shown something; none if these are too few.
+    @classmethod
+    def of(cls, study: optuna.Study, space: Space) -> "Posterior":
+        """That of an open study."""
+        known = _OF_STUDIES.setdefault(study._storage, {})
+        found = known.get(study._study_id)
+        if found is None or found._space is not space:
+            found = known[study._study_id] = cls(space)
+        return found
+
+    def given(self, study: optuna.Study, whole: Sequence[FrozenTrial]) -> list[Conditioned]:
+        """The processes given what whole trials have shown; none while too few have.
 
         Trainings have the trials' numbers.
         """
+        shown = [trial for trial in whole if trial.intermediate_values or trial.state.is_finished()]
         if len(shown) < FEWEST:
             return []
         sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
         seen = self.observed.read(shown, sign, MOST_OBSERVED).standardized()
-        processes = [CurveProcess(self.observed.coordinates.columns, length) for length in LENGTHS]
-        kept: dict[str, Any] = study._storage.get_study_system_attrs(study._study_id).get(HYPERPARAMETERS, {})
-        for process, values in zip(processes, kept.get("values", []), strict=False):
-            process.hyperparameters = np.array(values)
-        with one_thread():
-            if len(shown) >= REFIT * kept.get("trials", 0):
-                self._fit(processes, seen, len(shown), study)
-            return [process.given(seen) for process in processes]
+        hyperparameters = self._hyperparameters(study, seen, len(shown))
+        if not self._last or self._fitted != hyperparameters or not self._last[0].seen.equal(seen):
+            columns = self.coordinates.columns
+            fitted = zip(LENGTHS, hyperparameters, strict=True)
+            self._last = [CurveProcess(columns, length, np.array(values)).given(seen) for length, values in fitted]
+            self._fitted = hyperparameters
+        return self._last
 
-    def _fit(self, processes: list[CurveProcess], seen: Observations, num_trials: int, study: optuna.Study) -> None:
-        some = seen.some(MOST_FITTED, np.random.default_rng(num_trials))
-        for process in processes:
-            process.fit(some)
-            process.hyperparameters = process.hyperparameters.round(6)
-        values = [process.hyperparameters.tolist() for process in processes]
-        study._storage.set_study_system_attr(study._study_id, HYPERPARAMETERS, {"trials": num_trials, "values": values})
+    def _hyperparameters(self, study: optuna.Study, seen: Observations, num_trials: int) -> list[list[float]]:
+        """Of each process: what the study keeps, or fitted again if enough trials have come since."""
+        kept: dict[str, Any] = study._storage.get_study_system_attrs(study._study_id).get(HYPERPARAMETERS, {})
+        values: list[list[float]] = kept.get("values", [])
+        if num_trials >= REFIT * kept.get("trials", 0):
+            some = seen.some(MOST_FITTED, np.random.default_rng(num_trials))
+            processes = [CurveProcess(self.coordinates.columns, length) for length in LENGTHS]
+            for process, before in zip(processes, values, strict=False):
+                process.hyperparameters = np.array(before)
+            with one_thread():
+                for process in processes:
+                    process.fit(some)
+            values = [process.hyperparameters.round(6).tolist() for process in processes]
+            fitted: dict[str, Any] = {"trials": num_trials, "values": values}
+            study._storage.set_study_system_attr(study._study_id, HYPERPARAMETERS, fitted)
+        return values
 
     def whole(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """Those that have all parameters of a configuration of this space."""
-        return [trial for trial in trials if self.observed.is_whole(trial.params)]
-
-    @staticmethod
-    def shown(whole: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Of such trials, those that have ended or have an accuracy."""
-        return [trial for trial in whole if trial.intermediate_values or trial.state.is_finished()]
+        return self.observed.whole(trials)
 
     def points(self, trials: Sequence[FrozenTrial]) -> Array:
         """Where the process sees configurations of trials: [N, F]."""
-        return self.observed.coordinates.points(self.observed.shares(trials))
+        return self.coordinates.points(self.observed.shares(trials))

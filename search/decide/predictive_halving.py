@@ -31,7 +31,7 @@ class PredictiveHalving(SuccessiveHalving):
     def attach(self, study: "optuna.Study", space: "Space") -> None:
         from search.decide.posterior import Posterior
 
-        self._study, self._posterior = study, Posterior(space)
+        self._study, self._posterior = study, Posterior.of(study, space)
 
     def decide(self, number: int, epoch: int, value: float) -> Decision:
         self._ends = None
@@ -58,14 +58,17 @@ class PredictiveHalving(SuccessiveHalving):
         import numpy as np  # a command's help need not wait for these
         from optuna.trial import TrialState
 
+        from search.decide.threads import one_thread
+
         if self._ends is None:
             trials = self._study.get_trials(deepcopy=False)
             came = sorted(set().union(*(rung.values for rung in self._rungs.values())))
             came = [number for number in came if trials[number].state != TrialState.PRUNED]
-            processes = self._posterior.given(self._study, self._posterior.shown(self._posterior.whole(trials)))
+            processes = self._posterior.given(self._study, self._posterior.whole(trials))
             self._ends = {}
             if processes and came:
                 points = self._posterior.points([trials[number] for number in came])
-                ends = np.mean([process.predict_end(points, np.array(came)) for process in processes], axis=0)
+                with one_thread():
+                    ends = np.mean([process.predict_end(points, np.array(came)) for process in processes], axis=0)
                 self._ends = dict(zip(came, ends.tolist(), strict=True))
         return self._ends

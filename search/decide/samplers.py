@@ -28,9 +28,8 @@ def _tpe(space: "Space", _: int) -> _OfTrial:
 
 def _gp(space: "Space", study_seed: int) -> _OfTrial:
     from search.decide.gp import GpSampler
-    from search.decide.posterior import Posterior
 
-    return functools.partial(GpSampler, space, Posterior(space), study_seed)
+    return functools.partial(GpSampler, space, study_seed)
 
 
 def _cmaes(space: "Space", _: int) -> _OfTrial:

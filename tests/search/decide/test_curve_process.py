@@ -67,16 +67,16 @@ def test_the_density_is_that_of_a_normal_distribution_and_of_the_priors() -> Non
 def test_a_prediction_is_the_normal_distribution_given_what_was_seen() -> None:
     seen, process = _observations(30), CurveProcess(COLUMNS, 0.4)
     rng = np.random.default_rng(2)
-    points, t = rng.random((5, 4)), np.array([0.0, 0.0, 0.3, 0.7, 1.0])
+    points, t = rng.random((5, 4)), np.zeros(5)
     new = Observations(points, np.arange(100, 105), t, np.zeros(5), np.ones(5))
     covariance = _covariance(process.hyperparameters, seen + new)
     among, across, own = covariance[:30, :30], covariance[30:, :30], covariance[30:, 30:]
     deviations = dict(zip(DEVIATIONS, np.exp(process.hyperparameters[3:]), strict=True))
-    luck = deviations["luck"] ** 2 + deviations["drift"] ** 2 * t**2
-    noise = deviations["noise at the end"] ** 2 + deviations["noise at the begin"] ** 2 * t**2 + JITTER
-    variance = np.diag(own - across @ np.linalg.solve(among, across.T)) - luck - noise
-    mean, deviation = process.given(seen).predict(points, t)
+    noise = deviations["noise at the end"] ** 2 + JITTER
+    variance = np.diag(own - across @ np.linalg.solve(among, across.T)) - deviations["luck"] ** 2 - noise
+    mean, deviation = process.given(seen).predict(points)
     np.testing.assert_allclose(mean, across @ np.linalg.solve(among, seen.values), atol=1e-8)
+    np.testing.assert_allclose(process.given(seen).predict_mean(points), mean, atol=1e-12)
     np.testing.assert_allclose(deviation, np.sqrt(variance), atol=1e-6)
 
 
@@ -110,12 +110,15 @@ def test_fitting_finds_which_dimension_matters_and_where_the_noise_is() -> None:
 def test_what_is_believed_of_running_trainings_leaves_the_mean_and_takes_doubt_away() -> None:
     seen = _observations(20)
     given = CurveProcess(COLUMNS, 0.4).given(seen)
-    point = np.full((1, 4), 0.9)
-    believing = given.believing(point, np.zeros(1))
-    (before, doubt), (after, less) = given.predict(point), believing.predict(point)
+    points = np.array([[0.9] * 4, [0.1] * 4])
+    believing = given.believing(points)
+    (before, doubt), (after, less) = given.predict(points), believing.predict(points)
     assert after == pytest.approx(before, abs=1e-4)
-    assert less < 0.6 * doubt
-    assert given.believing(np.empty((0, 4)), np.zeros(0)) is given
+    assert (less < 0.6 * doubt).all()
+    assert given.believing(np.empty((0, 4))) is given
+    anew = CurveProcess(COLUMNS, 0.4).given(believing.seen)
+    others = np.random.default_rng(0).random((9, 4))
+    np.testing.assert_allclose(believing.predict(others), anew.predict(others), atol=1e-8)
 
 
 def test_expected_improvement_is_its_integral() -> None:

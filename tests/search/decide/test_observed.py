@@ -89,6 +89,16 @@ def test_conditions_decide_which_parameters_a_configuration_has() -> None:
     assert not observed.is_whole({})
 
 
+def test_a_trial_is_whole_once_it_has_all_its_parameters() -> None:
+    space = _space()
+    observed = Observed(space)
+    (trial,) = _numbered([_trial(space, [0.1], TrialState.RUNNING)])
+    whole, trial.params = trial.params, {"dropout": 0.1}
+    assert observed.whole([trial]) == []
+    trial.params = whole
+    assert observed.whole([trial]) == [trial]
+
+
 def test_what_is_the_same_in_all_is_given_but_not_searched() -> None:
     observed = Observed(_space())
     assert list(observed.coordinates.distributions) == ["dropout", "norm"]
@@ -98,7 +108,7 @@ def test_what_is_the_same_in_all_is_given_but_not_searched() -> None:
 def test_a_trial_is_read_again_once_it_has_gone_on() -> None:
     space = _space()
     observed = Observed(space)
-    (trial,) = _numbered([_trial(space, [0.1])])
+    (trial,) = _numbered([_trial(space, [0.1], TrialState.RUNNING)])
     assert len(observed.read([trial], 1, most=9)) == 1
     trial.intermediate_values = {1: 0.1, 2: 0.2, 3: math.nan}
     assert observed.read([trial], 1, most=9).values.tolist() == pytest.approx([0.1, 0.2])

@@ -58,6 +58,17 @@ def test_hyperparameters_are_the_studys_and_change_with_a_quarter_more_trials() 
     assert sorted(set(fits)) == [8, 10, 13, 17, 22, 28, 35]
 
 
+def test_a_rule_and_a_sampler_share_what_is_computed_until_a_trial_shows_more() -> None:
+    study = _study(20)
+    of_rule, of_sampler = (Posterior.of(study, SPACE) for _ in range(2))
+    assert of_rule is of_sampler
+    first = of_rule.given(study, study.trials)
+    assert of_sampler.given(study, study.trials) is first
+    study.add_trial(study.trials[0])
+    assert of_rule.given(study, study.trials) is not first
+    assert Posterior.of(_study(20), SPACE) is not of_rule
+
+
 def test_no_more_is_looked_at_in_a_long_study() -> None:
     study = _study(MOST_OBSERVED)
-    assert [len(process._seen) for process in Posterior(SPACE).given(study, study.trials)] == [MOST_OBSERVED] * 2
+    assert [len(process.seen) for process in Posterior(SPACE).given(study, study.trials)] == [MOST_OBSERVED] * 2
