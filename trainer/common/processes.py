@@ -43,14 +43,35 @@ def follow_parent() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
+class _Silence:
+    """What is known of standard error while it is thrown away."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside = 0  # threads
+        self.kept = -1  # descriptor of what it was before the first of them
+
+
+_silence = _Silence()
+
+
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
-    """Throw away what this process writes to standard error meanwhile, native libraries included."""
-    kept = os.dup(2)
+    """Throw away what this process writes to standard error meanwhile, native libraries included.
+
+    Threads may be in it at once: the last one that leaves brings it back.
+    """
+    with _silence.lock:
+        _silence.inside += 1
+        if _silence.inside == 1:
+            _silence.kept = os.dup(2)
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
     try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        with _silence.lock:
+            _silence.inside -= 1
+            if not _silence.inside:
+                os.dup2(_silence.kept, 2)
+                os.close(_silence.kept)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -48,3 +49,22 @@ def test_what_native_code_writes_to_stderr_is_thrown_away_only_meanwhile(capfd: 
         os.write(2, b"meanwhile ")
     os.write(2, b"after")
     assert capfd.readouterr().err == "before after"
+
+
+def test_threads_that_silence_stderr_at_once_bring_it_back(capfd: pytest.CaptureFixture[str]) -> None:
+    inside, left = threading.Event(), threading.Event()
+
+    def last() -> None:
+        with silent_stderr():
+            inside.set()
+            left.wait(10)
+            os.write(2, b"meanwhile ")
+
+    thread = threading.Thread(target=last)
+    with silent_stderr():
+        thread.start()
+        inside.wait(10)
+    left.set()
+    thread.join()
+    os.write(2, b"after")
+    assert capfd.readouterr().err == "after"
