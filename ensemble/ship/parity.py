@@ -13,7 +13,7 @@ import torch
 from rich.markup import escape
 
 from ensemble.candidates.pool import Candidate, DatasetGoneError, Pool
-from ensemble.candidates.reproduction import deviation, information, predict_all
+from ensemble.candidates.reproduction import TrialFiles, deviation, information, predict_all
 from ensemble.tflite.export import PRECISIONS
 from ensemble.tflite.runtime import Model
 from trainer.common.console import console, track
@@ -22,7 +22,7 @@ from trainer.data.batches import resize_indices
 from trainer.data.normalize import normalize, pick_landmarks
 from trainer.landmarks import NUM_ROWS
 from trainer.model.classifier import SignClassifier
-from trainer.studydir import FILE_PROBS
+from trainer.rundir import VAL_PROBS
 
 SEQUENCES: Final = 200
 """Compared with PyTorch"""
@@ -65,13 +65,17 @@ class Agreement:
         close = self.largest_difference <= allowed.largest_difference and self.deviation <= allowed.largest_deviation
         if not (close and enough):  # a NaN is not
             raise UserError(f"the {coarsest} file does not predict what PyTorch does: {self}; this is a defect")
-        most = allowed.deviation_from_kept
-        if self.from_validation is not None and not self.from_validation <= most:
+        if not self.is_as_selected(precisions):
             raise UserError(
                 f"the {coarsest} file does not predict what its members were selected by (they deviate by "
-                f"{self.from_validation:.1e}, of at most {most:.0e}); remove the studies' folders "
-                f"ensemble/{FILE_PROBS} and select again"
+                f"{self.from_validation:.1e}, of at most {allowed.deviation_from_kept:.0e}), though each member's own "
+                "file does; this is a defect"
             )
+
+    def is_as_selected(self, precisions: Collection[str]) -> bool:
+        """Whether the file predicts what its members were selected by, as far as is known."""
+        most = max(PRECISIONS[name].deviation_from_kept for name in precisions)
+        return self.from_validation is None or self.from_validation <= most  # a NaN is not
 
 
 def compare(
@@ -115,6 +119,29 @@ def _from_kept(model: bytes, selected: list[tuple[Candidate, int]], shares: np.n
     kept = [candidate.val_probs()[places].astype(np.float64) for candidate, _ in selected]
     told = float(shares @ [information(part) for part in kept])
     return deviation(predict_all(model, pool, places), np.tensordot(shares, kept, 1), told)
+
+
+def unlike_selected(selected: list[tuple[Candidate, int]], pool: Pool) -> dict[str, str]:
+    """Why trials do not predict what they were selected by, by their names; empty if the packed dataset is gone.
+
+    Each one's own file is run. Raises UserError if one does not run.
+    """
+    places = pool.spread(KEPT_SEQUENCES)
+    reasons: dict[str, str] = {}
+    for candidate, _ in selected:
+        try:
+            found = predict_all(TrialFiles(candidate).at(candidate.precision), pool, places)
+        except DatasetGoneError:
+            return {}
+        off, most = deviation(found, candidate.val_probs()[places]), PRECISIONS[candidate.precision].deviation_from_kept
+        if not off <= most:  # a NaN is not
+            of_run = candidate.run.path / VAL_PROBS
+            where = of_run.name if candidate.probs is None else f"{candidate.probs}; remove that file"
+            reasons[candidate.name] = (
+                f"its {candidate.precision} file does not predict what it was selected by (they deviate by {off:.1e}, "
+                f"of at most {most:.0e}), which is in {where}"
+            )
+    return reasons
 
 
 def name_same_sign(found: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from rich.markup import escape
 from ensemble.budget import CONTEST, EXAMPLE, Budget
 from ensemble.candidates.full_data import FullData
 from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
-from ensemble.candidates.pool import Pool, open_pools
+from ensemble.candidates.pool import Candidate, Pool, open_pools
 from ensemble.candidates.priced import PricedPool
 from ensemble.candidates.reproduction import require_result
 from ensemble.evaluation import frontier
@@ -28,7 +28,7 @@ from ensemble.selection.baselines import Rule
 from ensemble.selection.scores import Score
 from ensemble.ship import contract, record
 from ensemble.ship.fit import Choice, choose, reasons_left_out
-from ensemble.ship.parity import Agreement, compare
+from ensemble.ship.parity import Agreement, compare, unlike_selected
 from ensemble.tflite import submission
 from ensemble.tflite.export import PRECISIONS
 from ensemble.tflite.latency import Target
@@ -249,12 +249,17 @@ def run(opened: Opened) -> Outcome:
     while True:
         score = scores.SCORES[request.metric].of(priced.pool.val_probs, priced.pool.validation.labels)
         chosen = choose(priced, score, budget, rule, request.target, opened.full_data)
-        if not opened.full_data or not (unfit := _not_to_ship(chosen, priced.pool)):
+        if opened.full_data and (unfit := _not_to_ship(chosen, priced.pool)):
+            priced = priced.without(unfit)
+            continue
+        precisions = {item.candidate.precision for item in chosen.members}
+        selected = [(item.candidate, item.count) for item in chosen.members]
+        agreement = compare(chosen.model, chosen.shipped, priced.pool, None if opened.full_data else selected)
+        is_sure = agreement.is_as_selected(precisions) and not opened.full_data
+        if is_sure or not (unlike := _unlike_selected(selected, priced.pool)):
             break
-        priced = priced.without(unfit)
-    selected = [(item.candidate, item.count) for item in chosen.members]
-    agreement = compare(chosen.model, chosen.shipped, priced.pool, None if opened.full_data else selected)
-    agreement.require({item.candidate.precision for item in chosen.members})
+        priced = priced.without(unlike)
+    agreement.require(precisions)
     asked = Asked(budget, chosen.capacity, chosen.counts)
     outcome = Outcome(
         opened=opened,
@@ -291,6 +296,14 @@ def _not_to_ship(chosen: Choice, pool: Pool) -> dict[str, str]:
                 f"[yellow]trial {member.candidate.name} is left out:[/] {escape(error.message)}", soft_wrap=True
             )
     return unfit
+
+
+def _unlike_selected(selected: list[tuple[Candidate, int]], pool: Pool) -> dict[str, str]:
+    """Why trials do not predict what they were selected by, by their names. It is said, and they are left out."""
+    reasons = unlike_selected(selected, pool)
+    for name, reason in reasons.items():
+        console.print(f"[yellow]trial {name} is left out:[/] {escape(reason)}", soft_wrap=True)
+    return reasons
 
 
 def _measure(opened: Opened) -> PricedPool:

@@ -10,7 +10,7 @@ import torch
 
 from ensemble.candidates.measure import measure
 from ensemble.candidates.pool import open_pool, to_member
-from ensemble.ship.parity import Agreement, compare, name_same_sign
+from ensemble.ship.parity import Agreement, compare, name_same_sign, unlike_selected
 from ensemble.tflite import export
 from ensemble.tflite.latency import Target
 from trainer.common.errors import UserError
@@ -92,8 +92,11 @@ def test_predictions_that_members_were_selected_by_must_be_the_files_own(copy: P
     probs[np.arange(len(labels)), labels] += 0.03
     (changed := copy / "changed.npy").write_bytes(b"")
     np.save(changed, (probs / probs.sum(1, keepdims=True)).astype(np.float16))
+    edited = [(dataclasses.replace(best, probs=changed), 1)]
     with pytest.raises(UserError, match=f"the {precision} file does not predict what its members were selected by"):
-        compare(content, [(best, 1)], pool, [(dataclasses.replace(best, probs=changed), 1)]).require({precision})
+        compare(content, [(best, 1)], pool, edited).require({precision})
+    assert unlike_selected([(best, 1)], pool) == {}
+    assert unlike_selected(edited, pool)[best.name].endswith(f"which is in {changed}; remove that file")
 
 
 def test_a_file_of_the_members_agrees_and_another_does_not(study: Path):

@@ -5,14 +5,20 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import ensemble
 from ensemble.budget import Budget
+from ensemble.candidates import reproduction
+from ensemble.candidates.pool import open_pool
 from ensemble.evaluation import frontier
 from ensemble.ship.pipeline import Request, newest_study, open_studies, select
 from ensemble.tflite.latency import Target
+from tests.ensemble.conftest import change_fields
 from trainer.common.errors import UserError
+from trainer.metrics import accuracy, log_loss
+from trainer.rundir import RunDir
 from trainer.studydir import StudyDir
 
 
@@ -52,6 +58,38 @@ def test_gives_a_submission_that_predicts_and_knows_what_it_is(
     printed = capsys.readouterr().out
     assert "members" not in printed.replace("measuring", "")
     assert "wrote" not in printed
+
+
+@pytest.mark.parametrize("precision", [["float32"], ["float32", "int8"]])
+def test_a_trial_whose_predictions_were_changed_where_no_sample_is_is_left_out_once_it_is_chosen(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, precision: list[str], capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(reproduction, "SEQUENCES", 4)
+    pool, run = open_pool(copy), RunDir(copy / "trials" / "0001")
+    probs, labels = np.array(run.read_val_probs(), np.float64), pool.validation.labels
+    rest = np.setdiff1d(np.arange(len(labels)), pool.spread(4))
+    probs[rest] = 0.02 / (probs.shape[1] - 1)
+    probs[rest, labels[rest]] = 0.98
+    run.write_val_probs(probs)
+    told = run.read_val_probs()
+    change_fields(
+        run.path / "done.json",
+        val_accuracy=accuracy(told, labels),
+        val_log_loss=log_loss(told, labels),
+        sha256=run.hashes(),
+    )
+    submission = select(copy, "2models", precision=precision)
+    assert submission.members is not None
+    assert "0001" not in list(submission.members["trial"])
+    (reason,) = [why for name, why in _left_out(copy).items() if name == "0001"]
+    assert "does not predict what it was selected by" in reason
+    assert reason.endswith("which is in val_probs.npy")
+    assert "trial 0001 is left out" in capsys.readouterr().out
+
+
+def _left_out(study: Path) -> dict[str, str]:
+    found: dict[str, str] = json.loads((study / "ensemble" / "selection.json").read_text())["left_out"]
+    return found
 
 
 def test_by_default_writes_into_the_study_under_the_contests_limits(copy: Path):
