@@ -133,8 +133,7 @@ class SearchOptions(RunOptions):
     """What trials are scored by; with two values, the search looks for their Pareto front; default: accuracy."""
 
     sampler: str | None = option(None, choices=SAMPLERS, group=_HOW)
-    """How configurations are proposed; default: cmaes, or tpe where the space has conditions or mostly choices, or the
-    objective two values."""
+    """How configurations are proposed; default: gp, or tpe where the objective has two values."""
     pruner: str | None = option(None, choices=STOPPING_RULES, group=_HOW)
     """How trials are stopped early; default: predictive-halving, or none where the objective has two values."""
     recipe_points: bool = option(True, aliases=("--no-seed-points",), group=_HOW)

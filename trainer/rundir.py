@@ -167,6 +167,8 @@ class RunDir:
             for number, line in enumerate(read_text(path).split("\n")[:-1], start=1):  # a whole one ends in a newline
                 where = f"line {number}: "
                 found.append(EpochMetrics.read(line))
+                least = found[-2].epoch + 1 if len(found) > 1 else 1
+                _require(found[-1].epoch >= least, "epoch", found[-1].epoch, f"at least {least}")
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: {where}{reason_of(error)}; {BRING_BACK}") from error
         return found

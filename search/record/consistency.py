@@ -1,10 +1,10 @@
 """Whether a study's database is really its own, before a search goes on with it."""
 
 from search.record.database_url import shown
-from search.record.own_files import BRING_BACK_EITHER, OwnFiles, is_finished_only_there, most_trials
+from search.record.own_files import BRING_BACK_EITHER, OwnFiles, is_finished_only_there, misnumbered, most_trials
 from search.record.request import ASKED, Request, find_database
 from search.record.storage import Stored, study_names
-from search.record.trials import load_sound
+from search.record.trials import broken_record, load_sound, other_directions
 from trainer.common.errors import UserError
 from trainer.common.patience import PATIENCE
 from trainer.rundir import BRING_BACK
@@ -43,12 +43,13 @@ def _of_no_database(study: StudyDir, request: Request) -> list[int]:
 
 
 def _check_study(study: StudyDir, request: Request, stored: Stored, where: str) -> list[int]:
-    there = [direction.name.lower() for direction in stored.directions]
-    asked = [direction.name.lower() for direction in request.to_objective().directions]
-    if there != asked:
-        goals = f"its study is to {' and '.join(there)}, but this one was asked to {' and '.join(asked)}"
-        raise _lost(where, study, goals)
+    for number, reason in stored.broken.items():
+        raise UserError(f"{where}: {broken_record(number, reason)}")
+    if other := other_directions(request, stored):
+        raise _lost(where, study, other)
     trials, files = stored.trials, OwnFiles(study, request)
+    if wrong := next(iter(misnumbered(request, trials).values()), None):
+        raise _lost(where, study, wrong)
     for trial in trials:
         if wrong := files.contradiction(trial):
             raise UserError(f"{where}: {wrong}; {BRING_BACK_EITHER}, or begin under another name")

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from search.problem.objective import DEFAULT_OBJECTIVE
+from search.record.own_files import metrics_of
 from search.record.request import Request
 from search.record.trials import read_trials, to_rows, to_table
 from trainer.common.errors import UserError
@@ -69,7 +70,7 @@ class Study:
         rows: list[dict[str, Any]] = []
         for trial in self._frozen:
             try:
-                metrics = self._dir.trial(trial.number).read_metrics()
+                metrics = metrics_of(self._dir.trial(trial.number), trial)
             except UserError:
                 metrics = []
             if metrics:

@@ -7,7 +7,8 @@ may be older than they are (a backup, a power cut), another study's, or changed 
 import contextlib
 import itertools
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from trainer.common.errors import UserError
 from trainer.common.strict import described
 from trainer.config import TrainConfig
 from trainer.model.classifier import num_parameters
-from trainer.rundir import CONFIG, DONE, Result, RunDir
+from trainer.rundir import BRING_BACK, CONFIG, DONE, METRICS, EpochMetrics, Result, RunDir
 from trainer.studydir import STUDY_JSON, TRIALS, StudyDir
 
 ORIGIN: Final = "warm_start"  # user attribute: the study that a trial comes from, and its number there
@@ -45,10 +46,42 @@ def is_finished_without_files(study: StudyDir, trial: FrozenTrial) -> bool:
     return is_there and trial.state == TrialState.COMPLETE and is_own(trial)
 
 
+def metrics_of(run: RunDir, trial: FrozenTrial) -> list[EpochMetrics]:
+    """A trial's own record of its epochs. Raises UserError if it is broken, or not what the database has of them."""
+    metrics = run.read_metrics()
+    for item in metrics:
+        known = trial.intermediate_values.get(item.epoch)
+        if known is not None and not math.isclose(known, item.val_accuracy, rel_tol=ROUNDING, abs_tol=ROUNDING):
+            raise UserError(
+                f"{run.path / METRICS}: has an accuracy of {item.val_accuracy:.4f} after epoch {item.epoch}, and the "
+                f"database {known:.4f}; {BRING_BACK_EITHER}"
+            )
+    ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    if ended and metrics and trial.last_step not in (None, last := metrics[-1].epoch):
+        raise UserError(
+            f"{run.path / METRICS}: ends after epoch {last}, the trial after {trial.last_step}; {BRING_BACK}"
+        )
+    return metrics
+
+
 def most_trials(request: Request, trials: list[FrozenTrial]) -> int | None:
     """How many trials a study can have, of which a database has these; None if that cannot be told."""
     earlier = sum(not is_own(trial) for trial in trials)
     return None if request.warm_start and not earlier else request.trials + earlier
+
+
+def misnumbered(request: Request, trials: list[FrozenTrial], others: Collection[int] = ()) -> dict[int, str]:
+    """What is wrong with the numbers of a study's trials, which count from 0, by the number.
+
+    ``others`` are those of trials that are there but cannot be read.
+    """
+    counts, most = Counter([*(trial.number for trial in trials), *others]), most_trials(request, trials)
+    words = {number: f"has {count} trials {number}" for number, count in counts.items() if count > 1}
+    for number in counts:
+        if most is not None and number >= most:
+            words[number] = f"has a trial {number}, and {STUDY_JSON} asks for trials 0 to {most - 1}"
+    last = max((number for number in counts if number not in words), default=0)
+    return words | {number: f"has no trial {number}, and later ones" for number in range(last) if number not in counts}
 
 
 class OwnFiles:

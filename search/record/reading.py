@@ -13,7 +13,9 @@ from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
-from sqlalchemy import Row, Table, select
+from sqlalchemy import Connection, Row, Select, Table, select
+
+from trainer.common.errors import in_one_line
 
 TRIALS: Final[Table] = models.TrialModel.__table__
 PARAMS: Final[Table] = models.TrialParamModel.__table__
@@ -25,25 +27,51 @@ SYSTEM_ATTRS: Final[Table] = models.TrialSystemAttributeModel.__table__
 _distribution = functools.lru_cache(maxsize=1024)(json_to_distribution)
 
 
-def read_all(storage: RDBStorage, study_id: int) -> list[FrozenTrial]:
+_BROKEN: Final = (LookupError, ValueError, TypeError, OverflowError, RecursionError)
+"""What SQLAlchemy, Optuna and we say of rows that no search has written"""
+
+
+def read_all(storage: RDBStorage, study_id: int) -> tuple[list[FrozenTrial], dict[int, str]]:
     """All trials of a study, in the order in which they were made; those of equal ranges share them.
 
-    Raises what SQLAlchemy raises, and KeyError, IndexError or ValueError for what no search has written.
+    And why others cannot be read, by their numbers: somebody has changed their rows. Raises what SQLAlchemy raises.
     """
-    its_trials = select(TRIALS.c.trial_id).where(TRIALS.c.study_id == study_id)
+    of_study = select(TRIALS.c.trial_id).where(TRIALS.c.study_id == study_id).order_by(TRIALS.c.trial_id)
     with storage.engine.connect() as connection:
-        trials = connection.execute(select(TRIALS).where(TRIALS.c.study_id == study_id).order_by(TRIALS.c.trial_id))
-        rows = trials.all()
+        try:
+            return _read(connection, of_study), {}
+        except _BROKEN:
+            return _read_whole_ones(connection, list(connection.scalars(of_study)))
 
-        def of_trials(table: Table) -> dict[int, list[Row[Any]]]:
-            found = defaultdict(list)
-            own = select(table).where(table.c.trial_id.in_(its_trials)).order_by(*table.primary_key)
-            for row in connection.execute(own):
-                found[row.trial_id].append(row)
-            return found
 
-        tables = (PARAMS, VALUES, STEPS, USER_ATTRS, SYSTEM_ATTRS)
-        params, values, steps, user_attrs, system_attrs = map(of_trials, tables)
+def _read_whole_ones(connection: Connection, trial_ids: list[int]) -> tuple[list[FrozenTrial], dict[int, str]]:
+    """Those of some trials that can be read, and why the others cannot be: they are halved until they are found."""
+    try:
+        return _read(connection, trial_ids), {}
+    except _BROKEN as error:
+        if len(trial_ids) == 1:
+            number = connection.scalar(select(TRIALS.c.number).where(TRIALS.c.trial_id == trial_ids[0]))
+            return [], {int(number or 0): in_one_line(error)}
+    middle = len(trial_ids) // 2
+    (first, wrong), (second, others) = (
+        _read_whole_ones(connection, part) for part in (trial_ids[:middle], trial_ids[middle:])
+    )
+    return first + second, wrong | others
+
+
+def _read(connection: Connection, its_trials: Select[tuple[int]] | list[int]) -> list[FrozenTrial]:
+    trials = connection.execute(select(TRIALS).where(TRIALS.c.trial_id.in_(its_trials)).order_by(TRIALS.c.trial_id))
+    rows = trials.all()
+
+    def of_trials(table: Table) -> dict[int, list[Row[Any]]]:
+        found = defaultdict(list)
+        own = select(table).where(table.c.trial_id.in_(its_trials)).order_by(*table.primary_key)
+        for row in connection.execute(own):
+            found[row.trial_id].append(row)
+        return found
+
+    tables = (PARAMS, VALUES, STEPS, USER_ATTRS, SYSTEM_ATTRS)
+    params, values, steps, user_attrs, system_attrs = map(of_trials, tables)
     return [
         _trial(row, *(table.get(row.trial_id, []) for table in (params, values, steps, user_attrs, system_attrs)))
         for row in rows

@@ -223,7 +223,10 @@ class StudyStorage(InMemoryStorage):
         for key, value in self._rdb.get_study_system_attrs(database_id).items():
             super().set_study_system_attr(study_id, key, value)
             self._known[_STUDY_SYSTEM_ATTRS].add((study_id, key))
-        for trial in read_all(self._rdb, database_id):
+        trials, broken = read_all(self._rdb, database_id)
+        for number, reason in broken.items():
+            raise ValueError(f"trial {number}: {reason}")
+        for trial in trials:
             attributes = again(trial)
             if attributes is None:
                 trial_id = super().create_new_trial(study_id, trial)
@@ -280,6 +283,8 @@ class Stored(NamedTuple):
     user_attrs: dict[str, Any]
     trials: list[FrozenTrial]
     """By number"""
+    broken: dict[int, str]
+    """Why others cannot be read, by number"""
 
 
 def load_stored(url: str, study_name: str | None, patience: float = 0.0) -> Stored:
@@ -295,7 +300,7 @@ def load_stored(url: str, study_name: str | None, patience: float = 0.0) -> Stor
         storage = RDBStorage(url, _engine_kwargs(url), skip_table_creation=True)
         try:
             study = optuna.load_study(study_name=study_name, storage=storage)
-            return Stored(study.directions, study.user_attrs, read_all(storage, study._study_id))
+            return Stored(study.directions, study.user_attrs, *read_all(storage, study._study_id))
         finally:
             storage.engine.dispose()
 

@@ -12,7 +12,14 @@ from optuna.trial import FrozenTrial, TrialState
 from search.problem.objective import front
 from search.problem.space import by_field
 from search.record.database_url import shown, sqlite_url
-from search.record.own_files import BRING_BACK_EITHER, ORIGIN, OwnFiles, is_finished_without_files, is_own
+from search.record.own_files import (
+    BRING_BACK_EITHER,
+    ORIGIN,
+    OwnFiles,
+    is_finished_without_files,
+    is_own,
+    misnumbered,
+)
 from search.record.request import Request, find_database
 from search.record.storage import Stored, load_stored
 from trainer.common.console import console
@@ -78,31 +85,42 @@ def read_trials(directory: Path, url: str | None = None, patience: float = 0.0) 
         raise UserError(f"{directory}: holds no study (no {STUDY_DB}); make one with: python -m search.run")
     done = [int(run.path.name) for run in study.trials() if run.is_done]  # before, as a search may be at work
     try:
-        trials = load_sound(found, name, patience).trials
+        stored = load_sound(found, name, patience)
     except UserError as error:
         error.field = error.field or (None if url is None else "storage")
         raise
-    return _believed(study, trials, done, shown(found)) if study.exists else trials
+    where = shown(found)
+    if stored.broken:
+        number, reason = next(iter(stored.broken.items()))
+        _warn(f"{where}: {broken_record(number, reason)}; {numbered(list(stored.broken))} left out")
+    return _believed(study, stored, done, where) if study.exists else stored.trials
 
 
-def _believed(study: StudyDir, trials: list[FrozenTrial], done: list[int], where: str) -> list[FrozenTrial]:
+def _believed(study: StudyDir, stored: Stored, done: list[int], where: str) -> list[FrozenTrial]:
     """The trials that their own files do not contradict; says what is left out, and what else does not agree.
 
-    ``done`` are the numbers of those that were finished by their files before the database was read.
+    ``done`` are the numbers of those that were finished by their files before the database was read. Raises UserError
+    if the database is of a study with another objective.
     """
-    files = OwnFiles(study, Request.read(study))
+    trials = stored.trials
+    request = Request.read(study)
+    if other := other_directions(request, stored):
+        raise UserError(f"{where}: {other}; bring {study.path}'s own database back")
+    files = OwnFiles(study, request)
     wrong = {trial.number: words for trial in trials if (words := files.contradiction(trial))}
+    wrong |= misnumbered(request, trials, stored.broken)
     if wrong:
-        out = f"{numbered(list(wrong))} left out"
+        out = f"{numbered(sorted(wrong))} left out"
         _warn(f"{where}: {next(iter(wrong.values()))}; {out}: {BRING_BACK_EITHER}")
     if departed := next(filter(None, map(files.departure, study.trials())), None):
         _warn(f"{study.path / STUDY_JSON}: {departed}; {BRING_BACK}")
+    trials = [trial for trial in trials if trial.number not in wrong]
     if bare := [trial.number for trial in trials if is_finished_without_files(study, trial)]:
         _warn(f"{study.path / TRIALS}: has no {DONE} of {numbered(bare)}, finished by {where}; bring it back")
     ended = {trial.number for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.RUNNING)}
-    if late := [number for number in done if number not in ended]:
+    if late := [number for number in done if number not in ended | wrong.keys() | stored.broken.keys()]:
         _warn(f"{where}: does not know that {numbered(late)} ended, by {DONE}; resume the study to have it learn that")
-    return [trial for trial in trials if trial.number not in wrong]
+    return trials
 
 
 def numbered(numbers: list[int]) -> str:
@@ -119,25 +137,36 @@ def _warn(text: str) -> None:
 
 
 def load_sound(url: str, name: str | None, patience: float = 0.0) -> Stored:
-    """As ``load_stored``. Raises UserError also if a trial's record contradicts itself, as after an edit by hand."""
+    """As ``load_stored``. Trials whose records contradict themselves, as after an edit by hand, are broken too."""
     stored = load_stored(url, name, patience)
-    for trial in stored.trials:
-        _check_trial(trial, shown(url))
-    return stored
+    wrong = {trial.number: reason for trial in stored.trials if (reason := _contradicts_itself(trial))}
+    sound = [trial for trial in stored.trials if trial.number not in wrong]
+    return stored._replace(trials=sound, broken={**stored.broken, **wrong})
 
 
-def _check_trial(trial: FrozenTrial, where: str) -> None:
-    """Raise UserError if a trial's record contradicts itself, as after an edit by hand."""
+def _contradicts_itself(trial: FrozenTrial) -> str | None:
     try:
         trial._validate()
         for name, kinds in _ATTRIBUTES.items():
             if not isinstance(value := trial.user_attrs.get(name), (*kinds, NoneType)):
                 raise ValueError(f"{name}: {value!r:.40}")
     except (ValueError, TypeError, OverflowError) as error:
-        raise UserError(
-            f"{where}: trial {trial.number}: its record is broken ({in_one_line(error)}); bring the database back "
-            "as the search left it"
-        ) from error
+        return in_one_line(error)
+    return None
+
+
+def other_directions(request: Request, stored: Stored) -> str | None:
+    """How a database's study is to be decided, where that is otherwise than was asked for."""
+    there = [direction.name.lower() for direction in stored.directions]
+    asked = [direction.name.lower() for direction in request.to_objective().directions]
+    if there == asked:
+        return None
+    return f"its study is to {' and '.join(there)}, but this one was asked to {' and '.join(asked)}"
+
+
+def broken_record(number: int, reason: str) -> str:
+    """What is said of a trial that cannot be read."""
+    return f"trial {number}: its record is broken ({reason}); bring the database back as the search left it"
 
 
 def read_rows(

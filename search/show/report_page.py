@@ -18,6 +18,7 @@ from typing import Any, Final
 from optuna.trial import FrozenTrial
 from plotly.graph_objects import Figure
 
+from search.record.own_files import metrics_of
 from search.record.request import Request
 from search.record.trials import INTERRUPTED, Row, param_names, read_trials, to_rows
 from search.show import figures, html
@@ -117,7 +118,7 @@ def _worth_drawing(rows: list[Row], ensemble: Ensemble | None) -> list[Row]:
 def _read_curve(study: StudyDir, row: Row, trial: FrozenTrial) -> Curve:
     """From the trial's own record, or where that is not to be had, from the study's."""
     try:
-        metrics = study.trial(row.number).read_metrics()
+        metrics = metrics_of(study.trial(row.number), trial)
     except UserError as error:
         console.print(f"warning: {error}; its curve is as the database has it", soft_wrap=True, markup=False)
         metrics = []

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
+from optuna.trial import TrialState
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.measure import Measurement
@@ -12,6 +13,7 @@ from rich.text import Text
 from search.record.trials import Row, param_names
 from search.show.progress import STATE_STYLES, describe
 from trainer.common.console import PIPE_WIDTH, for_tables
+from trainer.common.fields import printable
 
 
 def render(rows: list[Row], heading: str, console: Console) -> Group:
@@ -22,7 +24,8 @@ def render(rows: list[Row], heading: str, console: Console) -> Group:
     table = _table(rows, heading, param_names(rows))
     if Measurement.get(console, console.options.update(width=PIPE_WIDTH), table).maximum > console.width:
         table = _table(rows, heading, None)
-    failures = [Text(f"trial {row.number} failed: {row.reason}") for row in rows if row.reason]
+    failed = [row for row in rows if row.state == TrialState.FAIL.name and row.reason]
+    failures = [Text(printable(f"trial {row.number} failed: {row.reason}")) for row in failed]
     legend = [Text("* on the Pareto front: no trial is as good in both and better in one")]
     return Group(table, *(legend if any(row.on_front for row in rows) else ()), *failures)
 
@@ -47,7 +50,7 @@ def _table(rows: list[Row], heading: str, param_names: list[str] | None) -> Tabl
         cells = (
             f"{row.number}{'*' if row.on_front else ''}",
             (row.state, STATE_STYLES.get(row.state, "dim")),
-            *([row.origin or ""] if has_origin else []),
+            *([printable(row.origin or "")] if has_origin else []),
             *params,
             *(cell(row.val_accuracy, ".4f"), cell(row.val_log_loss, ".4f")),
             *(

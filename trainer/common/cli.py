@@ -43,7 +43,7 @@ from typing import Any, Final, Literal, NoReturn, TypeVar, Union, get_args, get_
 from trainer.common import signals
 from trainer.common.credentials import hide
 from trainer.common.errors import UserError
-from trainer.common.fields import Option, field_docs, shorten, suggestion, without_keys
+from trainer.common.fields import Option, field_docs, printable, shorten, suggestion, without_keys
 from trainer.common.files import require_working_folder, to_path
 
 Options = TypeVar("Options")
@@ -62,8 +62,6 @@ COMMANDS: Final = {
     "ablate": "trainer.ablate",
 }
 _METAVARS: Final[dict[Any, str]] = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
-_LONGER_THAN_NAMES: Final = re.compile(r"[^\s/]{256,}")  # no file has such a name, and no error needs to show it
-_CONTROLS: Final = re.compile(r"\n(?!  )|[^\n\x20-\x7e\xa0-\U0010ffff]|[\u2028\u2029\ud800-\udfff]")
 _WIDEST: Final = 110  # columns of a help page
 
 
@@ -370,22 +368,13 @@ def run(main: Callable[[], None]) -> NoReturn:
         message = str(error)
         if isinstance(error, OSError) and error.filename is not None:
             message = f"{error.filename}: {error.strerror}"
-        _print_error("error:", f" {_printable(hide(as_called(message)))}")
+        _print_error("error:", f" {printable(hide(as_called(message)))}")
         sys.exit(2)
     except KeyboardInterrupt as error:
         signum = error.signum if isinstance(error, signals.Stopped) else signal.SIGINT
         _print_error("", "interrupted" if signum == signal.SIGINT else f"ended by {signal.Signals(signum).name}")
         sys.exit(signals.exit_status(signum))
     sys.exit(0)
-
-
-def _printable(message: str) -> str:
-    """A message without what a file's content has no business to do in it: begin a line, or fill the screen.
-
-    A line of a list begins with two spaces.
-    """
-    short = _LONGER_THAN_NAMES.sub(lambda found: shorten(found[0]), message)
-    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], short)
 
 
 def _print_error(head: str, message: str) -> None:

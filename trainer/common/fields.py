@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import inspect
 import os
+import re
 import textwrap
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ MOST: Final = 1_000_000  # of whatever is counted
 MOST_THREADS: Final = 1024
 LONGEST: Final = 40  # characters of a value that errors show
 LONGEST_NAME: Final = 255  # bytes of a file's or folder's name
+_LONGER_THAN_NAMES: Final = re.compile(r"[^\s/]{256,}")  # no file has such a name, and no error needs to show it
+_CONTROLS: Final = re.compile(r"\n(?!  )|[^\n\x20-\x7e\xa0-\U0010ffff]|[\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +152,15 @@ def shorten(text: str) -> str:
     'ab'
     """
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def printable(message: str) -> str:
+    """A message without what a file's content has no business to do in it: begin a line, or fill the screen.
+
+    A line of a list begins with two spaces.
+    """
+    short = _LONGER_THAN_NAMES.sub(lambda found: shorten(found[0]), message)
+    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], short)
 
 
 def suggestion(word: str, known: Collection[str]) -> str:

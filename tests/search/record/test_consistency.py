@@ -1,6 +1,7 @@
 """A study goes on with its own database only."""
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -137,24 +138,43 @@ def test_a_trial_with_a_broken_config_does_not_keep_the_others_from_going_on(tmp
 
 
 @pytest.mark.parametrize(
-    ("edit", "words"),
+    ("edit", "words", "stay"),
     [
-        ("update trial_params set param_value = 1e30 where param_name = 'num_layers'", "trial 0: its record is broken"),
-        ("update trials set state = 'FOO' where number = 1", "cannot be read as a study"),
         (
-            "insert into trial_user_attributes values (99, 1, 'seconds', '\"x\"')",
-            "trial 0: its record is broken .seconds",
+            "update trial_params set param_value = 1e30 where param_name = 'num_layers'",
+            "trial 0: .*IntDistribution",
+            [],
         ),
-        ("update trials set state = 'COMPLETE' where number = 1", "trial 1: its record is broken"),
+        ("update trials set state = 'FOO' where number = 1", "trial 1: .*'FOO'", [0]),
+        ("update trials set datetime_start = 'abc' where number = 1", "trial 1: .*isoformat string: 'abc'", [0]),
+        ("update trial_params set distribution_json = '{}' where trial_id = 2", "trial 1: .*'type'", [0]),
+        ("insert into trial_user_attributes values (99, 1, 'seconds', '\"x\"')", "trial 0: .*seconds: 'x'", [1]),
+        ("insert into trial_user_attributes values (99, 1, 'seconds', '{')", "trial 0: .*double quotes", [1]),
+        ("update trials set state = 'COMPLETE' where number = 1", "trial 1: .*is supposed to be set", [0]),
     ],
 )
-def test_a_record_that_contradicts_itself_is_named(edit: str, words: str, tmp_path: Path, base: TrainConfig) -> None:
-    study, _ = _study(tmp_path / "s", base, recipe_points=False)
+def test_a_record_that_nobody_has_written_so_is_left_out_and_a_search_does_not_go_on_with_it(
+    edit: str, words: str, stay: list[int], tmp_path: Path, base: TrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, request = _study(tmp_path / "s", base, recipe_points=False)
     with contextlib.closing(sqlite3.connect(study.path / STUDY_DB)) as connection:
         connection.execute(edit)
         connection.commit()
-    with pytest.raises(UserError, match=rf"study\.db: {words}"):
-        read_rows(study.path)
+    assert [row.number for row in read_rows(study.path)] == stay
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.match(rf"warning: .*study\.db: {words}.*; bring the database back as the search left it; trials? ", line)
+    with pytest.raises(UserError, match=rf"study\.db: {words}.*; bring the database back"):
+        check_database(study, request)
+
+
+def test_a_database_whose_study_has_another_goal_is_not_shown(tmp_path: Path, base: TrainConfig) -> None:
+    study, request = _study(tmp_path / "s", base, recipe_points=False)
+    with contextlib.closing(sqlite3.connect(study.path / STUDY_DB)) as connection:
+        connection.execute("update study_directions set direction = 'MINIMIZE'")
+        connection.commit()
+    for act in (lambda: read_rows(study.path), lambda: check_database(study, request)):
+        with pytest.raises(UserError, match="its study is to minimize, but this one was asked to maximize"):
+            act()
 
 
 def test_a_database_file_that_is_missing_is_not_made_by_looking(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from search.decide.study import SearchStudy
 from search.problem.space import Space
+from search.record import own_files
 from search.record.consistency import check_database
 from search.record.own_files import OwnFiles
 from search.record.request import Request
-from search.record.trials import read_rows
+from search.record.trials import read_rows, read_trials
 from tests.outcomes import metrics_of, result_of
 from tests.search.conftest import TINY_SPACE
 from tests.search.studies import request_of
@@ -262,3 +263,49 @@ def test_files_are_read_once_and_of_a_study_that_goes_on_only_those_of_trials_th
     assert read == ["0000", "0001", "0002", "0003"]
     SearchStudy(study, Request.read(study)).close()
     assert read[4:] == ["0003"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "words", "out", "stay"),
+    [
+        ("set number = 9 where number = 1", "has a trial 9, and study.json asks for trials 0 to 3", "1 9", [2, 0]),
+        ("set number = 2 where number = 1", "has 2 trials 2", "2", [0]),
+    ],
+)
+def test_a_trial_of_a_number_that_it_cannot_have_is_left_out(
+    edit: str, words: str, out: str, stay: list[int], study: StudyDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _edit(study, f"update trials {edit}")
+    with pytest.raises(UserError, match=rf"study.db: {words}; bring .*'s own database back"):
+        _check(study)
+    assert [row.number for row in read_rows(study.path)] == stay
+    first = capsys.readouterr().out.splitlines()[0]
+    assert f"study.db: {words}; trial" in first
+    assert f" {out} left out" in first
+
+
+def test_a_search_does_not_go_on_where_an_early_trial_was_removed(
+    study: StudyDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _forget(study, 0)
+    with pytest.raises(UserError, match=r"study.db: has no trial 0, and later ones; bring .*'s own database back"):
+        _check(study)
+    assert [row.number for row in read_rows(study.path)] == [2, 1]
+    assert "has no trial 0, and later ones; trial 0 left out" in capsys.readouterr().out
+
+
+def test_a_record_of_epochs_must_be_what_the_database_has(study: StudyDir) -> None:
+    run = study.trial(1)
+    (trial,) = [its for its in read_trials(study.path) if its.number == 1]
+    for epoch in range(1, 5):
+        run.append_metrics(metrics_of(epoch, trial.intermediate_values[epoch]))
+    assert [item.epoch for item in own_files.metrics_of(run, trial)] == [1, 2, 3, 4]
+    run.keep_metrics(3)
+    with pytest.raises(UserError, match=r"metrics.jsonl: ends after epoch 3, the trial after 4; bring"):
+        own_files.metrics_of(run, trial)
+    run.append_metrics(metrics_of(4, 0.99))
+    with pytest.raises(UserError, match=r"metrics.jsonl: has an accuracy of 0.9900 after epoch 4, and the database 0"):
+        own_files.metrics_of(run, trial)
+    run.append_metrics(metrics_of(4, 0.99))
+    with pytest.raises(UserError, match=r"metrics.jsonl: line 5: epoch: must be at least 5, not 4"):
+        own_files.metrics_of(run, trial)
