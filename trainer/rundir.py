@@ -13,6 +13,7 @@ Nothing is pickled. Every file but metrics.jsonl appears whole or not at all.
 import dataclasses
 import errno
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -172,6 +173,21 @@ class RunDir:
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: {where}{reason_of(error)}; {BRING_BACK}") from error
         return found
+
+    def require_own_result(self, config: TrainConfig, result: Result) -> None:
+        """Raises UserError if a result is not of as many epochs as the configuration has, or of its last one's metrics.
+
+        A run without metrics is taken at its word.
+        """
+        if result.epochs != config.epochs:
+            raise UserError(
+                f"{self.path / DONE}: epochs: {result.epochs}, but {CONFIG} has {config.epochs}; {BRING_BACK}"
+            )
+        metrics = self.read_metrics()
+        for name in ("val_accuracy", "val_log_loss") if metrics and metrics[-1].epoch == result.epochs else ():
+            last, said = getattr(metrics[-1], name), getattr(result, name)
+            if not math.isclose(last, said, rel_tol=1e-6, abs_tol=1e-6):
+                raise UserError(f"{self.path / DONE}: {name}: {said:.4f}, but {METRICS} has {last:.4f}; {BRING_BACK}")
 
     def keep_metrics(self, epochs: int) -> None:
         """Drop what was recorded after the given number of epochs, as when going on from a checkpoint."""

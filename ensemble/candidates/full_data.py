@@ -115,6 +115,7 @@ def _require_whole(full: Candidate) -> None:
     """
     try:
         full.run.require_unchanged(needs_hashes=False)
+        full.run.require_own_result(full.run.read_config(), full.run.read_result())
         to_member(full, 1)
     except UserError as error:
         where = full.run.path

@@ -112,8 +112,8 @@ class Pool:
             raise self._not_of_dataset("sequence_ids")
         if dataset.sign_names != self.label_names:
             raise UserError(
-                f"{self.studies[0] / STUDY_JSON}: label_names: are not the signs of {self.data}; bring the file back "
-                "as the search left it"
+                f"{self.studies[0] / STUDY_JSON}: label_names: are not the signs of {self.data}, by its manifest.json; "
+                "bring back whichever was changed"
             )
         rows = _rows(dataset, self.validation)
         for name in ("labels", "participants", "lengths"):
@@ -330,6 +330,7 @@ def _read_trial(
         raise UserError(
             "trained on all participants: nothing to select it by; it can be shipped for the trial that it repeats"
         )
+    run.require_own_result(config, result)
     if fingerprint not in (None, result.data_fingerprint):
         raise UserError("done.json: data_fingerprint: is another packed dataset's than the study's")
     probs = run.read_val_probs()

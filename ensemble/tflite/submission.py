@@ -23,7 +23,8 @@ from ensemble.budget import COSTS, Budget, Cost
 from ensemble.tflite.runtime import Model
 from trainer.common.errors import FieldError, UserError, first_line
 from trainer.common.files import special, to_path, write_bytes
-from trainer.common.strict import check_type
+from trainer.common.strict import check_type, described
+from trainer.data.contest import is_no_name
 from trainer.landmarks import NUM_ROWS, ROWS
 
 if TYPE_CHECKING:
@@ -41,7 +42,13 @@ _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the zip format's first date: equal cont
 
 
 def with_labels(model: bytes, label_names: Sequence[str]) -> bytes:
-    """The .tflite file with the signs' names, in the order of its outputs, attached."""
+    """The .tflite file with the signs' names, in the order of its outputs, attached: a line each.
+
+    Raises UserError if one does not fit a line.
+    """
+    if unusable := next(filter(is_no_name, label_names), None):
+        words = "has a character that ends a line; rename the sign, pack and search again"
+        raise UserError(f"the sign {described(unusable)} {words}", field="studies")
     file = io.BytesIO(model)
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(zipfile.ZipInfo(LABELS, _EPOCH), "\n".join(label_names))

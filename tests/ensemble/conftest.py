@@ -72,7 +72,7 @@ def finish(
     if not config.all_participants:
         run.write_val_probs(probs)
     result = result_of(
-        epochs=1,
+        epochs=config.epochs,
         val_accuracy=accuracy(probs, labels),
         val_log_loss=log_loss(probs, labels),
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),

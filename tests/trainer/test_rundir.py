@@ -253,6 +253,21 @@ def test_a_run_claims_no_folder_of_something_else(tmp_path: Path) -> None:
         RunDir(tmp_path).require_own()
 
 
+def test_a_result_is_of_the_last_epoch(tmp_path: Path):
+    run, config = RunDir(tmp_path), TrainConfig(epochs=3)
+    result = dataclasses.replace(RESULT, epochs=3, val_accuracy=0.5, val_log_loss=1.25)
+    run.require_own_result(config, result)
+    for epoch in (1, 2, 3):
+        run.append_metrics(metrics(epoch))
+    run.require_own_result(config, result)
+    with pytest.raises(UserError, match=r"done.json: epochs: 3, but config.json has 4; bring the file back"):
+        run.require_own_result(config.replace(epochs=4), result)
+    with pytest.raises(UserError, match=r"done.json: val_accuracy: 0.6000, but metrics.jsonl has 0.5000; bring"):
+        run.require_own_result(config, dataclasses.replace(result, val_accuracy=0.6))
+    with pytest.raises(UserError, match=r"done.json: val_log_loss: 1.3000, but metrics.jsonl has 1.2500; bring"):
+        run.require_own_result(config, dataclasses.replace(result, val_log_loss=1.3))
+
+
 def test_a_finished_run_knows_its_files(tmp_path: Path):
     run = RunDir(tmp_path)
     run.write_config(TrainConfig())

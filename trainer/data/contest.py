@@ -6,6 +6,7 @@ Everything that reads train.csv reads it here, so that all commands take and ref
 import codecs
 import itertools
 import re
+import unicodedata
 from collections.abc import Collection, Container, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final, NamedTuple
@@ -52,7 +53,18 @@ def read_sign_map(source: Path) -> tuple[str, ...]:
     indices = list(content.values()) if isinstance(content, dict) else []
     if not indices or any(type(index) is not int for index in indices) or sorted(indices) != list(range(len(indices))):
         raise UserError(f"{path}: must map each sign to an index of its own, counting from 0; {_GIVE}")
+    if unusable := next(filter(is_no_name, content), None):
+        raise UserError(f"{path}: the name {described(unusable)} has a character that ends a line; rename that sign")
     return tuple(sorted(content, key=content.__getitem__))
+
+
+def is_no_name(sign: str) -> bool:
+    """Whether a sign's name cannot stand in a line of its own, as names do in files and tables.
+
+    >>> is_no_name("thank you"), is_no_name("thank\\nyou")
+    (False, True)
+    """
+    return any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in sign)
 
 
 def read_train_csv(source: Path, needed: Collection[str] = COLUMNS) -> list[Entry]:
@@ -110,10 +122,12 @@ def other_than_paths(entries: Sequence[Entry]) -> str:
     for place, name in enumerate(_NUMBERS, start=2):
         found = ((entry, match) for entry in entries if (match := _CONTEST_PATH.fullmatch(entry.path)))
         wrong = [(getattr(entry, name), match) for entry, match in found if getattr(entry, name) != int(match[place])]
-        if wrong and wrong[0][0] != NO_PARTICIPANT:
+        is_absent = all(entry.participant_id == NO_PARTICIPANT for entry in entries)
+        if wrong and not (is_absent and name == "participant_id"):
             stated, match = wrong[0]
             lines = "1 line" if len(wrong) == 1 else f"{len(wrong):,} lines"
-            words.append(f"{name} is not that of the path in {lines}, such as {stated} for {match[1]}")
+            also = ", by which people are told apart," if name == "participant_id" else ""
+            words.append(f"{name}{also} is not that of the path in {lines}, such as {stated} for {match[1]}")
     return "; ".join(words)
 
 

@@ -177,6 +177,7 @@ def _fits(columns: dict[str, np.ndarray], manifest: dict[str, Any]) -> bool:
         and (labels >= 0).all()
         and (labels < len(manifest["label_names"])).all()
         and len(np.unique(columns["sequence_id"])) == len(starts)
+        and manifest.get("num_participants") in (None, len(np.unique(columns["participant_id"])))
     )
 
 

@@ -15,8 +15,8 @@ from typing import Any, Final
 from trainer.common.errors import DatasetChangedError, UserError, first_line
 from trainer.common.files import LOCK, mistaken, sha256, write_json
 from trainer.common.storage import copy_folder
-from trainer.common.strict import parse_json, read_text
-from trainer.data.contest import TRAIN_CSV
+from trainer.common.strict import described, parse_json, read_text
+from trainer.data.contest import TRAIN_CSV, is_no_name
 from trainer.landmarks import ROWS
 
 FORMAT_VERSION: Final = 1
@@ -67,6 +67,8 @@ def _fault(manifest: Any) -> str:
     is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
     if not is_list or not names or len(set(names)) != len(names):
         return f"{MANIFEST} lacks label_names, the names of the signs, each once"
+    if unusable := next(filter(is_no_name, names), None):
+        return f"{MANIFEST}: label_names: {described(unusable)} has a character that ends a line"
     hashes = manifest.get("sha256")
     for name in (FRAMES, SEQUENCES):
         digest = hashes.get(name) if isinstance(hashes, dict) else None

@@ -131,7 +131,7 @@ def make_plan(source: Path, signs: Iterable[str] | None) -> Plan:
     entries = [entry for entry in read_train_csv(source) if signs is None or entry.sign in signs]
     if differing := other_than_paths(entries):
         console.print(
-            f"warning: {source / TRAIN_CSV}: {differing}; people are told apart by participant_id",
+            f"warning: {source / TRAIN_CSV}: {differing}",
             soft_wrap=True,
             markup=False,
         )
@@ -198,6 +198,7 @@ def _write(plan: Plan, out: Path, workers: int, skip_bad: bool) -> list[Skipped]
     lengths: list[int] = []
     skipped = list(plan.skipped)
     fingerprint = plan.fingerprint()
+    twins = _Twins()
     with (
         atomic_path(out / FRAMES) as temporary,
         temporary.open("wb") as file,
@@ -213,10 +214,12 @@ def _write(plan: Plan, out: Path, workers: int, skip_bad: bool) -> list[Skipped]
                 continue
             kept.append(entry)
             lengths.append(len(result))
+            twins.see(entry, result)
             file.write(result.data)
         if not kept:
             raise UserError(f"{plan.source}: not one sequence is right; the first: {': '.join(skipped[0])}")
         _write_header(file, sum(lengths))
+    twins.warn(plan.source)
     _write_sequences(out / SEQUENCES, plan, kept, lengths)
     manifest = {
         "format_version": FORMAT_VERSION,
@@ -232,6 +235,34 @@ def _write(plan: Plan, out: Path, workers: int, skip_bad: bool) -> list[Skipped]
     write_json(out / MANIFEST, manifest)
     remember(out)
     return skipped
+
+
+class _Twins:
+    """Files that hold the same frames as an earlier one."""
+
+    def __init__(self) -> None:
+        self._first: dict[bytes, Entry] = {}
+        self._found: list[tuple[Entry, Entry]] = []
+
+    def see(self, entry: Entry, frames: np.ndarray) -> None:
+        digest = hashlib.blake2b(frames.data, digest_size=16).digest()
+        if (first := self._first.setdefault(digest, entry)) is not entry:
+            self._found.append((entry, first))
+
+    def warn(self, source: Path) -> None:
+        """Say how many there are, first those of two participants: one may be trained on, the other held out."""
+        across = [pair for pair in self._found if len({entry.participant_id for entry in pair}) > 1]
+        for pairs, of_whom in ((across, ", under another participant"), (self._found, "")):
+            if pairs:
+                entry, first = pairs[0]
+                files = "1 file has" if len(pairs) == 1 else f"{len(pairs):,} files have"
+                console.print(
+                    f"warning: {source}: {files} the same frames as another{of_whom}, such as {entry.path} and "
+                    f"{first.path}; remove one of each from {TRAIN_CSV}",
+                    soft_wrap=True,
+                    markup=False,
+                )
+                return
 
 
 def _write_header(file: BinaryIO, num_frames: int) -> None:

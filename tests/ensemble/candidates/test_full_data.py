@@ -112,6 +112,26 @@ def test_a_study_of_other_signs_or_other_data_is_not_shipped(study: Path, full_d
             FullData(full_data).require_like(pool)
 
 
+def test_a_training_that_was_not_finished_or_was_swapped_is_left_out(study: Path, full_data: Path) -> None:
+    pool, full = open_pool(study), FullData(full_data)
+    run = full.of(pool.candidates[0]).run
+    change_fields(run.path / "done.json", epochs=1)
+    name = pool.candidates[0].name
+    assert "done.json: epochs: 1, but config.json has" in full.only_shippable(pool).left_out[name]
+
+
+def test_what_done_json_says_must_be_what_the_weights_do_to_three_digits(study: Path, full_data: Path) -> None:
+    pool = open_pool(study)
+    full = FullData(full_data).of(pool.candidates[0])
+    require_result(full, pool)
+    result = full.run.read_result()
+    for change in ({"val_log_loss": result.val_log_loss * 1.01}, {"val_accuracy": result.val_accuracy - 0.06}):
+        change_fields(full.run.path / "done.json", **change)
+        with pytest.raises(UserError, match=r"and done.json says .*: a file was changed since; train it again"):
+            require_result(full, pool)
+        full.run.write_result(result)
+
+
 @pytest.mark.parametrize("factor", [0.0, 1.05, 1e30])
 def test_changed_weights_are_not_shipped(
     study: Path, full_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float

@@ -86,10 +86,18 @@ def test_content_that_cannot_be_unpacked_is_refused_whatever_packed_it(method: i
     assert refused > 5
 
 
+def test_a_name_that_would_be_two_is_not_shipped():
+    with pytest.raises(UserError, match=r"the sign 'a\\nb' has a character that ends a line; rename the sign"):
+        submission.with_labels(b"TFL3", ["c", "a\nb"])
+
+
 def test_names_of_other_makers(small_model: bytes):
     bare = small_model[: -len(submission.with_labels(b"", LABEL_NAMES))]
     for text in ("\n".join(LABEL_NAMES) + "\n", "\r\n".join(LABEL_NAMES)):
-        assert submission.read_labels(submission.with_labels(bare, text.split("\n"))) == LABEL_NAMES
+        file = io.BytesIO(bare)
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.writestr(submission.LABELS, text)
+        assert submission.read_labels(file.getvalue()) == LABEL_NAMES
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("labels.txt", b"\xff\xfe")

@@ -110,11 +110,18 @@ def test_what_is_not_needed_may_be_absent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("train_landmark_files/5/8.parquet,6,8,a", "participant_id is not that of the path in 1 line, such as 6 for "),
+        (
+            "train_landmark_files/5/8.parquet,6,8,a",
+            "participant_id, by which people are told apart, is not that of the path in 1 line, such as 6 for ",
+        ),
+        (
+            "train_landmark_files/5/8.parquet,-1,8,a",
+            "participant_id, by which people are told apart, is not that of the path in 1 line, such as -1 for ",
+        ),
         ("./train_landmark_files/5/8.parquet,5,9,a", "sequence_id is not that of the path in 1 line, such as 9 for "),
         (
             "asl\\train_landmark_files\\5\\8.parquet,0,8,a",
-            "participant_id is not that of the path in 1 line",
+            "participant_id, by which people are told apart, is not that of the path in 1 line",
         ),
         ("train_landmark_files/5/8.parquet,5,8,a", ""),
         ("a/5/8.parquet,6,9,a", ""),

@@ -69,6 +69,7 @@ def change_manifest(**values: object) -> Callable[[Path], object]:
         (change_manifest(landmark_ids=list(range(85))), "another format"),
         (change_manifest(num_frames=7), "do not fit"),
         (change_manifest(num_sequences=7), "do not fit"),
+        (change_manifest(num_participants=7), "do not fit"),
         (
             turn_names,
             r"manifest.json: label_names: sign \d is 'sign\d+' there, and 'sign\d+' in sequences.parquet; pack",

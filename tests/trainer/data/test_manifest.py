@@ -67,6 +67,7 @@ def test_the_fingerprint_is_the_two_hashes() -> None:
         (lambda known: known | {"label_names": "abcdef"}, "lacks label_names"),
         (lambda known: known | {"label_names": ["a", "a"]}, "lacks label_names"),
         (lambda known: known | {"label_names": [["a"]]}, "lacks label_names"),
+        (lambda known: known | {"label_names": ["a\x85b"]}, r"label_names: 'a\\x85b' has a character that ends a line"),
         (lambda known: {key: value for key, value in known.items() if key != "sha256"}, "SHA-256 of frames.npy"),
         (lambda known: known | {"sha256": ["a", "b"]}, "SHA-256 of frames.npy"),
         (lambda known: known | {"sha256": {"frames.npy": "a" * 64}}, "SHA-256 of sequences.parquet"),

@@ -237,6 +237,26 @@ def test_a_bad_line_is_named_or_left_out(line: str, source: Path, tmp_path: Path
     assert len(PackedDataset.open(tmp_path / "out")) == 12
 
 
+@pytest.mark.parametrize(
+    ("same_person", "said"),
+    [
+        (False, "1 file has the same frames as another, under another participant,"),
+        (True, "1 file has the same frames as another,"),
+    ],
+)
+def test_the_same_recording_under_two_paths_is_told(
+    same_person: bool, said: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = pd.read_csv(source / "train.csv").iloc[0]
+    os.link(source / first.path, source / "again.parquet")
+    person = first.participant_id if same_person else 999
+    with (source / "train.csv").open("a") as file:
+        file.write(f"again.parquet,{person},999,sign000\n")
+    assert pack(source, tmp_path / "out") == []
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert f"{source}: {said} such as again.parquet and {first.path}; remove one of each from train.csv" in line
+
+
 def test_duplicates_are_named_or_left_out(source: Path, tmp_path: Path) -> None:
     first, second = paths_of(source)[:2]
     second_id = Path(second).stem
@@ -270,6 +290,11 @@ def test_duplicates_are_named_or_left_out(source: Path, tmp_path: Path) -> None:
             r"source: not the contest's folder \(no sign_to_\w+_map.json\); give",
         ),
         ("sign_to_prediction_index_map.json", "{", "index_map.json: cannot be read"),
+        (
+            "sign_to_prediction_index_map.json",
+            '{"a": 0, "b\\nc": 1}',
+            r"index_map.json: the name 'b\\nc' has a character that ends a line; rename that sign",
+        ),
         ("sign_to_prediction_index_map.json", "[]", "index_map.json: must map each sign"),
         ("sign_to_prediction_index_map.json", '{"a": 0, "b": 2}', "index_map.json: must map each sign"),
         ("sign_to_prediction_index_map.json", '{"a": 0, "b": "1"}', "index_map.json: must map each sign"),
