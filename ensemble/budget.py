@@ -11,6 +11,7 @@ from typing import ClassVar, Final, Self
 
 import numpy as np
 
+from trainer.common.fields import shorten
 from trainer.common.units import parse_limits
 
 EXAMPLE: Final = "5.1M,40MB,100ms"
@@ -150,7 +151,10 @@ class Budget(Amounts):
         number of members.
         """
         units = {unit: (name, size) for name, kind in COSTS.items() for unit, size in kind.units.items()}
-        return cls(**parse_limits(text, units, EXAMPLE))
+        limits = parse_limits(text, units, EXAMPLE)
+        if not limits.get("members", 1.0).is_integer():
+            raise ValueError(f"{shorten(text)!r} limits models to a part of one; write for example {EXAMPLE}")
+        return cls(**limits)
 
     def __str__(self) -> str:
         """As ``parse`` reads it, but for digits beyond the sixth; empty without limits."""

@@ -41,6 +41,8 @@ def main(options: CheckOptions) -> None:
 
     target = Target(threads=options.threads, latency_scale=options.latency_scale)
     content = submission.read(options.submission)
+    if doubt := submission.Submission(options.submission, content).doubt():
+        console.print(f"warning: {doubt}", soft_wrap=True, markup=False)
     labels = submission.read_labels(content)
     num_signs = contract.CONTEST_SIGNS if labels is None else len(labels)
     lengths = range(1, contract.LONGEST + 1)

@@ -49,6 +49,8 @@ def main(options: PredictOptions) -> None:
     _check(options)
     submission = Submission.open(options.submission)
     model, label_names = submission.model, submission.label_names
+    if doubt := submission.doubt():
+        console.print(f"warning: {doubt}", soft_wrap=True, markup=False)
     sources = predictions.find_sources(options.paths)
     streams = options.out is None and not console.is_terminal
     done: list[Prediction] = []

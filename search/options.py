@@ -149,7 +149,8 @@ class SearchOptions(RunOptions):
         for name in ("trials", "epochs"):
             _check_count(name, getattr(self, name))
         seed: Any = self.seed  # from Python anything
-        if seed is not None and not (isinstance(seed, int) and 0 <= seed < SEEDS):
+        check_type("seed", seed, int | None)
+        if seed is not None and not 0 <= seed < SEEDS:
             raise UserError(f"must be at least 0 and less than 2**32, not {self.seed}", field="seed")
         for name in ("resume", "retry_failed", "recipe_points"):
             check_type(name, getattr(self, name), bool)

@@ -108,6 +108,8 @@ def _limited(space: Space, max_params: int | None) -> Space:
 
 def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedDataset]:
     """Check what a new study is asked for. Raises UserError at the first fault."""
+    if options.storage and has_study(options.storage, study.path.name):
+        raise UserError(f"it has a study named {study.path.name} already; choose another name", field="storage")
     dataset = PackedDataset.open(options.data or _generated_dataset(options.results))
     base = TrainConfig(epochs=options.epochs or DEFAULT_EPOCHS, seed=options.seed or 0)
     base = base.replace(num_signs=dataset.num_signs)
@@ -141,8 +143,6 @@ def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedD
     if request.warm_start:
         count = len(earlier_trials(options.warm_start, request))
         console.print(f"begins with {count} trials of {' '.join(options.warm_start)}", soft_wrap=True, markup=False)
-    if options.storage and has_study(options.storage, study.path.name):
-        raise UserError(f"it has a study named {study.path.name} already; choose another name", field="storage")
     return request, dataset
 
 

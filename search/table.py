@@ -36,7 +36,12 @@ def main(options: TableOptions) -> None:
     if (study := StudyDir(folder.path)).exists and Request.read(study).to_config().all_participants:
         console.print(ON_THE_TRAINED, soft_wrap=True)
     if folder.can_write(""):
-        write_parquet(rows, folder.path)
+        try:
+            write_parquet(rows, folder.path)
+        except OSError as error:
+            words = f"warning: {folder.path / TRIALS_PARQUET}: cannot be written ({error.strerror or error})"
+            console.print(words, soft_wrap=True, markup=False)
+            return
         folder.publish(TRIALS_PARQUET)
 
 

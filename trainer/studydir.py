@@ -13,6 +13,8 @@
 search writes a study, ensemble reads it: they meet here, and import nothing of each other.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -54,6 +56,7 @@ SELECTION: Final = "selection.json"
 FRONTIER: Final = "frontier.parquet"
 SUBMISSION: Final = "submission.zip"
 COSTS: Final = "costs.json"
+CHECKSUM: Final = "checksum"  # of selection.json's other fields
 FILE_PROBS: Final = "val_probs"  # of candidates' own files, in ENSEMBLE
 
 REQUEST_VERSION: Final = 1  # of study.json
@@ -298,8 +301,33 @@ def for_selections(name: str) -> bool:
 
 
 def write_selection(folder: Path, fields: dict[str, Any]) -> None:
-    """Write selection.json into the folder of an ensemble, a study's own or another."""
-    write_json(folder / SELECTION, {"format_version": SELECTION_VERSION, **fields})
+    """Write selection.json into the folder of an ensemble, a study's own or another, last of its files.
+
+    It states their SHA-256, and its own content's.
+    """
+    files = {name: sha256(folder / name) for name in (SUBMISSION, FRONTIER) if (folder / name).is_file()}
+    fields = {**fields, "files": files}
+    write_json(folder / SELECTION, {"format_version": SELECTION_VERSION, **fields, CHECKSUM: _checksum(fields)})
+
+
+def require_as_written(folder: Path, fields: dict[str, Any], files: Sequence[str] = (SUBMISSION, FRONTIER)) -> None:
+    """Raises UserError if selection.json, read as ``fields``, or one of these files is not what was written.
+
+    A file that is gone is not missed. What versions before 0.2 wrote is believed.
+    """
+    again = "run ensemble.select again"
+    if fields.get(CHECKSUM, _checksum(fields)) != _checksum(fields):
+        raise UserError(f"{folder / SELECTION}: was changed since it was written; {again}")
+    expected = fields.get("files", {})
+    for name in files:
+        path = folder / name
+        if name in expected and path.is_file() and sha256(path) != expected[name]:
+            raise UserError(f"{path}: is not the file that {SELECTION} tells of; {again}")
+
+
+def _checksum(fields: dict[str, Any]) -> str:
+    content = {name: value for name, value in fields.items() if name != CHECKSUM}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def write_frontier(folder: Path, rows: list[dict[str, Any]]) -> None:

@@ -25,6 +25,8 @@ class FullData:
 
     def __init__(self, study: Path) -> None:
         """Raises UserError if the study has none. A broken trial is none, and is named where one is missing."""
+        if not study.is_dir():
+            raise UserError(f"{study}: there is no such folder; give a study made by search.refit", field="ship")
         self._study = study
         self._runs: dict[TrainConfig, RunDir] = {}
         self._unfinished: dict[TrainConfig, RunDir] = {}

@@ -36,7 +36,7 @@ from ensemble.tflite.submission import Submission
 from trainer.common.console import console
 from trainer.common.errors import StorageError, UserError
 from trainer.common.fields import shorten, shown, to_place
-from trainer.common.files import require_writable, to_path
+from trainer.common.files import mistaken, require_writable, to_path
 from trainer.common.strict import check_type
 from trainer.studydir import (
     ENSEMBLE,
@@ -234,6 +234,10 @@ def open_studies(request: Request) -> Opened:
             raise UserError(error.message, field="data") from error
     if request.out is None:  # otherwise checked before anything was read
         require_writable("out", folders[0].path / ENSEMBLE)
+    out = request.out or folders[0].path / ENSEMBLE
+    for name in (SUBMISSION, FRONTIER, SELECTION):
+        if wrong := mistaken(out / name, "file"):
+            raise UserError(f"{out / name}: {wrong}; remove it, or give another folder", field="out")
     full_data = None if request.ship is None else FullData(Folder.open(request.ship, for_selections).path)
     if full_data is not None:
         full_data.require_like(pool)
@@ -319,10 +323,15 @@ def _measure(opened: Opened) -> PricedPool:
 
 def _require_contract(model: bytes, num_signs: int) -> int:
     """How many clauses of the contest's contract a file keeps. Raises UserError if it breaks one."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / SUBMISSION
-        submission.write(path, model)
-        checks = contract.check(path, num_signs)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / SUBMISSION
+            submission.write(path, model)
+            checks = contract.check(path, num_signs)
+    except OSError as error:
+        where = tempfile.gettempdir()
+        words = f"{where}: cannot be written to ({error.strerror or error}); make room there, or set TMPDIR to another"
+        raise UserError(f"{words} folder") from error
     if broken := [check for check in checks if not check.holds]:
         raise UserError(
             f"the chosen ensemble breaks the contest's contract: {broken[0].clause} ({broken[0].found}); nothing was "

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ensemble.tflite.runtime import Model
 from trainer.common.errors import UserError, first_line
+from trainer.common.fields import printable
 from trainer.common.files import atomic_path
 from trainer.data.contest import TRAIN_CSV, faults, read_train_csv
 from trainer.data.landmark_files import read_raw
@@ -104,12 +105,13 @@ def write_csv(path: Path, predictions: Sequence[Prediction]) -> None:
         writer.writerow(COLUMNS)
         for prediction in predictions:
             sign, probability = prediction.signs[0]
-            writer.writerow((prediction.source.path, prediction.source.sequence_id, sign, f"{probability:.6f}"))
+            words = (str(prediction.source.path), prediction.source.sequence_id, sign)
+            writer.writerow((*map(printable, words), f"{probability:.6f}"))
 
 
 def to_line(prediction: Prediction) -> str:
     """The path of the file and its likeliest signs, separated by tabs."""
-    return "\t".join([str(prediction.source.path), *_texts(prediction)])
+    return "\t".join([printable(str(prediction.source.path)), *_texts(prediction)])
 
 
 def to_table(predictions: Sequence[Prediction]) -> Table:
@@ -122,7 +124,7 @@ def to_table(predictions: Sequence[Prediction]) -> Table:
 
 
 def _texts(prediction: Prediction) -> list[str]:
-    return [f"{name} {prob:.3f}" for name, prob in prediction.signs]
+    return [f"{printable(name)} {prob:.3f}" for name, prob in prediction.signs]
 
 
 def accuracy(predictions: Sequence[Prediction], label_names: list[str] | None) -> str:

@@ -23,7 +23,7 @@ from trainer.landmarks import NUM_ROWS
 
 LENGTHS: Final = 32  # lengths timed, spread evenly over the distribution
 MOST_THREADS: Final = 256  # LiteRT crashes with very many
-MOST_SCALE: Final = 1000.0
+LEAST_SCALE, MOST_SCALE = 1e-3, 1e3
 ROUNDS: Final = 5  # times that each is timed
 
 
@@ -49,7 +49,7 @@ class Target:
     threads: int = 1
     """Threads that LiteRT may use, 1 to 256"""
     latency_scale: float = 1.0
-    """How many times longer the target takes than this machine; above 0, at most 1000"""
+    """How many times longer the target takes than this machine; 0.001 to 1000"""
 
     def __post_init__(self) -> None:
         threads: Any = self.threads
@@ -58,9 +58,9 @@ class Target:
         scale: Any = self.latency_scale
         if not isinstance(scale, int | float):
             check_type("latency_scale", scale, float)
-        if not 0 < self.latency_scale <= MOST_SCALE:
+        if not LEAST_SCALE <= self.latency_scale <= MOST_SCALE:
             raise UserError(
-                f"must be above 0 and at most {MOST_SCALE:g}, not {self.latency_scale:g}", field="latency_scale"
+                f"must be from {LEAST_SCALE:g} to {MOST_SCALE:g}, not {self.latency_scale:g}", field="latency_scale"
             )
 
     def __str__(self) -> str:

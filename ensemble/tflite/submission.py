@@ -193,6 +193,8 @@ class Submission:
             from trainer.data.landmark_files import read_raw
 
             landmarks = read_raw(to_path(landmarks, "landmarks"))
+        if isinstance(landmarks, np.ma.MaskedArray):
+            landmarks = np.ma.filled(landmarks.astype(np.float32), np.nan)
         try:
             landmarks = np.asarray(landmarks)
         except (TypeError, ValueError) as error:  # such as rows of different lengths
@@ -224,7 +226,7 @@ class Submission:
 
         Raises UserError if it cannot be read, or lacks a field.
         """
-        from trainer.studydir import read_selection
+        from trainer.studydir import read_selection, require_as_written
 
         fields = read_selection(self.path.parent)
         if fields is None:
@@ -233,9 +235,23 @@ class Submission:
             _check_selection(fields)
         except FieldError as error:
             raise self._fault(str(error)) from error
+        require_as_written(self.path.parent, fields, files=())
         if "sha256" in fields:
             return fields if fields["sha256"] == sha256(self.content).hexdigest() else None
         return fields if fields["cost"].get("size") == len(self.content) else None  # as version 0.1 wrote it
+
+    def doubt(self) -> str | None:
+        """Why what selection.json beside the file says is not to be believed of it; None if it is, or there is none."""
+        from trainer.studydir import SELECTION
+
+        path = self.path.parent / SELECTION
+        try:
+            is_of_this = not path.exists() or self._selection is not None
+        except UserError as error:
+            return str(error)
+        return (
+            None if is_of_this else f"{path}: is of another file than {self.path.name}; its accuracy is not this one's"
+        )
 
     def _fault(self, what: str) -> UserError:
         from trainer.studydir import SELECTION

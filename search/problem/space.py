@@ -91,7 +91,7 @@ class Space:
         return cls.parse(text, base, where=str(path))
 
     @classmethod
-    def parse(cls, text: str, base: TrainConfig, where: str = "default space") -> Self:
+    def parse(cls, text: str, base: TrainConfig, where: str = "space") -> Self:
         """Parse TOML over ``base``. Raises UserError naming ``where`` and the line at fault."""
         check_type("text", text, str)
         check_type("where", where, str)

@@ -30,7 +30,7 @@ from trainer.common.errors import FieldError, UserError
 from trainer.common.fields import shorten
 from trainer.common.files import is_locked
 from trainer.common.strict import check_type
-from trainer.studydir import ENSEMBLE, FRONTIER, SELECTION, StudyDir
+from trainer.studydir import ENSEMBLE, FRONTIER, SELECTION, StudyDir, require_as_written
 
 FRONTIER_NAMES: Final = ("budget", "members", "million weights", "MB", "ms", "seen", "unseen", "others")
 MOST_CURVES: Final = 400
@@ -158,6 +158,7 @@ def _whole_ensemble(study: StudyDir) -> Ensemble | None:
                 raise FieldError("must name a trial", field="trials")
     except FieldError as error:
         raise UserError(f"{study.path / ENSEMBLE / name}: {error}; run ensemble.select again") from error
+    require_as_written(study.path / ENSEMBLE, selection)
     return Ensemble(selection, bought)
 
 

@@ -21,7 +21,7 @@ def test_reads_every_unit():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "40", "MB", "40 GB", "-1ms", "1e3ms", "40MB,", "40MB,512KB", "0ms", "nanms", "1.2.3M"]
+    "text", ["", "40", "MB", "40 GB", "-1ms", "1e3ms", "40MB,", "40MB,512KB", "0ms", "nanms", "1.2.3M", "1.5models"]
 )
 def test_refuses_with_an_example(text: str):
     with pytest.raises(ValueError, match=r"write for example 5\.1M,40MB,100ms"):

@@ -44,7 +44,8 @@ def test_what_is_no_share_of_a_gpu_is_named() -> None:
     [
         ({"trials": True}, "trials: must be a whole number of at least 1, not True"),
         ({"epochs": "3"}, "epochs: must be a whole number of at least 1, not '3'"),
-        ({"seed": "a"}, "seed: must be at least 0"),
+        ({"seed": "1"}, "seed: must be a whole number or null, not '1'"),
+        ({"seed": -1}, "seed: must be at least 0 and less than"),
         ({"trials": 10**9}, "trials: must be a whole number of at most 1,000,000, not 1000000000"),
         (
             {"workers": 10**5000},

@@ -17,10 +17,13 @@ from trainer.studydir import (
     ENSEMBLE,
     SELECTION,
     STUDY_JSON,
+    SUBMISSION,
     VALIDATION,
     Folder,
     StudyDir,
     Validation,
+    read_selection,
+    require_as_written,
     write_frontier,
     write_selection,
 )
@@ -105,11 +108,32 @@ def test_a_selection_of_another_version_is_named(tmp_path: Path) -> None:
     study = StudyDir(tmp_path)
     assert study.read_selection() is None
     write_selection(tmp_path / ENSEMBLE, {"members": []})
-    assert study.read_selection() == {"members": []}
+    fields = study.read_selection()
+    assert fields is not None
+    assert fields["members"] == []
     path = tmp_path / ENSEMBLE / SELECTION
     path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 1'))
     with pytest.raises(UserError, match=r"selection\.json: format_version is 1"):
         study.read_selection()
+
+
+def test_a_selection_and_its_files_are_what_was_written(tmp_path: Path) -> None:
+    (tmp_path / SUBMISSION).write_bytes(b"one")
+    write_selection(tmp_path, {"accuracy": {"ensemble": 0.1 + 0.2}, "trials": ("0001",)})
+    fields = read_selection(tmp_path)
+    assert fields is not None
+    require_as_written(tmp_path, fields)
+    with pytest.raises(
+        UserError, match=r"selection\.json: was changed since it was written; run ensemble.select again"
+    ):
+        require_as_written(tmp_path, {**fields, "accuracy": {"ensemble": 0.9}})
+    (tmp_path / SUBMISSION).write_bytes(b"two")
+    with pytest.raises(UserError, match=r"submission\.zip: is not the file that selection.json tells of; run"):
+        require_as_written(tmp_path, fields)
+    require_as_written(tmp_path, fields, files=())
+    (tmp_path / SUBMISSION).unlink()
+    require_as_written(tmp_path, fields)
+    require_as_written(tmp_path, {"accuracy": 0.9})  # as version 0.1 wrote it
 
 
 def test_a_frontier_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -22,6 +22,9 @@ _EXAMPLES: Final = "KEY:SECRET@|user:password@"  # stand in messages and help te
 _IN_TEXT: Final = re.compile(
     rf"\b([a-z][a-z0-9+.-]{{0,30}}):(/{{1,2}})(?!\w[\w.-]*:\d+/|{_EXAMPLES})([^\s:/@?#]*):", re.IGNORECASE
 )
+_BARE: Final = re.compile(  # KEY:SECRET@ without the scheme of a URI, or with one that lacks its colon
+    r"(?<![^\s'\"(=])(?!(?:KEY|user):)[\w/+%.~-]{4,}:(?!/)[^\s:@'\"]{4,}@", re.ASCII
+)
 _END: Final = re.compile(r"[\s'\"]|\Z")  # of what may be a password
 _SECRET_NAME: Final = rf"(?<![\w.-])((?:(?>[\w.-]*?(?:{_SECRET_WORDS}))[\w.-]*+|[\w.-]++(?<=\bsig))(?:=|%3D))"
 _IN_QUERY: Final = re.compile(rf"{_SECRET_NAME}[^&\s'\")]+", re.IGNORECASE)
@@ -156,7 +159,7 @@ def hide(text: str) -> str:
     """
     for word in sorted(_words, key=len, reverse=True):
         text = text.replace(word, HIDDEN)
-    return _IN_QUERY.sub(rf"\1{HIDDEN}", _without_passwords(text))
+    return _IN_QUERY.sub(rf"\1{HIDDEN}", _BARE.sub(f"{HIDDEN}@", _without_passwords(text)))
 
 
 def has_secret(query: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Final
 
 from trainer.common.fields import shorten
 
-_AMOUNT: Final = re.compile(r"(\d+\.?\d*|\.\d+)\s*([a-z]+)")
+_AMOUNT: Final = re.compile(r"(\d+\.?\d*|\.\d+)\s*([a-z]+)", re.ASCII)
 
 
 def parse_amount(text: str, units: Mapping[str, float]) -> tuple[float, str]:
@@ -18,7 +18,10 @@ def parse_amount(text: str, units: Mapping[str, float]) -> tuple[float, str]:
     match = _AMOUNT.fullmatch(text.strip().lower())
     if match is None or match[2] not in units:
         raise ValueError(f"{shorten(text.strip())!r} is not a number with a unit ({', '.join(units)})")
-    return round(float(match[1]) * units[match[2]], 6), match[2]  # 32.767M is 32767000, not 4e-9 more
+    amount = round(float(match[1]) * units[match[2]], 6)  # 32.767M is 32767000, not 4e-9 more
+    if not math.isfinite(amount):
+        raise ValueError(f"{shorten(text.strip())!r} is too large")
+    return amount, match[2]
 
 
 def parse_limits(text: str, units: Mapping[str, tuple[str, float]], example: str) -> dict[str, float]:

@@ -13,6 +13,7 @@ from ensemble.budget import Budget
 from ensemble.candidates import reproduction
 from ensemble.candidates.pool import open_pool
 from ensemble.evaluation import frontier
+from ensemble.ship import pipeline
 from ensemble.ship.pipeline import Request, newest_study, open_studies, select
 from ensemble.tflite.latency import Target
 from tests.ensemble.conftest import change_fields
@@ -87,6 +88,18 @@ def test_a_trial_whose_predictions_were_changed_where_no_sample_is_is_left_out_o
     assert "trial 0001 is left out" in capsys.readouterr().out
 
 
+def test_what_cannot_be_written_is_told_before_anything_is_measured(copy: Path):
+    (copy / "ensemble" / "frontier.parquet" / "x").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"out: .*frontier.parquet: is a folder, not a file; remove it"):
+        select(copy)
+
+
+def test_a_full_temporary_folder_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(UserError, match=r"gone: cannot be written to \(No such .*make room there, or set TMPDIR to"):
+        pipeline._require_contract(b"TFL3", 3)
+
+
 def _left_out(study: Path) -> dict[str, str]:
     found: dict[str, str] = json.loads((study / "ensemble" / "selection.json").read_text())["left_out"]
     return found
@@ -107,8 +120,8 @@ def test_by_default_writes_into_the_study_under_the_contests_limits(copy: Path):
         ({"precision": ["float32", "int4"]}, "precision: must be of float32, float16, int8, not float32, int4"),
         ({"precision": []}, "precision: must be of float32, float16, int8, not nothing"),
         ({"threads": 0}, "threads: must be from 1 to 256, not 0"),
-        ({"latency_scale": float("nan")}, "latency_scale: must be above 0"),
-        ({"ship": "nowhere"}, "ship: nowhere: holds no training on all participants"),
+        ({"latency_scale": float("nan")}, "latency_scale: must be from 0.001"),
+        ({"ship": "nowhere"}, "ship: nowhere: there is no such folder; give a study made by"),
         ({"data": "nowhere"}, "data: nowhere: not a packed dataset"),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble.ship.predictions import Prediction, Source, accuracy, find_sources, predict, to_line, to_table
+from ensemble.ship.predictions import Prediction, Source, accuracy, find_sources, predict, to_line, to_table, write_csv
 from ensemble.tflite import submission
 from ensemble.tflite.runtime import Model
 from trainer.common.errors import UserError
@@ -44,3 +44,10 @@ def test_shows_the_path_and_the_signs():
     prediction = Prediction(Source(Path("a/b.parquet"), "b", None), [("thank you", 0.75), ("cow", 0.25)])
     assert to_line(prediction) == "a/b.parquet\tthank you 0.750\tcow 0.250"
     assert to_table([prediction]).row_count == 1
+
+
+def test_a_name_of_another_maker_stays_in_its_line(tmp_path: Path):
+    prediction = Prediction(Source(Path("a\nb.parquet"), "b", None), [("thank\ryou", 0.75), ("co\tw", 0.25)])
+    assert to_line(prediction) == "a\\nb.parquet\tthank\\ryou 0.750\tco\\tw 0.250"
+    write_csv(tmp_path / "p.csv", [prediction])
+    assert (tmp_path / "p.csv").read_bytes().splitlines()[1:] == [b"a\\nb.parquet,b,thank\\ryou,0.750000"]

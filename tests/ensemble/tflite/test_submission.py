@@ -180,8 +180,32 @@ def test_a_file_of_the_same_size_is_told_apart_by_its_hash(small_model: bytes, t
     facts = {**FOUND, "cost": {"size": float(len(small_model))}}
     write_selection(tmp_path, {**facts, "sha256": sha256(small_model).hexdigest()})
     assert Submission.open(path).accuracy == 0.75
+    assert Submission.open(path).doubt() is None
     write_selection(tmp_path, {**facts, "sha256": sha256(b"another").hexdigest()})
     assert Submission.open(path).accuracy is None
+    doubt = f"{tmp_path / 'selection.json'}: is of another file than submission.zip; its accuracy is not this one's"
+    assert Submission.open(path).doubt() == doubt
+
+
+def test_an_edited_selection_json_is_not_believed(small_model: bytes, tmp_path: Path):
+    path = written(tmp_path, small_model)
+    facts = {**FOUND, "cost": {"size": float(len(small_model))}, "sha256": sha256(small_model).hexdigest()}
+    write_selection(tmp_path, facts)
+    text = (tmp_path / "selection.json").read_text()
+    (tmp_path / "selection.json").write_text(text.replace("0.75", "0.99"))
+    with pytest.raises(UserError, match=r"selection.json: was changed since it was written; run ensemble.select again"):
+        _ = Submission.open(path).accuracy
+    assert "was changed" in (Submission.open(path).doubt() or "")
+
+
+def test_masked_landmarks_are_missing(small_model: bytes, tmp_path: Path):
+    submission = Submission.open(written(tmp_path, small_model))
+    frames = np.random.default_rng(0).random((4, 543, 3)).astype(np.float32)
+    hidden = np.zeros(frames.shape, bool)
+    hidden[:, 468:489] = True
+    masked = submission.predict(np.ma.masked_array(frames, hidden))
+    assert masked.equals(submission.predict(np.where(hidden, np.nan, frames)))
+    assert not masked.equals(submission.predict(frames))
 
 
 def test_a_broken_selection_json_is_named_and_shows_in_a_notebook(small_model: bytes, tmp_path: Path):

@@ -117,6 +117,9 @@ def test_another_process_opens_the_same_uris() -> None:
         ("?X-Amz-Signature=abc&x-sig=abc&design=abc", "?X-Amz-Signature=***&x-sig=***&design=abc"),
         ("url=http://h/?access_key%3Dabc", "url=http://h/?access_key%3D***"),
         ("s3://it's:S@b 's3://K:S' x@y s3://a:b:s3://K:S@b", "s3://***@b 's3://K:S' x@y s3://***@b"),
+        ("s3//KEYID:SECRETKEY@b/x: holds no study", "***@b/x: holds no study"),  # its colon is forgotten
+        ("no study in 'KEYID:SECRETKEY@b/x'", "no study in '***@b/x'"),
+        ("trial 12: 10:30 me@host, a.py:12: x@y", "trial 12: 10:30 me@host, a.py:12: x@y"),
         ("http://host:80/x@y and s3://KEY:SECRET@bucket", "http://host:80/x@y and s3://KEY:SECRET@bucket"),
     ],
 )

@@ -16,7 +16,7 @@ def test_an_amount_is_the_number_times_its_unit(text: str, amount: float) -> Non
     assert parse_amount(text, BYTES)[0] == amount
 
 
-@pytest.mark.parametrize("text", ["", "40", "MB", "-4MB", "4e3MB", "4GB", "1..5MB"])
+@pytest.mark.parametrize("text", ["", "40", "MB", "-4MB", "4e3MB", "4GB", "1..5MB", "\u0664MB"])
 def test_what_is_no_amount_names_the_units(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a number with a unit \(kb, mb\)"):
         parse_amount(text, BYTES)
@@ -29,6 +29,7 @@ def test_limits_are_read_by_name_and_each_at_most_once() -> None:
         ("1MB,2MB", "limits size twice"),
         ("0ms", "leaves room for nothing"),
         ("1MB,", "write for example"),
+        (f"{'9' * 400}MB", r"'9{40}\.\.\.' is too large; write for example"),
     ):
         with pytest.raises(ValueError, match=words):
             parse_limits(text, units, "40MB")
