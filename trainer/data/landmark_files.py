@@ -2,7 +2,8 @@
 
 Landmarks are taken by their row's place, so the order is verified by the columns frame, type and landmark_index. Rows
 in another order are put into this one. Of a face of 478 points (MediaPipe's newer meshes), the last ten, which are
-irises, are left out. Everything that reads landmark files reads them here, so the same files are refused everywhere.
+irises, are left out. A landmark of which both x and y are exactly 0 is missing, as many trackers write it.
+Everything that reads landmark files reads them here, so the same files are refused everywhere.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,6 +12,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trainer.common.errors import LandmarkFileError, first_line
@@ -28,6 +30,7 @@ BOUND: Final = 10.0
 
 _PIECE: Final = 1024  # frames read at once; longer files than the contest's are read in pieces
 _ORDER: Final = ("frame", "type", "landmark_index")
+_ROW_ID: Final = "row_id"  # the same in one, such as 7-face-0; read where the file has neither type nor landmark_index
 _FLOAT, _INTEGERS = pa.float64(), (pa.int16(), pa.int32(), pa.int64())
 _IRIS, _UNKNOWN = NUM_ROWS, -1  # in place of a row of the frame
 _USED: Final = np.array(ROWS)
@@ -76,7 +79,9 @@ def _read(path: Path, axes: str, rows: np.ndarray, needs_types: bool) -> np.ndar
             num_rows = file.metadata.num_rows
             if num_rows == 0:
                 raise LandmarkFileError("no frames")
-            pieces = _pieces(file, [*_ORDER, *axes], lambda table: _columns_of(table, axes, needs_types))
+            there = file.schema_arrow.names
+            ids = [_ROW_ID] if _ROW_ID in there and not {"type", "landmark_index"} & set(there) else []
+            pieces = _pieces(file, [*_ORDER, *ids, *axes], lambda table: _columns_of(table, axes, needs_types))
             if (found := _take(pieces, num_rows, axes, rows)) is None:
                 found = _restore(pieces, num_rows, axes, rows)
     except LandmarkFileError:
@@ -87,6 +92,7 @@ def _read(path: Path, axes: str, rows: np.ndarray, needs_types: bool) -> np.ndar
         raise LandmarkFileError(f"not a readable parquet file ({first_line(error)})") from error
     points, numbers = found
     _check_bound(points if rows is _USED else points[:, _USED, :2], numbers)
+    points[(points[:, :, :2] == 0).all(axis=2)] = np.nan
     return points
 
 
@@ -112,6 +118,8 @@ def _pieces(file: pq.ParquetFile, names: list[str], columns_of: Callable[[pa.Tab
 
 def _columns_of(table: pa.Table, axes: str, needs_types: bool) -> Columns:
     """Columns by name. Raises LandmarkFileError if one is absent, there twice, or no floating-point numbers."""
+    if _ROW_ID in table.column_names:
+        table = _with_ids(table)
     names = table.column_names
     if names != [*_ORDER, *axes]:
         has_types = needs_types or "type" in names or "landmark_index" in names
@@ -127,6 +135,19 @@ def _columns_of(table: pa.Table, axes: str, needs_types: bool) -> Columns:
         if (kind := columns[name].type) != _FLOAT and not pa.types.is_floating(kind):
             raise LandmarkFileError(f"column {name!r} holds {kind}, not floating-point numbers")
     return columns
+
+
+def _with_ids(table: pa.Table) -> pa.Table:
+    """The columns frame, type and landmark_index as the contest's row_id has them. Raises LandmarkFileError."""
+    ids = table[_ROW_ID].cast(pa.string())
+    parts = pc.extract_regex(ids, r"^(?P<frame>[0-9]{1,18})-(?P<type>[a-z_]+)-(?P<landmark_index>[0-9]{1,9})$")
+    if parts.null_count:
+        wrong = described(ids[pc.index(parts.is_null(), True).as_py()].as_py())
+        raise LandmarkFileError(f"column {_ROW_ID!r} holds {wrong}, not a frame, a type and an index as 7-face-0")
+    table = table.select([name for name in table.column_names if name not in (_ROW_ID, "frame")])
+    for name, kind in zip(_ORDER, (pa.int64(), pa.string(), pa.int64()), strict=True):
+        table = table.append_column(name, pc.struct_field(parts, name).cast(kind))
+    return table
 
 
 def _take(pieces: Pieces, num_rows: int, axes: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

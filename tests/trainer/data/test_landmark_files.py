@@ -411,3 +411,42 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         read_landmarks(tmp_path / "pipe.parquet")
     with pytest.raises(LandmarkFileError, match=r"pipe\.parquet: it is a pipe, not a file; give landmark files"):
         read_raw(tmp_path / "pipe.parquet")
+
+
+@pytest.mark.parametrize("order", ["contest", "shuffled"])
+@pytest.mark.parametrize("read", [read_landmarks, read_raw])
+def test_row_ids_tell_the_order_where_nothing_else_does(
+    order: str, read: Callable[[Path], np.ndarray], tmp_path: Path
+) -> None:
+    table = make_table(5, seed=3, missing="anything", first_frame=7)
+    pq.write_table(table, tmp_path / "plain.parquet")
+    ids = [f"{row['frame']}-{row['type']}-{row['landmark_index']}" for row in table.to_pylist()]
+    named = table.select(["x", "y", "z"]).append_column("row_id", pa.array(ids))
+    if order == "shuffled":
+        named = named.take(np.random.default_rng(0).permutation(len(named)))
+    pq.write_table(named, tmp_path / "named.parquet")
+    np.testing.assert_array_equal(read(tmp_path / "named.parquet"), read(tmp_path / "plain.parquet"))
+    ids[3] = "7-face"
+    pq.write_table(named.drop_columns("row_id").append_column("row_id", pa.array(ids)), tmp_path / "broken.parquet")
+    with pytest.raises(
+        LandmarkFileError, match="column 'row_id' holds '7-face', not a frame, a type and an index as 7-"
+    ):
+        read(tmp_path / "broken.parquet")
+
+
+@pytest.mark.parametrize("read", [read_landmarks, read_raw])
+def test_a_landmark_at_exactly_0_is_missing(read: Callable[[Path], np.ndarray], tmp_path: Path) -> None:
+    table = make_table(3, seed=4, missing="")
+    pq.write_table(table, tmp_path / "whole.parquet")
+    hand = np.isin(table["type"].to_numpy(zero_copy_only=False), ["left_hand"])
+    holes = table
+    for place, axis in enumerate("xy", start=3):
+        holes = holes.set_column(place, axis, pa.array(np.where(hand, 0.0, table[axis].to_numpy())))
+    pq.write_table(holes, tmp_path / "zeros.parquet")
+    found, whole = read(tmp_path / "zeros.parquet"), read(tmp_path / "whole.parquet")
+    is_hand = np.isin(TYPES[list(ROWS)] if found.shape[1] == len(ROWS) else TYPES, ["left_hand"])
+    assert np.isnan(found[:, is_hand]).all()
+    np.testing.assert_array_equal(found[:, ~is_hand], whole[:, ~is_hand])
+    one = table.set_column(3, "x", pa.array(np.where(hand, 0.0, table["x"].to_numpy())))
+    pq.write_table(one, tmp_path / "one.parquet")
+    assert not np.isnan(read(tmp_path / "one.parquet")).any()
