@@ -12,6 +12,7 @@ Nothing is pickled. Every file but metrics.jsonl appears whole or not at all.
 
 import dataclasses
 import errno
+import hashlib
 import json
 import math
 import os
@@ -196,8 +197,9 @@ class RunDir:
 
     def write_checkpoint(self, tensors: Mapping[str, torch.Tensor], state: dict[str, Any]) -> None:
         """Replace the checkpoint by named tensors and a JSON object, in one file."""
+        text = json.dumps(state)
         with atomic_path(self.path / CHECKPOINT) as temporary:
-            _save(dict(tensors), temporary, {"state": json.dumps(state)})
+            _save(dict(tensors), temporary, {"state": text, "sha256": _digest(tensors, text)})
 
     def read_checkpoint(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
         """Tensors and state of the last checkpoint, or None if there is none."""
@@ -208,8 +210,10 @@ class RunDir:
             _require_file(path)
             with safetensors.safe_open(path, framework="pt") as file:
                 names = file.keys()
-                tensors = {name: file.get_tensor(name) for name in names}
-                return tensors, parse_json(file.metadata()["state"])
+                tensors, metadata = {name: file.get_tensor(name) for name in names}, file.metadata()
+            if metadata.get("sha256") not in (None, _digest(tensors, metadata["state"])):  # 0.1 wrote none
+                raise ValueError("it was damaged or changed since it was written")
+            return tensors, parse_json(metadata["state"])
         except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
             raise UserError(
                 f"{path}: cannot be read ({first_line(error)}); remove it to train this run from the start"
@@ -292,7 +296,8 @@ class RunDir:
         if not isinstance(expected, dict) or not {CONFIG, WEIGHTS} <= expected.keys():
             raise UserError(f"{self.path / DONE}: {HASHES}: has no hashes of the other files, as in earlier versions")
         if changed := sorted(name for name in {*expected, *found} if found.get(name) != expected.get(name)):
-            raise UserError(f"{self.path / changed[0]}: is not the file that the training left")
+            wrong = "is not the file that the training left" if changed[0] in found else "is gone"
+            raise UserError(f"{self.path / changed[0]}: {wrong}")
 
     @property
     def is_done(self) -> bool:
@@ -305,6 +310,15 @@ class RunDir:
             return Result.read({name: value for name, value in content.items() if name != HASHES})
         except FieldError as error:
             raise UserError(f"{path}: {error}; {BRING_BACK}") from error
+
+
+def _digest(tensors: Mapping[str, torch.Tensor], state: str) -> str:
+    """SHA-256 of a checkpoint's content."""
+    digest = hashlib.sha256(state.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _require_file(path: Path) -> None:

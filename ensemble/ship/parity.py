@@ -21,6 +21,7 @@ from trainer.common.errors import UserError
 from trainer.data.batches import resize_indices
 from trainer.data.normalize import normalize, pick_landmarks
 from trainer.landmarks import NUM_ROWS
+from trainer.metrics import accuracy
 from trainer.model.classifier import SignClassifier
 from trainer.rundir import VAL_PROBS
 
@@ -46,6 +47,11 @@ class Agreement:
     from_validation: float | None = None
     """The same from the predictions that the members were selected by; None where they have none for these weights or
     the packed dataset is gone"""
+
+    file_accuracy: float | None = None
+    """Of the file itself on ``file_sequences`` of the validation sequences. It may differ from the ensemble's by those
+    whose two likeliest signs are level, as that is of predictions kept in float16"""
+    file_sequences: int = 0
 
     def __str__(self) -> str:
         return (
@@ -104,21 +110,36 @@ def compare(
     shares = np.array([count for _, count in members]) / sum(count for _, count in members)
     expected = np.tensordot(shares, parts, 1)
     told = float(shares @ [information(part) for part in parts])
+    kept = _Kept.of(model, selected, shares, pool) if selected and are_validation else None
     return Agreement(
         sequences=len(sequences),
         largest_difference=float(np.abs(found - expected).max()),
         same_sign=float(np.mean(name_same_sign(found, expected))),
         deviation=deviation(found, expected, told),
-        from_validation=_from_kept(model, selected, shares, pool) if selected and are_validation else None,
+        from_validation=kept.deviation if kept else None,
+        file_accuracy=kept.accuracy if kept else None,
+        file_sequences=kept.sequences if kept else 0,
     )
 
 
-def _from_kept(model: bytes, selected: list[tuple[Candidate, int]], shares: np.ndarray, pool: Pool) -> float:
-    """How far a file is from the predictions that its members, of these shares, were selected by."""
-    places = pool.spread(KEPT_SEQUENCES)
-    kept = [candidate.val_probs()[places].astype(np.float64) for candidate, _ in selected]
-    told = float(shares @ [information(part) for part in kept])
-    return deviation(predict_all(model, pool, places), np.tensordot(shares, kept, 1), told)
+@dataclass(frozen=True)
+class _Kept:
+    """A file beside the predictions that its members were selected by."""
+
+    deviation: float
+    accuracy: float
+    """Of the file itself"""
+    sequences: int
+
+    @classmethod
+    def of(cls, model: bytes, selected: list[tuple[Candidate, int]], shares: np.ndarray, pool: Pool) -> "_Kept":
+        """``shares`` are those of the members selected, each of a part of the whole."""
+        places = pool.spread(KEPT_SEQUENCES)
+        kept = [candidate.val_probs()[places].astype(np.float64) for candidate, _ in selected]
+        told = float(shares @ [information(part) for part in kept])
+        found = predict_all(model, pool, places)
+        off = deviation(found, np.tensordot(shares, kept, 1), told)
+        return cls(off, accuracy(found, pool.validation.labels[places]), len(places))
 
 
 def unlike_selected(selected: list[tuple[Candidate, int]], pool: Pool) -> dict[str, str]:

@@ -58,7 +58,10 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
         if not of_folder:
             raise UserError(f"{what}; give landmark files of the contest, or its folder")
         found += of_folder
-    return found
+    once: dict[tuple[Path, str], Source] = {}
+    for source in found:  # paths that overlap name some twice
+        once.setdefault((source.path.absolute(), source.fault), source)
+    return list(once.values())
 
 
 def _files_in(folder: Path) -> list[Source]:

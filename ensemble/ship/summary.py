@@ -49,6 +49,9 @@ def print_outcome(outcome: Outcome) -> None:
             "the same trainings with participants held out: what ships can be measured on nobody"
         )
     _say(f"the file and the PyTorch models it was made of name {outcome.agreement}")
+    if (its := outcome.agreement).file_accuracy is not None:
+        right = f"{round(its.file_accuracy * its.file_sequences):,} of {its.file_sequences:,}"
+        _say(f"the file itself names {right} validation sequences rightly ({its.file_accuracy:.4f})")
     _say(f"contest's contract: {outcome.num_checks} checks hold; ensemble.check plays every length, and times the file")
     if broken := Budget.parse(CONTEST).exceeded(chosen.cost):
         _say(f"[yellow]over the contest's limits: {'; '.join(broken)}[/]")

@@ -26,7 +26,7 @@ from trainer.common.console import console
 from trainer.common.errors import UserError, in_one_line
 from trainer.common.fields import shorten
 from trainer.common.files import atomic_path, is_locked
-from trainer.rundir import BRING_BACK, DONE
+from trainer.rundir import BRING_BACK, DONE, WEIGHTS
 from trainer.studydir import STUDY_DB, STUDY_JSON, TRIALS, TRIALS_PARQUET, StudyDir
 
 INTERRUPTED: Final = "interrupted"
@@ -117,6 +117,10 @@ def _believed(study: StudyDir, stored: Stored, done: list[int], where: str) -> l
     trials = [trial for trial in trials if trial.number not in wrong]
     if bare := [trial.number for trial in trials if is_finished_without_files(study, trial)]:
         _warn(f"{study.path / TRIALS}: has no {DONE} of {numbered(bare)}, finished by {where}; bring it back")
+    finished = [trial.number for trial in trials if trial.state == TrialState.COMPLETE and is_own(trial)]
+    bare = [number for number in finished if not (study.trial(number).path / WEIGHTS).is_file()]
+    if 0 < len(bare) < len(finished):  # a copy of a study behind a URI has no weights at all
+        _warn(f"{study.path / TRIALS}: has no {WEIGHTS} of {numbered(bare)}, which cannot be selected; bring it back")
     ended = {trial.number for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.RUNNING)}
     if late := [number for number in done if number not in ended | wrong.keys() | stored.broken.keys()]:
         _warn(f"{where}: does not know that {numbered(late)} ended, by {DONE}; resume the study to have it learn that")

@@ -38,6 +38,11 @@ class _Running:
     epochs: int
     epoch: int = 0
     val_accuracy: float | None = None
+    was_let_through: bool = False
+    """It had waited, and goes on to its end unless it waits again"""
+    epochs_here: int = 0
+    """Since it was handed out"""
+    seconds_here: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Progress:
         self._foresee = foresee
         self._num_earlier = 0
         self._epochs: dict[int, int] = {}  # done, of every trial that was started
-        self._epochs_here = 0  # done since this process began
+        self._epochs_here, self._seconds_here = 0, 0.0  # of training, done since this process began
         self._running: dict[int, _Running] = {}
         self._waiting: set[int] = set()
         self._best: _Best | None = None
@@ -97,17 +102,21 @@ class Progress:
 
     def started(self, number: int, params: dict[str, Any], epochs: int, last_epoch: int) -> None:
         """A trial was handed out; ``last_epoch`` of its ``epochs`` were done before."""
+        self._running[number] = _Running(params, epochs, last_epoch, was_let_through=number in self._waiting)
         self._waiting.discard(number)
-        self._running[number] = _Running(params, epochs, last_epoch)
         self._epochs[number] = last_epoch
         if not self._console.is_terminal:
             self.note(f"trial {number} {'goes on' if last_epoch else 'starts'}: {escape(describe(params))}")
 
     def epoch(self, number: int, metrics: EpochMetrics) -> None:
         """A trial did an epoch."""
-        self._running[number].epoch = metrics.epoch
-        self._running[number].val_accuracy = metrics.val_accuracy
-        self._epochs_here += max(0, metrics.epoch - self._epochs[number])
+        running = self._running[number]
+        running.epoch, running.val_accuracy = metrics.epoch, metrics.val_accuracy
+        if metrics.epoch > self._epochs[number]:
+            running.epochs_here += 1
+            running.seconds_here += metrics.seconds
+            self._epochs_here += 1
+            self._seconds_here += metrics.seconds
         self._epochs[number] = max(metrics.epoch, self._epochs[number])
         if metrics.skipped_steps:
             steps = f"{metrics.skipped_steps} steps of epoch {metrics.epoch}"
@@ -154,15 +163,20 @@ class Progress:
         return f"{self._counts.total()}/{self._num_trials} ended{time_left}"
 
     def _seconds_left(self) -> float | None:
-        """At the pace so far: of epochs where they are foreseen, else of trials, running ones by their share of epochs.
+        """At the pace so far: of seconds of training where epochs are foreseen, else of trials, running ones by their
+        share of epochs.
 
-        None before there is a pace.
+        Epochs of trials that were let through take what theirs took, all others the mean. None before there is a pace.
         """
-        epochs = list(self._epochs.values())
+        epochs, running = list(self._epochs.values()), list(self._running.values())
         if (total := self._foresee(epochs, self._counts["FAIL"])) is not None:
-            done, left = float(self._epochs_here), float(total - sum(epochs))
+            done = self._seconds_here
+            mean = done / max(self._epochs_here, 1)
+            own = [its for its in running if its.was_let_through and its.epochs_here]
+            left = mean * max(total - sum(epochs) - sum(its.epochs - its.epoch for its in own), 0)
+            left += sum((its.epochs - its.epoch) * its.seconds_here / its.epochs_here for its in own)
         else:
-            shares = sum(running.epoch / running.epochs for running in list(self._running.values()))
+            shares = sum(its.epoch / its.epochs for its in running)
             done = self._counts.total() - self._num_earlier + shares
             left = self._num_trials - self._counts.total() - shares
         return (monotonic() - self._began) / done * max(left, 0.0) if done > 0 else None

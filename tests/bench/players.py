@@ -5,6 +5,7 @@ import json
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,7 +37,11 @@ NO_CONTROLLER: Any = None  # ASHA asks it nothing
 class Ours:
     """The study of search.decide.study, in a folder of its own."""
 
-    def __init__(self, space: Space, seed: int, sampler: str, pruner: str) -> None:
+    def __init__(
+        self, space: Space, seed: int, sampler: str, pruner: str, seconds: Callable[[dict[str, Any]], float | None]
+    ) -> None:
+        """``seconds`` are those of an epoch of a configuration, None if it has none."""
+        self._seconds, self._params = seconds, dict[int, dict[str, Any]]()
         self._folder = tempfile.TemporaryDirectory()
         asked: dict[str, Any] = {
             "trials": OUR_TRIALS,
@@ -50,13 +55,19 @@ class Ours:
     def next(self) -> tuple[int, dict[str, Any], int] | None:
         self._study.give_up()
         assignment = self._study.ask()
-        return None if assignment is None else (assignment.number, assignment.params, EPOCHS)
+        if assignment is None:
+            return None
+        self._params[assignment.number] = assignment.params
+        return assignment.number, assignment.params, EPOCHS
 
     def report(self, number: int, epoch: int, accuracy: float) -> bool:
-        metrics = metrics_of(epoch, accuracy)
+        seconds = self._seconds(self._params[number]) or 0.0
+        metrics = metrics_of(epoch, accuracy, seconds=seconds)
+        if seconds:
+            self._study.run_dir(number).append_metrics(metrics)  # as its worker does
         verdict = self._study.report(number, metrics)
         if epoch == EPOCHS:
-            self._study.complete(number, result_of(EPOCHS, accuracy))
+            self._study.complete(number, result_of(EPOCHS, accuracy, seconds=EPOCHS * seconds))
         elif verdict is Decision.STOP:
             self._study.prune(number, metrics)
         return verdict is Decision.CONTINUE
@@ -204,4 +215,4 @@ def our_default(problem: Problem) -> tuple[str, str]:
 def play_ours(problem: Problem, seed: int, sampler: str, pruner: str) -> Log:
     """One search of ours."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return play(Ours(problem.space, seed, sampler, pruner), problem, seed)
+    return play(Ours(problem.space, seed, sampler, pruner, problem.epoch_seconds), problem, seed)

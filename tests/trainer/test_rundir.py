@@ -268,6 +268,25 @@ def test_a_result_is_of_the_last_epoch(tmp_path: Path):
         run.require_own_result(config, dataclasses.replace(result, val_log_loss=1.3))
 
 
+def test_a_checkpoint_that_was_damaged_is_not_gone_on_from(tmp_path: Path):
+    run, tensors = RunDir(tmp_path), {"b": torch.arange(4.0), "a": torch.ones(2, 2, dtype=torch.bfloat16)}
+    run.write_checkpoint(tensors, {"epochs": 3})
+    kept = run.read_checkpoint()
+    assert kept is not None
+    assert kept[1] == {"epochs": 3}
+    path = tmp_path / "checkpoint.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"checkpoint.safetensors: cannot be read \(it was damaged or changed .*remove it"
+    ):
+        run.read_checkpoint()
+    path.write_bytes(path.read_bytes().replace(b'epochs\\": 3', b'epochs\\": 2'))
+    with pytest.raises(UserError, match="damaged or changed"):
+        run.read_checkpoint()
+
+
 def test_a_finished_run_knows_its_files(tmp_path: Path):
     run = RunDir(tmp_path)
     run.write_config(TrainConfig())

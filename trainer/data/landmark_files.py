@@ -28,6 +28,7 @@ BOUND: Final = 10.0
 """Image widths (x) or heights (y) from the image's corner that a used landmark may have. The contest's lie between
 -0.60 and 2.9; pixels go beyond it, and so does what would be infinite in float32"""
 
+MOST_FRAMES: Final = 100_000
 _PIECE: Final = 1024  # frames read at once; longer files than the contest's are read in pieces
 _ORDER: Final = ("frame", "type", "landmark_index")
 _ROW_ID: Final = "row_id"  # the same in one, such as 7-face-0; read where the file has neither type nor landmark_index
@@ -79,6 +80,8 @@ def _read(path: Path, axes: str, rows: np.ndarray, needs_types: bool) -> np.ndar
             num_rows = file.metadata.num_rows
             if num_rows == 0:
                 raise LandmarkFileError("no frames")
+            if num_rows > MOST_FRAMES * (NUM_ROWS + NUM_IRISES):  # a compressed file may unfold without end
+                raise LandmarkFileError(f"{num_rows:,} rows, more than {MOST_FRAMES:,} frames; no sign takes an hour")
             there = file.schema_arrow.names
             ids = [_ROW_ID] if _ROW_ID in there and not {"type", "landmark_index"} & set(there) else []
             pieces = _pieces(file, [*_ORDER, *ids, *axes], lambda table: _columns_of(table, axes, needs_types))

@@ -41,7 +41,8 @@ def train(
     """Train a model, from its last checkpoint if ``run`` has one, and leave everything about it in that folder.
 
     ``report`` is called after every epoch, when its checkpoint is on disk; what it raises ends the training and
-    passes through. A finished run returns its result at once. On CPU, torch's current number of threads is used.
+    passes through. A finished run whose files are as it left them returns its result at once. On CPU, torch's current
+    number of threads is used.
     Raises UserError if ``run`` holds another configuration or dataset or ``dataset`` does not fit,
     TrainingDivergedError if a loss or a probability is NaN or infinite, or too many gradients in a row are.
 
@@ -56,7 +57,10 @@ def train(
     place = check_device(device)
     _claim(run, config, dataset)
     if run.is_done:
-        return run.read_result()
+        result = run.read_result()
+        run.require_unchanged(needs_hashes=False)
+        run.require_own_result(config, result)
+        return result
     precision = resolve_precision(config.precision, place)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     batches = Batches(dataset, config, place)

@@ -73,6 +73,8 @@ def test_a_file_that_is_not_what_was_selected_is_refused(study: Path):
     content = export.build([to_member(first, 1)])
     agreement = compare(content, [(first, 1)], pool, [(first, 1)])
     assert agreement.from_validation == 0
+    assert agreement.file_accuracy == pytest.approx(first.val_accuracy)
+    assert agreement.file_sequences == len(pool.validation.labels)
     agreement.require({"float32"})
     assert compare(content, [(first, 1)], pool).from_validation is None
     with pytest.raises(UserError, match="does not predict what its members were selected by"):

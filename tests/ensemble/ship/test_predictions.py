@@ -40,6 +40,11 @@ def test_folders_behind_links_are_found(contest_folder: Path, tmp_path: Path):
     assert len(find_sources([tmp_path])) == 12
 
 
+def test_paths_that_overlap_name_a_file_once(contest_folder: Path):
+    whole = find_sources([contest_folder])
+    assert find_sources([contest_folder, whole[0].path, contest_folder, whole[1].path]) == whole
+
+
 def test_shows_the_path_and_the_signs():
     prediction = Prediction(Source(Path("a/b.parquet"), "b", None), [("thank you", 0.75), ("cow", 0.25)])
     assert to_line(prediction) == "a/b.parquet\tthank you 0.750\tcow 0.250"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from search.decide.study import SearchStudy
 from search.problem.space import Space
@@ -309,3 +310,12 @@ def test_a_record_of_epochs_must_be_what_the_database_has(study: StudyDir) -> No
     run.append_metrics(metrics_of(4, 0.99))
     with pytest.raises(UserError, match=r"metrics.jsonl: line 5: epoch: must be at least 5, not 4"):
         own_files.metrics_of(run, trial)
+
+
+def test_finished_trials_without_weights_are_told(study: StudyDir, capsys: pytest.CaptureFixture[str]) -> None:
+    read_rows(study.path)
+    assert capsys.readouterr().out == ""  # as of a copy of a study behind a URI: none has any
+    for number in (0, 2):
+        study.trial(number).write_weights({"a": torch.ones(2)})
+    assert len(read_rows(study.path)) == 3
+    assert "has no weights.safetensors of trial 1, which cannot be selected; bring it back" in capsys.readouterr().out

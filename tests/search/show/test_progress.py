@@ -116,6 +116,21 @@ def test_the_time_left_is_told_by_epochs_where_the_pruner_foresees_them(
     assert f"study: 2/64 ended, {left} left, 0:00:20 gone" in view.getvalue()
 
 
+def test_the_time_left_counts_the_seconds_of_trials_that_go_on() -> None:
+    view = io.StringIO()
+    with mock.patch("search.show.progress.monotonic", side_effect=itertools.chain([100.0], itertools.repeat(130.0))):
+        progress = Progress(Console(), "study", 3, lambda *_: 14)
+        for number, seconds in ((0, 2.0), (1, 2.0), (2, 10.0)):
+            progress.started(number, {}, 10, 0)
+            progress.epoch(number, dataclasses.replace(_metrics(1), seconds=seconds))
+            progress.waits(number)
+        progress.started(2, {}, 10, 1)
+        progress.epoch(2, dataclasses.replace(_metrics(2), seconds=16.0))
+        Console(file=view, width=100).print(progress)
+    # 30 s of training took 30 s; of 10 epochs left, the 8 of trial 2 take 16 s each, the others 30 / 4 s
+    assert "study: 0/3 ended, 0:02:23 left" in view.getvalue()
+
+
 def test_steps_left_out_are_told_of() -> None:
     out = io.StringIO()
     progress = Progress(Console(file=out, width=200, highlight=False), "study", 8)

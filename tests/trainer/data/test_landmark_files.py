@@ -450,3 +450,10 @@ def test_a_landmark_at_exactly_0_is_missing(read: Callable[[Path], np.ndarray], 
     one = table.set_column(3, "x", pa.array(np.where(hand, 0.0, table["x"].to_numpy())))
     pq.write_table(one, tmp_path / "one.parquet")
     assert not np.isnan(read(tmp_path / "one.parquet")).any()
+
+
+def test_a_file_that_unfolds_without_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(make_table(9, seed=5, missing=""), tmp_path / "long.parquet")
+    monkeypatch.setattr(landmark_files, "MOST_FRAMES", 8)
+    with pytest.raises(LandmarkFileError, match="4,887 rows, more than 8 frames; no sign takes an hour"):
+        read_landmarks(tmp_path / "long.parquet")

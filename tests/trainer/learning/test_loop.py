@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import itertools
+import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,33 @@ def test_a_finished_run_returns_its_result_at_once(
     before = {path.name: path.stat().st_mtime_ns for path in finished.path.iterdir()}
     assert train(config, dataset, finished) == finished.read_result()
     assert {path.name: path.stat().st_mtime_ns for path in finished.path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda path: (path / "weights.safetensors").unlink(), r"weights.safetensors: is gone"),
+        (lambda path: (path / "val_probs.npy").write_bytes(b"x"), r"val_probs.npy: is not the file that the training"),
+        (
+            lambda path: (path / "done.json").write_text(
+                json.dumps({**json.loads((path / "done.json").read_text()), "val_accuracy": 0.123})
+            ),
+            r"done.json: val_accuracy: 0.1230, but metrics.jsonl has",
+        ),
+    ],
+)
+def test_a_finished_run_that_was_changed_is_not_believed(
+    harm: Callable[[Path], object],
+    words: str,
+    finished: RunDir,
+    dataset: PackedDataset,
+    config: TrainConfig,
+    tmp_path: Path,
+) -> None:
+    copy = Path(shutil.copytree(finished.path, tmp_path / "run"))
+    harm(copy)
+    with pytest.raises(UserError, match=words):
+        train(config, dataset, copy)
 
 
 def test_report_comes_after_each_epochs_checkpoint(dataset: PackedDataset, config: TrainConfig, tmp_path: Path) -> None:
