@@ -1,5 +1,6 @@
 """What became of a study: trials lost, run twice, others than undisturbed, and whether the study can be read."""
 
+import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from search.record.trials import read_rows
 from tests.faults.searches import Files, finished
 from trainer.common.errors import UserError
+from trainer.rundir import METRICS, RunDir
 from trainer.studydir import StudyDir
 
 
@@ -43,7 +45,7 @@ def outcome_of(study: Path, trials: int, epochs: int, seen: list[Files], calm: F
     try:
         rows = read_rows(study)
         now = finished(study)
-        metrics = {int(run.path.name): run.read_metrics() for run in StudyDir(study).trials()}
+        done = {int(run.path.name): _epochs(run) for run in StudyDir(study).trials()}
     except (UserError, OSError):
         found.unreadable, found.lost = 1, trials
         return found
@@ -53,9 +55,7 @@ def outcome_of(study: Path, trials: int, epochs: int, seen: list[Files], calm: F
     gone = {number for files in seen for number in files if number not in now or number not in complete}
     found.lost = len(set(range(trials)) - complete | gone | complete - now.keys())
     twice = {number for number, count in numbers.items() if count > 1 or number >= trials}
-    twice |= {
-        number for number, items in metrics.items() if [item.epoch for item in items] != list(range(1, epochs + 1))
-    } & complete
+    twice |= {number for number, its in done.items() if its != list(range(1, epochs + 1))} & complete
     twice |= {
         number for files in seen for number, (when, _, _) in files.items() if number in now and now[number][0] != when
     }
@@ -63,3 +63,9 @@ def outcome_of(study: Path, trials: int, epochs: int, seen: list[Files], calm: F
     if calm is not None:
         found.changed = sum(now[number][1:] != calm[number][1:] for number in now.keys() & calm.keys())
     return found
+
+
+def _epochs(run: RunDir) -> list[int]:
+    """As metrics.jsonl has them: RunDir.read_metrics refuses those that were done twice."""
+    path = run.path / METRICS
+    return [json.loads(line)["epoch"] for line in path.read_text().split("\n")[:-1]] if path.is_file() else []

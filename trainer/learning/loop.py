@@ -57,10 +57,7 @@ def train(
     place = check_device(device)
     _claim(run, config, dataset)
     if run.is_done:
-        result = run.read_result()
-        run.require_unchanged(needs_hashes=False)
-        run.require_own_result(config, result)
-        return result
+        return _finished(run, config)
     precision = resolve_precision(config.precision, place)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     batches = Batches(dataset, config, place)
@@ -130,6 +127,14 @@ def _finish(
     )
     run.write_result(result)
     run.remove_checkpoint()
+    return result
+
+
+def _finished(run: RunDir, config: TrainConfig) -> Result:
+    """What a finished run came to. Raises UserError if its files are not what it left."""
+    result = run.read_result()
+    run.require_unchanged(needs_hashes=False)
+    run.require_own_result(config, result)
     return result
 
 
