@@ -41,8 +41,7 @@ def train(
     """Train a model, from its last checkpoint if ``run`` has one, and leave everything about it in that folder.
 
     ``report`` is called after every epoch, when its checkpoint is on disk; what it raises ends the training and
-    passes through. A finished run whose files are as it left them returns its result at once. On CPU, torch's current
-    number of threads is used.
+    passes through. A finished run that is as it was left returns its result. On CPU, torch's current threads are used.
     Raises UserError if ``run`` holds another configuration or dataset or ``dataset`` does not fit,
     TrainingDivergedError if a loss or a probability is NaN or infinite, or too many gradients in a row are.
 
