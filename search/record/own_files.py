@@ -4,7 +4,6 @@ The files of a finished trial are the truth: they are synced, hashed, and what a
 may be older than they are (a backup, a power cut), another study's, or changed by hand.
 """
 
-import contextlib
 import itertools
 import math
 from collections import Counter
@@ -93,6 +92,8 @@ class OwnFiles:
         self._space = request.to_space()
         self._objective = request.to_objective()
         self._configs: dict[Path, TrainConfig | None] = {}
+        self.broken: dict[int, UserError] = {}
+        """Why files of trials cannot be read, by number, of those that were asked about"""
 
     def contradiction(self, trial: FrozenTrial) -> str | None:
         """What the database says of a trial that its files do not, and in which file; None if they agree.
@@ -115,7 +116,7 @@ class OwnFiles:
         if wrong := [step for step in trial.intermediate_values if not 1 <= step <= config.epochs]:
             epochs = f"{run.path / CONFIG} has epochs 1 to {config.epochs}"
             return f"trial {trial.number} has an accuracy after epoch {wrong[0]} there, and {epochs}"
-        result = _result_of(run)
+        result = self._result_of(run)
         for name, there, own in () if result is None else self._numbers(trial, config, result):
             if not math.isclose(there, own, rel_tol=ROUNDING, abs_tol=ROUNDING):
                 at = CONFIG if name == "num_parameters" else DONE
@@ -162,7 +163,7 @@ class OwnFiles:
                 f"base_config: {name} is {described(value)}, but trial {number} was trained with "
                 f"{described(trained[name])} ({run.path / CONFIG})"
             )
-        result = _result_of(run)
+        result = self._result_of(run)
         if result is not None and result.data_fingerprint != self._request.data_fingerprint:
             return f"data_fingerprint: is another dataset's than that of trial {number} ({run.path / DONE})"
         return None
@@ -180,13 +181,23 @@ class OwnFiles:
                 return f"space: {param} has another range, or other choices, than trial {trial.number} drew it from"
         return None
 
+    def _result_of(self, run: RunDir) -> Result | None:
+        """None if it is not finished, or done.json is broken, which is that trial's own matter."""
+        try:
+            return run.read_result() if run.is_done else None
+        except UserError as error:
+            self.broken[int(run.path.name)] = error
+            return None
+
     def _config_of(self, run: RunDir) -> TrainConfig | None:
         """None if there is none, or it is broken, which is that trial's own matter."""
         if run.path not in self._configs:
             self._configs[run.path] = None
             if (run.path / CONFIG).is_file():
-                with contextlib.suppress(UserError):
+                try:
                     self._configs[run.path] = run.read_config()
+                except UserError as error:
+                    self.broken[int(run.path.name)] = error
         return self._configs[run.path]
 
 
@@ -196,13 +207,3 @@ def _drawn(config: TrainConfig, item: Range) -> Any:
     if not allows(item.distribution, value):
         raise ValueError(f"{item.field} is never {described(value)} in it")
     return value
-
-
-def _result_of(run: RunDir) -> Result | None:
-    """None if it is not finished, or done.json is broken, which is that trial's own matter."""
-    if not run.is_done:
-        return None
-    try:
-        return run.read_result()
-    except UserError:
-        return None

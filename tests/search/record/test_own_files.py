@@ -319,3 +319,14 @@ def test_finished_trials_without_weights_are_told(study: StudyDir, capsys: pytes
         study.trial(number).write_weights({"a": torch.ones(2)})
     assert len(read_rows(study.path)) == 3
     assert "has no weights.safetensors of trial 1, which cannot be selected; bring it back" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["done.json", "config.json"])
+def test_finished_trials_whose_files_cannot_be_read_are_told(
+    name: str, study: StudyDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (study.trial(1).path / name).write_text("{")
+    assert len(read_rows(study.path)) == 3
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"warning: {study.trial(1).path / name}: cannot be read")
+    assert line.endswith("; trial 1 cannot be selected")
