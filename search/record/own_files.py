@@ -18,6 +18,7 @@ from search.problem.ranges import Range, allows, field_value
 from search.problem.space import by_field
 from search.record.request import Request
 from trainer.common.errors import UserError
+from trainer.common.fields import shorten
 from trainer.common.strict import described
 from trainer.config import TrainConfig
 from trainer.model.classifier import num_parameters
@@ -107,7 +108,10 @@ class OwnFiles:
         config = self._config_of(run) if is_own(trial) else None
         if config is None:
             return None
+        known = config.to_flat()
         for name, value in by_field(trial.params).items():
+            if name not in known:
+                return f"trial {trial.number} has a field {shorten(name)!r} there, and {run.path / CONFIG} has none"
             if (trained := field_value(config, name)) != value:
                 return f"trial {trial.number} has {name} {value} there, and {trained} in {run.path / CONFIG}"
         ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
