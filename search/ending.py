@@ -17,7 +17,7 @@ from search.record.database_url import had_password, without_password
 from search.show.progress import STATE_STYLES
 from search.show.tables import show, title
 from trainer.common.cli import as_called
-from trainer.common.console import console
+from trainer.common.console import LastingConsole, console
 from trainer.common.credentials import has_keys, how_to_give_keys
 from trainer.common.fields import to_words
 from trainer.common.signals import exit_status
@@ -44,7 +44,7 @@ def resumable(options: SearchOptions) -> Iterator[None]:
             _print(f"go on with:\n  {resume_command(options)}{_reminder(options.results, options.data)}", to)
 
     def say_last() -> None:
-        own = Console(file=sys.__stdout__, highlight=False, emoji=False)  # while Ray runs, sys.stdout is its own
+        own = LastingConsole(file=sys.__stdout__, highlight=False, emoji=False)  # while Ray runs, sys.stdout is its own
         say(own)
         own.file.flush()
 

@@ -53,6 +53,7 @@ class AblateOptions(TrainingOptions):
 )
 def main(options: AblateOptions) -> None:
     from trainer.common.console import console
+    from trainer.common.fields import to_place
     from trainer.common.files import write_bytes
     from trainer.data.dataset import PackedDataset
     from trainer.learning import ablation
@@ -61,7 +62,7 @@ def main(options: AblateOptions) -> None:
     changes = ablation.chosen(options.rows)
     device = options.device or default_device()
     check_device(device)
-    dataset = PackedDataset.open(options.data)
+    dataset = PackedDataset.open(to_place(options.data, "data"))
     base = options.config(dataset.num_signs)
     dataset.folds(base.num_folds)
     measured = ablation.measure(changes, base, options.seeds, dataset, options.out, device, options.workers)

@@ -47,6 +47,7 @@ def main(options: TrainOptions) -> None:
     import torch
 
     from trainer.common.console import console
+    from trainer.common.fields import to_place
     from trainer.data.dataset import PackedDataset
     from trainer.learning.allocator import keep_freed_memory
     from trainer.learning.devices import check_device, default_device
@@ -57,7 +58,7 @@ def main(options: TrainOptions) -> None:
     device = options.device or default_device()
     check_device(device)
     keep_freed_memory()
-    dataset = PackedDataset.open(options.data)
+    dataset = PackedDataset.open(to_place(options.data, "data"))
     config = options.config(dataset.num_signs)
     run = RunDir(options.out)
     was_done = run.is_done

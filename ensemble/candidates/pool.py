@@ -332,7 +332,7 @@ def _read_trial(
         )
     run.require_own_result(config, result)
     if fingerprint not in (None, result.data_fingerprint):
-        raise UserError("done.json: data_fingerprint: is another packed dataset's than the study's")
+        raise UserError(f"done.json: data_fingerprint: is another packed dataset's than {STUDY_JSON} has")
     probs = run.read_val_probs()
     require_probabilities(probs, (len(labels), num_signs), "val_probs.npy")
     _require_result(result, probs, labels)

@@ -14,7 +14,6 @@ from time import monotonic
 from typing import Any, Final
 
 from ray import tune
-from rich.console import Console
 
 from search.decide.study import Assignment, SearchStudy
 from search.execute import cluster
@@ -30,6 +29,7 @@ from search.record.remote_copy import RemoteCopy
 from search.record.request import Request, find_database
 from search.record.trials import Row, read_rows, to_rows, write_parquet
 from search.show.progress import STATE_STYLES, Progress
+from trainer.common.console import LastingConsole
 from trainer.common.credentials import kept
 from trainer.common.errors import UserError
 from trainer.common.fields import suggestion
@@ -203,7 +203,7 @@ def _run(run: _Run, options: RunOptions, brake: Brake) -> bool:
         database, _ = find_database(study, run.url)
         deciding = SearchStudy(study, request, database, remote, retry_failed=run.retry_failed)
         try:
-            console = Console(file=sys.stdout, highlight=False, emoji=False)
+            console = LastingConsole(file=sys.stdout, highlight=False, emoji=False)
             with Progress(console, study.path.name, request.trials, deciding.rule.foresee) as progress:
                 _tell_what_was(deciding, progress)
                 callbacks = [] if options.log is None else [LOGS[options.log](study.path)]

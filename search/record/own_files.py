@@ -4,7 +4,6 @@ The files of a finished trial are the truth: they are synced, hashed, and what a
 may be older than they are (a backup, a power cut), another study's, or changed by hand.
 """
 
-import contextlib
 import itertools
 import math
 from collections import Counter
@@ -19,6 +18,7 @@ from search.problem.ranges import Range, allows, field_value
 from search.problem.space import by_field
 from search.record.request import Request
 from trainer.common.errors import UserError
+from trainer.common.fields import shorten
 from trainer.common.strict import described
 from trainer.config import TrainConfig
 from trainer.model.classifier import num_parameters
@@ -93,6 +93,8 @@ class OwnFiles:
         self._space = request.to_space()
         self._objective = request.to_objective()
         self._configs: dict[Path, TrainConfig | None] = {}
+        self.broken: dict[int, UserError] = {}
+        """Why files of trials cannot be read, by number, of those that were asked about"""
 
     def contradiction(self, trial: FrozenTrial) -> str | None:
         """What the database says of a trial that its files do not, and in which file; None if they agree.
@@ -106,7 +108,10 @@ class OwnFiles:
         config = self._config_of(run) if is_own(trial) else None
         if config is None:
             return None
+        known = config.to_flat()
         for name, value in by_field(trial.params).items():
+            if name not in known:
+                return f"trial {trial.number} has a field {shorten(name)!r} there, and {run.path / CONFIG} has none"
             if (trained := field_value(config, name)) != value:
                 return f"trial {trial.number} has {name} {value} there, and {trained} in {run.path / CONFIG}"
         ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
@@ -115,7 +120,7 @@ class OwnFiles:
         if wrong := [step for step in trial.intermediate_values if not 1 <= step <= config.epochs]:
             epochs = f"{run.path / CONFIG} has epochs 1 to {config.epochs}"
             return f"trial {trial.number} has an accuracy after epoch {wrong[0]} there, and {epochs}"
-        result = _result_of(run)
+        result = self._result_of(run)
         for name, there, own in () if result is None else self._numbers(trial, config, result):
             if not math.isclose(there, own, rel_tol=ROUNDING, abs_tol=ROUNDING):
                 at = CONFIG if name == "num_parameters" else DONE
@@ -162,7 +167,7 @@ class OwnFiles:
                 f"base_config: {name} is {described(value)}, but trial {number} was trained with "
                 f"{described(trained[name])} ({run.path / CONFIG})"
             )
-        result = _result_of(run)
+        result = self._result_of(run)
         if result is not None and result.data_fingerprint != self._request.data_fingerprint:
             return f"data_fingerprint: is another dataset's than that of trial {number} ({run.path / DONE})"
         return None
@@ -180,13 +185,23 @@ class OwnFiles:
                 return f"space: {param} has another range, or other choices, than trial {trial.number} drew it from"
         return None
 
+    def _result_of(self, run: RunDir) -> Result | None:
+        """None if it is not finished, or done.json is broken, which is that trial's own matter."""
+        try:
+            return run.read_result() if run.is_done else None
+        except UserError as error:
+            self.broken[int(run.path.name)] = error
+            return None
+
     def _config_of(self, run: RunDir) -> TrainConfig | None:
         """None if there is none, or it is broken, which is that trial's own matter."""
         if run.path not in self._configs:
             self._configs[run.path] = None
             if (run.path / CONFIG).is_file():
-                with contextlib.suppress(UserError):
+                try:
                     self._configs[run.path] = run.read_config()
+                except UserError as error:
+                    self.broken[int(run.path.name)] = error
         return self._configs[run.path]
 
 
@@ -196,13 +211,3 @@ def _drawn(config: TrainConfig, item: Range) -> Any:
     if not allows(item.distribution, value):
         raise ValueError(f"{item.field} is never {described(value)} in it")
     return value
-
-
-def _result_of(run: RunDir) -> Result | None:
-    """None if it is not finished, or done.json is broken, which is that trial's own matter."""
-    if not run.is_done:
-        return None
-    try:
-        return run.read_result()
-    except UserError:
-        return None

@@ -41,22 +41,25 @@ def read_all(storage: RDBStorage, study_id: int) -> tuple[list[FrozenTrial], dic
         try:
             return _read(connection, of_study), {}
         except _BROKEN:
-            return _read_whole_ones(connection, list(connection.scalars(of_study)))
+            return _read_whole_ones(connection, list(connection.scalars(of_study)), 0)
 
 
-def _read_whole_ones(connection: Connection, trial_ids: list[int]) -> tuple[list[FrozenTrial], dict[int, str]]:
-    """Those of some trials that can be read, and why the others cannot be: they are halved until they are found."""
+def _read_whole_ones(
+    connection: Connection, trial_ids: list[int], first: int
+) -> tuple[list[FrozenTrial], dict[int, str]]:
+    """Those of some trials that can be read, and why the others cannot be: they are halved until they are found.
+
+    Trials were made in the order of their numbers; ``first`` is the first one's.
+    """
     try:
         return _read(connection, trial_ids), {}
     except _BROKEN as error:
         if len(trial_ids) == 1:
-            number = connection.scalar(select(TRIALS.c.number).where(TRIALS.c.trial_id == trial_ids[0]))
-            return [], {int(number or 0): in_one_line(error)}
+            return [], {first: in_one_line(error)}
     middle = len(trial_ids) // 2
-    (first, wrong), (second, others) = (
-        _read_whole_ones(connection, part) for part in (trial_ids[:middle], trial_ids[middle:])
-    )
-    return first + second, wrong | others
+    found, wrong = _read_whole_ones(connection, trial_ids[:middle], first)
+    others, more = _read_whole_ones(connection, trial_ids[middle:], first + middle)
+    return found + others, wrong | more
 
 
 def _read(connection: Connection, its_trials: Select[tuple[int]] | list[int]) -> list[FrozenTrial]:
@@ -86,6 +89,11 @@ def _trial(
     user_attrs: list[Row[Any]],
     system_attrs: list[Row[Any]],
 ) -> FrozenTrial:
+    _require("number", row.number, int)
+    for item in params:
+        _require("parameter", item.param_name, str)
+    for item in steps:
+        _require("step", item.step, int)
     to_value = models.TrialValueModel.stored_repr_to_value
     to_step = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value
     distributions: dict[str, BaseDistribution] = {
@@ -108,3 +116,9 @@ def _trial(
         },
         trial_id=row.trial_id,
     )
+
+
+def _require(name: str, value: object, kind: type) -> None:
+    """Raises ValueError for what SQLite keeps in a column of another type."""
+    if type(value) is not kind:
+        raise ValueError(f"{name}: {value!r:.40}")

@@ -117,6 +117,9 @@ def _believed(study: StudyDir, stored: Stored, done: list[int], where: str) -> l
     trials = [trial for trial in trials if trial.number not in wrong]
     if bare := [trial.number for trial in trials if is_finished_without_files(study, trial)]:
         _warn(f"{study.path / TRIALS}: has no {DONE} of {numbered(bare)}, finished by {where}; bring it back")
+    if files.broken:
+        first = files.broken[min(files.broken)]
+        _warn(f"{first}; {numbered(sorted(files.broken))} cannot be selected")
     finished = [trial.number for trial in trials if trial.state == TrialState.COMPLETE and is_own(trial)]
     bare = [number for number in finished if not (study.trial(number).path / WEIGHTS).is_file()]
     if 0 < len(bare) < len(finished):  # a copy of a study behind a URI has no weights at all

@@ -25,6 +25,7 @@ option whose value may be left out (--budget alone), and suggests no value for a
 import argparse
 import contextlib
 import dataclasses
+import errno
 import functools
 import inspect
 import itertools
@@ -347,6 +348,15 @@ def command(
     return decorate
 
 
+_NO_ROOM: Final = "make room there, and begin again"
+_WRONG_KIND: Final = "remove what stands there, or name another place"
+_REMEDIES: Final = {  # of what the system says of a path
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _NO_ROOM),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR), _WRONG_KIND),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "look at who may write there, or name another place"),
+}
+
+
 def run(main: Callable[[], None]) -> NoReturn:
     """Run a command: no traceback for what users can mend (exit status 2), an interrupt (130), SIGTERM (143) or SIGHUP.
 
@@ -367,7 +377,8 @@ def run(main: Callable[[], None]) -> NoReturn:
     except (UserError, OSError) as error:
         message = str(error)
         if isinstance(error, OSError) and error.filename is not None:
-            message = f"{error.filename}: {error.strerror}"
+            remedy = _REMEDIES.get(error.errno or 0)
+            message = f"{error.filename}: {error.strerror}{f'; {remedy}' if remedy else ''}"
         _print_error("error:", f" {printable(hide(as_called(message)))}")
         sys.exit(2)
     except KeyboardInterrupt as error:

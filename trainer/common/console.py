@@ -1,5 +1,6 @@
 """What commands print on: one console, tables as wide as they need, progress bars."""
 
+import os
 from collections.abc import Generator, Iterable
 from time import monotonic
 from typing import Final, TypeVar
@@ -20,12 +21,21 @@ Item = TypeVar("Item")
 PLAIN_SECONDS: Final = 10.0  # between progress lines when the output is not a terminal
 PIPE_WIDTH: Final = 4000  # of tables there: nothing is cut or wrapped
 
-console: Final = Console(highlight=False, emoji=False)
+
+class LastingConsole(Console):
+    """A console whose reader, such as head, may leave: the command goes on with its work."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())  # also for what is flushed at the end
+
+
+console: Final[Console] = LastingConsole(highlight=False, emoji=False)
 
 
 def for_tables() -> Console:
     """What to print tables on: where there is no terminal, as wide as they take."""
-    return console if console.is_terminal else Console(width=PIPE_WIDTH, highlight=False, emoji=False)
+    return console if console.is_terminal else LastingConsole(width=PIPE_WIDTH, highlight=False, emoji=False)
 
 
 class _Rate(ProgressColumn):

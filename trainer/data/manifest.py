@@ -113,7 +113,9 @@ def _hash(folder: Path, manifest: dict[str, Any]) -> None:
         except OSError as error:
             raise UserError(f"{folder / name}: cannot be read ({error.strerror or error}); {_AGAIN}") from error
         if digest != manifest["sha256"][name]:
-            raise DatasetChangedError(f"{folder / name}: changed since it was packed (another SHA-256); {_AGAIN}")
+            raise DatasetChangedError(
+                f"{folder / name}: changed since it was packed (not the SHA-256 in {MANIFEST}); {_AGAIN}"
+            )
     _note(folder, before)
 
 

@@ -266,6 +266,14 @@ def test_files_are_read_once_and_of_a_study_that_goes_on_only_those_of_trials_th
     assert read[4:] == ["0003"]
 
 
+def test_a_field_that_no_configuration_has_is_named(study: StudyDir, capsys: pytest.CaptureFixture[str]) -> None:
+    _edit(study, "update trial_params set param_name = 'zzz' where trial_id = 2 and param_name = 'num_layers'")
+    assert [row.number for row in read_rows(study.path)] == [2, 0]
+    assert "trial 1 has a field 'zzz' there, and" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"trial 1 has a field 'zzz' there, and .*config.json has none; bring back"):
+        _check(study)
+
+
 @pytest.mark.parametrize(
     ("edit", "words", "out", "stay"),
     [
@@ -319,3 +327,14 @@ def test_finished_trials_without_weights_are_told(study: StudyDir, capsys: pytes
         study.trial(number).write_weights({"a": torch.ones(2)})
     assert len(read_rows(study.path)) == 3
     assert "has no weights.safetensors of trial 1, which cannot be selected; bring it back" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["done.json", "config.json"])
+def test_finished_trials_whose_files_cannot_be_read_are_told(
+    name: str, study: StudyDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (study.trial(1).path / name).write_text("{")
+    assert len(read_rows(study.path)) == 3
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"warning: {study.trial(1).path / name}: cannot be read")
+    assert line.endswith("; trial 1 cannot be selected")

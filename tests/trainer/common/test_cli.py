@@ -1,5 +1,6 @@
 """What every command shares: options from a dataclass, their help, how a command ends."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -224,6 +225,28 @@ def test_the_version_is_the_packages() -> None:
     command = [sys.executable, "-c", "from trainer.common.cli import Parser; Parser('a.b').parse(['--version'])"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert said == f"sign-ensemble-search {cli.version()}\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "No space left on device; make room there, and begin again"),
+        (errno.EFBIG, "File too large; make room there, and begin again"),
+        (errno.EISDIR, "Is a directory; remove what stands there, or name another place"),
+        (errno.EROFS, "Read-only file system; look at who may write there, or name another place"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+def test_what_the_system_says_of_a_path_comes_with_what_to_do(
+    number: int, advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        raise OSError(number, os.strerror(number), "a/file")
+
+    with pytest.raises(SystemExit) as ended:
+        cli.run(main)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"error: a/file: {advice}\n"
 
 
 def test_an_interrupt_exits_130_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,10 @@
 """Progress and tables, on a terminal and into a pipe."""
 
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -38,3 +42,29 @@ def test_tables_are_never_cut_where_there_is_no_terminal(capsys: pytest.CaptureF
     for_tables().print(table)
     counts = {line.count("number") for line in capsys.readouterr().out.splitlines()}
     assert len(words) in counts <= {0, len(words)}
+
+
+WORK = """
+import pathlib, sys
+from trainer.common import cli
+from trainer.common.console import console, for_tables
+def main():
+    for number in range(20000):
+        console.print(f"line {number}")
+    for_tables().print("a table")
+    pathlib.Path(sys.argv[1]).write_text("done")
+cli.run(main)
+"""
+
+
+def test_work_goes_on_where_the_reader_of_a_pipe_leaves(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-c", WORK, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"line 0\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 0
+    assert (tmp_path / "out").read_text() == "done"
