@@ -153,8 +153,8 @@ def test_a_trial_with_a_broken_config_does_not_keep_the_others_from_going_on(tmp
         ("update trials set number = null where number = 1", "trial 1: .*number: None", [0]),
         ("update trials set number = x'00ff' where number = 1", "trial 1: .*number: b'", [0]),
         (
-            "update trial_params set param_name = 0 where trial_id = 2 and param_name = 'num_layers'",
-            "trial 1: .*parameter: 0",
+            "update trial_params set param_name = x'30' where trial_id = 2 and param_name = 'num_layers'",
+            "trial 1: .*parameter: b'0'",
             [0],
         ),
         ("update trials set state = 'COMPLETE' where number = 1", "trial 1: .*is supposed to be set", [0]),
