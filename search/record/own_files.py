@@ -27,6 +27,7 @@ from trainer.studydir import STUDY_JSON, TRIALS, StudyDir
 
 ORIGIN: Final = "warm_start"  # user attribute: the study that a trial comes from, and its number there
 BRING_BACK_EITHER: Final = "bring back whichever was changed"
+LARGE: Final = 1e12  # a number that is not shown digit by digit
 ROUNDING: Final = 1e-6  # of an accuracy or a loss; relative where it is above 1
 
 
@@ -124,7 +125,8 @@ class OwnFiles:
         for name, there, own in () if result is None else self._numbers(trial, config, result):
             if not math.isclose(there, own, rel_tol=ROUNDING, abs_tol=ROUNDING):
                 at = CONFIG if name == "num_parameters" else DONE
-                said = f"{there:.4f} there, and {own:.4f} in {run.path / at}"
+                form = ".4f" if max(abs(there), abs(own)) < LARGE else "g"
+                said = f"{there:{form}} there, and {own:{form}} in {run.path / at}"
                 return f"trial {trial.number} has {name} {said.replace('.0000', '')}"
         return None
 

@@ -89,6 +89,10 @@ COMPLETE = [(number, "COMPLETE", accuracy) for number, accuracy in enumerate(ACC
     ("edit", "words"),
     [
         (
+            "update trial_user_attributes set value_json = '1e308' where trial_id = 2 and key = 'seconds'",
+            r"trial 1 has seconds 1e\+308 there, and 1 in .*0001/done.json",
+        ),
+        (
             "update trial_values set value = 0.99 where trial_id = 2",
             "trial 1 has val_accuracy 0.9900 there, and 0.4000 in",
         ),
