@@ -17,7 +17,6 @@ from search.decide.observed import Observed
 from search.decide.posterior import Posterior
 from search.decide.qmc import sobol
 from search.decide.threads import one_thread
-from search.decide.training_cost import TrainingCost
 from search.decide.wrapping import RelativeSampler
 from search.problem.space import Space
 
@@ -27,9 +26,6 @@ WIDE, NEAR, NEARER = 400, 100, 100
 """Proposals that are looked at: anywhere, at each distance from the best, and around the best of these"""
 DISTANCES: Final = 0.2, 0.07, 0.02
 LAST_DISTANCES: Final = 0.05, 0.01
-COST_WEIGHT: Final = 0.5
-"""Exponent of a configuration's seconds an epoch: 0 would count epochs alone, 1 seconds. Between them, models that are
-large because that is good are not passed over (Lee et al. 2020, "Cost-aware Bayesian Optimization")"""
 BEST: Final = 5
 """Configurations near which proposals are drawn"""
 CHANGES: Final = 3
@@ -72,8 +68,7 @@ class GpSampler(RelativeSampler):
         process = processes[trial.number % len(processes)]
         running = [its for its in whole if its.state == TrialState.RUNNING]
         with one_thread():
-            cost = posterior.cost(whole)
-            return self._best(process, cost, posterior.observed, *map(posterior.observed.shares, (whole, running)))
+            return self._best(process, posterior.observed, *map(posterior.observed.shares, (whole, running)))
 
     def _fitting(self, observed: Observed, ranked: Array) -> Iterator[dict[str, Any]]:
         """Parameters of proposals that fit the space, and then of any that do, without end."""
@@ -86,10 +81,8 @@ class GpSampler(RelativeSampler):
         while True:
             yield self._rng.random(dimensions)
 
-    def _best(
-        self, process: Conditioned, cost: TrainingCost | None, observed: Observed, tried: Array, running: Array
-    ) -> Array:
-        """Shares [M, D] of proposals, the one that is expected to improve most for what it costs first."""
+    def _best(self, process: Conditioned, observed: Observed, tried: Array, running: Array) -> Array:
+        """Shares [M, D] of proposals, the one that is expected to improve most first."""
         coordinates = observed.coordinates
         known = observed.shares_of(np.unique(process.seen.trainings))
         process = process.believing(coordinates.points(running))
@@ -97,9 +90,7 @@ class GpSampler(RelativeSampler):
         best, tops = mean.max(), known[np.argsort(-mean, kind="stable")[:BEST]]
 
         def improvement(shares: Array) -> Array:
-            points = coordinates.points(shares)
-            gains = expected_improvement(*process.predict(points), best)
-            return gains if cost is None else gains * np.exp(-COST_WEIGHT * cost.predict(points))
+            return expected_improvement(*process.predict(coordinates.points(shares)), best)
 
         near = [self._around(tops[self._rng.integers(len(tops), size=NEAR)], distance) for distance in DISTANCES]
         shares = observed.settled(np.concatenate([self._rng.random((WIDE, known.shape[1])), *near]))

@@ -20,11 +20,9 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from search.decide import training_cost
 from search.decide.curve_process import Array, Conditioned, CurveProcess, Observations
 from search.decide.observed import Observed
 from search.decide.threads import one_thread
-from search.decide.training_cost import TrainingCost
 from search.problem.space import Space
 
 HYPERPARAMETERS: Final = "curve_processes"  # a study's system attribute: fitted to how many trials, and what they are
@@ -98,13 +96,6 @@ class Posterior:
     def whole(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """Those that have all parameters of a configuration of this space."""
         return self.observed.whole(trials)
-
-    def cost(self, whole: Sequence[FrozenTrial]) -> TrainingCost | None:
-        """What an epoch costs, as whole trials tell; None while too few do."""
-        told = [(trial, logarithm) for trial in whole if (logarithm := training_cost.known(trial)) is not None]
-        if len(told) < training_cost.FEWEST:
-            return None
-        return TrainingCost(self.points([trial for trial, _ in told]), [logarithm for _, logarithm in told])
 
     def points(self, trials: Sequence[FrozenTrial]) -> Array:
         """Where the process sees configurations of trials: [N, F]."""
