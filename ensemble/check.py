@@ -35,20 +35,20 @@ class CheckOptions:
 )
 def main(options: CheckOptions) -> None:
     from ensemble.ship import contract
-    from ensemble.tflite import submission
     from ensemble.tflite.latency import Target
+    from ensemble.tflite.submission import Submission
     from trainer.common.console import console, for_tables, track
 
     target = Target(threads=options.threads, latency_scale=options.latency_scale)
-    content = submission.read(options.submission)
-    if doubt := submission.Submission(options.submission, content).doubt():
+    submission = Submission.open(options.submission)
+    if doubt := submission.doubt():
         console.print(f"warning: {doubt}", soft_wrap=True, markup=False)
-    labels = submission.read_labels(content)
+    labels = submission.label_names
     num_signs = contract.CONTEST_SIGNS if labels is None else len(labels)
     lengths = range(1, contract.LONGEST + 1)
     checks = contract.check(options.submission, num_signs, track(lengths, len(lengths), "running every length"))
     if any(item.clause == contract.RUNS and item.holds for item in checks):
-        checks += contract.check_limits(content, target)
+        checks += contract.check_limits(submission.content, target)
         console.print(f"timed on {target}", soft_wrap=True)
     for_tables().print(contract.to_table(checks))
     if labels is not None and num_signs != contract.CONTEST_SIGNS:

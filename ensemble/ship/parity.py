@@ -156,8 +156,7 @@ def unlike_selected(selected: list[tuple[Candidate, int]], pool: Pool) -> dict[s
             return {}
         off, most = deviation(found, candidate.val_probs()[places]), PRECISIONS[candidate.precision].deviation_from_kept
         if not off <= most:  # a NaN is not
-            of_run = candidate.run.path / VAL_PROBS
-            where = of_run.name if candidate.probs is None else f"{candidate.probs}; remove that file"
+            where = VAL_PROBS if candidate.probs is None else f"{candidate.probs}; remove that file"
             reasons[candidate.name] = (
                 f"its {candidate.precision} file does not predict what it was selected by (they deviate by {off:.1e}, "
                 f"of at most {most:.0e}), which is in {where}"

@@ -41,28 +41,28 @@ def read_all(storage: RDBStorage, study_id: int) -> tuple[list[FrozenTrial], dic
         try:
             return _read(connection, of_study), {}
         except _BROKEN:
-            return _read_whole_ones(connection, list(connection.scalars(of_study)), 0)
+            return _read_whole_ones(connection, of_study, list(connection.scalars(of_study)), 0)
 
 
 def _read_whole_ones(
-    connection: Connection, trial_ids: list[int], first: int
+    connection: Connection, of_study: Select[tuple[int]], trial_ids: list[int], first: int
 ) -> tuple[list[FrozenTrial], dict[int, str]]:
     """Those of some trials that can be read, and why the others cannot be: they are halved until they are found.
 
     Trials were made in the order of their numbers; ``first`` is the first one's.
     """
     try:
-        return _read(connection, trial_ids), {}
+        return _read(connection, of_study.where(TRIALS.c.trial_id.between(trial_ids[0], trial_ids[-1]))), {}
     except _BROKEN as error:
         if len(trial_ids) == 1:
             return [], {first: in_one_line(error)}
     middle = len(trial_ids) // 2
-    found, wrong = _read_whole_ones(connection, trial_ids[:middle], first)
-    others, more = _read_whole_ones(connection, trial_ids[middle:], first + middle)
+    found, wrong = _read_whole_ones(connection, of_study, trial_ids[:middle], first)
+    others, more = _read_whole_ones(connection, of_study, trial_ids[middle:], first + middle)
     return found + others, wrong | more
 
 
-def _read(connection: Connection, its_trials: Select[tuple[int]] | list[int]) -> list[FrozenTrial]:
+def _read(connection: Connection, its_trials: Select[tuple[int]]) -> list[FrozenTrial]:
     trials = connection.execute(select(TRIALS).where(TRIALS.c.trial_id.in_(its_trials)).order_by(TRIALS.c.trial_id))
     rows = trials.all()
 

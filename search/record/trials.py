@@ -121,9 +121,10 @@ def _believed(study: StudyDir, stored: Stored, done: list[int], where: str) -> l
         first = files.broken[min(files.broken)]
         _warn(f"{first}; {numbered(sorted(files.broken))} cannot be selected")
     finished = [trial.number for trial in trials if trial.state == TrialState.COMPLETE and is_own(trial)]
-    bare = [number for number in finished if not (study.trial(number).path / WEIGHTS).is_file()]
-    if 0 < len(bare) < len(finished):  # a copy of a study behind a URI has no weights at all
-        _warn(f"{study.path / TRIALS}: has no {WEIGHTS} of {numbered(bare)}, which cannot be selected; bring it back")
+    weightless = [number for number in finished if not (study.trial(number).path / WEIGHTS).is_file()]
+    if 0 < len(weightless) < len(finished):  # a copy of a study behind a URI has no weights at all
+        which = f"{WEIGHTS} of {numbered(weightless)}"
+        _warn(f"{study.path / TRIALS}: has no {which}, which cannot be selected; bring it back")
     ended = {trial.number for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.RUNNING)}
     if late := [number for number in done if number not in ended | wrong.keys() | stored.broken.keys()]:
         _warn(f"{where}: does not know that {numbered(late)} ended, by {DONE}; resume the study to have it learn that")

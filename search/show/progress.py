@@ -117,7 +117,7 @@ class Progress:
             running.seconds_here += metrics.seconds
             self._epochs_here += 1
             self._seconds_here += metrics.seconds
-        self._epochs[number] = max(metrics.epoch, self._epochs[number])
+            self._epochs[number] = metrics.epoch
         if metrics.skipped_steps:
             steps = f"{metrics.skipped_steps} steps of epoch {metrics.epoch}"
             self.note(f"trial {number}: {steps} were left out, as their gradient was nan or inf")

@@ -5,7 +5,6 @@ import json
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,11 +36,7 @@ NO_CONTROLLER: Any = None  # ASHA asks it nothing
 class Ours:
     """The study of search.decide.study, in a folder of its own."""
 
-    def __init__(
-        self, space: Space, seed: int, sampler: str, pruner: str, seconds: Callable[[dict[str, Any]], float | None]
-    ) -> None:
-        """``seconds`` are those of an epoch of a configuration, None if it has none."""
-        self._seconds, self._params = seconds, dict[int, dict[str, Any]]()
+    def __init__(self, space: Space, seed: int, sampler: str, pruner: str) -> None:
         self._folder = tempfile.TemporaryDirectory()
         asked: dict[str, Any] = {
             "trials": OUR_TRIALS,
@@ -55,19 +50,13 @@ class Ours:
     def next(self) -> tuple[int, dict[str, Any], int] | None:
         self._study.give_up()
         assignment = self._study.ask()
-        if assignment is None:
-            return None
-        self._params[assignment.number] = assignment.params
-        return assignment.number, assignment.params, EPOCHS
+        return None if assignment is None else (assignment.number, assignment.params, EPOCHS)
 
     def report(self, number: int, epoch: int, accuracy: float) -> bool:
-        seconds = self._seconds(self._params[number]) or 0.0
-        metrics = metrics_of(epoch, accuracy, seconds=seconds)
-        if seconds:
-            self._study.run_dir(number).append_metrics(metrics)  # as its worker does
+        metrics = metrics_of(epoch, accuracy)
         verdict = self._study.report(number, metrics)
         if epoch == EPOCHS:
-            self._study.complete(number, result_of(EPOCHS, accuracy, seconds=EPOCHS * seconds))
+            self._study.complete(number, result_of(EPOCHS, accuracy))
         elif verdict is Decision.STOP:
             self._study.prune(number, metrics)
         return verdict is Decision.CONTINUE
@@ -215,4 +204,4 @@ def our_default(problem: Problem) -> tuple[str, str]:
 def play_ours(problem: Problem, seed: int, sampler: str, pruner: str) -> Log:
     """One search of ours."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return play(Ours(problem.space, seed, sampler, pruner, problem.epoch_seconds), problem, seed)
+    return play(Ours(problem.space, seed, sampler, pruner), problem, seed)

@@ -69,10 +69,6 @@ class Problem(ABC):
     def train(self, params: dict[str, Any], seed: int, number: int) -> Training:
         """How the trial of this number goes in a search of this seed."""
 
-    @abstractmethod
-    def epoch_seconds(self, params: dict[str, Any]) -> float | None:
-        """Modelled; None where a model has no size."""
-
     def regret(self, worth: float) -> float:
         """How much a worth lacks, as a share of the optimum."""
         return (self.optimum - worth) / self.optimum
@@ -93,9 +89,6 @@ class HartmannProblem(Problem):
         lines = (f'{name} = {{type = "float", low = 0.0, high = 1.0}}' for name in COORDINATES[: function.dimensions])
         self.space = Space.parse("\n".join(lines), TrainConfig(epochs=EPOCHS), name)
         self.optimum = function.optimum
-
-    def epoch_seconds(self, params: dict[str, Any]) -> None:  # noqa: ARG002
-        return None
 
     def train(self, params: dict[str, Any], seed: int, number: int) -> Training:
         point = self.point(params)
@@ -140,15 +133,13 @@ class Replay(Problem):
         """Standard deviation of one training's final accuracy about what is expected of its configuration."""
         return float(self._chances[:, -1].std())
 
-    def epoch_seconds(self, params: dict[str, Any]) -> float:
-        return float(epoch_seconds(np.array(self._recording.size(params))))
-
     def train(self, params: dict[str, Any], seed: int, number: int) -> Training:
         place = self.point(params)
         expected = self.surrogate.predict(place[None])[0]
         near = self.surrogate.nearest(place, NEAR)
         luck = self._chances[np.random.default_rng((seed, number)).choice(near)]
-        return Training(np.clip(expected + luck, 0.0, 1.0), float(expected[-1]), self.epoch_seconds(params))
+        seconds = float(epoch_seconds(np.array(self._recording.size(params))))
+        return Training(np.clip(expected + luck, 0.0, 1.0), float(expected[-1]), seconds)
 
 
 def epoch_seconds(parameters: np.ndarray) -> np.ndarray:

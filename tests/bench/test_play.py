@@ -22,9 +22,6 @@ class Written(Problem):
     def train(self, params: dict[str, Any], seed: int, number: int) -> Training:  # noqa: ARG002
         return Training(np.full(EPOCHS, self._accuracies[number]), float(number), 2.0)
 
-    def epoch_seconds(self, params: dict[str, Any]) -> float:  # noqa: ARG002
-        return 2.0
-
 
 class Plan:
     """Hands out (number, until) in the order given, and stops trials after some epoch."""

@@ -104,7 +104,7 @@ def test_ray_tune_to_its_end_trains_its_64_trials() -> None:
 def test_the_same_seed_is_the_same_search(way: str) -> None:
     space = problem("hartmann3-good").space
     ways: dict[str, Callable[[int], Search]] = {
-        "ours": lambda seed: players.Ours(space, seed, "random", "successive-halving", lambda _: None),
+        "ours": lambda seed: players.Ours(space, seed, "random", "successive-halving"),
         "ray": lambda seed: players.RayTune(space, seed, 100),
         "random": lambda seed: players.RandomSearch(space, seed),
     }

@@ -119,10 +119,10 @@ def other_than_paths(entries: Sequence[Entry]) -> str:
     or in error, and then a person is trained on and validated on.
     """
     words = []
+    is_absent = all(entry.participant_id == NO_PARTICIPANT for entry in entries)
     for place, name in enumerate(_NUMBERS, start=2):
         found = ((entry, match) for entry in entries if (match := _CONTEST_PATH.fullmatch(entry.path)))
         wrong = [(getattr(entry, name), match) for entry, match in found if getattr(entry, name) != int(match[place])]
-        is_absent = all(entry.participant_id == NO_PARTICIPANT for entry in entries)
         if wrong and not (is_absent and name == "participant_id"):
             stated, match = wrong[0]
             lines = "1 line" if len(wrong) == 1 else f"{len(wrong):,} lines"

@@ -95,7 +95,7 @@ def _read(path: Path, axes: str, rows: np.ndarray, needs_types: bool) -> np.ndar
         raise LandmarkFileError(f"not a readable parquet file ({first_line(error)})") from error
     points, numbers = found
     _check_bound(points if rows is _USED else points[:, _USED, :2], numbers)
-    points[(points[:, :, :2] == 0).all(axis=2)] = np.nan
+    points[(points[:, :, 0] == 0) & (points[:, :, 1] == 0)] = np.nan
     return points
 
 

@@ -130,11 +130,7 @@ def make_plan(source: Path, signs: Iterable[str] | None) -> Plan:
     plan = Plan(source, label_names, [], [])
     entries = [entry for entry in read_train_csv(source) if signs is None or entry.sign in signs]
     if differing := other_than_paths(entries):
-        console.print(
-            f"warning: {source / TRAIN_CSV}: {differing}",
-            soft_wrap=True,
-            markup=False,
-        )
+        console.print(f"warning: {source / TRAIN_CSV}: {differing}", soft_wrap=True, markup=False)
     wrong = {
         place: f"its sign {described(entry.sign)} is not in {SIGN_MAP}"
         for place, entry in enumerate(entries)
