@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from search.decide.samplers import SAMPLERS, default_sampler
 from search.decide.samplers import check as check_sampler
 from search.decide.stopping import DEFAULT_PRUNER, STOPPING_RULES, StoppingRule
@@ -68,15 +70,19 @@ def _space(options: SearchOptions, base: TrainConfig) -> Space:
     return space
 
 
+def _fewest_folds(dataset: PackedDataset, usual: int) -> int:
+    """As many folds as usual, or as there are participants if these are fewer; at least 2."""
+    return max(2, min(usual, len(np.unique(dataset.participants))))
+
+
 def _require_folds(dataset: PackedDataset, base: TrainConfig) -> None:
-    """Raise UserError if the participants cannot be dealt as the space says, or the defaults."""
+    """Raise UserError if the participants cannot be dealt as the space says."""
     try:
         dataset.folds(base.num_folds)
     except UserError as error:
         if error.field != "num_folds":
             raise
-        beside = "beside what the space file searches (docs/search.md has the default space)"
-        raise UserError(f"{error.message}, with a line such as num_folds = 2 {beside}", field="space") from error
+        raise UserError(f"{error.message}, or leave num_folds out of the space", field="space") from error
 
 
 def _objective(options: SearchOptions, dataset: PackedDataset, base: TrainConfig) -> Objective:
@@ -112,9 +118,11 @@ def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedD
         raise UserError(f"it has a study named {study.path.name} already; choose another name", field="storage")
     dataset = PackedDataset.open(options.data or _generated_dataset(options.results))
     base = TrainConfig(epochs=options.epochs or DEFAULT_EPOCHS, seed=options.seed or 0)
-    base = base.replace(num_signs=dataset.num_signs)
+    base = base.replace(num_signs=dataset.num_signs, num_folds=_fewest_folds(dataset, base.num_folds))
     space = _space(options, base)
     _require_folds(dataset, space.base)
+    if space.base.num_folds < TrainConfig.num_folds and "num_folds" not in space.source:
+        console.print(f"{space.base.num_folds} participants: each is a fold of its own", soft_wrap=True, markup=False)
     objective = _objective(options, dataset, space.base)
     space = _limited(space, options.max_params or space.max_params)
     sampler = options.sampler or default_sampler(space, objective)
@@ -194,7 +202,8 @@ def resumed_study(options: SearchOptions, study: StudyDir) -> tuple[Request, Pac
         message = f"{directory} was asked for {request.trials} trials; that many or more can be done"
         raise UserError(message, field="trials")
     if late:
-        end = f"the end of {numbered(late)} was not in the database: {len(late)} taken from their own files"
+        its = "its" if len(late) == 1 else "their"
+        end = f"{numbered(late)} ended before the database was told so: taken from {its} own files"
         console.print(end, soft_wrap=True, markup=False)
     return dataclasses.replace(request, trials=options.trials or request.trials, data=dataset.source), dataset
 

@@ -57,11 +57,10 @@ def select(score: Score, costs: np.ndarray, capacity: np.ndarray, exact: bool = 
         starts.append(search.best_subset())
     different = {counts.tobytes(): counts for counts in starts}.values()
     finalists = [*(search.improve(counts) for counts in different), best_single(score, costs, capacity)]
-    best, best_rank = finalists[0], _Rank(-np.inf, 0.0)
+    best = _Best(finalists[0])
     for found in finalists:
-        if (rank := search.exact_rank(found)).beats(best_rank):
-            best, best_rank = found, rank
-    return Selection(best, best_rank.score)
+        best.offer(found, search.exact_rank(found))
+    return Selection(best.counts, best.rank.score)
 
 
 def best_single(score: Score, costs: np.ndarray, capacity: np.ndarray) -> np.ndarray:
@@ -111,10 +110,30 @@ class _Rank(NamedTuple):
     share: float
     """Of the budget, summed over members"""
 
-    def beats(self, other: "_Rank") -> bool:
-        """Scores higher, or about the same for less."""
-        gain = self.score - other.score
-        return gain > TOLERANCE or (gain >= -TOLERANCE and self.share < other.share)
+
+NO_RANK: Final = _Rank(-np.inf, 0.0)
+
+
+class _Best:
+    """The best of what it was offered: what scores higher, or about the same for less."""
+
+    def __init__(self, counts: np.ndarray, rank: _Rank = NO_RANK) -> None:
+        self.counts, self.rank = counts, rank
+        self._highest = rank.score
+
+    def offer(self, counts: np.ndarray, rank: _Rank) -> bool:
+        """Whether it is taken.
+
+        Nothing scores about the same as the highest score but what is that near to it: by many small losses, each for
+        less, one would come back to what was left behind for good, without end.
+        """
+        gain = rank.score - self.rank.score
+        is_cheaper = rank.share < self.rank.share and rank.score >= self._highest - TOLERANCE
+        if not (gain > TOLERANCE or is_cheaper):
+            return False
+        self.counts, self.rank = counts, rank
+        self._highest = max(self._highest, rank.score)
+        return True
 
 
 @dataclass(frozen=True)
@@ -144,7 +163,7 @@ class _Search:
         """Counts of the best prefix of one greedy run that divides gains by (share of the budget) ** exponent."""
         counts = np.zeros(len(self.costs), np.int64)
         state = self.score.state(counts)
-        best, best_rank, stale = counts, _Rank(-np.inf, 0.0), 0
+        best, stale = _Best(counts), 0
         while stale < PATIENCE and state.size < MOST:
             scores = self.score.additions(state)
             gains = scores - self.score.value(state)
@@ -152,41 +171,37 @@ class _Search:
             chosen = self._best(np.where(gains > 0, gains / price, gains), counts)
             counts, state = counts.copy(), self.score.grown(state, chosen)
             counts[chosen] += 1
-            stale += 1
-            if (rank := self._rank(scores[chosen], counts)).beats(best_rank):
-                best, best_rank, stale = counts, rank, 0
-        return best
+            stale = 0 if best.offer(counts, self._rank(scores[chosen], counts)) else stale + 1
+        return best.counts
 
     def best_subset(self) -> np.ndarray:
         """Counts, all 0 or 1, of the best of all affordable subsets."""
         affordable = np.flatnonzero((self.costs <= self.capacity).all(axis=1))
         if len(affordable) > EXACT_MOST:
             raise ValueError(f"{len(affordable)} candidates have too many subsets to try; at most {EXACT_MOST} can be")
-        best, best_rank = np.zeros(len(self.costs), np.int64), _Rank(-np.inf, 0.0)
+        best = _Best(np.zeros(len(self.costs), np.int64))
         for subset in itertools.product((0, 1), repeat=len(affordable)):
             counts = np.zeros(len(self.costs), np.int64)
             counts[affordable] = subset
             if counts.any() and (self.costs[counts > 0].sum(axis=0) <= self.capacity).all():
-                rank = self.rank(counts)
-                if rank.beats(best_rank):
-                    best, best_rank = counts, rank
-        return best
+                best.offer(counts, self.rank(counts))
+        return best.counts
 
     def improve(self, counts: np.ndarray) -> np.ndarray:
         """Remove, add or swap one count, or all of a member's, each time the best way, until nothing helps."""
-        best_rank = self.rank(counts)
-        while True:
-            found = counts
-            for base, state in self._reductions(counts):
-                scores = self.score.additions(state)
-                grown = base.copy()
-                grown[added := self._best(scores, base)] += 1
-                for changed, score in ((base, self.score.value(state)), (grown, scores[added])):
-                    if changed.any() and (rank := self._rank(score, changed)).beats(best_rank):
-                        found, best_rank = changed, rank
-            if found is counts:
-                return counts
-            counts = found
+        best = _Best(counts, self.rank(counts))
+        is_better = True
+        while is_better:
+            is_better = False
+            for base, state in self._reductions(best.counts):
+                if base.any():
+                    is_better |= best.offer(base, self._rank(self.score.value(state), base))
+                if state.size < MOST:
+                    scores = self.score.additions(state)
+                    grown = base.copy()
+                    grown[added := self._best(scores, base)] += 1
+                    is_better |= best.offer(grown, self._rank(scores[added], grown))
+        return best.counts
 
     def _best(self, worth: np.ndarray, counts: np.ndarray) -> int:
         """The affordable candidate worth most; among equals a member, then the cheapest."""

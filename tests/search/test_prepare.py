@@ -11,6 +11,7 @@ from search.options import SearchOptions
 from search.prepare import new_study, resumed_study
 from search.record.request import Request
 from tests.search.test_run import _options, _write
+from trainer import pack, synthesize
 from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.studydir import StudyDir
@@ -64,7 +65,7 @@ def test_too_few_participants_for_the_folds_are_refused_with_what_to_write(tmp_p
     options = SearchOptions(name="a", data=str(packed), results=str(tmp_path), space=space)
     with pytest.raises(
         UserError,
-        match=r"participants cannot be dealt into 99 folds; choose 2 to \d+, with a line such as num_folds = 2",
+        match=r"participants cannot be dealt into 99 folds; choose 2 to \d+, or leave num_folds out of the space",
     ) as refusal:
         new_study(options, StudyDir(tmp_path / "a"))
     assert refusal.value.field == "space"
@@ -97,3 +98,17 @@ def test_no_trial_is_stopped_before_its_training_tells(
     asked = dataclasses.replace(options, epochs=20, space=space | {"steps_per_epoch": 12})
     assert new_study(asked, StudyDir(tmp_path / "a"))[0].earliest_stop == 2
     assert "an epoch has" not in capsys.readouterr().out
+
+
+def test_each_of_few_participants_is_a_fold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    synthesize(tmp_path / "raw", num_signs=2, num_participants=3, repeats=1)
+    pack(tmp_path / "raw", tmp_path / "packed")
+    options = SearchOptions(name="a", data=str(tmp_path / "packed"), results=str(tmp_path))
+    capsys.readouterr()
+    request, dataset = new_study(options, StudyDir(tmp_path / "a"))
+    assert request.to_config().num_folds == 3
+    assert "3 participants: each is a fold of its own" in capsys.readouterr().out
+    assert [len(fold) for fold in dataset.folds(3)] == [1, 1, 1]
+    space = {"num_heads": {"type": "int", "low": 1, "high": 2}, "num_folds": 2}
+    assert new_study(dataclasses.replace(options, space=space), StudyDir(tmp_path / "a"))[0].to_config().num_folds == 2
+    assert "fold of its own" not in capsys.readouterr().out

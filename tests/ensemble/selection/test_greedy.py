@@ -187,3 +187,42 @@ def test_a_member_is_paid_for_once():
     probs, labels, _ = make_pool(1, 4)
     selection = select("log_loss", probs, labels, np.ones((4, 1)), np.array([1.0]))
     assert (selection.counts > 0).sum() == 1
+
+
+class NearlyLevel:
+    """Scores of ensembles that differ by chance, by three times what makes two of them differ at all."""
+
+    def __init__(self, seed: int, candidates: int):
+        self.likelihoods = np.zeros(candidates)
+        self.asked = 0
+        self._seed = seed
+
+    def on(self, rows: np.ndarray):
+        raise NotImplementedError
+
+    def state(self, counts: np.ndarray) -> scores.State:
+        return scores.State(counts, int(counts.sum()))
+
+    def grown(self, state: scores.State, k: int, times: int = 1) -> scores.State:
+        counts = state.total.copy()
+        counts[k] += times
+        return scores.State(counts, state.size + times)
+
+    def value(self, state: scores.State) -> float:
+        self.asked += 1
+        assert self.asked < 20_000, "goes round in a circle"
+        return float(np.random.default_rng((self._seed, *state.total)).uniform(0, 3 * greedy.TOLERANCE))
+
+    def additions(self, state: scores.State) -> np.ndarray:
+        return np.array([self.value(self.grown(state, k)) for k in range(len(self.likelihoods))])
+
+    def exact(self, counts: np.ndarray) -> float:
+        return self.value(self.state(counts))
+
+
+@pytest.mark.parametrize("seed", [33, 41, 125, 152, 154, 178, 259])
+def test_small_losses_that_save_costs_do_not_lead_round_in_a_circle(seed: int):
+    """Found in a search of three precisions each of a few models: one loss after the other, and back at the start."""
+    costs = np.arange(1.0, 5.0)[:, None]
+    selection = greedy.select(NearlyLevel(seed, len(costs)), costs, np.array([np.inf]))
+    assert selection.counts.any()
