@@ -94,9 +94,10 @@ def _select(priced: PricedPool, score: Score, capacity: np.ndarray, budget: Budg
     except greedy.UnaffordableError as error:
         cheapest = priced.pool.candidates[error.cheapest]
         reasons = "; ".join(budget.exceeded(priced.alone(error.cheapest))) or "measured in the merged file"
+        again = ", or, if kept times may be of a busy machine, have files timed again (remeasure)"
         raise UserError(
-            f"{budget}: no candidate fits; trial {cheapest.name} comes closest ({reasons}); raise the budget, or, if "
-            "kept times may be of a busy machine, have files timed again (remeasure)",
+            f"{budget}: no candidate fits; trial {cheapest.name} comes closest ({reasons}); raise the budget"
+            + again * ("latency" in reasons),
             field="budget",
         ) from error
     except ValueError as error:
