@@ -8,10 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import Final
 
-from rich.markup import escape
-
 from ensemble.candidates.pool import Candidate, Pool, listed, to_member, without_folder
-from trainer.common.console import console
 from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.rundir import RunDir
@@ -77,12 +74,6 @@ class FullData:
                 left_out[candidate.name] = f"cannot be shipped: {without_name}"
         if errors and not candidates:
             raise UserError(errors[0].message, field="ship") from errors[0]
-        if errors:
-            console.print(
-                f"[yellow]{len(errors)} of {len(pool.candidates)} trials are left out, as they cannot be shipped, the "
-                f"first because:[/] {escape(errors[0].message)}",
-                soft_wrap=True,
-            )
         return pool.replace(candidates=candidates, left_out=left_out)
 
     def of(self, candidate: Candidate) -> Candidate:

@@ -106,6 +106,13 @@ def write_study(path: Path, dataset: PackedDataset) -> Path:
     return path
 
 
+def flip_bit(path: Path, place: int) -> None:
+    """Change the lowest bit of one byte of a file."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
 def change_fields(path: Path, **fields: object) -> None:
     """Change fields of a JSON file."""
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
