@@ -137,6 +137,10 @@ def copy(study: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def small_model() -> bytes:
+    return build_small_model()
+
+
+def build_small_model() -> bytes:
     """A .tflite file of one random classifier, labels attached."""
     classifier = random_classifier(ModelConfig(num_heads=1, num_layers=1, num_signs=NUM_SIGNS))
     weights = {name: weight.numpy() for name, weight in classifier.state_dict().items()}
