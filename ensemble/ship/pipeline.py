@@ -45,6 +45,7 @@ from trainer.studydir import (
     Folder,
     StudyDir,
     for_selections,
+    no_study,
     write_frontier,
     write_selection,
 )
@@ -240,8 +241,7 @@ def open_studies(request: Request) -> Opened:
     folders = [Folder.open(study, for_selections) for study in where]
     for folder in folders:
         if not StudyDir(folder.path).exists:
-            words = f"{folder.shown}: holds no study (no {STUDY_JSON}); make one with: python -m search.run"
-            raise UserError(words, field="studies")
+            raise UserError(no_study(folder.shown, STUDY_JSON), field="studies")
     pool = open_pools([(folder.shown, folder.path) for folder in folders])
     if request.data is not None:
         pool = pool.replace(data=request.data)
@@ -255,7 +255,7 @@ def open_studies(request: Request) -> Opened:
     for name in (SUBMISSION, FRONTIER, SELECTION):
         if wrong := mistaken(out / name, "file"):
             raise UserError(f"{out / name}: {wrong}; remove it, or give another folder", field="out")
-    full_data = None if request.ship is None else FullData(Folder.open(request.ship, for_selections).path)
+    full_data = None if request.ship is None else FullData(Folder.open(request.ship, for_selections).path, request.ship)
     if full_data is not None:
         full_data.require_like(pool)
         pool = full_data.only_shippable(pool)

@@ -27,7 +27,7 @@ from trainer.common.errors import UserError, in_one_line
 from trainer.common.fields import shorten
 from trainer.common.files import atomic_path, is_locked
 from trainer.rundir import BRING_BACK, DONE, WEIGHTS
-from trainer.studydir import STUDY_DB, STUDY_JSON, TRIALS, TRIALS_PARQUET, StudyDir
+from trainer.studydir import STUDY_DB, STUDY_JSON, TRIALS, TRIALS_PARQUET, StudyDir, no_study
 
 INTERRUPTED: Final = "interrupted"
 """State of a trial that runs or waits for Optuna, so that it can go on, while no search is at work on its study"""
@@ -82,7 +82,7 @@ def read_trials(directory: Path, url: str | None = None, patience: float = 0.0) 
     study = StudyDir(directory)
     found, name = find_database(study, url)
     if found == sqlite_url(directory / STUDY_DB) and not (directory / STUDY_DB).is_file():
-        raise UserError(f"{directory}: holds no study (no {STUDY_DB}); make one with: python -m search.run")
+        raise UserError(no_study(str(directory), STUDY_DB))
     done = [int(run.path.name) for run in study.trials() if run.is_done]  # before, as a search may be at work
     try:
         stored = load_sound(found, name, patience)

@@ -247,7 +247,8 @@ def test_what_is_wrong_with_trials_is_said_once_at_the_end(
     shutil.copy(copy / "trials" / "0002" / "weights.safetensors", copy / "trials" / "0001")
     run(monkeypatch, "--results", copy, "--budget", "1models", "--precision", "float32")
     *before, left_out, used, wrote = capsys.readouterr().out.splitlines()
-    assert left_out.startswith("left out, ") and left_out.endswith(": 0001")
+    assert left_out.startswith("left out, ")
+    assert left_out.endswith(": 0001")
     assert used == (
         "used, as they predict what val_probs.npy says, though weights.safetensors: is not the file that the training "
         "left: 0000"
