@@ -38,7 +38,7 @@ _ATTRIBUTES: Final[dict[str, tuple[type, ...]]] = {  # user attributes that tabl
     **dict.fromkeys(("val_log_loss", "seconds", "latency"), (int, float)),
     **{"num_parameters": (int,), "reason": (str,), "warm_start": (str,)},
 }
-_ORDER: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL)
+_FIRST_AND_LAST: Final = {TrialState.COMPLETE: -1, TrialState.FAIL: 1}  # of a table; the others stand between
 
 
 @dataclass(frozen=True)
@@ -198,12 +198,14 @@ def may_be_tried_again(trial: FrozenTrial) -> dict[str, Any] | None:
 
 
 def to_rows(trials: list[FrozenTrial], at_work: bool = True) -> list[Row]:
-    """The trials, best first: finished, stopped early, not ended, failed; each by accuracy, then by number.
+    """The trials, best first: the finished, then the others, then the failed; each by accuracy, then by number.
 
     ``at_work`` says whether a search is; without one, trials that run for Optuna are INTERRUPTED.
     """
     best = front(trials)
-    ordered = sorted(trials, key=lambda trial: (_ORDER.index(trial.state), -(_accuracy(trial) or 0), trial.number))
+    ordered = sorted(
+        trials, key=lambda trial: (_FIRST_AND_LAST.get(trial.state, 0), -(_accuracy(trial) or 0), trial.number)
+    )
     return [
         Row(
             number=trial.number,
