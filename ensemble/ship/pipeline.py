@@ -136,13 +136,13 @@ class Outcome:
         return {name: reason for name, reason in self.left_out.items() if faulty.get(name) == reason}
 
     def warnings(self) -> list[str]:
-        """A line for each thing that is wrong with trials, whether they are left out for it or used all the same."""
+        """A line for each thing that is wrong with trials, whether they are left out for it or not."""
         names = {candidate.name for candidate in self.priced.pool.candidates}
         changed = {name: change for name, change in self.priced.pool.changed.items() if name in names}
         return [
             *(f"left out, {reason}: {' '.join(its)}" for reason, its in by_reason(self.faults).items()),
             *(
-                f"used, as they predict what val_probs.npy says, though {change}: {' '.join(its)}"
+                f"not left out, as they predict what val_probs.npy says, though {change}: {' '.join(its)}"
                 for change, its in by_reason(changed).items()
             ),
         ]

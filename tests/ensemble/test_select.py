@@ -246,12 +246,12 @@ def test_what_is_wrong_with_trials_is_said_once_at_the_end(
     flip_bit(copy / "trials" / "0000" / "weights.safetensors", -10)
     shutil.copy(copy / "trials" / "0002" / "weights.safetensors", copy / "trials" / "0001")
     run(monkeypatch, "--results", copy, "--budget", "1models", "--precision", "float32")
-    *before, left_out, used, wrote = capsys.readouterr().out.splitlines()
+    *before, left_out, believed, wrote = capsys.readouterr().out.splitlines()
     assert left_out.startswith("left out, ")
     assert left_out.endswith(": 0001")
-    assert used == (
-        "used, as they predict what val_probs.npy says, though weights.safetensors: is not the file that the training "
-        "left: 0000"
+    assert believed == (
+        "not left out, as they predict what val_probs.npy says, though weights.safetensors: is not the file that the "
+        "training left: 0000"
     )
     assert wrote.startswith("wrote ")
     assert not [line for line in before if "weights.safetensors" in line]
