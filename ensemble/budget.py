@@ -16,6 +16,8 @@ from trainer.common.units import parse_limits
 
 EXAMPLE: Final = "5.1M,40MB,100ms"
 CONTEST: Final = "40MB,100ms"
+PREFERENCES: Final = ("cheapest", "accuracy")
+"""What ships of the ensembles within a budget: see ensemble.evaluation.preference"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ python -m ensemble.select --budget 40MB,100ms --results results/STUDY
 from dataclasses import dataclass
 from pathlib import Path
 
-from ensemble.budget import CONTEST, EXAMPLE, Budget
+from ensemble.budget import CONTEST, EXAMPLE, PREFERENCES, Budget
 from ensemble.selection.scores import SCORES
 from ensemble.tflite.export import PRECISIONS
 from trainer.common import cli
@@ -33,6 +33,9 @@ class SelectOptions:
     """Precisions the weights may be stored in; if several are given, the best for each member is taken."""
     exact: bool = option(False)
     """Also try every set of candidates, if at most 12 of them fit the budget."""
+    prefer: str = option("cheapest", choices=PREFERENCES)
+    """What ships of the ensembles that fit: the cheapest that is within one standard error of the best on unseen
+    participants, or the one with the best estimate there."""
     results: tuple[str, ...] = option((), repeated=True, metavar="STUDY", group="input and output")
     """A study's folder or URI (s3://...). Give the option again to choose among the trials of several studies (default:
     the newest study in results/)."""
@@ -71,6 +74,7 @@ def main(options: SelectOptions) -> None:
             metric=options.metric,
             exact=options.exact,
             precisions=options.precision,
+            prefer=options.prefer,
             remeasure=options.remeasure,
             target=Target(threads=options.threads, latency_scale=options.latency_scale),
         )

@@ -61,12 +61,18 @@ def seen_accuracies(priced: PricedPool, score: Score, capacity: np.ndarray, coun
     return Accuracies(ensemble=ensemble, single=single)
 
 
-def unseen_accuracies(priced: PricedPool, score: Score, rule: baselines.Rule, capacity: np.ndarray) -> Unseen | None:
-    """Accuracies on each participant of what a rule selects without them; None if there is only one participant."""
+def unseen_accuracies(
+    priced: PricedPool, score: Score, rule: baselines.Rule, capacity: np.ndarray, room: np.ndarray
+) -> Unseen | None:
+    """Accuracies on each participant of what is selected without them; None if there is only one participant.
+
+    The rule selects within ``capacity``, the single candidate within ``room``, float64 [len(COSTS)] each.
+    """
     participants, sizes = np.unique(priced.pool.validation.participants, return_counts=True)
     if len(participants) == 1:
         return None
-    right = rotated(priced, score, (rule, baselines.single), [capacity], len(participants))[:, 0]
+    selections = ((rule, capacity), (baselines.single, room))
+    right = np.concatenate([rotated(priced, score, [its], [limit], len(participants))[0] for its, limit in selections])
     ensemble, single = right.sum(axis=1) / sizes.sum()
     drawn = resampled(right, sizes)
     return Unseen(
@@ -161,7 +167,7 @@ def verdict(unseen: Unseen | None, members: int, alone: str) -> str:
     ``alone`` is the budget that would buy a single model.
     """
     if members == 1:
-        return "a single model was chosen: within the budget no ensemble was found that scores higher"
+        return "a single model was chosen: within the budget no ensemble was found that is measurably better"
     if unseen is None:
         return "validated on one participant only: nobody is left whom the selection never saw"
     gain, (low, high) = unseen.ensemble - unseen.single, unseen.gain_interval

@@ -47,14 +47,22 @@ class Choice:
 
 
 def choose(
-    priced: PricedPool, score: Score, budget: Budget, rule: Rule, target: Target, full_data: FullData | None = None
+    priced: PricedPool,
+    score: Score,
+    budget: Budget,
+    rule: Rule,
+    target: Target,
+    full_data: FullData | None = None,
+    capacity: np.ndarray | None = None,
 ) -> Choice:
     """Select, build and measure; if the file breaks the budget, select again with less room, until it fits.
 
-    ``full_data`` gives the weights that go into the file in place of the members' own. Raises UserError if not even one
+    ``full_data`` gives the weights that go into the file in place of the members' own; ``capacity`` float64
+    [len(COSTS)] is the room that is used, if it is not all that the budget leaves. Raises UserError if not even one
     candidate fits, or if the rule cannot deal with so many.
     """
-    pool, limits, capacity = priced.pool, budget.to_array(), priced.room(budget)
+    pool, limits = priced.pool, budget.to_array()
+    capacity = priced.room(budget) if capacity is None else capacity.copy()
     while True:
         counts = _select(priced, score, capacity, budget, rule)
         members = [Member(pool.candidates[k], int(counts[k]), priced.added(k)) for k in np.flatnonzero(counts).tolist()]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from ensemble.budget import CONTEST, EXAMPLE, Budget
+from ensemble.budget import CONTEST, EXAMPLE, PREFERENCES, Budget
 from ensemble.candidates.full_data import FullData
 from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
 from ensemble.candidates.pool import NOT_FINISHED, Pool, by_reason, open_pools
@@ -20,9 +20,11 @@ from ensemble.candidates.priced import PricedPool
 from ensemble.candidates.reproduction import require_result
 from ensemble.evaluation import frontier
 from ensemble.evaluation.frontier import Asked
+from ensemble.evaluation.preference import Preferred, preferred
 from ensemble.evaluation.unseen import Accuracies, Unseen, seen_accuracies, unseen_accuracies
 from ensemble.selection import baselines, scores
 from ensemble.selection.baselines import Rule
+from ensemble.selection.greedy import UnaffordableError
 from ensemble.selection.scores import Score
 from ensemble.ship import contract, record
 from ensemble.ship.fit import Choice, choose, reasons_left_out
@@ -78,6 +80,8 @@ class Request:
     exact: bool = False
     """Also try every set of candidates, if few enough fit"""
     precisions: tuple[str, ...] = tuple(PRECISIONS)
+    prefer: str = "cheapest"
+    """A name in PREFERENCES"""
     remeasure: bool = False
     """Time candidates again, whatever the studies have cached"""
     target: Target = dataclasses.field(default_factory=Target)
@@ -91,6 +95,7 @@ class Request:
             check_type(name, getattr(self, name), bool)
         for field, names, known in (
             ("metric", (self.metric,), scores.SCORES),
+            ("prefer", (self.prefer,), PREFERENCES),
             ("precision", self.precisions, PRECISIONS),
         ):
             if not names or not set(map(str, names)) <= set(known):
@@ -121,6 +126,7 @@ class Outcome:
     priced: PricedPool
     score: Score
     chosen: Choice
+    preferred: Preferred
     agreement: Agreement
     num_checks: int
     """Clauses of the contest's contract, all of which hold"""
@@ -158,6 +164,7 @@ def select(
     metric: str = "blend",
     exact: bool = False,
     precision: Sequence[str] = tuple(PRECISIONS),
+    prefer: str = "cheapest",
     remeasure: bool = False,
     threads: int = 1,
     latency_scale: float = 1.0,
@@ -190,6 +197,7 @@ def select(
         metric=metric,
         exact=exact,
         precisions=tuple(_several(precision)),
+        prefer=prefer,
         remeasure=remeasure,
         target=Target(threads=threads, latency_scale=latency_scale),
     )
@@ -269,7 +277,7 @@ def run(opened: Opened) -> Outcome:
     rule: Rule = functools.partial(baselines.ours, exact=True) if request.exact else baselines.ours
     while True:
         score = scores.SCORES[request.metric].of(priced.pool.val_probs, priced.pool.validation.labels)
-        chosen = choose(priced, score, budget, rule, request.target, opened.full_data)
+        chosen, within = _choose(opened, priced, score, rule)
         if opened.full_data and (unfit := _not_to_ship(chosen, priced.pool)):
             priced = priced.without(unfit)
             continue
@@ -287,15 +295,27 @@ def run(opened: Opened) -> Outcome:
         priced=priced,
         score=score,
         chosen=chosen,
+        preferred=within,
         agreement=agreement,
         num_checks=_require_contract(chosen.model, len(priced.pool.label_names)),
-        seen=seen_accuracies(priced, score, chosen.capacity, chosen.counts),
-        unseen=unseen_accuracies(priced, score, rule, chosen.capacity),
+        seen=seen_accuracies(priced, score, priced.room(budget), chosen.counts),
+        unseen=unseen_accuracies(priced, score, rule, chosen.capacity, priced.room(budget)),
         left_out=reasons_left_out(priced, budget, chosen),
         frontier=frontier.sweep(priced, score, baselines.ours, asked),
     )
     _write(outcome)
     return outcome
+
+
+def _choose(opened: Opened, priced: PricedPool, score: Score, rule: Rule) -> tuple[Choice, Preferred]:
+    """The ensemble that ships. Raises UserError if no candidate fits the budget."""
+    request = opened.request
+    try:
+        within = preferred(priced, score, priced.room(request.budget), request.prefer)
+    except UnaffordableError:  # which choosing explains
+        within = Preferred(priced.room(request.budget))
+    chosen = choose(priced, score, request.budget, rule, request.target, opened.full_data, within.capacity)
+    return chosen, within
 
 
 def _not_to_ship(chosen: Choice, pool: Pool) -> dict[str, str]:
@@ -353,6 +373,7 @@ def _write(outcome: Outcome) -> None:
         "budget": str(request.budget) or None,
         "metric": request.metric,
         "exact": request.exact,
+        "prefer": request.prefer,
         "shipped_weights": request.ship,
         "precisions": list(request.precisions),
         **record.of_choice(outcome.chosen),

@@ -38,11 +38,17 @@ def print_outcome(outcome: Outcome) -> None:
     for_tables().print(frontier.to_table(outcome.frontier))
     for_tables().print(members_table(chosen, outcome.priced.base.brief(), request.budget))
     for_tables().print(unseen.to_table(outcome.seen, outcome.unseen))
-    single = baselines.single(outcome.score, outcome.priced.costs, chosen.capacity)
+    single = baselines.single(outcome.score, outcome.priced.costs, outcome.priced.room(request.budget))
     _say(
         f"members were chosen by {scores.MEASURES[request.metric]}, on the labels they were selected on: "
         f"{outcome.score.exact(chosen.counts):.4f}; of the best single model: {outcome.score.exact(single):.4f}"
     )
+    if (best := outcome.preferred.best) is not None:
+        _say(
+            f"{_models(best.cost['members'])} of {', '.join(best.cost.brief())} are estimated to be {best.gain:.4f} ± "
+            f"{best.error:.4f} better on unseen people: no more than one standard error, so the cheapest ships; for "
+            "them, give --prefer accuracy"
+        )
     _say(unseen.verdict(outcome.unseen, len(chosen.members), str(request.budget.replace(members=1))))
     _print_latency(outcome)
     if opened.full_data is not None:

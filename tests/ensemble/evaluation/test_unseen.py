@@ -73,12 +73,12 @@ def test_a_selection_never_sees_the_participant_it_is_measured_on(priced: Priced
 
 def test_unseen_accuracies_need_two_participants(priced: PricedPool):
     score, room = accuracy_of(priced), priced.room(Budget())
-    found = unseen_accuracies(priced, score, baselines.ours, room)
+    found = unseen_accuracies(priced, score, baselines.ours, room, room)
     assert found is not None
     assert found.participants == len(np.unique(priced.pool.validation.participants))
     assert found.ensemble_interval[0] <= found.ensemble <= found.ensemble_interval[1]
     priced.pool.validation.participants[:] = 7
-    assert unseen_accuracies(priced, score, baselines.ours, room) is None
+    assert unseen_accuracies(priced, score, baselines.ours, room, room) is None
 
 
 def test_seen_accuracies_are_of_the_counts_and_of_the_best_single(priced: PricedPool):
