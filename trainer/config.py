@@ -16,6 +16,7 @@ from trainer.landmarks import LANDMARK_SETS
 HEAD_DIM = 64  # channels an attention head, in every model of the recipe
 ROTARY_THETA = 10_000.0
 NORM_EPS = 1e-5
+MOST_MOTION = 8  # frames that velocities reach back; each adds 255 inputs
 _MOST: dict[str, float] = {  # far beyond use; more would take all memory or time, or overflow
     "epochs": 1_000_000,
     "steps_per_epoch": 1_000_000_000,
@@ -112,6 +113,12 @@ class ModelConfig:
     """Longest sequence in frames. Longer ones are cropped in training and resized in evaluation."""
     landmarks: str = option("all", choices=tuple(LANDMARK_SETS))
     """Which of the 85 landmarks the model sees."""
+    motion: int = 0
+    """Beside positions, see velocities and speeds over 1 to this many frames."""
+    distances: bool = False
+    """Beside positions, see distances between fingertips, wrists, elbows, shoulders, eyes, nose and mouth."""
+    hand_frame: bool = False
+    """Beside positions, see each hand's landmarks relative to its own wrist."""
     norm: str = option("rmsnorm", choices=("rmsnorm", "layernorm"))
     """Normalisation before attention, before the FFN and before the head."""
     learned_positions: bool = True
@@ -125,6 +132,8 @@ class ModelConfig:
         _check_types(self)
         _check_choices(self)
         _check_at_least(self, 1, "num_heads", "num_layers", "num_signs", "max_frames")
+        _check_at_least(self, 0, "motion")
+        _check_at_most(self, {"motion": MOST_MOTION})
         _check_below(self, 1, "dropout")
 
     @property
@@ -152,8 +161,8 @@ class TrainConfig:
     """Epochs. The EMA weights are validated after each."""
     steps_per_epoch: int | None = None
     """Optimizer steps per epoch (default: as many as one pass over the training sequences takes)."""
-    batch_size: int = 128
-    """Sequences per optimizer step."""
+    batch_size: int | None = None
+    """Sequences per optimizer step (default: 128, or as few as give 30 steps per epoch, but at least 8)."""
     learning_rate: float = option(1e-4, group=OPTIMIZER)
     """Learning rate of the first step."""
     final_learning_rate_ratio: float = option(0.1, group=OPTIMIZER)
@@ -205,10 +214,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_types(self)
         _check_choices(self)
-        _check_at_least(self, 1, "epochs", "batch_size", "mixup_partners")
+        _check_at_least(self, 1, "epochs", "mixup_partners")
         _check_at_least(self, 2, "num_folds")
-        steps = self.steps_per_epoch
-        _check(steps is None or steps >= 1, "steps_per_epoch", steps, "at least 1")
+        for name in ("batch_size", "steps_per_epoch"):
+            value = getattr(self, name)
+            _check(value is None or value >= 1, name, value, "an integer of at least 1")
         _check(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "positive and finite")
         _check_below(self, math.inf, "weight_decay", "clip_norm", "mixup_alpha", "time_stretch", "scale")
         _check_below(self, math.inf, "group_shift", "landmark_shift")
