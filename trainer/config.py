@@ -31,6 +31,7 @@ _MOST: dict[str, float] = {  # far beyond use; more would take all memory or tim
     "group_shift": 100,
     "landmark_shift": 100,
 }
+_UNSAID: dict[str, Any] = {"motion": 0}  # what models were before there was such a field
 OPTIMIZER, AUGMENTATION, DATA = "optimizer", "augmentation", "data"  # headings of fields in help pages
 
 
@@ -113,8 +114,8 @@ class ModelConfig:
     """Longest sequence in frames. Longer ones are cropped in training and resized in evaluation."""
     landmarks: str = option("all", choices=tuple(LANDMARK_SETS))
     """Which of the 85 landmarks the model sees."""
-    motion: int = 0
-    """Beside positions, see velocities and speeds over 1 to this many frames."""
+    motion: int = 2
+    """Beside positions, see velocities and speeds over 1 to this many frames; the recipe sees none, 0."""
     distances: bool = False
     """Beside positions, see distances between fingertips, wrists, elbows, shoulders, eyes, nose and mouth."""
     hand_frame: bool = False
@@ -241,11 +242,13 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Inverse of ``to_json``. Raises FieldError for an unknown field or a value out of range."""
+        """Inverse of ``to_json``, also of earlier versions. Raises FieldError for an unknown field or a bad value."""
         _check(isinstance(values, dict), "values", values, "an object of the training's fields")
         values = dict(values)
         model_values = values.pop("model", {})
         _check(isinstance(model_values, dict), "model", model_values, "an object of the model's fields")
+        if model_values:
+            model_values = _UNSAID | model_values
         model = ModelConfig(**_from_fields(ModelConfig, model_values))
         return cls(model=model, **_from_fields(cls, values))
 

@@ -19,7 +19,14 @@ def test_json_holds_every_field_and_reads_back() -> None:
 
 def test_absent_fields_take_their_defaults() -> None:
     assert TrainConfig.from_json({}) == TrainConfig()
-    assert TrainConfig.from_json({"model": {"num_heads": 3}}) == TrainConfig(model=ModelConfig(num_heads=3))
+    assert TrainConfig.from_json({"model": {"num_heads": 3}}) == TrainConfig(model=ModelConfig(num_heads=3, motion=0))
+
+
+def test_a_model_of_a_time_before_motion_has_none() -> None:
+    values = TrainConfig().to_json()
+    del values["model"]["motion"]
+    assert TrainConfig.from_json(values).model.motion == 0
+    assert ModelConfig().motion == 2
 
 
 @pytest.mark.parametrize("values", [{"learning_rat": 1e-3}, {"model": {"heads": 2}}, {"num_heads": 2}])

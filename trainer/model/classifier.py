@@ -190,7 +190,7 @@ def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 def num_parameters(config: ModelConfig) -> int:
     """Parameters of a model of this shape, by arithmetic.
 
-    >>> num_parameters(ModelConfig(num_heads=2, num_layers=6))
+    >>> num_parameters(ModelConfig(num_heads=2, num_layers=6, motion=0))
     1694202
     """
     width = config.width

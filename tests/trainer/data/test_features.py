@@ -54,12 +54,18 @@ def of_frame(frames: np.ndarray, i: int, config: ModelConfig) -> list[float]:
 @pytest.mark.parametrize("landmarks", list(LANDMARK_SETS))
 @pytest.mark.parametrize(
     "asked",
-    [{}, {"motion": 1}, {"motion": 4}, {"distances": True}, {"hand_frame": True}]
-    + [{"motion": 2, "distances": True, "hand_frame": True}],
+    [
+        {},
+        {"motion": 1},
+        {"motion": 4},
+        {"distances": True},
+        {"hand_frame": True},
+        {"motion": 2, "distances": True, "hand_frame": True},
+    ],
     ids=str,
 )
 def test_features_equal_a_computation_number_by_number(asked: dict[str, Any], landmarks: str) -> None:
-    config = ModelConfig(landmarks=landmarks, **asked)
+    config = ModelConfig(landmarks=landmarks, **{"motion": 0} | asked)
     frames = sequences()
     found = features(frames, LENGTHS, config)
     assert found.shape == (len(frames), num_features(config))
