@@ -169,7 +169,8 @@ def _earliest_stop(dataset: PackedDataset, space: Space, rule: StoppingRule) -> 
             soft_wrap=True,
         )
     if rule.wait_until(epoch):
-        told = f"no trial is stopped before epoch {epoch}, when it has done {FEWEST_STEPS} steps"
+        when = "early" if epoch >= space.base.epochs else f"before epoch {epoch}"
+        told = f"no trial is stopped {when}: {FEWEST_STEPS} steps, which training needs to tell, take {epoch} epochs"
         console.print(told, soft_wrap=True, markup=False)
     return epoch
 

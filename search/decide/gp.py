@@ -53,19 +53,19 @@ class GpSampler(RelativeSampler):
     ) -> dict[str, Any]:
         if self._proposals is None:  # asked again for the same trial, it goes on to the next best
             posterior = Posterior.of(study, self._space)
-            self._proposals = self._fitting(posterior.observed, self._ranked(posterior, study, trial))
+            whole = posterior.whole([its for its in study.get_trials(deepcopy=False) if its.number != trial.number])
+            if processes := posterior.given(study, whole):
+                process = processes[trial.number % len(processes)]
+                self._proposals = self._fitting(posterior.observed, self._ranked(posterior, process, whole))
+            else:  # a Sobol sequence spreads the first trials: the n-th gets the n-th point that fits
+                points = sobol(len(posterior.coordinates.distributions), self._study_seed)
+                self._proposals = itertools.islice(self._fitting(posterior.observed, points), trial.number, None)
         return next(self._proposals)
 
-    def _ranked(self, posterior: Posterior, study: optuna.Study, trial: FrozenTrial) -> Array:
+    def _ranked(self, posterior: Posterior, process: Conditioned, whole: list[FrozenTrial]) -> Array:
         """Shares [M, D] of proposals, best first; none if the trial is one of those that are drawn anywhere."""
-        dimensions = len(posterior.coordinates.distributions)
-        whole = posterior.whole([its for its in study.get_trials(deepcopy=False) if its.number != trial.number])
-        processes = posterior.given(study, whole)
-        if not processes:  # a Sobol sequence spreads the first trials
-            return sobol(dimensions, self._study_seed)[trial.number :]
         if self._rng.random() < RANDOM_SHARE:
-            return np.empty((0, dimensions))
-        process = processes[trial.number % len(processes)]
+            return np.empty((0, len(posterior.coordinates.distributions)))
         running = [its for its in whole if its.state == TrialState.RUNNING]
         with one_thread():
             return self._best(process, posterior.observed, *map(posterior.observed.shares, (whole, running)))

@@ -8,6 +8,7 @@ from search.decide.samplers import SAMPLERS, default_sampler, for_space
 from search.problem.objective import Objective
 from search.problem.space import DEFAULT_SPACE, Space
 from trainer.config import TrainConfig
+from trainer.model.classifier import num_parameters
 
 CONDITIONAL = """\
 num_layers = {type = "int", low = 1, high = 4}
@@ -79,3 +80,13 @@ def test_the_default_is_gp_for_one_value_if_there_is_something_to_find() -> None
         assert default_sampler(_space(text), Objective()) == "gp"
     assert default_sampler(_space(alone), Objective()) == "tpe"
     assert default_sampler(_space(DEFAULT_SPACE), Objective("accuracy,params")) == "tpe"
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("limit", [500_000, 1_000_000, 2_000_000])
+def test_under_a_limit_no_configuration_is_tried_twice(sampler: str, limit: int) -> None:
+    space = _space(DEFAULT_SPACE).limited(limit)
+    study = _study(sampler, space, seed=9)
+    configs = [config.replace(seed=0) for config in _search(study, space, 14, pending=14)]
+    assert len(set(configs)) == 14
+    assert all(num_parameters(config.model) <= limit for config in configs)
