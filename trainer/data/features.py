@@ -6,12 +6,13 @@ there is no earlier frame. Motion is multiplied by a fixed gain, so that it is a
 Sources: motion at two speeds and joint distances, Yang et al. 2019 (DD-Net, arXiv:1907.09658).
 """
 
+from __future__ import annotations
+
 from functools import cache
 from itertools import combinations
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import torch
 
 from trainer.config import ModelConfig
 from trainer.landmarks import (
@@ -21,6 +22,9 @@ from trainer.landmarks import (
     RIGHT_HAND_ROWS,
     positions,
 )
+
+if TYPE_CHECKING:  # the help of commands asks what can be seen, and must not load torch
+    import torch
 
 MOTION_GAIN: Final = 4.0
 """A hand moves by some hundredths of an image's width from a frame to the next"""
@@ -64,6 +68,8 @@ def features(frames: torch.Tensor, lengths: np.ndarray, config: ModelConfig) -> 
     In this order, a landmark's x before its y: positions; for each lag of ``config.motion`` velocities, then speeds;
     distances; hands relative to their wrists.
     """
+    import torch
+
     rows = torch.from_numpy(seen(config.landmarks)).to(frames.device)
     shown = frames if config.landmarks == "all" else frames.index_select(1, rows)
     parts = [shown.flatten(1)]
@@ -84,6 +90,8 @@ def features(frames: torch.Tensor, lengths: np.ndarray, config: ModelConfig) -> 
 
 def _between(frames: torch.Tensor, ends: np.ndarray) -> torch.Tensor:
     """From the second to the first landmark of each pair, int64 [P, 2]: [n, 85, 2] -> [n, P, 2]."""
+    import torch
+
     tips, roots = (frames.index_select(1, torch.from_numpy(end).to(frames.device)) for end in ends.T.copy())
     return _difference(tips, roots)
 
