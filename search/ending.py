@@ -79,7 +79,7 @@ def show_outcome(outcome: Outcome, options: SearchOptions) -> None:
             "these accuracies are of people that were trained on: select from the held-out refits, and ship these with "
             f"--ship {where}{_reminder(outcome.where, request.data)}"
         )
-    else:
+    elif any(row.state == "COMPLETE" for row in outcome.rows):
         _print(f"next: python -m ensemble.select --budget --results {where}{_reminder(outcome.where, request.data)}")
 
 

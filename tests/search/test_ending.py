@@ -106,6 +106,9 @@ def test_a_used_up_time_budget_is_no_failure_and_an_interrupt_has_its_status(
     lines = capsys.readouterr().out.splitlines()
     assert "the time budget is used up with 1 of 3 trials ended; go on with:" in lines
     assert lines[-1] == "next: python -m ensemble.select --budget --results results/s"
+    pruned = dataclasses.replace(_row(0, None), state="PRUNED")  # of which no ensemble can be made
+    show_outcome(dataclasses.replace(outcome, rows=[pruned]), SearchOptions(name="s"))
+    assert "next:" not in capsys.readouterr().out
     for signum, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         with pytest.raises(SystemExit) as end:
             show_outcome(dataclasses.replace(outcome, stopped_by=signum), SearchOptions(name="s"))

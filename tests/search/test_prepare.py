@@ -92,9 +92,7 @@ def test_no_trial_is_stopped_before_its_training_tells(
     assert "an epoch has 6 optimizer steps (96 sequences, batch_size 16): trials learn little in one" in told
     assert "stopped before" not in told  # the rung comes after epoch 4 anyway
     new_study(dataclasses.replace(options, epochs=20), StudyDir(tmp_path / "a"))
-    assert (
-        "no trial is stopped before epoch 4: 20 steps, which training needs to tell, take 4" in capsys.readouterr().out
-    )
+    assert "no trial is stopped before epoch 4: 20 steps, which training needs" in capsys.readouterr().out
     new_study(dataclasses.replace(options, epochs=4), StudyDir(tmp_path / "a"))
     assert "no trial is stopped early: 20 steps" in capsys.readouterr().out
     asked = dataclasses.replace(options, epochs=20, space=space | {"batch_size": 1})
