@@ -17,8 +17,8 @@ class CheckOptions:
     """Test a submission.zip against the contest's rules, before it is uploaded.
 
     Runs the file on sequences of every length from 1 to 600 frames and on sequences with missing landmarks, weighs it,
-    and times it over lengths like the contest's. Prints one line per rule; the exit status is 2 if a rule is broken.
-    The file may have been made by any program."""
+    and times it over lengths like the contest's. Prints one line per rule and a verdict; the exit status is 2 if a rule
+    is broken. The file may have been made by any program."""
 
     submission: Path = option(positional=True, metavar="SUBMISSION")
     """The submission.zip, or a .tflite file."""
@@ -51,14 +51,16 @@ def main(options: CheckOptions) -> None:
         checks += contract.check_limits(submission.content, target)
         console.print(f"timed on {target}", soft_wrap=True)
     for_tables().print(contract.to_table(checks))
-    if labels is not None and num_signs != contract.CONTEST_SIGNS:
-        console.print(
-            f"[yellow]held against the {num_signs} signs whose names the file holds; the contest has "
-            f"{contract.CONTEST_SIGNS}, and takes no other number[/]",
-            soft_wrap=True,
-        )
     if broken := sum(not item.holds for item in checks):
         raise UserError(f"{options.submission}: breaks {broken} of {len(checks)} clauses of the contest's contract")
+    if num_signs == contract.CONTEST_SIGNS:
+        console.print("this is a submission for the contest", soft_wrap=True)
+    else:
+        console.print(
+            f"[yellow]this is a sound file of the {num_signs} signs whose names it holds, but no submission for the "
+            f"contest, which takes {contract.CONTEST_SIGNS}[/]",
+            soft_wrap=True,
+        )
 
 
 if __name__ == "__main__":

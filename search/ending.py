@@ -19,6 +19,7 @@ from search.show.tables import show, title
 from trainer.common.cli import as_called
 from trainer.common.console import LastingConsole, console
 from trainer.common.credentials import has_keys, how_to_give_keys
+from trainer.common.errors import UserError
 from trainer.common.fields import to_words
 from trainer.common.signals import exit_status
 from trainer.common.storage import base_name, join, parent
@@ -33,6 +34,13 @@ def resume_command(options: SearchOptions, *, retry_failed: bool = False) -> str
     where = {item.name: getattr(options, item.name) for item in dataclasses.fields(RunOptions)}
     words += to_words(RunOptions(**where | {"time_budget": None}))
     return shlex.join(["python", "-m", "search.run", "--resume", *again, *words])
+
+
+def require_new(where: str, options: SearchOptions) -> None:
+    """Raises UserError, with the command that resumes it, if there is a study already."""
+    if is_study(where):
+        again = f"go on with: {resume_command(options)}{_reminder(options.results, options.data)}"
+        raise UserError(f"{where}: there is a study of this name; choose another --name, or {again}")
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ from pathlib import Path
 from search.options import RefitOptions, RunOptions, SearchOptions
 from trainer.common import cli
 from trainer.common.cli import command
-from trainer.common.errors import UserError
 
 
 @command(
@@ -22,8 +21,8 @@ from trainer.common.errors import UserError
     ],
 )
 def main(options: RefitOptions) -> None:
-    from search.ending import resumable, resume_command, show_outcome
-    from search.execute.driver import carry_out, check_name, is_study
+    from search.ending import require_new, resumable, show_outcome
+    from search.execute.driver import carry_out, check_name
     from search.prepare import refit_study
     from trainer.common.storage import base_name, is_uri, join, parent
 
@@ -34,9 +33,7 @@ def main(options: RefitOptions) -> None:
     where = join(parent(options.study), name)
     given = {item.name: getattr(options, item.name) for item in dataclasses.fields(RunOptions)}
     to_resume = SearchOptions(name=name, results=parent(options.study), **given)
-    if is_study(where):
-        again = resume_command(to_resume)
-        raise UserError(f"{where}: there is a study of this name; choose another --name, or go on with: {again}")
+    require_new(where, to_resume)
     with resumable(to_resume):
         outcome = carry_out(where, lambda _: refit_study(options), options)
     show_outcome(outcome, to_resume)

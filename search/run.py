@@ -23,10 +23,13 @@ from trainer.common.cli import command
     ],
 )
 def main(options: SearchOptions) -> None:
-    from search.ending import resumable, show_outcome
+    from search.ending import require_new, resumable, show_outcome
     from search.execute.driver import named, run_search
+    from trainer.common.storage import join
 
     options = named(options)
+    if not options.resume:
+        require_new(join(options.results, options.name or ""), options)
     with resumable(options):
         outcome = run_search(options)
     show_outcome(outcome, options)

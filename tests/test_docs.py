@@ -15,17 +15,26 @@ from pathlib import Path
 from typing import Any, Final
 
 import jsonschema
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from ensemble import Submission
+from ensemble.tflite import submission
 from search.problem.space import Space
+from tests.ensemble.conftest import build_small_model
 from trainer.common import cli
 from trainer.config import TrainConfig
+from trainer.landmarks import LEFT_HAND_ROWS, NUM_ROWS
 
 ROOT: Final = Path(__file__).parents[1]
 README: Final = ROOT / "README.md"
 PAGES: Final = [README, *sorted((ROOT / "docs").glob("*.md"))]
+FORMATS: Final = ROOT / "docs" / "formats.md"
 RELIABILITY: Final = ROOT / "results" / "reliability.md"
 LINKED: Final = [*PAGES, RELIABILITY, *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"))]
 LANGUAGES: Final = {"bash", "json", "python", "text", "toml", "yaml"}
@@ -142,7 +151,9 @@ def test_every_block_is_in_a_language_that_is_checked() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", sorted({block.page for block in _of("python")}), ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", sorted({block.page for block in _of("python")} - {FORMATS}), ids=lambda page: page.name
+)
 def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     script = [""] * len(page.read_text().splitlines())  # so that tracebacks name the lines of the page
     for block in _of("python"):
@@ -162,6 +173,25 @@ def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert outcome.returncode == 0, f"{page.name}: {outcome.stdout[-2000:]}\n{outcome.stderr[-4000:]}"
+
+
+def test_a_file_run_with_litert_alone_predicts_what_the_package_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (block,) = [block for block in _of("python") if block.page == FORMATS]
+    zipped, file = (tmp_path / name for name in re.findall(r'"([\w/-]+/[\w/-]+\.\w+)"', block.text))
+    for path in (zipped, file):
+        path.parent.mkdir(parents=True)
+    submission.write(zipped, build_small_model())
+    raw = np.random.default_rng(0).random((9, NUM_ROWS, 3))
+    columns = {name: pa.array(raw[:, :, axis].reshape(-1)) for axis, name in enumerate("xyz")}
+    is_hand = np.tile(np.isin(np.arange(NUM_ROWS), LEFT_HAND_ROWS), 9)
+    columns = {name: pc.if_else(pa.array(is_hand), None, values) for name, values in columns.items()}
+    pq.write_table(pa.table({"frame": np.repeat(np.arange(9, dtype=np.int16), NUM_ROWS), **columns}), file)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block.text, FORMATS.name, "exec"), {})
+    sign, probability = next(iter(Submission.open(zipped).predict(file).items()))
+    assert capsys.readouterr().out == f"{sign} {probability:.3f}\n"
 
 
 def test_the_way_from_nothing_to_a_submission_is_one_block_of_under_30_lines() -> None:

@@ -45,7 +45,7 @@ class PackOptions:
     examples=["asl-signs results/data/asl-signs", "asl-signs results/data/greetings --signs hello,bye --skip-bad"],
 )
 def main(options: PackOptions) -> None:
-    from trainer.common.console import console
+    from trainer.common.console import console, for_tables
     from trainer.data.contest import read_sign_map, split_signs
     from trainer.data.dataset import PackedDataset
     from trainer.data.packing import pack
@@ -61,18 +61,23 @@ def main(options: PackOptions) -> None:
         markup=False,
     )
     if skipped:
-        console.print(_table_of_skipped(skipped))
+        to = for_tables()
+        to.print(_table_of_skipped(skipped, to.width * 2 // 3))
 
 
-def _table_of_skipped(skipped: "list[Skipped]") -> "Table":
+def _table_of_skipped(skipped: "list[Skipped]", most: int) -> "Table":
+    """One line a sequence; paths of up to ``most`` columns stay whole."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"left out: {len(skipped):,}", title_justify="left")
-    table.add_column("path", overflow="fold")
-    table.add_column("why")
+    from trainer.common.fields import printable
+
+    table = Table(title=f"left out: {len(skipped):,}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("path", overflow="fold", min_width=min(most, max(len(path) for path, _ in skipped)))
+    table.add_column("why", overflow="fold")
     for path, reason in skipped:
-        table.add_row(Text(path), Text(reason))
+        table.add_row(Text(printable(path)), Text(printable(reason)))
     return table
 
 

@@ -13,8 +13,10 @@
 search writes a study, ensemble reads it: they meet here, and import nothing of each other.
 """
 
+import difflib
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -38,7 +40,7 @@ from trainer.common.files import (
     to_path,
     write_json,
 )
-from trainer.common.storage import Remote, copy_folder, is_uri, join
+from trainer.common.storage import Remote, base_name, copy_folder, is_uri, join, parent
 from trainer.common.strict import check_type, described, read_object
 from trainer.config import TrainConfig
 from trainer.data.dataset import PackedDataset
@@ -122,7 +124,7 @@ class StudyDir:
         if wrong := mistaken(self.path, "folder"):
             raise UserError(f"{self.path}: {wrong}; give a study's")
         if not path.exists():
-            raise UserError(f"{self.path}: holds no study (no {STUDY_JSON}); make one with: python -m search.run")
+            raise UserError(no_study(str(self.path), STUDY_JSON))
         content = _read_versioned(path, REQUEST_VERSION)
         try:
             for name, hint in {"label_names": list[str], "data": str, "base_config": dict[str, Any]}.items():
@@ -215,6 +217,38 @@ class StudyDir:
         except (OSError, pa.ArrowException) as error:
             raise UserError(f"{path}: cannot be read ({first_line(error)}); run ensemble.select again") from error
         return rows
+
+
+def no_study(folder: str, missing: str) -> str:
+    """What is said of a folder that is no study, as it lacks a file: which studies are in it, or how to make one.
+
+    ``folder`` is a path or URI; what is behind a URI is not looked at.
+    """
+    said = f"{folder}: holds no study (no {missing})"
+    if not is_uri(folder) and (names := studies_in(Path(folder))):
+        more = f" or one of {len(names) - 3} more" if len(names) > 3 else ""
+        return f"{said}; it holds studies: give {', '.join(join(folder, name) for name in names[:3])}{more}"
+    return f"{said}; make one with: python -m search.run"
+
+
+def studies_in(folder: Path, like: str | None = None) -> list[str]:
+    """Names of the studies right in a folder: the last made first, or those called most ``like`` a name."""
+    found = [path.parent for path in folder.glob(f"*/{STUDY_JSON}")]
+    if like is not None:
+        names = sorted(path.name for path in found)
+        return difflib.get_close_matches(like, names, n=max(len(names), 1), cutoff=0)
+    return [path.name for path in sorted(found, key=lambda path: (path / STUDY_JSON).stat().st_mtime, reverse=True)]
+
+
+def resume_command(where: str, *, retry_failed: bool = False) -> str:
+    """The command that goes on with a study in a folder or behind a URI.
+
+    >>> resume_command("results/asl", retry_failed=True)
+    'python -m search.run --resume --retry-failed --name asl'
+    """
+    again = ["--retry-failed"] if retry_failed else []
+    results = [] if (folder := parent(where)) == "results" else ["--results", folder]
+    return shlex.join(["python", "-m", "search.run", "--resume", *again, "--name", base_name(where), *results])
 
 
 def read_selection(folder: Path) -> dict[str, Any] | None:

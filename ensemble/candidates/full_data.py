@@ -5,26 +5,28 @@ held participants out.
 """
 
 import dataclasses
+import shlex
 from pathlib import Path
-from typing import Final
-
-from rich.markup import escape
+from typing import Any
 
 from ensemble.candidates.pool import Candidate, Pool, listed, to_member, without_folder
-from trainer.common.console import console
 from trainer.common.errors import UserError
+from trainer.common.storage import base_name, join, parent
 from trainer.config import TrainConfig
 from trainer.rundir import RunDir
-from trainer.studydir import STUDY_JSON, StudyDir
-
-RESUME: Final = "resume it with python -m search.run, and have the trials that failed there tried again"
+from trainer.studydir import STUDY_JSON, StudyDir, no_study, resume_command
 
 
 class FullData:
     """The finished trainings of a study on all participants, found by their configurations."""
 
-    def __init__(self, study: Path) -> None:
-        """Raises UserError if the study has none. A broken trial is none, and is named where one is missing."""
+    def __init__(self, study: Path, where: str | None = None) -> None:
+        """``where`` is the path or URI that the user knows the study by.
+
+        Raises UserError if the study has none. A broken trial is none, and is named where one is missing.
+        """
+        where = str(study) if where is None else where
+        self._resume = f"go on with: {resume_command(where, retry_failed=True)}"
         if not study.is_dir():
             raise UserError(f"{study}: there is no such folder; give a study made by search.refit", field="ship")
         self._study = study
@@ -41,12 +43,15 @@ class FullData:
         self._broken = listed(broken)
         if not self._runs and self._unfinished:
             raise UserError(
-                f"{study}: none of its trainings on all participants is finished; {RESUME}{self._broken}", field="ship"
+                f"{where}: none of its trainings on all participants is finished{self._broken}; {self._resume}",
+                field="ship",
             )
+        if not self._runs and not StudyDir(study).exists:
+            raise UserError(no_study(where, STUDY_JSON), field="ship")
         if not self._runs:
+            command = _refit_command(where, StudyDir(study).read_request())
             raise UserError(
-                f"{study}: holds no training on all participants; make it with python -m search.refit, for all "
-                f"participants{self._broken}",
+                f"{where}: holds no training on all participants{self._broken}; make a study of them with: {command}",
                 field="ship",
             )
 
@@ -77,12 +82,6 @@ class FullData:
                 left_out[candidate.name] = f"cannot be shipped: {without_name}"
         if errors and not candidates:
             raise UserError(errors[0].message, field="ship") from errors[0]
-        if errors:
-            console.print(
-                f"[yellow]{len(errors)} of {len(pool.candidates)} trials are left out, as they cannot be shipped, the "
-                f"first because:[/] {escape(errors[0].message)}",
-                soft_wrap=True,
-            )
         return pool.replace(candidates=candidates, left_out=left_out)
 
     def of(self, candidate: Candidate) -> Candidate:
@@ -94,20 +93,31 @@ class FullData:
         if wanted not in self._runs and wanted in self._unfinished:
             raise UserError(
                 f"{self._study}: its training of trial {candidate.name}'s configuration and seed, trial "
-                f"{self._unfinished[wanted].path.name} there, is not finished; {RESUME}{self._broken}",
+                f"{self._unfinished[wanted].path.name} there, is not finished{self._broken}; {self._resume}",
                 field="ship",
             )
         if wanted not in self._runs:
             raise UserError(
-                f"{self._study}: holds no finished training of trial {candidate.name}'s configuration and seed; refit "
-                "the same study with the same number of trials, seeds and epochs; if that was done and a trial failed, "
-                f"{RESUME}{self._broken}",
+                f"{self._study}: holds no finished training of trial {candidate.name}'s configuration and seed"
+                f"{self._broken}; refit the same study with the same number of trials, seeds and epochs; if that was "
+                f"done and a trial failed, {self._resume}",
                 field="ship",
             )
         run = self._runs[wanted]
         if run.read_result().data_fingerprint != candidate.run.read_result().data_fingerprint:
             raise UserError(f"{self._study}: was trained on another dataset than trial {candidate.name}", field="ship")
         return dataclasses.replace(candidate, run=run)
+
+
+def _refit_command(where: str, request: dict[str, Any]) -> str:
+    """The command that trains a study's best on all participants; of a refit, what that trained with some held out."""
+    words = [where]
+    match request:
+        case {"points": [_, *_], "space": {"seed": {"high": int(last)}}, "trials": int(trials), "epochs": int(epochs)}:
+            source = base_name(where).removesuffix("-refit")
+            words = [join(parent(where), source) if source != base_name(where) else "STUDY"]  # which was refitted
+            words += ["--top", str(trials // (last + 1)), "--seeds", str(last + 1), "--epochs", str(epochs)]
+    return shlex.join(["python", "-m", "search.refit", *words, "--all-participants"])
 
 
 def _require_whole(full: Candidate) -> None:

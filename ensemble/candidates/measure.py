@@ -84,9 +84,11 @@ def measure(
     caches = {study: _Cache(its, pool, target, anew) for study, its in places.items()}
     kept = {study: [root / TRIAL_PROBS for root in its] for study, its in places.items()}
     base = caches[pool.studies[0]].cost(export.build_shared(pool.max_frames), 0, 0)
-    candidates, costs, left_out = [], [], dict(pool.left_out)
+    candidates, costs, left_out, changed = [], [], dict(pool.left_out), dict(pool.changed)
     gone: list[DatasetGoneError] = []
     for files in reproducible(pool, left_out, kept):
+        if files.change is not None:
+            changed[files.candidate.name] = files.change
         for precision in precisions:
             variant = dataclasses.replace(files.candidate, precision=precision)
             label = variant.name if len(precisions) == 1 else f"{variant.name} {precision}"
@@ -94,10 +96,10 @@ def measure(
                 content = files.at(precision)
                 candidate = _with_own_probs(variant, pool, content, places[variant.study])
             except DatasetGoneError as error:
-                gone.append(error)
                 if export.PRECISIONS[precision].trial_predictions == "far":
                     left_out[label] = error.message
                     continue
+                gone.append(error)
                 candidate = variant
             except StorageError:
                 raise
@@ -110,11 +112,11 @@ def measure(
     require_any(pool.studies, candidates, left_out)
     if gone:
         console.print(
-            f"[yellow]{len(gone)} files cannot be run; where a precision is close to the training's, the trial's "
-            f"predictions stand for the file's, otherwise the file is left out:[/] {escape(gone[0].message)}",
+            f"[yellow]{len(gone)} files cannot be run; as their precision is close to the training's, the trials' "
+            f"predictions stand for theirs:[/] {escape(gone[0].message)}",
             soft_wrap=True,
         )
-    return PricedPool(pool.replace(candidates=candidates, left_out=left_out), base, np.array(costs))
+    return PricedPool(pool.replace(candidates=candidates, left_out=left_out, changed=changed), base, np.array(costs))
 
 
 def _with_own_probs(variant: Candidate, pool: Pool, content: bytes, roots: Sequence[Path]) -> Candidate:

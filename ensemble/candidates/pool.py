@@ -83,6 +83,8 @@ class Pool:
     """Path or URI of the packed dataset: where it was for the first study, or where it is now"""
     fingerprint: str | None
     """Fingerprint of the packed dataset; None if the study does not say"""
+    changed: dict[str, str] = dataclasses.field(default_factory=dict)
+    """How files of candidates are not those that the training left, by their names, once they are measured"""
 
     @property
     def max_frames(self) -> int:

@@ -73,6 +73,8 @@ class TrialFiles:
 
     def __init__(self, candidate: Candidate) -> None:
         self.candidate = candidate
+        self.change: str | None = None
+        """How the trial's files are not those that its training left, though they predict the same"""
         self._built: dict[str, bytes] = {}
 
     def at(self, precision: str) -> bytes:
@@ -113,20 +115,13 @@ def reproducible(pool: Pool, left_out: dict[str, str], caches: Mapping[Path, Seq
             raise
         except UserError as error:
             unseen = "; the packed dataset that would tell whether it is whole is gone" if runs is None else ""
-            left_out[candidate.name] = reason = f"{without_folder(error, candidate.run.path)}{unseen}"
-            console.print(f"[yellow]trial {candidate.name} is left out:[/] {escape(reason)}", soft_wrap=True)
+            left_out[candidate.name] = f"{without_folder(error, candidate.run.path)}{unseen}"
             continue
-        _tell_of_changes(candidate)
+        try:
+            candidate.run.require_unchanged(needs_hashes=False)
+        except UserError as error:
+            files.change = without_folder(error, candidate.run.path)
         yield files
-
-
-def _tell_of_changes(candidate: Candidate) -> None:
-    """Say that a trial's files are not those that its training left, though they predict the same."""
-    try:
-        candidate.run.require_unchanged(needs_hashes=False)
-    except UserError as error:
-        said = f"{without_folder(error, candidate.run.path)}; it predicts what val_probs.npy says, and is used"
-        console.print(f"[yellow]trial {candidate.name}:[/] {escape(said)}", soft_wrap=True)
 
 
 class _Runs:

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from rich.markup import escape
-
 from ensemble.budget import CONTEST, EXAMPLE, Budget
 from ensemble.candidates.full_data import FullData
 from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
-from ensemble.candidates.pool import Candidate, Pool, open_pools
+from ensemble.candidates.pool import NOT_FINISHED, Pool, by_reason, open_pools
 from ensemble.candidates.priced import PricedPool
 from ensemble.candidates.reproduction import require_result
 from ensemble.evaluation import frontier
@@ -47,6 +45,7 @@ from trainer.studydir import (
     Folder,
     StudyDir,
     for_selections,
+    no_study,
     write_frontier,
     write_selection,
 )
@@ -130,6 +129,24 @@ class Outcome:
     left_out: dict[str, str]
     frontier: list[frontier.Row]
 
+    @property
+    def faults(self) -> dict[str, str]:
+        """Why trials that were finished are no candidates: what is wrong with them, by their names."""
+        faulty = {name: reason for name, reason in self.priced.pool.left_out.items() if reason != NOT_FINISHED}
+        return {name: reason for name, reason in self.left_out.items() if faulty.get(name) == reason}
+
+    def warnings(self) -> list[str]:
+        """A line for each thing that is wrong with trials, whether they are left out for it or not."""
+        names = {candidate.name for candidate in self.priced.pool.candidates}
+        changed = {name: change for name, change in self.priced.pool.changed.items() if name in names}
+        return [
+            *(f"left out, {reason}: {' '.join(its)}" for reason, its in by_reason(self.faults).items()),
+            *(
+                f"not left out, as they predict what val_probs.npy says, though {change}: {' '.join(its)}"
+                for change, its in by_reason(changed).items()
+            ),
+        ]
+
 
 def select(
     studies: "str | Path | StudyLike | Sequence[str | Path | StudyLike]",
@@ -177,7 +194,8 @@ def select(
         target=Target(threads=threads, latency_scale=latency_scale),
     )
     opened = open_studies(request)
-    run(opened)
+    for warning in run(opened).warnings():
+        console.print(warning, soft_wrap=True, markup=False)
     return Submission.open(opened.out / SUBMISSION)
 
 
@@ -223,8 +241,7 @@ def open_studies(request: Request) -> Opened:
     folders = [Folder.open(study, for_selections) for study in where]
     for folder in folders:
         if not StudyDir(folder.path).exists:
-            words = f"{folder.shown}: holds no study (no {STUDY_JSON}); make one with: python -m search.run"
-            raise UserError(words, field="studies")
+            raise UserError(no_study(folder.shown, STUDY_JSON), field="studies")
     pool = open_pools([(folder.shown, folder.path) for folder in folders])
     if request.data is not None:
         pool = pool.replace(data=request.data)
@@ -238,7 +255,7 @@ def open_studies(request: Request) -> Opened:
     for name in (SUBMISSION, FRONTIER, SELECTION):
         if wrong := mistaken(out / name, "file"):
             raise UserError(f"{out / name}: {wrong}; remove it, or give another folder", field="out")
-    full_data = None if request.ship is None else FullData(Folder.open(request.ship, for_selections).path)
+    full_data = None if request.ship is None else FullData(Folder.open(request.ship, for_selections).path, request.ship)
     if full_data is not None:
         full_data.require_like(pool)
         pool = full_data.only_shippable(pool)
@@ -260,7 +277,7 @@ def run(opened: Opened) -> Outcome:
         selected = [(item.candidate, item.count) for item in chosen.members]
         agreement = compare(chosen.model, chosen.shipped, priced.pool, None if opened.full_data else selected)
         is_sure = agreement.is_as_selected(precisions) and not opened.full_data
-        if is_sure or not (unlike := _unlike_selected(selected, priced.pool)):
+        if is_sure or not (unlike := unlike_selected(selected, priced.pool)):
             break
         priced = priced.without(unlike)
     agreement.require(precisions)
@@ -296,18 +313,7 @@ def _not_to_ship(chosen: Choice, pool: Pool) -> dict[str, str]:
             unfit[member.candidate.name] = f"cannot be shipped: {error.message}"
             if unfit.keys() >= {candidate.name for candidate in pool.candidates}:
                 raise
-            console.print(
-                f"[yellow]trial {member.candidate.name} is left out:[/] {escape(error.message)}", soft_wrap=True
-            )
     return unfit
-
-
-def _unlike_selected(selected: list[tuple[Candidate, int]], pool: Pool) -> dict[str, str]:
-    """Why trials do not predict what they were selected by, by their names. It is said, and they are left out."""
-    reasons = unlike_selected(selected, pool)
-    for name, reason in reasons.items():
-        console.print(f"[yellow]trial {name} is left out:[/] {escape(reason)}", soft_wrap=True)
-    return reasons
 
 
 def _measure(opened: Opened) -> PricedPool:

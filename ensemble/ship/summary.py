@@ -4,6 +4,7 @@ import math
 from typing import Final
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from ensemble import budget as budgets
@@ -29,10 +30,11 @@ def print_opened(opened: Opened) -> None:
 
 
 def print_outcome(outcome: Outcome) -> None:
-    """Everything that was found: who was left out, the frontier, the members, accuracies, latency, checks."""
+    """Everything that was found: the frontier, the members, accuracies, latency, checks, and trials left out."""
     opened, request, chosen = outcome.opened, outcome.opened.request, outcome.chosen
-    for reason, names in by_reason(dict(sorted(outcome.left_out.items()))).items():
-        _say(f"[dim]left out, {reason}: {' '.join(names)}")
+    sound = {name: reason for name, reason in sorted(outcome.left_out.items()) if name not in outcome.faults}
+    for reason, names in by_reason(sound).items():
+        _say(f"[dim]left out, {escape(reason)}: {' '.join(names)}")
     for_tables().print(frontier.to_table(outcome.frontier))
     for_tables().print(members_table(chosen, outcome.priced.base.brief(), request.budget))
     for_tables().print(unseen.to_table(outcome.seen, outcome.unseen))
@@ -55,6 +57,8 @@ def print_outcome(outcome: Outcome) -> None:
     _say(f"contest's contract: {outcome.num_checks} checks hold; ensemble.check plays every length, and times the file")
     if broken := Budget.parse(CONTEST).exceeded(chosen.cost):
         _say(f"[yellow]over the contest's limits: {'; '.join(broken)}[/]")
+    for warning in outcome.warnings():
+        _say(f"[yellow]{escape(warning)}[/]")
     _say(f"wrote {opened.folders[0].show(opened.out / SUBMISSION)}")
 
 

@@ -19,7 +19,7 @@ from search.record.trials import read_trials
 from trainer.common.errors import UserError
 from trainer.common.fields import without_keys
 from trainer.common.storage import Remote, copy_folder, is_uri
-from trainer.studydir import STUDY_DB, STUDY_JSON, StudyDir
+from trainer.studydir import STUDY_DB, STUDY_JSON, StudyDir, no_study
 
 _APART: Final = {"seed", "model"}  # fields that trials of one space may differ in, or that are named one by one
 
@@ -57,7 +57,7 @@ def _fetch(where: str) -> Path:
 def _read(path: Path, where: str | Path) -> tuple[Request, list[FrozenTrial]]:
     study = StudyDir(path)
     if not study.exists:
-        raise _fault(where, f"holds no study (no {STUDY_JSON})")
+        raise UserError(no_study(str(where), STUDY_JSON), field="warm_start")
     request = Request.read(study)
     if request.storage is not None and usable(request.storage) is None:
         raise _fault(

@@ -36,10 +36,10 @@ from trainer.common.fields import suggestion
 from trainer.common.files import LOCK, locked, sha256
 from trainer.common.patience import PATIENCE
 from trainer.common.signals import STOPPING, handled, stop
-from trainer.common.storage import Remote, is_uri, join
+from trainer.common.storage import Remote, base_name, is_uri, join
 from trainer.common.strict import described
 from trainer.data.dataset import PackedDataset
-from trainer.studydir import STUDY_JSON, TRIALS_PARQUET, VALIDATION, StudyDir, Validation
+from trainer.studydir import STUDY_JSON, TRIALS_PARQUET, VALIDATION, StudyDir, Validation, resume_command, studies_in
 
 ONE_SIGNAL_SECONDS: Final = 1.0
 MOST_BYTES: Final = 200  # of a study's name: systems take 255, and to it belong suffixes
@@ -103,11 +103,21 @@ def run_search(options: SearchOptions) -> Outcome:
     """Make a study, or go on with one, as the options say. Raises UserError."""
     where = join(options.results, named(options).name or "")
     if options.resume and not is_study(where):
-        raise UserError(f"{where}: there is no study here to go on with")
+        raise UserError(f"{where}: there is no study here to go on with{_others(options.results, where)}")
     if not options.resume and is_study(where):
-        raise UserError(f"{where}: there is a study of this name; choose another name, or resume it")
+        raise UserError(f"{where}: there is a study of this name; choose another (name), or resume it (resume)")
     prepare = resumed_study if options.resume else new_study
     return carry_out(where, lambda study: prepare(options, study), options, options.storage)
+
+
+def _others(results: str, where: str) -> str:
+    """Which studies there are where one is missing, those of the likest names first, and how to resume the first."""
+    names = [] if is_uri(results) else studies_in(Path(results), like=base_name(where))
+    if not names:
+        return ""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    command = resume_command(join(results, names[0]))
+    return f"; {results} has {', '.join(names[:3])}{more}; go on with {names[0]}: {command}"
 
 
 def check_name(name: str) -> None:

@@ -278,6 +278,11 @@ def _distribution(name: str, table: Mapping[str, Any], base: TrainConfig) -> Bas
     log, step = table.get("log", False), table.get("step")
     if not isinstance(log, bool):
         raise ValueError(f"log must be true or false, not {described(log)}")
+    if log and step is not None and (kind == "float" or step != 1):
+        raise ValueError("log and step cannot go together; leave one of them out")
+    if log and low < (1 if kind == "int" else math.ulp(0.0)):
+        above = "at least 1" if kind == "int" else "above 0"
+        raise ValueError(f"with log, low must be {above}, not {low:g}; raise low, or leave log out")
     if kind == "int":
         return IntDistribution(low, high, log=log, step=1 if step is None else step)
     return FloatDistribution(low, high, log=log, step=step)

@@ -27,7 +27,7 @@ from trainer.common.errors import UserError, in_one_line
 from trainer.common.fields import shorten
 from trainer.common.files import atomic_path, is_locked
 from trainer.rundir import BRING_BACK, DONE, WEIGHTS
-from trainer.studydir import STUDY_DB, STUDY_JSON, TRIALS, TRIALS_PARQUET, StudyDir
+from trainer.studydir import STUDY_DB, STUDY_JSON, TRIALS, TRIALS_PARQUET, StudyDir, no_study
 
 INTERRUPTED: Final = "interrupted"
 """State of a trial that runs or waits for Optuna, so that it can go on, while no search is at work on its study"""
@@ -38,7 +38,7 @@ _ATTRIBUTES: Final[dict[str, tuple[type, ...]]] = {  # user attributes that tabl
     **dict.fromkeys(("val_log_loss", "seconds", "latency"), (int, float)),
     **{"num_parameters": (int,), "reason": (str,), "warm_start": (str,)},
 }
-_ORDER: Final = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING, TrialState.FAIL)
+_FIRST_AND_LAST: Final = {TrialState.COMPLETE: -1, TrialState.FAIL: 1}  # of a table; the others stand between
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def read_trials(directory: Path, url: str | None = None, patience: float = 0.0) 
     study = StudyDir(directory)
     found, name = find_database(study, url)
     if found == sqlite_url(directory / STUDY_DB) and not (directory / STUDY_DB).is_file():
-        raise UserError(f"{directory}: holds no study (no {STUDY_DB}); make one with: python -m search.run")
+        raise UserError(no_study(str(directory), STUDY_DB))
     done = [int(run.path.name) for run in study.trials() if run.is_done]  # before, as a search may be at work
     try:
         stored = load_sound(found, name, patience)
@@ -198,12 +198,14 @@ def may_be_tried_again(trial: FrozenTrial) -> dict[str, Any] | None:
 
 
 def to_rows(trials: list[FrozenTrial], at_work: bool = True) -> list[Row]:
-    """The trials, best first: finished, stopped early, not ended, failed; each by accuracy, then by number.
+    """The trials, best first: the finished, then the others, then the failed; each by accuracy, then by number.
 
     ``at_work`` says whether a search is; without one, trials that run for Optuna are INTERRUPTED.
     """
     best = front(trials)
-    ordered = sorted(trials, key=lambda trial: (_ORDER.index(trial.state), -(_accuracy(trial) or 0), trial.number))
+    ordered = sorted(
+        trials, key=lambda trial: (_FIRST_AND_LAST.get(trial.state, 0), -(_accuracy(trial) or 0), trial.number)
+    )
     return [
         Row(
             number=trial.number,

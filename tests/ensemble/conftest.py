@@ -106,6 +106,13 @@ def write_study(path: Path, dataset: PackedDataset) -> Path:
     return path
 
 
+def flip_bit(path: Path, place: int) -> None:
+    """Change the lowest bit of one byte of a file."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
 def change_fields(path: Path, **fields: object) -> None:
     """Change fields of a JSON file."""
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
@@ -130,6 +137,10 @@ def copy(study: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def small_model() -> bytes:
+    return build_small_model()
+
+
+def build_small_model() -> bytes:
     """A .tflite file of one random classifier, labels attached."""
     classifier = random_classifier(ModelConfig(num_heads=1, num_layers=1, num_signs=NUM_SIGNS))
     weights = {name: weight.numpy() for name, weight in classifier.state_dict().items()}

@@ -28,8 +28,14 @@ def test_the_command(
     assert f"gives float32 [{NUM_SIGNS}], all finite, for 30 lengths up to 30 frames" in printed
     assert "LiteRT, 2 threads" in printed
     assert "times 2.5 for the target" in printed
-    assert f"the {NUM_SIGNS} signs whose names the file holds; the contest has 250" in printed
+    assert printed.splitlines()[-1] == (
+        f"this is a sound file of the {NUM_SIGNS} signs whose names it holds, but no submission for the contest, which "
+        "takes 250"
+    )
     assert "broken" not in printed
+    monkeypatch.setattr("ensemble.ship.contract.CONTEST_SIGNS", NUM_SIGNS)
+    run(monkeypatch, written(tmp_path, small_model))
+    assert capsys.readouterr().out.splitlines()[-1] == "this is a submission for the contest"
 
 
 def test_the_command_holds_time_against_the_limit(

@@ -19,7 +19,7 @@ from ensemble.ship import contract, pipeline, summary
 from ensemble.ship.contract import Check
 from ensemble.tflite import latency, submission
 from ensemble.tflite.runtime import Model
-from tests.ensemble.conftest import change_fields
+from tests.ensemble.conftest import change_fields, flip_bit
 from trainer.common.errors import UserError
 from trainer.data.dataset import PackedDataset
 from trainer.landmarks import NUM_ROWS
@@ -238,6 +238,24 @@ def test_a_budget_nobody_fits_names_the_cheapest(copy: Path, monkeypatch: pytest
     with pytest.raises(UserError, match=r"--budget: 1K: no candidate fits; trial 0000 comes closest \(param.* over 1K"):
         run(monkeypatch, "--results", copy, "--budget", "1K")
     assert not (copy / "ensemble" / "submission.zip").exists()
+
+
+def test_what_is_wrong_with_trials_is_said_once_at_the_end(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    flip_bit(copy / "trials" / "0000" / "weights.safetensors", -10)
+    shutil.copy(copy / "trials" / "0002" / "weights.safetensors", copy / "trials" / "0001")
+    run(monkeypatch, "--results", copy, "--budget", "1models", "--precision", "float32")
+    *before, left_out, believed, wrote = capsys.readouterr().out.splitlines()
+    assert left_out.startswith("left out, ")
+    assert left_out.endswith(": 0001")
+    assert believed == (
+        "not left out, as they predict what val_probs.npy says, though weights.safetensors: is not the file that the "
+        "training left: 0000"
+    )
+    assert wrote.startswith("wrote ")
+    assert not [line for line in before if "weights.safetensors" in line]
+    assert [line for line in before if line.startswith("left out, not finished")]
 
 
 def test_one_model_is_not_compared_with_itself(

@@ -78,7 +78,17 @@ NEW = ("--trials", "2", "--name", "new")
         ((*NEW, "--time-budget", "soon"), "--time-budget: 'soon' is no time"),
         ((*NEW, "--address", "127.0.0.1:1"), "no Ray cluster answers there"),
         (("--resume",), "--name: name the study to go on with"),
-        (("--resume", "--name", "new"), "there is no study here to go on with"),
+        (
+            ("--resume", "--name", "lots"),
+            "there is no study here to go on with; results has lost, old, members; go on with lost: "
+            "python -m search.run --resume --name lost$",
+        ),
+        (("--resume", "--name", "s", "--results", "none"), "none/s: there is no study here to go on with$"),
+        (
+            ("--name", "old", "--trials", "3", "--workers", "2"),
+            "there is a study of this name; choose another --name, or go on with: "
+            "python -m search.run --resume --name old --workers 2$",
+        ),
         (("--resume", "--name", "old", "--seed", "4"), "--seed: was settled when"),
         (("--resume", "--name", "old", "--trials", "1"), "was asked for 2 trials"),
         (("--resume", "--name", "old", "--data", "other"), "is not the dataset of"),

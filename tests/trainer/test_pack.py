@@ -1,6 +1,7 @@
 """The command that packs: what it prints, and what it refuses."""
 
 import importlib
+import io
 import re
 import shutil
 import subprocess
@@ -8,8 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from trainer.common import cli
+from trainer.data.packing import Skipped
+from trainer.pack import _table_of_skipped
+
+LONG = f"train_landmark_files/30680/{'1033181756' * 9}.parquet"
 
 
 @pytest.mark.parametrize(
@@ -35,7 +41,7 @@ def test_a_wrong_folder_ends_in_one_line_that_names_it_once(name: str, words: st
 def test_the_command(generated: Path, tmp_path: Path) -> None:
     source = shutil.copytree(generated, tmp_path / "source")
     with (source / "train.csv").open("a") as file:
-        file.write("[/odd].parquet,1,1,sign000\n")
+        file.write(f"[/odd].parquet,1,1,sign000\n{LONG},1,2,sign000\n")
     command = [sys.executable, "-m", "trainer.pack", str(source), str(tmp_path / "out")]
     failed = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True, check=False)
     assert failed.returncode == 2
@@ -44,8 +50,17 @@ def test_the_command(generated: Path, tmp_path: Path) -> None:
     done = subprocess.run([*command, "--skip-bad"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "72 sequences" in done.stdout
-    assert "left out: 1" in done.stdout
-    assert "[/odd].parquet" in done.stdout
+    assert "left out: 2" in done.stdout
+    assert re.search(r"^ *\[/odd\]\.parquet +no such file", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(rf"^ *{LONG} +no such file", done.stdout, re.MULTILINE)
+
+
+def test_the_table_of_skipped_keeps_paths_whole_on_a_terminal() -> None:
+    console = Console(width=60, file=io.StringIO())
+    console.print(_table_of_skipped([Skipped("landmarks/30680/1033181756.parquet", "why " * 30)], 40))
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "landmarks/30680/1033181756.parquet" in printed
+    assert max(map(len, printed.splitlines())) <= 60
 
 
 def test_a_sign_with_a_comma_can_be_chosen(generated: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A study's files: what is written can be read again, and what is broken or of another version is named."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from trainer.studydir import (
     Validation,
     read_selection,
     require_as_written,
+    studies_in,
     write_frontier,
     write_selection,
 )
@@ -37,6 +39,16 @@ def test_a_request_is_read_as_it_was_written(tmp_path: Path) -> None:
     study.write_request(REQUEST)
     assert study.exists
     assert study.read_request() == REQUEST
+
+
+def test_a_folder_of_studies_names_the_last_made_ones(tmp_path: Path) -> None:
+    for age, name in enumerate(("b", "d", "a", "c")):
+        StudyDir(tmp_path / name).write_request(REQUEST)
+        os.utime(tmp_path / name / "study.json", (1e9 - age, 1e9 - age))
+    said = f"holds studies: give {tmp_path}/b, {tmp_path}/d, {tmp_path}/a or one of 1 more"
+    with pytest.raises(UserError, match=f"{said}$"):
+        StudyDir(tmp_path).read_request()
+    assert studies_in(tmp_path, like="dd")[0] == "d"
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,9 @@ def _numbers(texts: pa.ChunkedArray, name: str) -> list[int]:
     wrong = pc.index(pc.match_substring_regex(plain, "^-?[0-9]{1,18}$"), False).as_py()
     if wrong >= 0:
         value = described(texts[wrong].as_py())
-        raise _LineFault(wrong, f"column {name!r} holds {value}, not a whole number of 18 digits; write one there")
+        raise _LineFault(
+            wrong, f"column {name!r} holds {value}, not a whole number of at most 18 digits; write one there"
+        )
     numbers: list[int] = [int(text) for text in plain.to_pylist()]
     return numbers
 

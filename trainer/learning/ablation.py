@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich import box
 from rich.table import Table
 
 from trainer.common.console import for_tables, track
@@ -165,7 +166,8 @@ def _mean_and_spread(accuracies: np.ndarray) -> tuple[str, str]:
 
 def show(measured: list[Measured], title: str) -> None:
     """Print the rows as a rich table."""
-    table = Table(title=title, caption="difference from base: percentage points, mean over seeds ± standard error")
+    caption = "difference from base: percentage points, mean over seeds ± standard error"
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in HEADINGS:
         table.add_column(heading, justify="right" if heading in ("accuracy", "spread", "difference") else "left")
     for cells in _cells(measured):

@@ -64,7 +64,7 @@ def test_without_its_dataset_a_study_has_no_int8_candidates(
     assert "packed dataset" in pool.left_out["0000 int8"]
     for candidate, probs in zip(pool.candidates, pool.val_probs, strict=True):
         np.testing.assert_array_equal(probs, candidate.run.read_val_probs())
-    assert "8 files cannot be run; where a precision is close" in capsys.readouterr().out
+    assert "4 files cannot be run; as their precision is close" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("data", ["there", "gone"])

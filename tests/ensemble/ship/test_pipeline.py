@@ -85,7 +85,7 @@ def test_a_trial_whose_predictions_were_changed_where_no_sample_is_is_left_out_o
     (reason,) = [why for name, why in _left_out(copy).items() if name == "0001"]
     assert "does not predict what it was selected by" in reason
     assert reason.endswith("which is in val_probs.npy")
-    assert "trial 0001 is left out" in capsys.readouterr().out
+    assert f"left out, {reason}: 0001" in capsys.readouterr().out.splitlines()
 
 
 def test_what_cannot_be_written_is_told_before_anything_is_measured(copy: Path):

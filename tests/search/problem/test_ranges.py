@@ -23,12 +23,20 @@ from trainer.common.errors import UserError
         ('num_heads = {type = "float", low = 1.0, high = 8.0}', "num_heads: must be of type int, not 1.0"),
         ('dropout = {type = "float", low = 0.0, high = 1.0}', "dropout: must be at least 0 and below 1, not 1.0"),
         ('dropout = {type = "float", low = 0.0, high = inf}', "high must be a number, not inf"),
-        ('dropout = {type = "float", low = 0.0, high = 0.4, log = true}', "low"),
+        (
+            'dropout = {type = "float", low = 0.0, high = 0.4, log = true}',
+            "with log, low must be above 0, not 0; raise low, or",
+        ),
+        ('num_heads = {type = "int", low = 1, high = 4, step = 3, log = true}', "log and step cannot go together"),
+        ('seed = {type = "int", low = 0, high = 4, log = true}', "with log, low must be at least 1, not 0; raise low"),
         ('dropout = {type = "float", low = 0.1, high = 0.4, log = 1}', "log must be true or false"),
         ('dropout = {type = "float", low = 0.1, high = 0.4, step = 0}', "step must be positive"),
         ('num_heads = {type = "int", low = 1, high = 8, step = 3}', "do not reach high 8; make that 7"),
         ('dropout = {type = "float", low = 0.0, high = 0.4, step = 0.3}', "do not reach high 0.4; make that 0.3"),
-        ('dropout = {type = "float", low = 0.1, high = 0.4, step = 0.1, log = true}', "step"),
+        (
+            'dropout = {type = "float", low = 0.1, high = 0.4, step = 0.1, log = true}',
+            "log and step cannot go together",
+        ),
         ('dropout = {type = "float", low = 0.1, high = 0.4, hihg = 1}', "unknown key 'hihg'"),
         (
             'dropout = {type = "float", low = 0.0, high = 0.4, step = 1e-300}',

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from optuna.trial import TrialState, create_trial
 
 from search.decide.study import SearchStudy
 from search.problem.space import Space
-from search.record.trials import read_rows, read_trials, write_parquet
+from search.record.trials import read_rows, read_trials, to_rows, write_parquet
 from tests.outcomes import metrics_of
 from tests.search.conftest import TINY_SPACE
 from tests.search.show.test_tables import ROWS
@@ -29,8 +30,26 @@ def test_parquet_has_one_row_a_trial_by_number(tmp_path: Path) -> None:
     assert table["val_accuracy"].isna().tolist() == [False, False, True]
 
 
+def test_the_finished_come_first_and_the_failed_last_each_by_accuracy() -> None:
+    ended = {"COMPLETE": 0.5, "PRUNED": 0.7, "RUNNING": 0.8, "FAIL": 0.9, "WAITING": None}
+    trials = [
+        create_trial(
+            state=TrialState[state],
+            value=accuracy if state == "COMPLETE" else None,
+            intermediate_values={} if accuracy is None else {1: accuracy},
+        )
+        for state, accuracy in [*ended.items(), ("PRUNED", 0.75), ("COMPLETE", 0.6)]
+    ]
+    for number, trial in enumerate(trials):
+        trial.number = number
+    assert [row.number for row in to_rows(trials)] == [6, 0, 2, 5, 1, 4, 3]
+
+
 def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no study"):
+    with pytest.raises(UserError, match=r"holds no study \(no study.db\); make one with"):
+        read_rows(tmp_path)
+    StudyDir(tmp_path / "asl").write_request({})
+    with pytest.raises(UserError, match=rf"holds no study \(no study.db\); it holds studies: give {tmp_path}/asl$"):
         read_rows(tmp_path)
     (tmp_path / "study.db").write_bytes(b"not a database at all, but long enough to look at" * 9)
     with pytest.raises(UserError, match="cannot be read as a study"):

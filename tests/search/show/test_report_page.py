@@ -204,7 +204,7 @@ def test_it_is_one_valid_page_that_refers_to_nothing_else(text: str) -> None:
 def test_every_trial_is_there_best_first_with_its_reason(study: Path, text: str) -> None:
     page = Page(text)
     trials = optuna.load_study(study_name=None, storage=f"sqlite:///{study / 'study.db'}").trials
-    assert list(page.trials) == [6, 4, 0, 5, 1, 7, 3, 2]
+    assert list(page.trials) == [6, 4, 0, 5, 7, 1, 3, 2]
     for trial in trials:
         style, cells = page.trials[trial.number]
         assert style == cells[1] == ("interrupted" if trial.state == TrialState.RUNNING else trial.state.name)

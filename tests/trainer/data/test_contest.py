@@ -71,7 +71,11 @@ def test_however_the_index_is_written_it_says_the_same(how: str, folder: Path) -
         (",16,", ",sixteen,", "line 2: column 'participant_id' holds 'sixteen', not a whole number"),
         (",16,", ",16.5,", "line 2: column 'participant_id' holds '16.5', not a whole number"),
         (",100,", ",1e3,", "line 2: column 'sequence_id' holds '1e3', not a whole number"),
-        (",100,", f",{2**64},", f"line 2: column 'sequence_id' holds '{2**64}', not a whole number of 18 digits"),
+        (
+            ",100,",
+            f",{2**64},",
+            f"line 2: column 'sequence_id' holds '{2**64}', not a whole number of at most 18 digits",
+        ),
         (",100,", ",,", "line 2: column 'sequence_id' has an empty field; fill it in"),
         ("hello", "", "line 2: column 'sign' has an empty field"),
         ("a/1.parquet", '" "', "line 2: column 'path' has an empty field"),
