@@ -69,6 +69,8 @@ def test_features_equal_a_computation_number_by_number(asked: dict[str, Any], la
     frames = sequences()
     found = features(frames, LENGTHS, config)
     assert found.shape == (len(frames), num_features(config))
+    in_torch = features(frames.clone().requires_grad_(), LENGTHS, config)  # as on a GPU
+    torch.testing.assert_close(in_torch.detach(), found, rtol=1e-6, atol=1e-6)
     parts = np.split(frames.numpy(), np.cumsum(LENGTHS)[:-1])
     expected = [of_frame(part, i, config) for part in parts for i in range(len(part))]
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
