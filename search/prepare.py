@@ -27,6 +27,7 @@ from trainer.common.files import to_path
 from trainer.common.storage import is_uri
 from trainer.common.strict import described
 from trainer.config import TrainConfig
+from trainer.data.batches import fitting_batch_size
 from trainer.data.dataset import PackedDataset
 from trainer.data.manifest import MANIFEST
 from trainer.data.packing import pack
@@ -157,7 +158,7 @@ def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedD
 def _earliest_stop(dataset: PackedDataset, space: Space, rule: StoppingRule) -> int:
     """The epoch after which a trial of the fewest steps an epoch has done FEWEST_STEPS; says so where that matters."""
     sequences = len(dataset.split(space.base.num_folds, space.base.fold)[0])
-    batch_size = max(space.values("batch_size"))
+    batch_size = max(its or fitting_batch_size(sequences) for its in space.values("batch_size"))
     passes = math.ceil(sequences / batch_size)
     steps = min(int(its or passes) for its in space.values("steps_per_epoch"))
     epoch = math.ceil(FEWEST_STEPS / steps)

@@ -16,6 +16,7 @@ from trainer.landmarks import LANDMARK_SETS
 HEAD_DIM = 64  # channels an attention head, in every model of the recipe
 ROTARY_THETA = 10_000.0
 NORM_EPS = 1e-5
+MOST_MOTION = 8  # frames that velocities reach back; each adds 255 inputs
 _MOST: dict[str, float] = {  # far beyond use; more would take all memory or time, or overflow
     "epochs": 1_000_000,
     "steps_per_epoch": 1_000_000_000,
@@ -30,6 +31,7 @@ _MOST: dict[str, float] = {  # far beyond use; more would take all memory or tim
     "group_shift": 100,
     "landmark_shift": 100,
 }
+_UNSAID: dict[str, Any] = {"motion": 0}  # what models were before there was such a field
 OPTIMIZER, AUGMENTATION, DATA = "optimizer", "augmentation", "data"  # headings of fields in help pages
 
 
@@ -112,6 +114,12 @@ class ModelConfig:
     """Longest sequence in frames. Longer ones are cropped in training and resized in evaluation."""
     landmarks: str = option("all", choices=tuple(LANDMARK_SETS))
     """Which of the 85 landmarks the model sees."""
+    motion: int = 2
+    """Beside positions, see velocities and speeds over 1 to this many frames; the recipe sees none, 0."""
+    distances: bool = False
+    """Beside positions, see distances between fingertips, wrists, elbows, shoulders, eyes, nose and mouth."""
+    hand_frame: bool = False
+    """Beside positions, see each hand's landmarks relative to its own wrist."""
     norm: str = option("rmsnorm", choices=("rmsnorm", "layernorm"))
     """Normalisation before attention, before the FFN and before the head."""
     learned_positions: bool = True
@@ -125,6 +133,8 @@ class ModelConfig:
         _check_types(self)
         _check_choices(self)
         _check_at_least(self, 1, "num_heads", "num_layers", "num_signs", "max_frames")
+        _check_at_least(self, 0, "motion")
+        _check_at_most(self, {"motion": MOST_MOTION})
         _check_below(self, 1, "dropout")
 
     @property
@@ -152,8 +162,8 @@ class TrainConfig:
     """Epochs. The EMA weights are validated after each."""
     steps_per_epoch: int | None = None
     """Optimizer steps per epoch (default: as many as one pass over the training sequences takes)."""
-    batch_size: int = 128
-    """Sequences per optimizer step."""
+    batch_size: int | None = None
+    """Sequences per optimizer step (default: 128, or as few as give 30 steps per epoch, but at least 8)."""
     learning_rate: float = option(1e-4, group=OPTIMIZER)
     """Learning rate of the first step."""
     final_learning_rate_ratio: float = option(0.1, group=OPTIMIZER)
@@ -205,10 +215,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_types(self)
         _check_choices(self)
-        _check_at_least(self, 1, "epochs", "batch_size", "mixup_partners")
+        _check_at_least(self, 1, "epochs", "mixup_partners")
         _check_at_least(self, 2, "num_folds")
-        steps = self.steps_per_epoch
-        _check(steps is None or steps >= 1, "steps_per_epoch", steps, "at least 1")
+        for name in ("batch_size", "steps_per_epoch"):
+            value = getattr(self, name)
+            _check(value is None or value >= 1, name, value, "an integer of at least 1")
         _check(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "positive and finite")
         _check_below(self, math.inf, "weight_decay", "clip_norm", "mixup_alpha", "time_stretch", "scale")
         _check_below(self, math.inf, "group_shift", "landmark_shift")
@@ -231,11 +242,13 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Inverse of ``to_json``. Raises FieldError for an unknown field or a value out of range."""
+        """Inverse of ``to_json``, also of earlier versions. Raises FieldError for an unknown field or a bad value."""
         _check(isinstance(values, dict), "values", values, "an object of the training's fields")
         values = dict(values)
         model_values = values.pop("model", {})
         _check(isinstance(model_values, dict), "model", model_values, "an object of the model's fields")
+        if model_values:
+            model_values = _UNSAID | model_values
         model = ModelConfig(**_from_fields(ModelConfig, model_values))
         return cls(model=model, **_from_fields(cls, values))
 

@@ -26,6 +26,13 @@ GROUP_ROWS: Final = (  # what moves as one: head, shoulders, left elbow to finge
 ROWS: Final = (*FACE_ROWS, *LEFT_HAND_ROWS, *POSE_ROWS, *RIGHT_HAND_ROWS)  # ascending
 NUM_LANDMARKS: Final = len(ROWS)
 
+KEY_ROWS: Final = (  # whose distances tell a pose: fingertips, wrists, elbows, shoulders, eyes, nose, lips
+    *(13, 14, 33, 263),
+    *(LEFT_HAND_ROWS[i] for i in (0, 4, 8, 12, 16, 20)),
+    *(489, 500, 501, 502, 503, 504, 505),
+    *(RIGHT_HAND_ROWS[i] for i in (0, 4, 8, 12, 16, 20)),
+)
+
 _MIRRORED_ROWS: Final = (
     *zip(LEFT_HAND_ROWS, RIGHT_HAND_ROWS, strict=True),
     *((489 + left, 489 + left + right) for left, right in ((1, 3), (2, 3), (3, 3))),

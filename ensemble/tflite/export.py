@@ -1,7 +1,7 @@
 """Members -> one TFLite file: preprocessing, every member, and the average of their probabilities.
 
 Input ``inputs`` float32 [n, 543, 3], any n >= 1, NaN where missing; output ``outputs`` float32 [num_signs]. The
-graph does what trainer.data.normalize, resize_indices and trainer.model.classifier do, rearranged for speed: norm
+graph does what trainer.data's normalize, resize_indices and features, and the classifier do, rearranged for speed: norm
 weights are folded into the next matrix, the two halves that a rotary embedding pairs come from two matrices so that
 nothing is sliced, and the last block computes the CLS token alone.
 
@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from ensemble.tflite.features import Features
 from trainer.common.errors import UserError
 from trainer.config import HEAD_DIM, NORM_EPS, ROTARY_THETA, ModelConfig
-from trainer.landmarks import HEAD, LANDMARK_SETS, NUM_LANDMARKS, NUM_ROWS, ROWS, positions
+from trainer.landmarks import HEAD, NUM_LANDMARKS, NUM_ROWS, ROWS
 
 if TYPE_CHECKING:  # PRECISIONS is wanted by the help of a command, which must not load LiteRT
     from ensemble.tflite.graph import Graph, Tensor
@@ -166,7 +167,7 @@ class Preprocessing:
         source = graph.elementwise("FLOOR_DIV", graph.elementwise("MUL", self.steps, num_frames), num_seen)
         self.frames = graph.gather(frames, source, 0)
         """float32 [m, 170]"""
-        self.landmarks = cache(self._landmarks)
+        self.features = Features(graph, self.frames, self.steps)
         self.rotary = cache(self._rotary)
         self._tables = cache(self._angles)
 
@@ -193,13 +194,6 @@ class Preprocessing:
         frames = graph.op("SELECT", (present, centred, zeros), points.shape, options="SelectOptions")
         zero = graph.cast(graph.reshape(graph.slice(zeros, 1, 0, 1), -1), np.int32)
         return frames, graph.elementwise("ADD", zero, graph.constant(np.array(1, np.int32)))
-
-    def _landmarks(self, name: str) -> Tensor:
-        """The frames' coordinates of a set of landmarks: float32 [m, 2 * its size]."""
-        if name == "all":
-            return self.frames
-        columns = 2 * positions(LANDMARK_SETS[name])[:, None] + np.arange(2)
-        return self.graph.gather(self.frames, self.graph.constant(columns.reshape(-1).astype(np.int32)), 1)
 
     def _angles(self, cls: bool) -> tuple[Tensor, Tensor]:
         """Cosines and sines of every token's rotary angles: float32 [T, 32] each."""
@@ -233,7 +227,7 @@ class Classifier:
 
     def logits(self) -> Tensor:
         graph, config = self.graph, self.config
-        x = self._linear(self.shared.landmarks(config.landmarks), self.weights["embed.weight"])
+        x = self._linear(self.shared.features.of(config), self.weights["embed.weight"])
         if config.learned_positions:
             table = self._matrix(self.weights["positions"])
             x = graph.elementwise("ADD", x, graph.gather(table, self.shared.steps, 0))

@@ -46,6 +46,7 @@ _VERSIONS: Final = {
     "RSQRT": (1, (1, 10, 0)),
     "SELECT": (1, (1, 14, 0)),
     "SOFTMAX": (1, (1, 5, 0)),
+    "SQRT": (1, (1, 10, 0)),
     "STRIDED_SLICE": (1, (1, 6, 0)),
     "SUB": (1, (1, 6, 0)),
     "SUM": (1, (1, 10, 0)),
@@ -148,7 +149,7 @@ class Graph:
         return self.op(name, (a, b), shape, a.dtype.type, options.get(name, f"{name.capitalize()}Options"))
 
     def unary(self, name: str, x: Tensor) -> Tensor:
-        """LOGISTIC or RSQRT."""
+        """LOGISTIC, RSQRT or SQRT."""
         return self.op(name, (x,), x.shape, x.dtype.type)
 
     def reduce(self, name: str, x: Tensor, axis: int) -> Tensor:

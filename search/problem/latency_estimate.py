@@ -16,7 +16,8 @@ from trainer.common.errors import FieldError
 from trainer.common.strict import checked
 from trainer.config import ModelConfig
 from trainer.data.dataset import typical_lengths
-from trainer.landmarks import LANDMARK_SETS, NUM_LANDMARKS
+from trainer.data.features import num_features
+from trainer.landmarks import NUM_LANDMARKS
 from trainer.model.classifier import SignClassifier
 
 LENGTHS: Final = 16  # that stand for the validation set's
@@ -78,5 +79,5 @@ def multiply_adds(model: ModelConfig, frames: int) -> int:
     ffn = 3 * width * model.ffn_width
     block = tokens * (4 * width**2 + ffn) + 2 * tokens**2 * width
     last = tokens * 3 * width**2 + 2 * tokens * width + width**2 + ffn if model.pooling == "cls" else block
-    embedding = frames * 2 * len(LANDMARK_SETS[model.landmarks]) * width
+    embedding = frames * num_features(model) * width
     return embedding + (model.num_layers - 1) * block + last + width * model.num_signs

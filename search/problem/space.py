@@ -52,7 +52,10 @@ RECIPE: Final = tuple(  # the two models of the 26th-place solution, tried first
     for heads, layers in ((2, 6), (6, 5))
 )
 MOST_SHAPES: Final = 100_000
-_SHAPE: Final = {"num_heads", "num_layers", "max_frames", "landmarks", "norm", "learned_positions", "pooling"}
+_SHAPE: Final = {
+    *("num_heads", "num_layers", "max_frames", "landmarks", "norm", "learned_positions", "pooling"),
+    *("motion", "distances", "hand_frame"),
+}
 
 
 def by_field(params: Mapping[str, Any]) -> dict[str, Any]:

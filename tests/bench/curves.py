@@ -38,7 +38,8 @@ class Recording:
     @functools.cached_property
     def space(self) -> Space:
         """What the recorded configurations are drawn from."""
-        return Space.parse(self.toml, TrainConfig(epochs=EPOCHS).replace(num_signs=self.num_signs), str(self.path))
+        base = TrainConfig(epochs=EPOCHS).replace(num_signs=self.num_signs, motion=0)  # as when they were recorded
+        return Space.parse(self.toml, base, str(self.path))
 
     def configurations(self, count: int) -> list[dict[str, Any]]:
         """Parameters that cover the space evenly: the first points of a Sobol sequence, the same every time."""

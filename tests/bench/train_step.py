@@ -59,7 +59,7 @@ class Ours:
         frames = sum(int(batch.lengths.sum()) for batch in self.batches.epoch(self.epoch))
         elapsed = seconds(lambda: train_epoch(self.learner, self.batches, self.epoch, self.dtype), self.batches.device)
         self.epoch += 1
-        sequences = self.batches.steps_per_epoch * self.batches.config.batch_size
+        sequences = self.batches.steps_per_epoch * self.batches.batch_size
         return Rate(sequences / elapsed, 6 * self.block_parameters * frames / elapsed / 1e9)
 
     def data_share(self) -> float:
@@ -77,7 +77,7 @@ class Padded:
         self.trainer = PaddedTrainer(config, device)
         self.dataset = dataset
         self.block_parameters = ours.block_parameters
-        self.batches = self._batches(config.batch_size, config.model.max_frames)
+        self.batches = self._batches(ours.batches.batch_size, config.model.max_frames)
 
     def _batches(self, size: int, longest: int) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
         rng = np.random.default_rng(0)

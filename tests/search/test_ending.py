@@ -51,8 +51,7 @@ def test_an_interruption_at_the_start_says_how_to_go_on(
     command = "sign-ensemble search" if called else "python -m search.run"
     (study,) = tmp_path.iterdir()
     assert name in (study.name, None)
-    warning, told = capsys.readouterr().out.split("\n", 1)
-    assert warning.startswith("an epoch has 1 optimizer step (96 sequences, batch_size 128): ")
+    told = capsys.readouterr().out
     assert told == (
         f"go on with:\n  {command} --resume --name {study.name} --results {tmp_path} --cpus-per-trial 2 "
         "--gpus-per-trial 0.25\n"

@@ -19,7 +19,14 @@ def test_json_holds_every_field_and_reads_back() -> None:
 
 def test_absent_fields_take_their_defaults() -> None:
     assert TrainConfig.from_json({}) == TrainConfig()
-    assert TrainConfig.from_json({"model": {"num_heads": 3}}) == TrainConfig(model=ModelConfig(num_heads=3))
+    assert TrainConfig.from_json({"model": {"num_heads": 3}}) == TrainConfig(model=ModelConfig(num_heads=3, motion=0))
+
+
+def test_a_model_of_a_time_before_motion_has_none() -> None:
+    values = TrainConfig().to_json()
+    del values["model"]["motion"]
+    assert TrainConfig.from_json(values).model.motion == 0
+    assert ModelConfig().motion == 2
 
 
 @pytest.mark.parametrize("values", [{"learning_rat": 1e-3}, {"model": {"heads": 2}}, {"num_heads": 2}])
@@ -41,6 +48,9 @@ def test_replace_finds_the_field_in_model_or_training() -> None:
 
 NAN = math.nan
 BAD_VALUES = {
+    "motion": (-1, 9, 1.0, True, None),
+    "distances": (1, None, "yes"),
+    "hand_frame": (0, "no"),
     "num_heads": (0, 1.5, True, "2"),
     "num_layers": (0, 2.0, 2**63),
     "num_signs": (0,),
@@ -48,7 +58,7 @@ BAD_VALUES = {
     "dropout": (-0.1, 1, NAN, "0.1"),
     "epochs": (0, 1.5, 1_000_001),
     "steps_per_epoch": (0, 1.5, 10**12),
-    "batch_size": (0, None, 10**12),
+    "batch_size": (0, 1.5, 10**12),
     "learning_rate": (0, -1e-4, math.inf, NAN, "1e-4", None, 1e39),
     "final_learning_rate_ratio": (-0.1, 1.1, NAN),
     "weight_decay": (-1e-3, math.inf, NAN, 1e308),
@@ -79,6 +89,9 @@ BAD_VALUES = {
     "seed": (-1, 2**63, 0.5),
 }
 GOOD_EDGES: dict[str, tuple[Any, ...]] = {
+    "motion": (0, 8),
+    "distances": (False, True),
+    "hand_frame": (False, True),
     "num_heads": (1,),
     "num_layers": (1,),
     "num_signs": (1,),
@@ -86,7 +99,7 @@ GOOD_EDGES: dict[str, tuple[Any, ...]] = {
     "dropout": (0, 0.99),
     "epochs": (1, 1_000_000),
     "steps_per_epoch": (None, 1),
-    "batch_size": (1, 100_000),
+    "batch_size": (None, 1, 100_000),
     "learning_rate": (1e-12, 1, 1e30),
     "final_learning_rate_ratio": (0, 1),
     "weight_decay": (0,),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -9,6 +10,10 @@ import torch
 from trainer.config import TrainConfig
 from trainer.data.augment import AUGMENTATIONS, consecutive, mixup
 from trainer.data.dataset import PackedDataset
+
+FEWEST_STEPS: Final = 30  # per epoch, of batches that nobody asked to be of another size
+SMALLEST_BATCH: Final = 8  # smaller ones make each step's gradient too much a matter of chance
+LARGEST_BATCH: Final = 128  # the recipe's
 
 
 def resize_indices(length: int, target: int) -> np.ndarray:
@@ -33,6 +38,15 @@ class Batch:
     """float32 [batch, mixed], the share of the loss of each of these signs: 1 in all"""
 
 
+def fitting_batch_size(num_sequences: int) -> int:
+    """Sequences per optimizer step where none are asked for: an epoch of few sequences has 30 steps all the same.
+
+    >>> [fitting_batch_size(number) for number in (100, 400, 4_000, 94_477)]
+    [8, 13, 128, 128]
+    """
+    return min(LARGEST_BATCH, max(SMALLEST_BATCH, num_sequences // FEWEST_STEPS))
+
+
 class Batches:
     """Makes the batches of a training run and of its validation, on the device where the model is."""
 
@@ -43,7 +57,8 @@ class Batches:
         self.device = device
         others, self.val_indices = dataset.split(config.num_folds, config.fold)
         self.train_indices = np.arange(len(dataset)) if config.all_participants else others
-        passes = -(-len(self.train_indices) // config.batch_size)
+        self.batch_size = config.batch_size or fitting_batch_size(len(others))
+        passes = -(-len(self.train_indices) // self.batch_size)
         self.steps_per_epoch = config.steps_per_epoch or passes
         self._resident = torch.from_numpy(np.array(dataset.frames)).to(device) if device.type != "cpu" else None
 
@@ -54,11 +69,11 @@ class Batches:
         its last batch.
         """
         rng = np.random.default_rng((self.config.seed, epoch))
-        needed = self.steps_per_epoch * self.config.batch_size
+        needed = self.steps_per_epoch * self.batch_size
         passes = -(-needed // len(self.train_indices))
         order = np.concatenate([rng.permutation(self.train_indices) for _ in range(passes)])
-        for begin in range(0, needed, self.config.batch_size):
-            yield self._training_batch(order[begin : begin + self.config.batch_size], rng)
+        for begin in range(0, needed, self.batch_size):
+            yield self._training_batch(order[begin : begin + self.batch_size], rng)
 
     def _training_batch(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
         config, longest = self.config, self.config.model.max_frames

@@ -69,6 +69,10 @@ CHANGES = (
     Change("learned-positions", {"learned_positions": False}, Claim.UNSAID),
     Change("rotary", {"rotary": False}, Claim.UNSAID),
     Change("mean-pooling", {"pooling": "mean"}, Claim.UNSAID),
+    Change("motion", {"motion": 0}, Claim.UNSAID),
+    Change("short-motion", {"motion": 1}, Claim.UNSAID),
+    Change("distances", {"distances": True}, Claim.UNSAID),
+    Change("hand-frame", {"hand_frame": True}, Claim.UNSAID),
 )
 
 

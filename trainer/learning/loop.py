@@ -80,7 +80,7 @@ def train(
             learning_rate=learning_rate,
             skipped_steps=skipped_steps,
             seconds=ended - began,
-            sequences_per_second=batches.steps_per_epoch * config.batch_size / (trained - began),
+            sequences_per_second=batches.steps_per_epoch * batches.batch_size / (trained - began),
         )
         run.append_metrics(metrics)
         run.write_checkpoint(learner.tensors(), vars(_Progress(epoch + 1, seconds, dataset.fingerprint)))

@@ -12,7 +12,7 @@ from torch import nn
 
 from trainer.common.errors import UserError
 from trainer.config import NORM_EPS, ModelConfig
-from trainer.landmarks import LANDMARK_SETS, positions
+from trainer.data.features import features, num_features
 from trainer.model.attention import AttentionMode, Packing, attend
 from trainer.model.dropout import Dropout
 from trainer.model.ops import rms_norm, swiglu
@@ -98,10 +98,7 @@ class SignClassifier(nn.Module):
         if reason := too_large(config):
             raise UserError(f"{reason}; make the model smaller")
         self.config = config
-        selected = positions(LANDMARK_SETS[config.landmarks])
-        self.selected: torch.Tensor
-        self.register_buffer("selected", torch.from_numpy(selected), persistent=False)
-        self.embed = Linear(2 * len(selected), config.width)
+        self.embed = Linear(num_features(config), config.width)
         self.positions = (
             nn.Parameter(torch.empty(config.max_frames, config.width)) if config.learned_positions else None
         )
@@ -164,8 +161,7 @@ class SignClassifier(nn.Module):
             raise ValueError(f"every sequence must have 1 to {self.config.max_frames} frames, not {lengths}")
         extra = 0 if self.cls is None else 1
         packing = Packing(lengths + extra, frames.device)
-        seen = frames if self.config.landmarks == "all" else frames[:, self.selected]
-        x = self.embed(seen.flatten(1).to(dtype)).float()
+        x = self.embed(features(frames, lengths, self.config).to(dtype)).float()
         before = np.repeat(extra * np.arange(1, len(lengths) + 1), lengths)  # CLS tokens before each frame
         places = torch.from_numpy(np.arange(len(frames)) + before).to(frames.device, non_blocking=True)
         if self.positions is not None:
@@ -194,13 +190,13 @@ def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 def num_parameters(config: ModelConfig) -> int:
     """Parameters of a model of this shape, by arithmetic.
 
-    >>> num_parameters(ModelConfig(num_heads=2, num_layers=6))
+    >>> num_parameters(ModelConfig(num_heads=2, num_layers=6, motion=0))
     1694202
     """
     width = config.width
     norm = width if config.norm == "rmsnorm" else 2 * width
     block = 2 * norm + 4 * width**2 + 3 * width * config.ffn_width
-    embedding = 2 * len(LANDMARK_SETS[config.landmarks]) * width
+    embedding = num_features(config) * width
     positions_of_frames = config.max_frames * width if config.learned_positions else 0
     token = width if config.pooling == "cls" else 0
     head = (width + 1) * config.num_signs

@@ -51,7 +51,7 @@ def test_candidates_are_selected_by_what_their_own_file_predicts(copy: Path):
         else:
             expected = torch_probs(candidate.run, raws)
             assert np.mean(probs.argmax(axis=1) == expected.argmax(axis=1)) >= 0.9
-            assert 0 < np.abs(probs - expected).max() < (1e-3 if candidate.precision == "float16" else 0.1)
+            assert 0 < np.abs(probs - expected).max() < (2e-3 if candidate.precision == "float16" else 0.1)
 
 
 @pytest.mark.parametrize("change", [lambda study: change_fields(study / "study.json", data="gone"), claim_other_data])
@@ -88,7 +88,7 @@ def test_weights_that_overflow_are_left_out(copy: Path, data: str):
 def test_a_file_that_predicts_too_little_of_what_its_trial_does_is_left_out(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    coarse = dataclasses.replace(export.PRECISIONS["int8"], largest_deviation=0.03)
+    coarse = dataclasses.replace(export.PRECISIONS["int8"], largest_deviation=0.037)
     monkeypatch.setitem(export.PRECISIONS, "int8", coarse)
     pool = measure(open_pool(copy), ["float16", "int8"], Target()).pool
     left_out = {name: reason for name, reason in pool.left_out.items() if name != "0004"}
@@ -97,7 +97,7 @@ def test_a_file_that_predicts_too_little_of_what_its_trial_does_is_left_out(
     for name, reason in left_out.items():
         assert name.endswith(" int8")
         assert re.fullmatch(
-            r"its int8 file does not predict what the trial does \(they deviate by .*e-02, .* 3e-02\)", reason
+            r"its int8 file does not predict what the trial does \(they deviate by .*e-02, .* 4e-02\)", reason
         )
 
 

@@ -104,7 +104,7 @@ CHANGES: dict[str, tuple[Callable[[RunDir], object], str]] = {
     "another's probs": (lambda run: take_probs_of(run, "0003"), "done.json: val_accuracy: .* val_probs.npy gives"),
     "another's probs and result": (
         lambda run: take_probs_of(run, "0003", "done.json"),
-        "done.json: num_parameters: 241158, but the weights have 175494",
+        "done.json: num_parameters: 273798, but the weights have 208134",
     ),
     "probs of other rows": (swap_rows, "done.json: val_"),
     "probs negative": (

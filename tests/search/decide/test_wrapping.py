@@ -48,7 +48,7 @@ def _every_field() -> str:
             first = f'{{type = "categorical", choices = [{quoted}], when = {{optimizer = "adamw"}}}}'
             second = f'{{type = "categorical", choices = [{quoted}]}}'
         else:
-            kind, low, high = ("float", 0.1, 0.9) if item.type is float else ("int", 2, 9)
+            kind, low, high = ("float", 0.1, 0.9) if item.type is float else ("int", 2, 8)
             first = f'{{type = "{kind}", low = {low}, high = {high}, when = {{optimizer = ["adamw"]}}}}'
             second = f'{{type = "{kind}", low = {low}, high = {high}, log = true}}'
         lines.append(f"{name} = [{first}, {second}]" if index % 2 else f"{name} = {first}")
@@ -114,7 +114,7 @@ def test_an_interrupted_search_draws_as_an_undisturbed_one(tmp_path: Path, text:
 
 def test_no_model_over_the_limit_is_ever_a_trial(tmp_path: Path) -> None:
     space = Space.parse(DEFAULT_SPACE, BASE).limited(700_000)
-    assert "2 heads x 6 layers: its 1.66M parameters are over the limit" in space.recipe_points_left_out()
+    assert "2 heads x 6 layers: its 1.73M parameters are over the limit" in space.recipe_points_left_out()
     study = open_study(tmp_path, space, trials=NUM_TRIALS, seed=3)
     sizes = []
     while (assignment := study.ask()) is not None:

@@ -135,7 +135,9 @@ batch_size = 64
 
 
 def test_parameters_are_counted_as_the_recipe_states_them() -> None:
-    counts = [num_parameters(ModelConfig(num_heads=heads, num_layers=layers)) for heads, layers in ((6, 5), (2, 6))]
+    counts = [
+        num_parameters(ModelConfig(num_heads=heads, num_layers=layers, motion=0)) for heads, layers in ((6, 5), (2, 6))
+    ]
     assert [round(count / 1e6, 1) for count in counts] == [9.2, 1.7]
 
 

@@ -343,6 +343,9 @@ CHANGES: dict[str, Any] = {
     "landmark_shift": 0.01,
     "label_smoothing": 0.1,
     "landmarks": "hands_lips",
+    "motion": 0,
+    "distances": True,
+    "hand_frame": True,
     "norm": "layernorm",
     "learned_positions": False,
     "rotary": False,
@@ -413,7 +416,7 @@ def test_golden_loss_curve(dataset: PackedDataset, config: TrainConfig, tmp_path
     are then renewed in the commit that explains why.
     """
     run = RunDir(tmp_path)
-    train(config.replace(num_heads=2, num_layers=2, epochs=5, learning_rate=3e-4), dataset, run)
+    train(config.replace(num_heads=2, num_layers=2, motion=0, epochs=5, learning_rate=3e-4), dataset, run)
     metrics = run.read_metrics()
     assert [item.train_loss for item in metrics] == pytest.approx(GOLDEN_TRAIN_LOSS, abs=1e-3)
     assert [item.val_log_loss for item in metrics] == pytest.approx(GOLDEN_VAL_LOG_LOSS, abs=1e-3)

@@ -1,6 +1,8 @@
 """The packed model against a padded one written here from the specification alone."""
 
+import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +11,11 @@ import torch.nn.functional as F
 
 from trainer.common.errors import UserError
 from trainer.config import ModelConfig
+from trainer.data.features import features
 from trainer.model.classifier import SignClassifier, num_parameters, weight_shapes
 
 LENGTHS = np.array([5, 1, 40, 12, 5, 7, 23, 1, 39])
-SMALL = ModelConfig(num_heads=2, num_layers=2, num_signs=11, dropout=0.3, max_frames=40)
+SMALL = ModelConfig(num_heads=2, num_layers=2, num_signs=11, dropout=0.3, max_frames=40, motion=0)
 
 
 def sharp_model(config: ModelConfig, seed: int = 0) -> SignClassifier:
@@ -36,7 +39,7 @@ def padded_reference(
 ) -> torch.Tensor:
     """Logits by the specification: one padded batch, a key mask, and no code of the trainer's."""
     batch, longest, width, heads = len(lengths), int(lengths.max()), 64 * config.num_heads, config.num_heads
-    pieces = torch.split(frames.reshape(-1, 170), lengths.tolist())
+    pieces = torch.split(frames.flatten(1), lengths.tolist())
     padded = torch.nn.utils.rnn.pad_sequence(list(pieces), batch_first=True)
     tokens = padded @ weights["embed.weight"].T + weights["positions"][:longest]
     x = torch.cat([weights["cls"].expand(batch, 1, width), tokens], dim=1)
@@ -71,7 +74,12 @@ def directed_loss(logits: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "config", [SMALL, ModelConfig(num_heads=1, num_layers=1, num_signs=3, max_frames=40), ModelConfig(num_heads=3)]
+    "config",
+    [
+        SMALL,
+        ModelConfig(num_heads=1, num_layers=1, num_signs=3, max_frames=40, motion=0),
+        ModelConfig(num_heads=3, motion=0),
+    ],
 )
 def test_logits_and_gradients_equal_the_padded_reference(config: ModelConfig) -> None:
     model, frames = sharp_model(config), sequences(LENGTHS)
@@ -94,7 +102,8 @@ def test_logits_and_gradients_equal_the_padded_reference(config: ModelConfig) ->
 
 def test_the_longest_sequence_allowed() -> None:
     lengths = np.array([512, 3])
-    model, frames = sharp_model(ModelConfig(num_heads=1, num_layers=2, num_signs=5)), sequences(lengths)
+    model = sharp_model(ModelConfig(num_heads=1, num_layers=2, num_signs=5, motion=0))
+    frames = sequences(lengths)
     with torch.no_grad():
         expected = padded_reference(model.state_dict(), model.config, frames, lengths)
         torch.testing.assert_close(model(frames, lengths), expected, rtol=1e-4, atol=1e-4)
@@ -176,7 +185,7 @@ def test_gradients_through_dropout_agree_with_finite_differences() -> None:
 
 @pytest.mark.parametrize(("num_heads", "num_layers", "millions"), [(6, 5, 9.2), (2, 6, 1.7)])
 def test_parameter_counts_are_the_seeds(num_heads: int, num_layers: int, millions: float) -> None:
-    model = SignClassifier(ModelConfig(num_heads=num_heads, num_layers=num_layers, num_signs=250))
+    model = SignClassifier(ModelConfig(num_heads=num_heads, num_layers=num_layers, num_signs=250, motion=0))
     assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 1) == millions
 
 
@@ -219,6 +228,18 @@ def test_empty_and_overlong_sequences_raise(lengths: list[int]) -> None:
     array = np.array(lengths, dtype=np.int64)
     with pytest.raises(ValueError, match=r"."):
         SignClassifier(SMALL)(sequences(array), array)
+
+
+@pytest.mark.parametrize("asked", [{"motion": 3}, {"distances": True}, {"hand_frame": True, "landmarks": "hands"}])
+def test_a_model_is_the_plain_one_on_the_features_it_sees(asked: dict[str, Any]) -> None:
+    config = dataclasses.replace(SMALL, **asked)
+    model, frames = sharp_model(config), sequences(LENGTHS)
+    seen = features(frames, LENGTHS, config)
+    weights = model.state_dict() | {"embed.weight": torch.eye(config.width)}
+    with torch.no_grad():
+        expected = padded_reference(weights, config, seen @ model.state_dict()["embed.weight"].T, LENGTHS)
+        torch.testing.assert_close(model(frames, LENGTHS), expected, rtol=1e-4, atol=1e-4)
+    assert num_parameters(config) == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_parameters_are_counted_as_a_model_has_them() -> None:
