@@ -45,7 +45,7 @@ class SelectOptions:
     data: str | None = option(None, metavar="DATA", group="input and output")
     """Path or URI of the packed dataset, if it is no longer where the search had it."""
     ship: str | None = option(None, metavar="STUDY", group="input and output")
-    """Study made by search.refit with --all-participants, whose weights go into the file in place of the selected
+    """Study made by search.refit with --ship-of, whose weights go into the file in place of the selected
     ones. Accuracies remain those of the selected trials."""
     remeasure: bool = option(False, group="timing")
     """Time the candidates again, whatever the study has cached."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ensemble.budget import COSTS, Budget, BuiltFile, Cost
-from ensemble.candidates.full_data import FullData
+from ensemble.candidates.full_data import FullData, UnshippableError
 from ensemble.candidates.pool import Candidate, to_member, without_folder
 from ensemble.candidates.priced import PricedPool
 from ensemble.selection import greedy
@@ -59,13 +59,15 @@ def choose(
 
     ``full_data`` gives the weights that go into the file in place of the members' own; ``capacity`` float64
     [len(COSTS)] is the room that is used, if it is not all that the budget leaves. Raises UserError if not even one
-    candidate fits, or if the rule cannot deal with so many.
+    candidate fits, or if the rule cannot deal with so many, and UnshippableError if ``full_data`` lacks a member.
     """
     pool, limits = priced.pool, budget.to_array()
     capacity = priced.room(budget) if capacity is None else capacity.copy()
     while True:
         counts = _select(priced, score, capacity, budget, rule)
         members = [Member(pool.candidates[k], int(counts[k]), priced.added(k)) for k in np.flatnonzero(counts).tolist()]
+        if full_data is not None and full_data.unshippable([item.candidate for item in members]):
+            raise UnshippableError
         shipped = [(full_data.of(item.candidate) if full_data else item.candidate, item.count) for item in members]
         built = _build(shipped)
         model = submission.with_labels(built, pool.label_names)

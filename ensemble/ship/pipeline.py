@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from ensemble.budget import CONTEST, EXAMPLE, PREFERENCES, Budget
-from ensemble.candidates.full_data import FullData
+from ensemble.candidates.full_data import FullData, UnshippableError
 from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
-from ensemble.candidates.pool import NOT_FINISHED, Pool, by_reason, open_pools
+from ensemble.candidates.opening import open_pools
+from ensemble.candidates.pool import NOT_FINISHED, Pool, by_reason
 from ensemble.candidates.priced import PricedPool
 from ensemble.candidates.reproduction import require_result
 from ensemble.evaluation import frontier
@@ -266,7 +267,7 @@ def open_studies(request: Request) -> Opened:
     full_data = None if request.ship is None else FullData(Folder.open(request.ship, for_selections).path, request.ship)
     if full_data is not None:
         full_data.require_like(pool)
-        pool = full_data.only_shippable(pool)
+        full_data.require_some(pool.that_ship)
     return Opened(request, folders, pool, full_data)
 
 
@@ -277,15 +278,20 @@ def run(opened: Opened) -> Outcome:
     rule: Rule = functools.partial(baselines.ours, exact=True) if request.exact else baselines.ours
     while True:
         score = scores.SCORES[request.metric].of(priced.pool.val_probs, priced.pool.validation.labels)
-        chosen, within = _choose(opened, priced, score, rule)
-        if opened.full_data and (unfit := _not_to_ship(chosen, priced.pool)):
+        try:
+            chosen, within = _choose(opened, priced, score, rule)
+        except UnshippableError:  # members are sought among all, and if some cannot ship, among those that can
+            assert opened.full_data is not None
+            priced = priced.without(opened.full_data.require_some(priced.pool.candidates))
+            continue
+        if opened.full_data and (unfit := _not_to_ship(chosen, priced.pool.itself)):
             priced = priced.without(unfit)
             continue
         precisions = {item.candidate.precision for item in chosen.members}
-        selected = [(item.candidate, item.count) for item in chosen.members]
-        agreement = compare(chosen.model, chosen.shipped, priced.pool, None if opened.full_data else selected)
+        selected = [(item.candidate.itself, item.count) for item in chosen.members]
+        agreement = compare(chosen.model, chosen.shipped, priced.pool.itself, None if opened.full_data else selected)
         is_sure = agreement.is_as_selected(precisions) and not opened.full_data
-        if is_sure or not (unlike := unlike_selected(selected, priced.pool)):
+        if is_sure or not (unlike := unlike_selected(selected, priced.pool.itself)):
             break
         priced = priced.without(unlike)
     agreement.require(precisions)
@@ -326,7 +332,7 @@ def _not_to_ship(chosen: Choice, pool: Pool) -> dict[str, str]:
     unfit: dict[str, str] = {}
     for member, (full, _) in zip(chosen.members, chosen.shipped, strict=True):
         try:
-            require_result(full, pool, member.candidate.val_accuracy)
+            require_result(full, pool, member.candidate.itself.val_accuracy)
         except StorageError:
             raise
         except UserError as error:

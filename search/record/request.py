@@ -154,8 +154,13 @@ class Request:
 
     def to_space(self, where: str = STUDY_JSON) -> Space:
         """The space; ``where`` is what an error calls the place that it is from."""
-        space = Space.from_source(self.space, self.to_config(), where=where)
+        space = Space.from_source(self.space, self.to_config(), where=where, rotated=self.is_rotated)
         return dataclasses.replace(space, max_params=self.max_params)
+
+    @property
+    def is_rotated(self) -> bool:
+        """Whether its trials hold out each fold in turn, as those of search.refit --folds all."""
+        return bool(self.points) and isinstance(self.space.get("fold"), dict)
 
     def to_config(self) -> TrainConfig:
         """The configuration that all trials have in common."""

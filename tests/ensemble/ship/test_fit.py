@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ensemble.budget import Budget, Cost
-from ensemble.candidates.pool import Pool, open_pool
+from ensemble.candidates.opening import open_pool
+from ensemble.candidates.pool import Pool
 from ensemble.candidates.priced import PricedPool
 from ensemble.selection import baselines, scores
 from ensemble.ship.fit import Choice, Member, choose, reasons_left_out

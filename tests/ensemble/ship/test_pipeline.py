@@ -11,7 +11,7 @@ import pytest
 import ensemble
 from ensemble.budget import Budget
 from ensemble.candidates import reproduction
-from ensemble.candidates.pool import open_pool
+from ensemble.candidates.opening import open_pool
 from ensemble.evaluation import frontier
 from ensemble.ship import pipeline
 from ensemble.ship.pipeline import Request, newest_study, open_studies, select
