@@ -249,9 +249,7 @@ class RefitOptions(RunOptions):
             self._set("ship_of", to_path(self.ship_of, "ship_of"))
             for name in ("top", "seeds", "epochs"):
                 if getattr(self, name) is not None:
-                    raise UserError(
-                        "is that of the members whose weights are to ship (ship_of); leave it out", field=name
-                    )
+                    raise UserError("is that of the members to be shipped (ship_of); leave it out", field=name)
         for name, is_given in (("folds", self.folds == "all"), ("all_participants", self.all_participants)):
             if is_given and self.ship_of is not None:
                 raise UserError("does not go with ship_of, which trains on all participants", field=name)

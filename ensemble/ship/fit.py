@@ -42,8 +42,9 @@ class Choice:
     shipped: list[tuple[Candidate, int]]
     """The members as they are in the file: with the weights trained on all participants, if these are shipped"""
     capacity: np.ndarray
-    """float64 [len(COSTS)]: limit on the sum of the members' estimated costs; smaller than the budget's room if a
-    merged file broke the budget"""
+    """float64 [len(COSTS)]: limit on the sum of the members' estimated costs"""
+    has_less_room: bool = False
+    """Whether that is smaller than what was given, as a merged file broke the budget"""
 
 
 def choose(
@@ -62,7 +63,8 @@ def choose(
     candidate fits, or if the rule cannot deal with so many, and UnshippableError if ``full_data`` lacks a member.
     """
     pool, limits = priced.pool, budget.to_array()
-    capacity = priced.room(budget) if capacity is None else capacity.copy()
+    given = priced.room(budget) if capacity is None else capacity
+    capacity = given.copy()
     while True:
         counts = _select(priced, score, capacity, budget, rule)
         members = [Member(pool.candidates[k], int(counts[k]), priced.added(k)) for k in np.flatnonzero(counts).tolist()]
@@ -76,7 +78,8 @@ def choose(
         file = BuiltFile(content=model, parameters=parameters, members=len(members), milliseconds=timed.mean)
         cost = Cost.of(file)
         if not (broken := budget.exceeded(cost)):
-            return Choice(members, model, cost, timed, counts, shipped, capacity)
+            has_less_room = not np.array_equal(capacity, given)
+            return Choice(members, model, cost, timed, counts, shipped, capacity, has_less_room)
         expected = priced.total(counts)
         estimates = " and ".join(COSTS[name].show(expected[name]) for name in ("size", "latency"))
         console.print(
@@ -129,8 +132,10 @@ def reasons_left_out(priced: PricedPool, budget: Budget, chosen: Choice) -> dict
             fit, reason = 2, "no gain for its cost"
         elif broken := budget.exceeded(priced.alone(k)):
             fit, reason = 0, f"alone over the budget: {'; '.join(broken)}"
-        else:
+        elif chosen.has_less_room:
             fit, reason = 1, "over what the budget leaves room for, as measured in merged files"
+        else:
+            fit, reason = 1, "dearer than what is preferred, which is not measurably worse"
         closeness = (fit, -float(priced.costs_of("size")[k]))
         if closeness >= closest.get(candidate.name, closeness):
             closest[candidate.name] = closeness

@@ -14,8 +14,9 @@ from ensemble.budget import CONTEST, Budget
 from ensemble.candidates.pool import by_reason
 from ensemble.evaluation import frontier, unseen
 from ensemble.selection import baselines, scores
+from ensemble.ship.asked import Opened
 from ensemble.ship.fit import Choice
-from ensemble.ship.pipeline import Opened, Outcome
+from ensemble.ship.pipeline import Outcome
 from trainer.common.console import console, for_tables
 from trainer.studydir import SELECTION, SUBMISSION
 

@@ -99,7 +99,9 @@ def test_reasons_are_those_of_the_variant_that_comes_closest(study: Path):
         shipped=[],
         capacity=np.array([np.inf, 3, np.inf, np.inf]),
     )
-    reasons = reasons_left_out(priced, Budget(size=5), chosen)
+    preferred = reasons_left_out(priced, Budget(size=5), chosen)
+    assert preferred["0002"] == "dearer than what is preferred, which is not measurably worse"
+    reasons = reasons_left_out(priced, Budget(size=5), dataclasses.replace(chosen, has_less_room=True))
     assert reasons.pop("0004").startswith("not finished")
     assert reasons == {
         "0001": "no gain for its cost",
