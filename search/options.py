@@ -138,7 +138,7 @@ class SearchOptions(RunOptions):
     pruner: str | None = option(None, choices=STOPPING_RULES, group=_HOW)
     """How trials are stopped early; default: predictive-halving, or none where the objective has two values."""
     recipe_points: bool = option(True, aliases=("--no-seed-points",), group=_HOW)
-    """Try the two models of the recipe, the contest's 26th place, first."""
+    """Try the recipe's two shapes, 2 heads x 6 layers and 6 x 5 of the contest's 26th place, first."""
     warm_start: tuple[str, ...] = option((), metavar="STUDY", group=_HOW)
     """Studies of the same space and dataset whose trials this one begins with: folders or URIs."""
     seed: int | None = option(None, group=_HOW)

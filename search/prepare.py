@@ -159,9 +159,12 @@ def _earliest_stop(dataset: PackedDataset, space: Space, rule: StoppingRule) -> 
     steps = min(int(its or passes) for its in space.values("steps_per_epoch"))
     epoch = math.ceil(FEWEST_STEPS / steps)
     if steps < FEWEST_STEPS_AN_EPOCH:
+        remedy = "more epochs give more"
+        if None not in space.values("batch_size"):
+            remedy = "a smaller batch_size, or more epochs, gives more"
         console.print(
             f"[yellow]an epoch has {steps} optimizer step{'s' * (steps > 1)}[/] ({sequences:,} sequences, "
-            f"batch_size {batch_size}): trials learn little in one; a smaller batch_size, or more epochs, gives more",
+            f"batch_size {batch_size}): trials learn little in one; {remedy}",
             soft_wrap=True,
         )
     if rule.wait_until(epoch):

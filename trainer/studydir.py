@@ -188,6 +188,8 @@ def resume_command(where: str, *, retry_failed: bool = False) -> str:
     'python -m search.run --resume --retry-failed --name asl'
     """
     again = ["--retry-failed"] if retry_failed else []
+    if not is_uri(where) and Path(where).name in ("", ".."):
+        where = str(Path(where).resolve())
     results = [] if (folder := parent(where)) == "results" else ["--results", folder]
     return shlex.join(["python", "-m", "search.run", "--resume", *again, "--name", base_name(where), *results])
 

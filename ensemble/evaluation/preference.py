@@ -73,7 +73,7 @@ def preferred(
     nobody is unseen, and what is selected for the whole room ships. Raises UnaffordableError if no candidate fits, and
     ValueError if the rule cannot deal with so many.
     """
-    rooms, ensembles = _different(priced, score, room, rule)
+    rooms, ensembles = different(priced, score, room, rule)
     participants, sizes = np.unique(priced.pool.validation.participants, return_counts=True)
     if len(participants) == 1 or len(rooms) == 1:
         return Preferred.of_room(priced, score, room, rule)
@@ -92,7 +92,7 @@ def preferred(
     return Preferred(rooms[ships], right, Best(priced.total(ensembles[best]), gain, error))
 
 
-def choose(values: np.ndarray, sizes: np.ndarray, prices: np.ndarray, prefer: str) -> int:
+def choose(values: np.ndarray, sizes: np.ndarray, prices: np.ndarray, prefer: str, most_lost: float = MOST_LOST) -> int:
     """Which ensemble ships, of those whose values [ensembles, participants] are sums over ``sizes`` [participants].
 
     The first one is that for the whole room. ``prices`` [ensembles].
@@ -102,7 +102,7 @@ def choose(values: np.ndarray, sizes: np.ndarray, prices: np.ndarray, prefer: st
     if prefer == "accuracy":
         return best if gains[best].sum() / sizes.sum() > standard_error(gains[best], sizes) else 0
     lost = values[best] - values
-    most = np.array([min(standard_error(row, sizes), MOST_LOST) for row in lost])
+    most = np.array([min(standard_error(row, sizes), most_lost) for row in lost])
     within = np.flatnonzero(lost.sum(axis=1) / sizes.sum() <= most)
     return int(within[np.lexsort((lost[within].sum(axis=1), prices[within]))[0]])
 
@@ -117,7 +117,7 @@ def standard_error(differences: np.ndarray, sizes: np.ndarray) -> float:
     return float((people / max(people - 1, 1) * (residuals**2).sum()) ** 0.5 / total)
 
 
-def _different(
+def different(
     priced: PricedPool, score: Score, room: np.ndarray, rule: Rule
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Rooms within ``room``, itself first, for each of which another ensemble is selected; these ensembles."""

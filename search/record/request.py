@@ -62,7 +62,7 @@ class Request:
     pruner: str
     """A name of search.decide.stopping.STOPPING_RULES"""
     recipe_points: bool
-    """Whether the recipe's two models are tried first"""
+    """Whether the recipe's two shapes are tried first"""
     space: dict[str, Any]
     """The parsed TOML"""
     base_config: dict[str, Any]

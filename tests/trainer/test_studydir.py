@@ -18,6 +18,7 @@ from trainer.studydir import (
     StudyDir,
     read_selection,
     require_as_written,
+    resume_command,
     studies_in,
     write_frontier,
     write_selection,
@@ -154,6 +155,13 @@ def test_a_trial_that_study_json_did_not_ask_for_is_named(tmp_path: Path) -> Non
     for changed, words in ((config.replace(fold=1), "fold: 1, but study.json has 0"), (base, "seed: 0, but .* has 3")):
         with pytest.raises(UserError, match=rf"^config.json: {words} for it"):
             study.require_own(run, changed, request)
+
+
+def test_the_folder_that_one_stands_in_is_resumed_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = f"python -m search.run --resume --name {tmp_path.name} --results {tmp_path.parent}"
+    assert resume_command(".") == command
+    assert resume_command("results/asl") == "python -m search.run --resume --name asl"
 
 
 def test_a_copy_of_a_trials_folder_is_no_trial(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_what_is_reported_of_a_person_is_of_the_room_that_the_others_chose(monke
     whole[-1], small[-1] = 10.0, 40.0
     measured = np.stack([np.stack([whole, small])[None], np.zeros((1, 2, PEOPLE))])
     monkeypatch.setattr(preference, "rotated", lambda *_: measured)
-    monkeypatch.setattr(preference, "_different", lambda *_: ([np.full(4, np.inf), np.ones(4)], [np.eye(2)[0]] * 2))
+    monkeypatch.setattr(preference, "different", lambda *_: ([np.full(4, np.inf), np.ones(4)], [np.eye(2)[0]] * 2))
     priced = _pool(np.ones((PEOPLE, EACH), bool), np.ones((PEOPLE, EACH), bool))
     found = preferred(priced, accuracy_of(priced), priced.room(Budget()), baselines.ours, "cheapest")
     np.testing.assert_array_equal(found.capacity, np.ones(4))  # with all people the small one is ahead
