@@ -45,7 +45,7 @@ class SelectOptions:
     data: str | None = option(None, metavar="DATA", group="input and output")
     """Path or URI of the packed dataset, if it is no longer where the search had it."""
     ship: str | None = option(None, metavar="STUDY", group="input and output")
-    """Study made by search.refit with --all-participants, whose weights go into the file in place of the selected
+    """Study made by search.refit with --ship-of, whose weights go into the file in place of the selected
     ones. Accuracies remain those of the selected trials."""
     remeasure: bool = option(False, group="timing")
     """Time the candidates again, whatever the study has cached."""
@@ -62,10 +62,11 @@ class SelectOptions:
 )
 def main(options: SelectOptions) -> None:
     from ensemble.ship import pipeline, summary
+    from ensemble.ship.asked import Request, open_studies
     from ensemble.tflite.latency import Target
 
     try:
-        request = pipeline.Request(
+        request = Request(
             studies=options.results,
             budget=options.budget or Budget(),
             out=options.out,
@@ -78,7 +79,7 @@ def main(options: SelectOptions) -> None:
             remeasure=options.remeasure,
             target=Target(threads=options.threads, latency_scale=options.latency_scale),
         )
-        opened = pipeline.open_studies(request)
+        opened = open_studies(request)
         summary.print_opened(opened)
         summary.print_outcome(pipeline.run(opened))
     except UserError as error:

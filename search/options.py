@@ -12,6 +12,7 @@ from search.decide.samplers import SAMPLERS
 from search.decide.stopping import STOPPING_RULES
 from trainer.common.errors import UserError
 from trainer.common.fields import MOST, check_count, option, positive, shorten, suggestion, to_count, to_place
+from trainer.common.files import to_path
 from trainer.common.strict import MOST_INT, check_type, described
 from trainer.common.units import number, parse_amount
 
@@ -137,7 +138,7 @@ class SearchOptions(RunOptions):
     pruner: str | None = option(None, choices=STOPPING_RULES, group=_HOW)
     """How trials are stopped early; default: predictive-halving, or none where the objective has two values."""
     recipe_points: bool = option(True, aliases=("--no-seed-points",), group=_HOW)
-    """Try the two models of the recipe, the contest's 26th place, first."""
+    """Try the recipe's two shapes, 2 heads x 6 layers and 6 x 5 of the contest's 26th place, first."""
     warm_start: tuple[str, ...] = option((), metavar="STUDY", group=_HOW)
     """Studies of the same space and dataset whose trials this one begins with: folders or URIs."""
     seed: int | None = option(None, group=_HOW)
@@ -212,23 +213,54 @@ class RefitOptions(RunOptions):
     """Train the best configurations of a study again: at full length, each with several seeds.
 
     They become a study of their own, beside the old one, which everything reads as any other. Interrupted, it is
-    resumed by search.run --resume. With --all-participants nobody is held out: nothing can be selected from such a
-    study, but ensemble.select --ship takes its weights in place of those of the same members that were selected from
-    the held-out refits."""
+    resumed by search.run --resume. With --folds all, each is trained with every fold of participants held out in turn:
+    ensemble.select then judges configurations on all participants. With --ship-of, what an ensemble was selected of is
+    trained on everyone: nothing can be selected from such a study, but ensemble.select --ship takes its weights in
+    place of those of the same members."""
 
     study: str = option(positional=True)
     """Folder of the study, such as results/STUDY, or its URI."""
-    top: int = option(8, parse=positive)
-    """Configurations to train, best first."""
-    seeds: int = option(3, parse=positive)
-    """Trainings of each configuration."""
-    epochs: int = option(100, parse=positive)
-    """Epochs of each training."""
+    top: int | None = option(None, parse=positive)
+    """Configurations to train, best first; default: 8."""
+    seeds: int | None = option(None, parse=positive)
+    """Trainings of each configuration, and of each fold; default: 3."""
+    epochs: int | None = option(None, parse=positive)
+    """Epochs of each training; default: 100."""
+    folds: str = option("own", choices=("own", "all"))
+    """Hold out the participants that the study held out (own), or each fold in turn (all)."""
+    ship_of: Path | None = option(None, metavar="SELECTION")
+    """Train the members of an ensemble, by its selection.json, on all participants, each with its own seed."""
     all_participants: bool = option(False)
-    """Hold nobody out: weights to ship, not to select by."""
+    """Train the best configurations on all participants: weights to ship, not to select by."""
     name: str | None = option(None)
-    """Name of the new study; default: STUDY-refit, or STUDY-refit-all."""
+    """Name of the new study; default: STUDY-refit, STUDY-folds, STUDY-ship, or STUDY-refit-all."""
     data: str | None = option(None, metavar="FOLDER")
     """Packed dataset: a folder or a URI; default: where it lay when the study was made."""
     storage: str | None = option(None, metavar="URL")
     """Database of the old study, needed only if its URL has a password."""
+
+    def __post_init__(self) -> None:
+        """Raises UserError with the option that does not go with another."""
+        super().__post_init__()
+        for name in ("top", "seeds", "epochs"):
+            _check_count(name, getattr(self, name))
+        _check_choice("folds", self.folds, ("own", "all"))
+        if self.ship_of is not None:
+            self._set("ship_of", to_path(self.ship_of, "ship_of"))
+            for name in ("top", "seeds", "epochs"):
+                if getattr(self, name) is not None:
+                    raise UserError("is that of the members to be shipped (ship_of); leave it out", field=name)
+        for name, is_given in (("folds", self.folds == "all"), ("all_participants", self.all_participants)):
+            if is_given and self.ship_of is not None:
+                raise UserError("does not go with ship_of, which trains on all participants", field=name)
+        if self.folds == "all" and self.all_participants:
+            raise UserError("does not go with folds all, which holds participants out", field="all_participants")
+
+    @property
+    def suffix(self) -> str:
+        """What is put behind the old study's name for the new one's."""
+        if self.ship_of is not None:
+            return "-ship"
+        if self.folds == "all":
+            return "-folds"
+        return "-refit-all" if self.all_participants else "-refit"

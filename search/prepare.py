@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from search.record.consistency import check_database
 from search.record.database_url import same_place, to_keep
 from search.record.request import Request
 from search.record.storage import has_study
-from search.record.trials import numbered, read_trials, to_rows
+from search.record.trials import numbered
 from trainer.common.console import console
 from trainer.common.errors import StorageError, UserError
 from trainer.common.files import to_path
@@ -32,17 +32,13 @@ from trainer.data.dataset import PackedDataset
 from trainer.data.manifest import MANIFEST
 from trainer.data.packing import pack
 from trainer.model.classifier import too_large
-from trainer.studydir import STUDY_DB, STUDY_JSON, Folder, StudyDir, for_tables
+from trainer.studydir import STUDY_DB, STUDY_JSON, StudyDir
 from trainer.synthetic.generate import synthesize
 
-MOST_REFITS: Final = 10_000
 FEWEST_STEPS: Final = 20
 """Optimizer steps before which accuracies tell little. Ranks after 5 of them correlate with those at the end by 0.75,
 after 20 by 0.9 (the wide space of tests.bench.curves); by less where learning rates are alike."""
 FEWEST_STEPS_AN_EPOCH: Final = 10
-
-if TYPE_CHECKING:
-    from search.options import RefitOptions
 
 
 def _generated_dataset(results: str) -> Path:
@@ -163,9 +159,12 @@ def _earliest_stop(dataset: PackedDataset, space: Space, rule: StoppingRule) -> 
     steps = min(int(its or passes) for its in space.values("steps_per_epoch"))
     epoch = math.ceil(FEWEST_STEPS / steps)
     if steps < FEWEST_STEPS_AN_EPOCH:
+        remedy = "more epochs give more"
+        if None not in space.values("batch_size"):
+            remedy = "a smaller batch_size, or more epochs, gives more"
         console.print(
             f"[yellow]an epoch has {steps} optimizer step{'s' * (steps > 1)}[/] ({sequences:,} sequences, "
-            f"batch_size {batch_size}): trials learn little in one; a smaller batch_size, or more epochs, gives more",
+            f"batch_size {batch_size}): trials learn little in one; {remedy}",
             soft_wrap=True,
         )
     if rule.wait_until(epoch):
@@ -197,7 +196,7 @@ def resumed_study(options: SearchOptions, study: StudyDir) -> tuple[Request, Pac
         raise UserError(f"was settled when {directory} was made: {request.storage or STUDY_DB}", field="storage")
     asked = dataclasses.replace(request, trials=max(options.trials or 0, request.trials))
     late = check_database(study, asked, options.storage, is_copy=is_uri(options.results))
-    dataset = _dataset_of(options.data, request)
+    dataset = dataset_of(options.data, request)
     if dataset.fingerprint != request.data_fingerprint:
         raise UserError(f"{dataset.source}: is not the dataset of {directory}; give the right one", field="data")
     if options.trials is not None and options.trials < request.trials:
@@ -210,7 +209,7 @@ def resumed_study(options: SearchOptions, study: StudyDir) -> tuple[Request, Pac
     return dataclasses.replace(request, trials=options.trials or request.trials, data=dataset.source), dataset
 
 
-def _dataset_of(given: str | None, request: Request) -> PackedDataset:
+def dataset_of(given: str | None, request: Request) -> PackedDataset:
     """The dataset of a study: the one given, or where it lay. Raises UserError if there is none."""
     if given is not None:
         return PackedDataset.open(given)
@@ -235,56 +234,3 @@ def _differing(options: SearchOptions, request: Request) -> Iterator[str]:
     begun = [where if is_uri(where) else str(Path(where).absolute()) for where in options.warm_start]
     if begun and begun != request.warm_start:
         yield "warm_start"
-
-
-def best_params(study: Path, top: int, storage: str | None = None) -> list[dict[str, Any]]:
-    """Parameters of the ``top`` best configurations among the complete trials, best first, without their seeds.
-
-    ``storage`` as in ``read_trials``. Raises UserError if there are fewer.
-    """
-    found: list[dict[str, Any]] = []
-    trials = {trial.number: trial for trial in read_trials(study, storage)}
-    for row in to_rows(
-        list(trials.values())
-    ):  # whose fields do not tell a field's ranges apart, which parameters' names do
-        params = {name: value for name, value in trials[row.number].params.items() if name != "seed"}
-        if row.state == "COMPLETE" and params not in found:
-            found.append(params)
-    if len(found) < top:
-        message = f"{study} has {len(found)} complete configurations; ask for that many or fewer, not {top}"
-        raise UserError(message, field="top")
-    return found[:top]
-
-
-def refit_study(options: "RefitOptions") -> tuple[Request, PackedDataset]:
-    """What the new study is asked for, by search.refit. Raises UserError at the first fault."""
-    study = StudyDir(Folder.open(options.study, for_tables).path)
-    asked = Request.read(study)
-    if asked.to_config().all_participants:
-        raise UserError(f"{options.study}: was trained on all participants; refit the study that it came from")
-    dataset = _dataset_of(options.data, asked)
-    if dataset.fingerprint != asked.data_fingerprint:
-        raise UserError(f"{dataset.source}: is not the dataset of {options.study}; give the right one", field="data")
-    check_database(study, asked, options.storage, is_copy=is_uri(options.study))
-    best = best_params(study.path, options.top, options.storage)
-    if (count := len(best) * options.seeds) > MOST_REFITS:
-        raise UserError(
-            f"{len(best)} configurations x {options.seeds} are {count:,} trainings; at most {MOST_REFITS:,}",
-            field="seeds",
-        )
-    seeds = {"type": "int", "low": 0, "high": options.seeds - 1}
-    base = TrainConfig.from_json({**asked.base_config, "all_participants": options.all_participants})
-    space = Space.from_source(asked.space | {"epochs": options.epochs, "seed": seeds}, base, where=STUDY_JSON)
-    searched = [{name: value for name, value in params.items() if name in space.distributions} for params in best]
-    points = [{**params, "seed": seed} for params in searched for seed in range(options.seeds)]
-    request = Request.of(
-        space=space,
-        dataset=dataset,
-        trials=len(points),
-        seed=asked.seed,
-        sampler="random",  # never asked: every trial is given
-        pruner="none",
-        recipe_points=False,
-        points=points,
-    )
-    return request, dataset

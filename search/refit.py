@@ -1,7 +1,8 @@
 """Train the best configurations of a study at full length, with several seeds, as a study of its own.
 
 python -m search.refit results/STUDY --top 8 --seeds 3 --epochs 100
-python -m search.refit results/STUDY --top 8 --seeds 3 --epochs 100 --all-participants
+python -m search.refit results/STUDY --top 8 --seeds 3 --epochs 100 --folds all
+python -m search.refit results/STUDY-folds --ship-of results/STUDY-folds/ensemble/selection.json
 """
 
 import dataclasses
@@ -17,18 +18,18 @@ from trainer.common.cli import command
     RefitOptions,
     examples=[
         "results/asl --top 8 --seeds 3 --epochs 100",
-        "results/asl --top 8 --seeds 3 --epochs 100 --all-participants",
+        "results/asl --top 8 --seeds 2 --epochs 100 --folds all",
+        "results/asl-folds --ship-of results/asl-folds/ensemble/selection.json",
     ],
 )
 def main(options: RefitOptions) -> None:
     from search.ending import require_new, resumable, show_outcome
     from search.execute.driver import carry_out, check_name
-    from search.prepare import refit_study
+    from search.repeats import refit_study
     from trainer.common.storage import base_name, is_uri, join, parent
 
     study = options.study if is_uri(options.study) else str(Path(options.study).resolve())
-    suffix = "-refit-all" if options.all_participants else "-refit"
-    name = base_name(study) + suffix if options.name is None else options.name
+    name = base_name(study) + options.suffix if options.name is None else options.name
     check_name(name)
     where = join(parent(options.study), name)
     given = {item.name: getattr(options, item.name) for item in dataclasses.fields(RunOptions)}

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from ensemble import Submission, select
-from ensemble.candidates.pool import open_pool
+from ensemble.candidates.opening import open_pool
 from search import Space, Study, load_study, search
 from trainer import (
     ModelConfig,

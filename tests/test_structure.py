@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[1]
 # The places of each package, commands first: a place may import only those that stand after it. A place is a room (a
 # folder) or a file beside the rooms.
 HOUSE = {
-    "trainer": "commands ablate train pack synthesize options studydir learning rundir model synthetic data metrics "
-    "config landmarks common",
-    "search": "report table refit run ending execute prepare options show decide record problem",
+    "trainer": "commands ablate train pack synthesize options studydir validation learning rundir model synthetic data "
+    "metrics config landmarks common",
+    "search": "report table refit run ending execute repeats prepare options show decide record problem",
     "ensemble": "select check predict ship evaluation candidates selection tflite budget",
 }
 PLACES = {package: places.split() for package, places in HOUSE.items()}

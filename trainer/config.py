@@ -31,7 +31,7 @@ _MOST: dict[str, float] = {  # far beyond use; more would take all memory or tim
     "group_shift": 100,
     "landmark_shift": 100,
 }
-_UNSAID: dict[str, Any] = {"motion": 0}  # what models were before there was such a field
+_OF_EARLIER_VERSIONS: dict[str, Any] = {"motion": 0}  # what models were before there was such a field
 OPTIMIZER, AUGMENTATION, DATA = "optimizer", "augmentation", "data"  # headings of fields in help pages
 
 
@@ -248,7 +248,7 @@ class TrainConfig:
         model_values = values.pop("model", {})
         _check(isinstance(model_values, dict), "model", model_values, "an object of the model's fields")
         if model_values:
-            model_values = _UNSAID | model_values
+            model_values = _OF_EARLIER_VERSIONS | model_values
         model = ModelConfig(**_from_fields(ModelConfig, model_values))
         return cls(model=model, **_from_fields(cls, values))
 

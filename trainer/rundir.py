@@ -94,6 +94,8 @@ class Result:
     """float32 or bfloat16, as trained"""
     device: str
     data_fingerprint: str
+    batch_size: int | None = None
+    """Sequences per optimizer step; None of runs before 0.3"""
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> Self:

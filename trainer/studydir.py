@@ -23,7 +23,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Self
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -36,15 +35,14 @@ from trainer.common.files import (
     mistaken,
     require_writable,
     sha256,
-    special,
     to_path,
     write_json,
 )
 from trainer.common.storage import Remote, base_name, copy_folder, is_uri, join, parent
 from trainer.common.strict import check_type, described, read_object
 from trainer.config import TrainConfig
-from trainer.data.dataset import PackedDataset
 from trainer.rundir import BRING_BACK, CONFIG, DONE, METRICS, RunDir
+from trainer.validation import Validation
 
 STUDY_JSON: Final = "study.json"
 STUDY_DB: Final = "study.db"
@@ -63,28 +61,6 @@ FILE_PROBS: Final = "val_probs"  # of candidates' own files, in ENSEMBLE
 
 REQUEST_VERSION: Final = 1  # of study.json
 SELECTION_VERSION: Final = 2  # of selection.json
-
-
-@dataclass(frozen=True, kw_only=True)
-class Validation:
-    """The held-out sequences of a study, in the order of the rows of every trial's val_probs.npy; int64 [N] each."""
-
-    sequence_ids: np.ndarray
-    participants: np.ndarray
-    labels: np.ndarray
-    lengths: np.ndarray
-    """Frames"""
-
-    @classmethod
-    def of(cls, dataset: PackedDataset, num_folds: int, fold: int) -> Self:
-        """The sequences that a dataset holds out in a fold."""
-        _, indices = dataset.split(num_folds, fold)
-        return cls(
-            sequence_ids=dataset.sequence_ids[indices],
-            participants=dataset.participants[indices],
-            labels=dataset.labels[indices],
-            lengths=dataset.lengths[indices],
-        )
 
 
 @dataclass(frozen=True)
@@ -140,30 +116,8 @@ class StudyDir:
         write_json(self.path / STUDY_JSON, {"format_version": REQUEST_VERSION, **fields})
 
     def read_validation(self, num_signs: int, digest: str | None = None) -> Validation:
-        """The held-out sequences, whose labels are indices of ``num_signs`` signs.
-
-        ``digest`` is the file's SHA-256, where study.json has it. Raises UserError if the file is not there, broken, or
-        another.
-        """
-        path = self.path / VALIDATION
-        to_count(num_signs, "num_signs")
-        if not path.exists():
-            raise UserError(f"{path}: there is no such file; a study of search.run has it: bring it back")
-        if wrong := special(path):
-            raise UserError(f"{path}: {wrong}; {BRING_BACK}")
-        try:
-            if digest is not None and sha256(path) != digest:
-                raise UserError(f"{path}: changed since the search wrote it; {BRING_BACK}")
-            table = pq.read_table(path)
-            for name in (columns := ("sequence_id", "participant_id", "label", "length")):
-                if not pa.types.is_integer(table[name].type) or table[name].null_count:
-                    raise ValueError(f"column {name!r} must hold whole numbers")
-            ids, participants, labels, lengths = (table[name].to_numpy().astype(np.int64) for name in columns)
-        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
-            raise UserError(f"{path}: cannot be read ({first_line(error)}); is this a study of search.run?") from error
-        if not len(labels) or labels.min() < 0 or labels.max() >= num_signs:
-            raise UserError(f"{path}: label: must be indices of the {num_signs} signs of {STUDY_JSON}")
-        return Validation(sequence_ids=ids, participants=participants, labels=labels, lengths=lengths)
+        """What is held out, as ``Validation.read`` does; ``digest`` is its SHA-256, where study.json has it."""
+        return Validation.read(self.path / VALIDATION, num_signs, digest)
 
     def require_own(self, run: RunDir, config: TrainConfig, request: dict[str, Any]) -> None:
         """Raises UserError if a trial's configuration is not one that study.json, read as ``request``, asks for."""
@@ -181,10 +135,7 @@ class StudyDir:
 
     def require_signs(self, label_names: Sequence[str]) -> None:
         """Raises UserError if validation.parquet names its labels otherwise than study.json does."""
-        table = pq.read_table(self.path / VALIDATION)
-        if "sign" not in table.column_names:  # as of an earlier version
-            return
-        named = dict(zip(table["label"].to_pylist(), table["sign"].to_pylist(), strict=True))
+        named = Validation.signs_of(self.path / VALIDATION)
         for label, sign in named.items():
             if label_names[label] != sign:
                 raise UserError(
@@ -193,17 +144,7 @@ class StudyDir:
                 )
 
     def write_validation(self, validation: Validation, label_names: tuple[str, ...]) -> None:
-        table = pa.table(
-            {
-                "sequence_id": validation.sequence_ids,
-                "participant_id": validation.participants,
-                "label": validation.labels,
-                "sign": [label_names[label] for label in validation.labels],
-                "length": validation.lengths,
-            }
-        )
-        with atomic_path(self.path / VALIDATION) as temporary:
-            pq.write_table(table, temporary)
+        validation.write(self.path / VALIDATION, label_names)
 
     def read_selection(self) -> dict[str, Any] | None:
         """The fields of ensemble/selection.json; None if nothing was selected yet."""
@@ -247,6 +188,8 @@ def resume_command(where: str, *, retry_failed: bool = False) -> str:
     'python -m search.run --resume --retry-failed --name asl'
     """
     again = ["--retry-failed"] if retry_failed else []
+    if not is_uri(where) and Path(where).name in ("", ".."):
+        where = str(Path(where).resolve())
     results = [] if (folder := parent(where)) == "results" else ["--results", folder]
     return shlex.join(["python", "-m", "search.run", "--resume", *again, "--name", base_name(where), *results])
 

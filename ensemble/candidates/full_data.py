@@ -6,15 +6,19 @@ held participants out.
 
 import dataclasses
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ensemble.candidates.pool import Candidate, Pool, listed, to_member, without_folder
 from trainer.common.errors import UserError
-from trainer.common.storage import base_name, join, parent
+from trainer.common.storage import join
 from trainer.config import TrainConfig
 from trainer.rundir import RunDir
-from trainer.studydir import STUDY_JSON, StudyDir, no_study, resume_command
+from trainer.studydir import ENSEMBLE, SELECTION, STUDY_JSON, StudyDir, no_study, resume_command
+
+
+class UnshippableError(Exception):
+    """Selected trials have no weights that could ship in place of their own."""
 
 
 class FullData:
@@ -49,7 +53,7 @@ class FullData:
         if not self._runs and not StudyDir(study).exists:
             raise UserError(no_study(where, STUDY_JSON), field="ship")
         if not self._runs:
-            command = _refit_command(where, StudyDir(study).read_request())
+            command = _refit_command(where)
             raise UserError(
                 f"{where}: holds no training on all participants{self._broken}; make a study of them with: {command}",
                 field="ship",
@@ -65,24 +69,23 @@ class FullData:
                     field="ship",
                 )
 
-    def only_shippable(self, pool: Pool) -> Pool:
-        """The pool without the trials whose weights for shipping are missing, of other data, broken or changed.
-
-        These are left out with their reasons, so that none of them is selected. Raises UserError if none is left.
-        """
-        candidates, left_out = [], dict(pool.left_out)
-        errors: list[UserError] = []
-        for candidate in pool.candidates:
+    def unshippable(self, candidates: Sequence[Candidate]) -> dict[str, str]:
+        """Why weights for shipping are missing, of other data, broken or changed, by the names of their trials."""
+        reasons: dict[str, str] = {}
+        for name, candidate in {candidate.name: candidate for candidate in candidates}.items():
             try:
                 _require_whole(self.of(candidate))
-                candidates.append(candidate)
             except UserError as error:
-                errors.append(error)
-                without_name = error.message.replace(f"trial {candidate.name}'s", "its")
-                left_out[candidate.name] = f"cannot be shipped: {without_name}"
-        if errors and not candidates:
-            raise UserError(errors[0].message, field="ship") from errors[0]
-        return pool.replace(candidates=candidates, left_out=left_out)
+                its = error.message.replace(f"trial {name}'s", "its")
+                reasons[name] = f"cannot be shipped: {its}"
+        return reasons
+
+    def require_some(self, candidates: Sequence[Candidate]) -> dict[str, str]:
+        """What ``unshippable`` gives. Raises UserError if that is all of them."""
+        reasons = self.unshippable(candidates)
+        if reasons.keys() >= {candidate.name for candidate in candidates}:
+            _require_whole(self.of(candidates[0]))
+        return reasons
 
     def of(self, candidate: Candidate) -> Candidate:
         """The candidate with the weights trained on all participants.
@@ -99,8 +102,8 @@ class FullData:
         if wanted not in self._runs:
             raise UserError(
                 f"{self._study}: holds no finished training of trial {candidate.name}'s configuration and seed"
-                f"{self._broken}; refit the same study with the same number of trials, seeds and epochs; if that was "
-                f"done and a trial failed, {self._resume}",
+                f"{self._broken}; search.refit trains what was selected (ship_of); if that was done and it failed, "
+                + self._resume,
                 field="ship",
             )
         run = self._runs[wanted]
@@ -109,15 +112,10 @@ class FullData:
         return dataclasses.replace(candidate, run=run)
 
 
-def _refit_command(where: str, request: dict[str, Any]) -> str:
-    """The command that trains a study's best on all participants; of a refit, what that trained with some held out."""
-    words = [where]
-    match request:
-        case {"points": [_, *_], "space": {"seed": {"high": int(last)}}, "trials": int(trials), "epochs": int(epochs)}:
-            source = base_name(where).removesuffix("-refit")
-            words = [join(parent(where), source) if source != base_name(where) else "STUDY"]  # which was refitted
-            words += ["--top", str(trials // (last + 1)), "--seeds", str(last + 1), "--epochs", str(epochs)]
-    return shlex.join(["python", "-m", "search.refit", *words, "--all-participants"])
+def _refit_command(where: str) -> str:
+    """The command that trains on all participants what was selected from a study."""
+    selection = join(where, f"{ENSEMBLE}/{SELECTION}")
+    return shlex.join(["python", "-m", "search.refit", where, "--ship-of", selection])
 
 
 def _require_whole(full: Candidate) -> None:

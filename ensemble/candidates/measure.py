@@ -19,16 +19,12 @@ from typing import Any, Final
 import numpy as np
 from rich.markup import escape
 
+from ensemble import budget
 from ensemble.budget import BuiltFile, Cost
+from ensemble.candidates.folds import by_fold, combined
 from ensemble.candidates.kept import find, keep, key_of
-from ensemble.candidates.pool import (
-    Candidate,
-    DatasetGoneError,
-    Pool,
-    require_any,
-    require_probabilities,
-    without_folder,
-)
+from ensemble.candidates.opening import require_probabilities
+from ensemble.candidates.pool import Candidate, DatasetGoneError, Pool, require_any, without_folder
 from ensemble.candidates.priced import PricedPool
 from ensemble.candidates.reproduction import deviation, predict_all, reproducible
 from ensemble.tflite import export, latency
@@ -79,11 +75,30 @@ def measure(
     that ``anew`` times every file again; new measurements are cached in each study, or in the folder that ``roots``
     names for it. Raises UserError if no candidate is left, and StorageError if it cannot be told whether the packed
     dataset is there.
+
+    Where the folds were held out in turn, the candidates that come back are configurations (ensemble.candidates.folds);
+    only the files of fold 0, which may ship, are timed.
     """
+    if pool.validation.folds is None:
+        return _measure(pool, precisions, target, anew, roots)
+    measured = (_measure(its, precisions, target, anew, roots, is_timed=not k) for k, its in enumerate(by_fold(pool)))
+    return combined(pool, list(measured))
+
+
+def _measure(
+    pool: Pool,
+    precisions: Sequence[str],
+    target: Target,
+    anew: bool,
+    roots: Mapping[Path, Path],
+    is_timed: bool = True,
+) -> PricedPool:
+    """The same of the trials of one fold; costs are all 0 if nothing ``is_timed``."""
     places = {study: tuple(dict.fromkeys((roots.get(study, study), study))) for study in pool.studies}
     caches = {study: _Cache(its, pool, target, anew) for study, its in places.items()}
     kept = {study: [root / TRIAL_PROBS for root in its] for study, its in places.items()}
-    base = caches[pool.studies[0]].cost(export.build_shared(pool.max_frames), 0, 0)
+    shared = export.build_shared(pool.max_frames)
+    base = caches[pool.studies[0]].cost(shared, 0, 0) if is_timed else Cost.from_array(np.zeros(len(budget.COSTS)))
     candidates, costs, left_out, changed = [], [], dict(pool.left_out), dict(pool.changed)
     gone: list[DatasetGoneError] = []
     for files in reproducible(pool, left_out, kept):
@@ -107,7 +122,7 @@ def measure(
                 left_out[label] = without_folder(error, variant.run.path)
                 continue
             candidates.append(candidate)
-            cost = caches[candidate.study].cost(content, candidate.num_parameters, 1)
+            cost = caches[candidate.study].cost(content, candidate.num_parameters, 1) if is_timed else base
             costs.append(np.maximum(cost.to_array() - base.to_array(), 0))
     require_any(pool.studies, candidates, left_out)
     if gone:

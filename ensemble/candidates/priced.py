@@ -32,6 +32,12 @@ class PricedPool:
         require_any(self.pool.studies, candidates, left_out)
         return PricedPool(self.pool.replace(candidates=candidates, left_out=left_out), self.base, self.costs[stay])
 
+    @property
+    def trials(self) -> np.ndarray:
+        """A number for each candidate, the same for those that are one trial at several precisions: int64 [K]."""
+        _, numbers = np.unique([candidate.name for candidate in self.pool.candidates], return_inverse=True)
+        return numbers
+
     def costs_of(self, name: str) -> np.ndarray:
         """What each candidate adds of one cost: float64 [K]."""
         column: np.ndarray = self.costs[:, list(COSTS).index(name)]

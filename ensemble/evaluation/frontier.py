@@ -15,7 +15,7 @@ from ensemble import budget as budgets
 from ensemble.budget import COSTS, Budget, Cost
 from ensemble.candidates.priced import PricedPool
 from ensemble.evaluation import recipe_ensemble
-from ensemble.evaluation.unseen import ensemble_probs, rotated, selected
+from ensemble.evaluation.unseen import RIGHT, ensemble_probs, rotated, selected
 from ensemble.selection import baselines
 from ensemble.selection.scores import Score
 from trainer.common.console import track
@@ -31,10 +31,10 @@ class Asked(NamedTuple):
     """The budget that was asked for, and what was chosen for it."""
 
     budget: Budget
-    capacity: np.ndarray
-    """float64 [len(COSTS)]: what it left for members in the end"""
     counts: np.ndarray
     """int64 [K]"""
+    unseen_accuracy: float | None
+    """Of what was chosen so, on participants that the choice did not see"""
 
 
 def sweep(priced: PricedPool, score: Score, ours: baselines.Rule, asked: Asked) -> list[Row]:
@@ -53,8 +53,9 @@ def sweep(priced: PricedPool, score: Score, ours: baselines.Rule, asked: Asked) 
     """
     rules = {OURS: ours} | baselines.RIVALS
     limits = [("asked", asked.budget), *_budgets(priced, score, ours)]
-    capacities = [asked.capacity, *(priced.room(budget) for _, budget in limits[1:])]
+    capacities = [priced.room(budget) for _, budget in limits]
     unseen = _unseen(priced, score, list(rules.values()), capacities)
+    unseen[0][0] = asked.unseen_accuracy
     places = list(itertools.product(rules, range(len(limits))))
     selections = selected(score, list(rules.values()), priced.costs, capacities)
     found = dict(zip(places, track(selections, len(places), "selecting for each budget"), strict=True))
@@ -102,7 +103,7 @@ def _unseen(
     people = priced.pool.validation.participants
     if len(np.unique(people)) == 1:
         return [[None] * len(rules)] * len(capacities)
-    right = rotated(priced, score, rules, capacities, FOLDS).sum(axis=2)
+    right = rotated(priced, score, rules, capacities, FOLDS)[RIGHT].sum(axis=2)
     accuracies: list[list[float | None]] = (right / len(people)).T.tolist()
     return accuracies
 

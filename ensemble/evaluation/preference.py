@@ -1,26 +1,36 @@
 """Which of the ensembles that fit a budget ships: the cheapest that is not measurably worse than the best.
 
 Within the budget there is room for few models and for many, for fast ones and slow ones. An ensemble is selected for
-each of several smaller rooms, and each is judged on participants that its selection did not see. Of those within one
-standard error of the best the cheapest ships: the one-standard-error rule (Breiman et al. 1984, "Classification and
-Regression Trees", section 3.4.3), with the standard error of the difference, over participants.
+the whole room and for several smaller ones, and each is judged on participants that its selection did not see. Of those
+within one standard error of the best the cheapest ships: the one-standard-error rule (Breiman et al. 1984,
+"Classification and Regression Trees", section 3.4.3), with the standard error of the difference, over participants.
+Where few people tell, that error is large, and the rule alone gives away one or two points of accuracy: at most
+MOST_LOST is given away (results/reference/preference.txt).
+
+Whoever prefers accuracy gets the ensemble that is selected for the whole room, unless another is measured to be better
+by more than one standard error. The best estimate of many is the luckiest one too.
+
+The room was chosen by these participants. What is reported of each of them is therefore what the room does with them
+that is chosen by the others.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 
 from ensemble.budget import COSTS, Cost
 from ensemble.candidates.priced import PricedPool
-from ensemble.evaluation.unseen import rotated, selected
-from ensemble.selection import baselines
+from ensemble.evaluation.unseen import LOG_LIKELIHOOD, RIGHT, rotated, selected
+from ensemble.selection.baselines import Rule
 from ensemble.selection.greedy import shares_of
 from ensemble.selection.scores import Score
 
 MEMBERS: Final = 1, 2, 3, 4, 6, 8, 12, 16, 24, 32  # models that smaller rooms are for
 LEVELS: Final = 5  # smaller rooms by latency
-FOLDS: Final = 5  # at most, that participants are dealt into
+FOLDS: Final = 10  # at most, that participants are dealt into
+MOST_LOST: Final = 0.005
+"""Accuracy (or nats of log loss) that is given away at most for a cheaper ensemble"""
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,7 @@ class Best:
     cost: Cost
     """Estimated"""
     gain: float
-    """Its accuracy on unseen people minus that of what ships"""
+    """Its accuracy on unseen people minus that of what ships; where log loss is preferred by, its gain in nats"""
     error: float
     """Standard error of the gain, over participants"""
 
@@ -41,60 +51,80 @@ class Preferred:
 
     capacity: np.ndarray
     """float64 [len(COSTS)]: what there is for members"""
+    unseen_right: np.ndarray | None
+    """Sequences of each participant that are right where neither room nor ensemble was chosen by them: float64
+    [participants]; None if there is only one"""
     best: Best | None = None
     """None where that is what ships, or nobody is left whom no selection has seen"""
 
+    @classmethod
+    def of_room(cls, priced: PricedPool, score: Score, room: np.ndarray, rule: Rule) -> Self:
+        """The ensemble for a room that was not chosen by its accuracy."""
+        people = len(np.unique(priced.pool.validation.participants))
+        return cls(room, None if people == 1 else rotated(priced, score, [rule], [room], people)[RIGHT, 0, 0])
 
-def preferred(priced: PricedPool, score: Score, room: np.ndarray, prefer: str) -> Preferred:
-    """What ships of the ensembles that fit ``room``, float64 [len(COSTS)].
 
-    ``prefer`` is one of ensemble.budget.PREFERENCES: the cheapest within one standard error of the best on unseen
-    participants, or the best. With one participant nobody is unseen, and what scores best within the room ships. Raises
-    UnaffordableError if no candidate fits.
+def preferred(
+    priced: PricedPool, score: Score, room: np.ndarray, rule: Rule, prefer: str, by_log_loss: bool = False
+) -> Preferred:
+    """What ships of the ensembles that a rule selects within ``room``, float64 [len(COSTS)].
+
+    ``prefer`` is one of ensemble.budget.PREFERENCES. They are judged by accuracy, or by log loss. With one participant
+    nobody is unseen, and what is selected for the whole room ships. Raises UnaffordableError if no candidate fits, and
+    ValueError if the rule cannot deal with so many.
     """
+    rooms, ensembles = different(priced, score, room, rule)
     participants, sizes = np.unique(priced.pool.validation.participants, return_counts=True)
-    rooms, ensembles = _different(priced, score, room)
     if len(participants) == 1 or len(rooms) == 1:
-        return Preferred(room)
-    right = rotated(priced, score, [baselines.ours], rooms, min(len(participants), FOLDS))[0]
-    shares = [shares_of(priced.costs, room)[counts > 0].sum() for counts in ensembles]
-    best, ships = one_standard_error(right, sizes, np.array(shares))
+        return Preferred.of_room(priced, score, room, rule)
+    found = rotated(priced, score, [rule], rooms, FOLDS)[:, 0]
+    values = found[LOG_LIKELIHOOD if by_log_loss else RIGHT]
+    prices = np.array([shares_of(priced.costs, room)[counts > 0].sum() for counts in ensembles])
+    ships = choose(values, sizes, prices, prefer)
+    others = [np.delete(np.arange(len(sizes)), person) for person in range(len(sizes))]
+    without = [choose(values[:, rest], sizes[rest], prices, prefer) for rest in others]
+    right = found[RIGHT][without, np.arange(len(sizes))]
+    best = int(np.lexsort((prices, -values.sum(axis=1)))[0])
     if prefer == "accuracy" or ships == best:
-        return Preferred(rooms[best])
-    gained = right[best] - right[ships]
+        return Preferred(rooms[ships], right)
+    gained = values[best] - values[ships]
     gain, error = float(gained.sum() / sizes.sum()), standard_error(gained, sizes)
-    return Preferred(rooms[ships], Best(priced.total(ensembles[best]), gain, error))
+    return Preferred(rooms[ships], right, Best(priced.total(ensembles[best]), gain, error))
 
 
-def one_standard_error(right: np.ndarray, sizes: np.ndarray, prices: np.ndarray) -> tuple[int, int]:
-    """The best ensemble, and the cheapest that is within one standard error of it; of equals the cheaper one.
+def choose(values: np.ndarray, sizes: np.ndarray, prices: np.ndarray, prefer: str, most_lost: float = MOST_LOST) -> int:
+    """Which ensemble ships, of those whose values [ensembles, participants] are sums over ``sizes`` [participants].
 
-    ``right`` int64 [ensembles, participants] of ``sizes`` int64 [participants] sequences each; ``prices`` [ensembles].
+    The first one is that for the whole room. ``prices`` [ensembles].
     """
-    totals = right.sum(axis=1)
-    best = int(np.lexsort((prices, -totals))[0])
-    lost = (right[best] - right) / sizes.sum()
-    errors = np.array([standard_error(row, sizes) for row in right[best] - right])
-    within = np.flatnonzero(lost.sum(axis=1) <= errors)
-    return best, int(within[np.lexsort((-totals[within], prices[within]))[0]])
+    gains = values - values[0]
+    best = int(np.lexsort((prices, -values.sum(axis=1)))[0])
+    if prefer == "accuracy":
+        return best if gains[best].sum() / sizes.sum() > standard_error(gains[best], sizes) else 0
+    lost = values[best] - values
+    most = np.array([min(standard_error(row, sizes), most_lost) for row in lost])
+    within = np.flatnonzero(lost.sum(axis=1) / sizes.sum() <= most)
+    return int(within[np.lexsort((lost[within].sum(axis=1), prices[within]))[0]])
 
 
 def standard_error(differences: np.ndarray, sizes: np.ndarray) -> float:
-    """Of a difference of two accuracies, over participants: ``differences`` [P] of right ones of ``sizes`` [P], P > 1.
+    """Of a mean difference, over participants: ``differences`` [P] are sums over ``sizes`` [P] sequences.
 
-    That of a ratio of two sums (Cochran 1977, "Sampling Techniques", equation 6.13).
+    That of a ratio of two sums (Cochran 1977, "Sampling Techniques", equation 6.13). 0 of one participant.
     """
     people, total = len(sizes), sizes.sum()
     residuals = differences - differences.sum() / total * sizes
-    return float((people / (people - 1) * (residuals**2).sum()) ** 0.5 / total)
+    return float((people / max(people - 1, 1) * (residuals**2).sum()) ** 0.5 / total)
 
 
-def _different(priced: PricedPool, score: Score, room: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def different(
+    priced: PricedPool, score: Score, room: np.ndarray, rule: Rule
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Rooms within ``room``, itself first, for each of which another ensemble is selected; these ensembles."""
-    largest = baselines.ours(score, priced.costs, room)
+    largest = rule(score, priced.costs, room)
     rooms = [room, *_smaller(priced, room, largest)]
     found: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
-    for its, counts in zip(rooms, selected(score, [baselines.ours], priced.costs, rooms), strict=True):
+    for its, counts in zip(rooms, selected(score, [rule], priced.costs, rooms), strict=True):
         found.setdefault(counts.tobytes(), (its, counts))
     return [its for its, _ in found.values()], [counts for _, counts in found.values()]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ensemble.budget import Budget
 from ensemble.candidates.priced import PricedPool
-from ensemble.evaluation.unseen import rotated
+from ensemble.evaluation.unseen import RIGHT, rotated
 from ensemble.selection.scores import Score
 
 NUM_HEADS: Final = 2
@@ -53,4 +53,4 @@ def unseen_accuracy(priced: PricedPool, score: Score) -> float | None:
         return chosen
 
     no_limit = priced.room(Budget())
-    return float(rotated(priced, score, [rule], [no_limit], folds).sum() / len(people))
+    return float(rotated(priced, score, [rule], [no_limit], folds)[RIGHT].sum() / len(people))

@@ -21,10 +21,12 @@ from ensemble.candidates.priced import PricedPool
 from ensemble.selection import baselines
 from ensemble.selection.scores import Score
 from trainer.common.console import track
+from trainer.metrics import SMALLEST_PROBABILITY
 
 RESAMPLES: Final = 10_000
 FEWEST: Final = 6  # participants; an interval over fewer is little more than their worst and best
 INTERVAL: Final = 0.95
+RIGHT, LOG_LIKELIHOOD = 0, 1  # what ``rotated`` gives of each participant's sequences
 Interval = tuple[float, float]
 
 
@@ -57,22 +59,23 @@ def seen_accuracies(priced: PricedPool, score: Score, capacity: np.ndarray, coun
     """Accuracies on all labels: of the ensemble with these counts, and of the best single candidate."""
     everyone = np.arange(len(priced.pool.validation.labels))
     best = baselines.single(score, priced.costs, capacity)
-    ensemble, single = (float(_right(priced.pool, chosen, everyone).mean()) for chosen in (counts, best))
+    ensemble, single = (
+        float(_right_and_likelihoods(priced.pool, chosen, everyone)[0].mean()) for chosen in (counts, best)
+    )
     return Accuracies(ensemble=ensemble, single=single)
 
 
-def unseen_accuracies(
-    priced: PricedPool, score: Score, rule: baselines.Rule, capacity: np.ndarray, room: np.ndarray
-) -> Unseen | None:
+def unseen_accuracies(priced: PricedPool, score: Score, right: np.ndarray | None, room: np.ndarray) -> Unseen | None:
     """Accuracies on each participant of what is selected without them; None if there is only one participant.
 
-    The rule selects within ``capacity``, the single candidate within ``room``, float64 [len(COSTS)] each.
+    ``right`` [participants] counts what the ensemble that is chosen without each one names rightly of theirs; the best
+    single candidate is sought within ``room``, float64 [len(COSTS)].
     """
     participants, sizes = np.unique(priced.pool.validation.participants, return_counts=True)
-    if len(participants) == 1:
+    if right is None or len(participants) == 1:
         return None
-    selections = ((rule, capacity), (baselines.single, room))
-    right = np.concatenate([rotated(priced, score, [its], [limit], len(participants))[0] for its, limit in selections])
+    alone = rotated(priced, score, [baselines.single], [room], len(participants))[RIGHT, 0, 0]
+    right = np.stack([right, alone])
     ensemble, single = right.sum(axis=1) / sizes.sum()
     drawn = resampled(right, sizes)
     return Unseen(
@@ -92,10 +95,11 @@ def rotated(
     capacities: Sequence[np.ndarray],
     folds: int,
 ) -> np.ndarray:
-    """How many sequences of each participant are right when that participant's fold is kept from the selection.
+    """What is selected without each participant's fold does with their sequences.
 
-    Participants are dealt into at most ``folds`` folds; there must be at least 2. Gives int64 [rules, capacities,
-    participants], participants in sorted order. This is the slowest step, so it shows a progress bar.
+    Participants are dealt into at most ``folds`` folds; there must be at least 2. Gives float64 [2, rules, capacities,
+    participants], participants in sorted order: how many sequences are RIGHT, and the sum of their LOG_LIKELIHOOD in
+    nats. This is the slowest step, so it shows a progress bar.
     """
     people = priced.pool.validation.participants
     participants = np.unique(people)
@@ -105,13 +109,14 @@ def rotated(
         selected(score.on(np.flatnonzero(~np.isin(people, participants[fold::folds]))), rules, priced.costs, capacities)
         for fold in range(folds)
     )
-    right = np.zeros((len(rules), len(capacities), len(participants)), np.int64)
+    found = np.zeros((2, len(rules), len(capacities), len(participants)))
     title = "selecting without each participant"
     for (r, c, fold), counts in zip(cases, track(selections, len(cases), title), strict=True):
         for place in range(fold, len(participants), folds):
             rows = np.flatnonzero(people == participants[place])
-            right[r, c, place] = _right(priced.pool, counts, rows).sum()
-    return right
+            right, likelihoods = _right_and_likelihoods(priced.pool, counts, rows)
+            found[:, r, c, place] = right.sum(), np.log(likelihoods).sum()
+    return found
 
 
 def selected(
@@ -194,7 +199,8 @@ def ensemble_probs(val_probs: Sequence[np.ndarray], counts: np.ndarray, rows: np
     return functools.reduce(np.add, parts)
 
 
-def _right(pool: Pool, counts: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Whether an ensemble names the sign of each sequence correctly: bool [len(rows)]."""
-    right: np.ndarray = ensemble_probs(pool.val_probs, counts, rows).argmax(axis=1) == pool.validation.labels[rows]
-    return right
+def _right_and_likelihoods(pool: Pool, counts: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether an ensemble names the sign of each sequence correctly, bool [n], and that sign's probability, [n]."""
+    probs, labels = ensemble_probs(pool.val_probs, counts, rows), pool.validation.labels[rows]
+    likelihoods = np.maximum(probs[np.arange(len(rows)), labels], SMALLEST_PROBABILITY)
+    return probs.argmax(axis=1) == labels, likelihoods

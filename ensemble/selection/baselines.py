@@ -101,9 +101,11 @@ def weighted(
     return _best(score, grown())
 
 
-def ours(score: Score, costs: np.ndarray, capacity: np.ndarray, exact: bool = False) -> np.ndarray:
+def ours(
+    score: Score, costs: np.ndarray, capacity: np.ndarray, exact: bool = False, trials: np.ndarray | None = None
+) -> np.ndarray:
     """What ``greedy.select`` finds."""
-    return greedy.select(score, costs, capacity, exact).counts
+    return greedy.select(score, costs, capacity, exact, trials).counts
 
 
 Rule = Callable[[Score, np.ndarray, np.ndarray], np.ndarray]

@@ -41,17 +41,21 @@ class Selection:
     """What the score gives it, on the labels that it was selected on; higher is better"""
 
 
-def select(score: Score, costs: np.ndarray, capacity: np.ndarray, exact: bool = False) -> Selection:
+def select(
+    score: Score, costs: np.ndarray, capacity: np.ndarray, exact: bool = False, trials: np.ndarray | None = None
+) -> Selection:
     """The best ensemble found whose members' costs add up to no more than the capacity, in every dimension.
 
     ``costs`` float64 [K, D], at least 0; ``capacity`` float64 [D], infinite where there is no limit. A member is
     paid for once, however often it counts. ``exact`` also tries every affordable set of candidates counted once, and
-    improves the best of them; it asks for at most EXACT_MOST affordable candidates. Raises UnaffordableError if no
-    candidate fits, and ValueError if there are too many for ``exact``.
+    improves the best of them; it asks for at most EXACT_MOST affordable candidates. Candidates with the same number in
+    ``trials`` int64 [K] are one model at several precisions: at most one of them is a member, as another has nothing to
+    add. Raises UnaffordableError if no candidate fits, and ValueError if there are too many for ``exact``.
     """
     require_affordable(costs, capacity)
     shares = shares_of(costs, capacity)
-    search = _Search(score, costs, capacity, np.maximum(shares, 1e-9))
+    trials = np.arange(len(costs)) if trials is None else trials
+    search = _Search(score, costs, capacity, np.maximum(shares, 1e-9), trials)
     starts = [search.greedy(exponent) for exponent in EXPONENTS]
     if exact:
         starts.append(search.best_subset())
@@ -142,12 +146,13 @@ class _Search:
     costs: np.ndarray
     capacity: np.ndarray
     shares: np.ndarray
+    trials: np.ndarray
 
     def fits(self, counts: np.ndarray) -> np.ndarray:
         """Which candidates may be counted once more: bool [K]."""
         members = counts > 0
         affordable = (self.costs[members].sum(axis=0) + self.costs <= self.capacity).all(axis=1)
-        allowed: np.ndarray = members | affordable
+        allowed: np.ndarray = members | (affordable & ~np.isin(self.trials, self.trials[members]))
         return allowed
 
     def rank(self, counts: np.ndarray) -> _Rank:
@@ -183,7 +188,9 @@ class _Search:
         for subset in itertools.product((0, 1), repeat=len(affordable)):
             counts = np.zeros(len(self.costs), np.int64)
             counts[affordable] = subset
-            if counts.any() and (self.costs[counts > 0].sum(axis=0) <= self.capacity).all():
+            members = counts > 0
+            are_different = len(np.unique(self.trials[members])) == members.sum()
+            if members.any() and are_different and (self.costs[members].sum(axis=0) <= self.capacity).all():
                 best.offer(counts, self.rank(counts))
         return best.counts
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ensemble.budget import COSTS, Budget, BuiltFile, Cost
-from ensemble.candidates.full_data import FullData
+from ensemble.candidates.full_data import FullData, UnshippableError
 from ensemble.candidates.pool import Candidate, to_member, without_folder
 from ensemble.candidates.priced import PricedPool
 from ensemble.selection import greedy
@@ -42,8 +42,9 @@ class Choice:
     shipped: list[tuple[Candidate, int]]
     """The members as they are in the file: with the weights trained on all participants, if these are shipped"""
     capacity: np.ndarray
-    """float64 [len(COSTS)]: limit on the sum of the members' estimated costs; smaller than the budget's room if a
-    merged file broke the budget"""
+    """float64 [len(COSTS)]: limit on the sum of the members' estimated costs"""
+    has_less_room: bool = False
+    """Whether that is smaller than what was given, as a merged file broke the budget"""
 
 
 def choose(
@@ -59,13 +60,16 @@ def choose(
 
     ``full_data`` gives the weights that go into the file in place of the members' own; ``capacity`` float64
     [len(COSTS)] is the room that is used, if it is not all that the budget leaves. Raises UserError if not even one
-    candidate fits, or if the rule cannot deal with so many.
+    candidate fits, or if the rule cannot deal with so many, and UnshippableError if ``full_data`` lacks a member.
     """
     pool, limits = priced.pool, budget.to_array()
-    capacity = priced.room(budget) if capacity is None else capacity.copy()
+    given = priced.room(budget) if capacity is None else capacity
+    capacity = given.copy()
     while True:
         counts = _select(priced, score, capacity, budget, rule)
         members = [Member(pool.candidates[k], int(counts[k]), priced.added(k)) for k in np.flatnonzero(counts).tolist()]
+        if full_data is not None and full_data.unshippable([item.candidate for item in members]):
+            raise UnshippableError
         shipped = [(full_data.of(item.candidate) if full_data else item.candidate, item.count) for item in members]
         built = _build(shipped)
         model = submission.with_labels(built, pool.label_names)
@@ -74,7 +78,8 @@ def choose(
         file = BuiltFile(content=model, parameters=parameters, members=len(members), milliseconds=timed.mean)
         cost = Cost.of(file)
         if not (broken := budget.exceeded(cost)):
-            return Choice(members, model, cost, timed, counts, shipped, capacity)
+            has_less_room = not np.array_equal(capacity, given)
+            return Choice(members, model, cost, timed, counts, shipped, capacity, has_less_room)
         expected = priced.total(counts)
         estimates = " and ".join(COSTS[name].show(expected[name]) for name in ("size", "latency"))
         console.print(
@@ -127,8 +132,10 @@ def reasons_left_out(priced: PricedPool, budget: Budget, chosen: Choice) -> dict
             fit, reason = 2, "no gain for its cost"
         elif broken := budget.exceeded(priced.alone(k)):
             fit, reason = 0, f"alone over the budget: {'; '.join(broken)}"
-        else:
+        elif chosen.has_less_room:
             fit, reason = 1, "over what the budget leaves room for, as measured in merged files"
+        else:
+            fit, reason = 1, "dearer than what is preferred, which is not measurably worse"
         closeness = (fit, -float(priced.costs_of("size")[k]))
         if closeness >= closest.get(candidate.name, closeness):
             closest[candidate.name] = closeness

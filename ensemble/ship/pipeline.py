@@ -10,12 +10,12 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from ensemble.budget import CONTEST, EXAMPLE, PREFERENCES, Budget
-from ensemble.candidates.full_data import FullData
+from ensemble.budget import CONTEST, EXAMPLE, Budget
+from ensemble.candidates.full_data import UnshippableError
 from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
-from ensemble.candidates.pool import NOT_FINISHED, Pool, by_reason, open_pools
+from ensemble.candidates.pool import NOT_FINISHED, Pool, by_reason
 from ensemble.candidates.priced import PricedPool
 from ensemble.candidates.reproduction import require_result
 from ensemble.evaluation import frontier
@@ -24,9 +24,9 @@ from ensemble.evaluation.preference import Preferred, preferred
 from ensemble.evaluation.unseen import Accuracies, Unseen, seen_accuracies, unseen_accuracies
 from ensemble.selection import baselines, scores
 from ensemble.selection.baselines import Rule
-from ensemble.selection.greedy import UnaffordableError
 from ensemble.selection.scores import Score
 from ensemble.ship import contract, record
+from ensemble.ship.asked import Opened, Request, open_studies
 from ensemble.ship.fit import Choice, choose, reasons_left_out
 from ensemble.ship.parity import Agreement, compare, unlike_selected
 from ensemble.tflite import submission
@@ -35,24 +35,16 @@ from ensemble.tflite.latency import Target
 from ensemble.tflite.submission import Submission
 from trainer.common.console import console
 from trainer.common.errors import StorageError, UserError
-from trainer.common.fields import shorten, shown, to_place
-from trainer.common.files import mistaken, require_writable, to_path
-from trainer.common.strict import check_type
+from trainer.common.fields import shown, to_place
+from trainer.common.files import to_path
 from trainer.studydir import (
     ENSEMBLE,
     FRONTIER,
     SELECTION,
-    STUDY_JSON,
     SUBMISSION,
-    Folder,
-    StudyDir,
-    for_selections,
-    no_study,
     write_frontier,
     write_selection,
 )
-
-RESULTS: Final = Path("results")
 
 
 class StudyLike(Protocol):
@@ -60,62 +52,6 @@ class StudyLike(Protocol):
 
     @property
     def path(self) -> Path: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What is asked for. Raises UserError if a field is out of its range."""
-
-    studies: tuple[str, ...] = ()
-    """Paths or URIs of the studies whose trials are candidates; empty for the newest study in results/"""
-    budget: Budget = dataclasses.field(default_factory=Budget)
-    out: Path | None = None
-    """Folder to write to; None for the folder ``ensemble`` of the study"""
-    data: str | None = None
-    """Path or URI of the packed dataset, if it is no longer where the search had it"""
-    ship: str | None = None
-    """Study of the same trainings on all participants, whose weights go into the file"""
-    metric: str = "blend"
-    """A name in scores.SCORES"""
-    exact: bool = False
-    """Also try every set of candidates, if few enough fit"""
-    precisions: tuple[str, ...] = tuple(PRECISIONS)
-    prefer: str = "cheapest"
-    """A name in PREFERENCES"""
-    remeasure: bool = False
-    """Time candidates again, whatever the studies have cached"""
-    target: Target = dataclasses.field(default_factory=Target)
-
-    def __post_init__(self) -> None:
-        for name in ("data", "ship"):
-            if (where := getattr(self, name)) is not None:
-                object.__setattr__(self, name, to_place(where, name))
-        object.__setattr__(self, "studies", tuple(to_place(study, "studies") for study in self.studies))
-        for name in ("exact", "remeasure"):
-            check_type(name, getattr(self, name), bool)
-        for field, names, known in (
-            ("metric", (self.metric,), scores.SCORES),
-            ("prefer", (self.prefer,), PREFERENCES),
-            ("precision", self.precisions, PRECISIONS),
-        ):
-            if not names or not set(map(str, names)) <= set(known):
-                found = ", ".join(map(str, names)) or "nothing"
-                raise UserError(f"must be of {', '.join(known)}, not {shorten(found)}", field=field)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """The studies of a request, and their candidates."""
-
-    request: Request
-    folders: list[Folder]
-    pool: Pool
-    full_data: FullData | None
-
-    @property
-    def out(self) -> Path:
-        """The folder to write to."""
-        return self.request.out or self.folders[0].path / ENSEMBLE
 
 
 @dataclass(frozen=True)
@@ -217,79 +153,33 @@ def _where(study: Any, field: str) -> str:
     return to_place(study if isinstance(study, str | os.PathLike) else getattr(study, "path", study), field)
 
 
-def newest_study(results: Path) -> Path:
-    """The study under a folder that was made last, among those that held participants out.
-
-    Raises UserError if there is none.
-    """
-    made = []
-    for path in results.glob("*/"):
-        study = StudyDir(path)
-        try:
-            about = study.read_request() if study.exists else {"base_config": {"all_participants": True}}
-        except UserError:  # broken, or of another version
-            continue
-        if not about["base_config"].get("all_participants", False):
-            made.append((str(about.get("created", "")), path))
-    if not made:
-        raise UserError(f"{results}/: holds no study; make one with: python -m search.run")
-    return max(made)[1]
-
-
-def open_studies(request: Request) -> Opened:
-    """Open the studies of a request, and leave out what cannot be shipped, before anything is measured.
-
-    Raises UserError if they cannot be used together, or nothing can be written.
-    """
-    where = request.studies or (str(newest_study(RESULTS)),)
-    if request.out is None and len(set(where)) > 1:
-        raise UserError(f"these are {len(where)} studies: say which folder to write to", field="out")
-    if request.out is not None:
-        require_writable("out", request.out)
-    folders = [Folder.open(study, for_selections) for study in where]
-    for folder in folders:
-        if not StudyDir(folder.path).exists:
-            raise UserError(no_study(folder.shown, STUDY_JSON), field="studies")
-    pool = open_pools([(folder.shown, folder.path) for folder in folders])
-    if request.data is not None:
-        pool = pool.replace(data=request.data)
-        try:
-            _ = pool.dataset  # opened only now; it may be none, or another
-        except UserError as error:
-            raise UserError(error.message, field="data") from error
-    if request.out is None:  # otherwise checked before anything was read
-        require_writable("out", folders[0].path / ENSEMBLE)
-    out = request.out or folders[0].path / ENSEMBLE
-    for name in (SUBMISSION, FRONTIER, SELECTION):
-        if wrong := mistaken(out / name, "file"):
-            raise UserError(f"{out / name}: {wrong}; remove it, or give another folder", field="out")
-    full_data = None if request.ship is None else FullData(Folder.open(request.ship, for_selections).path, request.ship)
-    if full_data is not None:
-        full_data.require_like(pool)
-        pool = full_data.only_shippable(pool)
-    return Opened(request, folders, pool, full_data)
-
-
 def run(opened: Opened) -> Outcome:
     """Do all the work, and write the files together in the end: until then an earlier selection stands as it was."""
     request, budget = opened.request, opened.request.budget
     priced = _measure(opened)
-    rule: Rule = functools.partial(baselines.ours, exact=True) if request.exact else baselines.ours
     while True:
         score = scores.SCORES[request.metric].of(priced.pool.val_probs, priced.pool.validation.labels)
-        chosen, within = _choose(opened, priced, score, rule)
-        if opened.full_data and (unfit := _not_to_ship(chosen, priced.pool)):
+        greedy: Rule = functools.partial(baselines.ours, trials=priced.trials)
+        rule: Rule = functools.partial(baselines.ours, trials=priced.trials, exact=request.exact)
+        try:
+            chosen, within = _choose(opened, priced, score, rule)
+        except UnshippableError:  # members are sought among all, and if some cannot ship, among those that can
+            assert opened.full_data is not None
+            priced = priced.without(opened.full_data.require_some(priced.pool.candidates))
+            continue
+        if opened.full_data and (unfit := _not_to_ship(chosen, priced.pool.itself)):
             priced = priced.without(unfit)
             continue
         precisions = {item.candidate.precision for item in chosen.members}
-        selected = [(item.candidate, item.count) for item in chosen.members]
-        agreement = compare(chosen.model, chosen.shipped, priced.pool, None if opened.full_data else selected)
+        selected = [(item.candidate.itself, item.count) for item in chosen.members]
+        agreement = compare(chosen.model, chosen.shipped, priced.pool.itself, None if opened.full_data else selected)
         is_sure = agreement.is_as_selected(precisions) and not opened.full_data
-        if is_sure or not (unlike := unlike_selected(selected, priced.pool)):
+        if is_sure or not (unlike := unlike_selected(selected, priced.pool.itself)):
             break
         priced = priced.without(unlike)
     agreement.require(precisions)
-    asked = Asked(budget, chosen.capacity, chosen.counts)
+    unseen = unseen_accuracies(priced, score, within.unseen_right, priced.room(budget))
+    asked = Asked(budget, chosen.counts, None if unseen is None else unseen.ensemble)
     outcome = Outcome(
         opened=opened,
         priced=priced,
@@ -299,9 +189,9 @@ def run(opened: Opened) -> Outcome:
         agreement=agreement,
         num_checks=_require_contract(chosen.model, len(priced.pool.label_names)),
         seen=seen_accuracies(priced, score, priced.room(budget), chosen.counts),
-        unseen=unseen_accuracies(priced, score, rule, chosen.capacity, priced.room(budget)),
+        unseen=unseen,
         left_out=reasons_left_out(priced, budget, chosen),
-        frontier=frontier.sweep(priced, score, baselines.ours, asked),
+        frontier=frontier.sweep(priced, score, greedy, asked),
     )
     _write(outcome)
     return outcome
@@ -310,11 +200,14 @@ def run(opened: Opened) -> Outcome:
 def _choose(opened: Opened, priced: PricedPool, score: Score, rule: Rule) -> tuple[Choice, Preferred]:
     """The ensemble that ships. Raises UserError if no candidate fits the budget."""
     request = opened.request
+    room = priced.room(request.budget)
     try:
-        within = preferred(priced, score, priced.room(request.budget), request.prefer)
-    except UnaffordableError:  # which choosing explains
-        within = Preferred(priced.room(request.budget))
+        within = preferred(priced, score, room, rule, request.prefer, request.metric == "log_loss")
+    except ValueError:  # which choosing explains
+        within = Preferred(room, None)
     chosen = choose(priced, score, request.budget, rule, request.target, opened.full_data, within.capacity)
+    if chosen.has_less_room:
+        within = Preferred.of_room(priced, score, chosen.capacity, rule)
     return chosen, within
 
 
@@ -326,7 +219,7 @@ def _not_to_ship(chosen: Choice, pool: Pool) -> dict[str, str]:
     unfit: dict[str, str] = {}
     for member, (full, _) in zip(chosen.members, chosen.shipped, strict=True):
         try:
-            require_result(full, pool, member.candidate.val_accuracy)
+            require_result(full, pool, member.candidate.itself.val_accuracy)
         except StorageError:
             raise
         except UserError as error:
@@ -374,6 +267,7 @@ def _write(outcome: Outcome) -> None:
         "metric": request.metric,
         "exact": request.exact,
         "prefer": request.prefer,
+        "preferred_to": record.of_best(outcome.preferred.best),
         "shipped_weights": request.ship,
         "precisions": list(request.precisions),
         **record.of_choice(outcome.chosen),

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from ensemble.budget import columns
+from ensemble.evaluation.preference import Best
 from ensemble.evaluation.unseen import Accuracies, Unseen
 from ensemble.ship.fit import Choice
 from ensemble.tflite.latency import Target, machine
@@ -41,6 +42,13 @@ def of_choice(chosen: Choice) -> dict[str, Any]:
         "latency": dataclasses.asdict(chosen.latency),
         "sha256": sha256(chosen.model).hexdigest(),
     }
+
+
+def of_best(best: Best | None) -> dict[str, Any] | None:
+    """The ensemble that is estimated to be the best, where a cheaper one is preferred to it."""
+    if best is None:
+        return None
+    return {"cost": dict(best.cost), "gain": best.gain, "standard_error": best.error}
 
 
 def of_target(target: Target) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """What ensemble.select prints of a submission that it has made."""
 
 import math
+import shlex
 from typing import Final
 
+import numpy as np
 from rich import box
 from rich.markup import escape
 from rich.table import Table
@@ -12,10 +14,11 @@ from ensemble.budget import CONTEST, Budget
 from ensemble.candidates.pool import by_reason
 from ensemble.evaluation import frontier, unseen
 from ensemble.selection import baselines, scores
+from ensemble.ship.asked import Opened
 from ensemble.ship.fit import Choice
-from ensemble.ship.pipeline import Opened, Outcome
+from ensemble.ship.pipeline import Outcome
 from trainer.common.console import console, for_tables
-from trainer.studydir import SUBMISSION
+from trainer.studydir import SELECTION, SUBMISSION
 
 MOST_OFF: Final = 1.5  # an estimated latency that is off by this factor or more is reported
 
@@ -23,9 +26,11 @@ MOST_OFF: Final = 1.5  # an estimated latency that is off by this factor or more
 def print_opened(opened: Opened) -> None:
     """Which studies are used, and how many candidates they have."""
     shown = ", ".join(folder.shown for folder in opened.folders)
+    pool = opened.pool
+    folds = "" if pool.validation.folds is None else f", each of {len(np.unique(pool.validation.folds))} folds in turn"
     _say(
-        f"stud{'y' if len(opened.folders) == 1 else 'ies'} {shown}: {len(opened.pool.candidates)} candidates, "
-        f"{len(opened.pool.validation.labels):,} validation sequences"
+        f"stud{'y' if len(opened.folders) == 1 else 'ies'} {shown}: {len(pool.candidates)} candidates, "
+        f"{len(pool.validation.labels):,} validation sequences{folds}"
     )
 
 
@@ -55,6 +60,14 @@ def print_outcome(outcome: Outcome) -> None:
         _say(
             "the file holds the members' weights from training on all participants; the accuracies above are those of "
             "the same trainings with participants held out: what ships can be measured on nobody"
+        )
+    elif outcome.priced.pool.of_files is not None:
+        study = opened.folders[0].shown
+        selection = opened.folders[0].show(opened.out / SELECTION)
+        _say(
+            "the accuracies above are of models of all folds, and the file holds those that fold 0 was held out of; to "
+            f"ship models trained on everyone: python -m search.refit {shlex.quote(study)} --ship-of "
+            f"{shlex.quote(selection)}, and this command again with --ship"
         )
     _say(f"the file and the PyTorch models it was made of name {outcome.agreement}")
     if (its := outcome.agreement).file_accuracy is not None:

@@ -4,7 +4,7 @@ memory is the study.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -56,10 +56,11 @@ class GpSampler(RelativeSampler):
             whole = posterior.whole([its for its in study.get_trials(deepcopy=False) if its.number != trial.number])
             if processes := posterior.given(study, whole):
                 process = processes[trial.number % len(processes)]
-                self._proposals = self._fitting(posterior.observed, self._ranked(posterior, process, whole))
+                first = self._fitting(posterior.observed, self._ranked(posterior, process, whole))
             else:  # a Sobol sequence spreads the first trials: the n-th gets the n-th point that fits
                 points = sobol(len(posterior.coordinates.distributions), self._study_seed)
-                self._proposals = itertools.islice(self._fitting(posterior.observed, points), trial.number, None)
+                first = itertools.islice(self._fitting(posterior.observed, points), trial.number, None)
+            self._proposals = itertools.chain(first, self._fitting(posterior.observed, self._anywhere(posterior)))
         return next(self._proposals)
 
     def _ranked(self, posterior: Posterior, process: Conditioned, whole: list[FrozenTrial]) -> Array:
@@ -70,16 +71,17 @@ class GpSampler(RelativeSampler):
         with one_thread():
             return self._best(process, posterior.observed, *map(posterior.observed.shares, (whole, running)))
 
-    def _fitting(self, observed: Observed, ranked: Array) -> Iterator[dict[str, Any]]:
-        """Parameters of proposals that fit the space, and then of any that do, without end."""
-        for row in itertools.chain(ranked, self._anywhere(len(observed.coordinates.distributions))):
+    def _fitting(self, observed: Observed, ranked: Iterable[Array]) -> Iterator[dict[str, Any]]:
+        """Parameters of the proposals, shares [D] each, that fit the space."""
+        for row in ranked:
             params = observed.params(row)
             if self._space.fits(params):
                 yield params
 
-    def _anywhere(self, dimensions: int) -> Iterator[Array]:
+    def _anywhere(self, posterior: Posterior) -> Iterator[Array]:
+        """Shares [D] of random draws, without end."""
         while True:
-            yield self._rng.random(dimensions)
+            yield self._rng.random(len(posterior.coordinates.distributions))
 
     def _best(self, process: Conditioned, observed: Observed, tried: Array, running: Array) -> Array:
         """Shares [M, D] of proposals, the one that is expected to improve most first."""

@@ -79,10 +79,10 @@ def _check(where: str | Path, request: Request, asked: Request) -> None:
     if request.data_fingerprint != asked.data_fingerprint:
         raise _fault(where, f"was searched on another dataset, {request.data}")
     before, now = (_fields(item) for item in (request, asked))
-    for name in [*now, *before]:
-        if before.get(name) != now.get(name):
-            there, here = _shown(before.get(name)), _shown(now.get(name))
-            raise _fault(where, f"searches another space: {name} is {there} there, {here} here")
+    differ = [name for name in dict.fromkeys([*now, *before]) if before.get(name) != now.get(name)]
+    if differ:
+        each = (f"{name} is {_shown(before.get(name))} there, {_shown(now.get(name))} here" for name in differ)
+        raise _fault(where, f"searches another space: {'; '.join(each)}; name it in the space file as it is there")
 
 
 def _fields(request: Request) -> dict[str, Any]:

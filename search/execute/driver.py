@@ -39,7 +39,8 @@ from trainer.common.signals import STOPPING, handled, stop
 from trainer.common.storage import Remote, base_name, is_uri, join
 from trainer.common.strict import described
 from trainer.data.dataset import PackedDataset
-from trainer.studydir import STUDY_JSON, TRIALS_PARQUET, VALIDATION, StudyDir, Validation, resume_command, studies_in
+from trainer.studydir import STUDY_JSON, TRIALS_PARQUET, VALIDATION, StudyDir, resume_command, studies_in
+from trainer.validation import Validation
 
 ONE_SIGNAL_SECONDS: Final = 1.0
 MOST_BYTES: Final = 200  # of a study's name: systems take 255, and to it belong suffixes
@@ -204,7 +205,7 @@ def _run(run: _Run, options: RunOptions, brake: Brake) -> bool:
         cluster.check_nodes(study.path, run.dataset, None if remote is None else remote.remote.uri)
         if not (study.path / VALIDATION).exists():
             config = request.to_config()
-            held_out = Validation.of(run.dataset, config.num_folds, config.fold)
+            held_out = Validation.of(run.dataset, config.num_folds, None if request.is_rotated else config.fold)
             study.write_validation(held_out, tuple(request.label_names))
             request = dataclasses.replace(request, validation_sha256=sha256(study.path / VALIDATION))
         request.write(study)  # only now there is a study: nothing keeps it from starting any more

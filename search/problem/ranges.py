@@ -88,9 +88,12 @@ def with_fixed(base: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
         raise Fault(next(iter(values)), str(error)) from error
 
 
-def read_ranges(name: str, value: Any, base: TrainConfig) -> tuple[Range, ...]:
-    """The ranges of one searched field as its TOML gives them, each checked on its own. Raises Fault."""
-    if name in ("fold", "num_folds"):
+def read_ranges(name: str, value: Any, base: TrainConfig, rotated: bool = False) -> tuple[Range, ...]:
+    """The ranges of one searched field as its TOML gives them, each checked on its own. Raises Fault.
+
+    Trials may hold out different folds only where these are ``rotated``.
+    """
+    if name == "num_folds" or (name == "fold" and not rotated):
         raise Fault(name, "must be one value for all trials, or their accuracies could not be compared")
     tables = [value] if isinstance(value, dict) else value
     if not any(isinstance(table, dict) for table in tables):

@@ -107,8 +107,13 @@ class Space:
         return cls.from_source(source, base, where, text)
 
     @classmethod
-    def from_source(cls, source: dict[str, Any], base: TrainConfig, where: str, text: str = "") -> Self:
-        """Make a space of parsed TOML; ``text``, where there is one, tells the line of a fault."""
+    def from_source(
+        cls, source: dict[str, Any], base: TrainConfig, where: str, text: str = "", rotated: bool = False
+    ) -> Self:
+        """Make a space of parsed TOML; ``text``, where there is one, tells the line of a fault.
+
+        Where folds are ``rotated``, each configuration is trained with all of them, and trials differ in ``fold``.
+        """
         check_type("source", source, dict)
         check_type("base", base, TrainConfig)
         try:
@@ -121,7 +126,8 @@ class Space:
                 if isinstance(value, list) and value and not isinstance(value[-1], dict):
                     fixed[name] = value[-1]  # for where no condition holds
             base = with_fixed(base, fixed)
-            ranges = order({name: read_ranges(name, value, base) for name, value in searched.items()}, base)
+            found = {name: read_ranges(name, value, base, rotated) for name, value in searched.items()}
+            ranges = order(found, base)
         except Fault as fault:
             message = fault.message if fault.message.startswith(fault.name) else f"{fault.name}: {fault.message}"
             line = f", line {line_of(fault, text)}" if text else ""

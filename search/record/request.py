@@ -62,7 +62,7 @@ class Request:
     pruner: str
     """A name of search.decide.stopping.STOPPING_RULES"""
     recipe_points: bool
-    """Whether the recipe's two models are tried first"""
+    """Whether the recipe's two shapes are tried first"""
     space: dict[str, Any]
     """The parsed TOML"""
     base_config: dict[str, Any]
@@ -154,8 +154,13 @@ class Request:
 
     def to_space(self, where: str = STUDY_JSON) -> Space:
         """The space; ``where`` is what an error calls the place that it is from."""
-        space = Space.from_source(self.space, self.to_config(), where=where)
+        space = Space.from_source(self.space, self.to_config(), where=where, rotated=self.is_rotated)
         return dataclasses.replace(space, max_params=self.max_params)
+
+    @property
+    def is_rotated(self) -> bool:
+        """Whether its trials hold out each fold in turn, as those of search.refit --folds all."""
+        return bool(self.points) and isinstance(self.space.get("fold"), dict)
 
     def to_config(self) -> TrainConfig:
         """The configuration that all trials have in common."""

@@ -12,7 +12,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from ensemble.candidates.pool import open_pool
+from ensemble.candidates.opening import open_pool
 
 PLAUSIBLE: Final = 16  # signs that a sequence is ever taken for, the true one among them
 SHAPES: Final = 12  # of models, in a pool

@@ -29,8 +29,9 @@ from trainer.data.manifest import MANIFEST
 from trainer.data.packing import pack
 from trainer.learning.loop import train
 from trainer.rundir import RunDir
-from trainer.studydir import StudyDir, Validation
+from trainer.studydir import StudyDir
 from trainer.synthetic.generate import synthesize
+from trainer.validation import Validation
 
 DIVERGED = "diverged"  # marks the directory of such a run
 

@@ -16,8 +16,9 @@ from trainer.data.dataset import PackedDataset
 from trainer.metrics import accuracy, log_loss
 from trainer.model.classifier import SignClassifier
 from trainer.rundir import RunDir
-from trainer.studydir import StudyDir, Validation
+from trainer.studydir import StudyDir
 from trainer.synthetic.generate import synthesize
+from trainer.validation import Validation
 
 SHAPES = [(1, 1), (1, 2), (2, 1), (1, 3)]  # heads, layers
 NUM_FOLDS = 2

@@ -95,7 +95,8 @@ def _make_study(part: Path) -> None:
     from search.record.trials import read_rows, write_parquet
     from search.show.report_page import Report, render
     from trainer.learning.loop import train
-    from trainer.studydir import REPORT, StudyDir, Validation
+    from trainer.studydir import REPORT, StudyDir
+    from trainer.validation import Validation
 
     study = StudyDir(part / STUDY)
     study.path.mkdir()

@@ -47,14 +47,21 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work
 
 
-def expected(work: Path, file: Path) -> np.ndarray:
-    """What the selected members say of a file in PyTorch: the mean of their probabilities, by count."""
+def expected(work: Path, file: Path, study: str = "study", ships: str | None = None) -> np.ndarray:
+    """What the selected members say of a file in PyTorch: the mean of their probabilities, by count.
+
+    ``ships`` is the study whose weights were put in place of theirs.
+    """
     raw = pd.read_parquet(file)[["x", "y", "z"]].to_numpy().reshape(-1, 543, 3)
     frames = normalize(pick_landmarks(raw))
-    members = json.loads((work / "results/study/ensemble/selection.json").read_text())["members"]
+    members = json.loads((work / "results" / study / "ensemble/selection.json").read_text())["members"]
     total, counts = np.zeros(4), 0
     for member in members:
-        trial = RunDir(work / "results/study/trials" / member["trial"])
+        trial = RunDir(work / "results" / study / "trials" / member["trial"])
+        if ships is not None:
+            wanted = trial.read_config().replace(all_participants=True)
+            others = map(RunDir, sorted((work / "results" / ships / "trials").iterdir()))
+            (trial,) = [other for other in others if other.read_config() == wanted]
         model = SignClassifier(trial.read_config().model)
         model.load_state_dict(trial.read_weights())
         with torch.no_grad():
@@ -64,17 +71,45 @@ def expected(work: Path, file: Path) -> np.ndarray:
     return total / counts
 
 
-def test_the_submission_says_what_pytorch_says(work: Path) -> None:
+def require_same(work: Path, study: str, ships: str | None = None) -> None:
+    """That a study's submission says what PyTorch does."""
     from ai_edge_litert.interpreter import Interpreter
 
-    with zipfile.ZipFile(work / "results/study/ensemble/submission.zip") as archive:
+    with zipfile.ZipFile(work / "results" / study / "ensemble/submission.zip") as archive:
         assert archive.namelist() == ["model.tflite"]
         model = Interpreter(model_content=archive.read("model.tflite")).get_signature_runner("serving_default")
     files = sorted((work / "signs").rglob("*.parquet"))[::9]
     assert len(files) == 8
     for file in files:
         raw = pd.read_parquet(file)[["x", "y", "z"]].to_numpy(np.float32).reshape(-1, 543, 3)
-        np.testing.assert_allclose(model(inputs=raw)["outputs"], expected(work, file), atol=1e-4)
+        np.testing.assert_allclose(model(inputs=raw)["outputs"], expected(work, file, study, ships), atol=1e-4)
+
+
+def test_the_submission_says_what_pytorch_says(work: Path) -> None:
+    require_same(work, "study")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_what_was_selected_with_every_fold_ships_trained_on_everyone(work: Path) -> None:
+    run("search.refit", "results/study", "--top", "2", "--seeds", "2", "--epochs", "2", "--folds", "all", cwd=work)
+    select = (
+        *["--budget", "2models", "--precision", "float32", "--prefer", "accuracy", "--results", "results/study-folds"],
+    )
+    told = run("ensemble.select", *select, cwd=work)
+    selection = "results/study-folds/ensemble/selection.json"
+    assert f"search.refit results/study-folds --ship-of {selection}, and this command again" in told
+    assert "72 validation sequences, each of 3 folds in turn" in told
+    require_same(work, "study-folds")
+    before = json.loads((work / selection).read_text())
+    run("search.refit", "results/study-folds", "--ship-of", selection, cwd=work)
+    told = run("ensemble.select", *select, "--ship", "results/study-folds-ship", cwd=work)
+    assert "the file holds the members' weights from training on all participants" in told
+    after = json.loads((work / selection).read_text())
+    assert [member["trial"] for member in after["members"]] == [member["trial"] for member in before["members"]]
+    assert after["accuracy"] == before["accuracy"]
+    assert after["sha256"] != before["sha256"]
+    require_same(work, "study-folds", "study-folds-ship")
 
 
 def test_predict_prints_the_likeliest_signs(work: Path) -> None:

@@ -95,6 +95,14 @@ def test_no_trial_is_stopped_before_its_training_tells(
     assert "no trial is stopped before epoch 4: 20 steps, which training needs" in capsys.readouterr().out
     new_study(dataclasses.replace(options, epochs=4), StudyDir(tmp_path / "a"))
     assert "no trial is stopped early: 20 steps" in capsys.readouterr().out
+    chosen = {name: value for name, value in space.items() if name != "batch_size"}
+    new_study(dataclasses.replace(options, epochs=9, space=chosen), StudyDir(tmp_path / "a"))
+    told = capsys.readouterr().out
+    assert "an epoch has 12 optimizer steps" not in told
+    few = chosen | {"num_folds": 2, "steps_per_epoch": 6}
+    new_study(dataclasses.replace(options, epochs=9, space=few), StudyDir(tmp_path / "a"))
+    told = capsys.readouterr().out
+    assert "trials learn little in one; more epochs give more" in told  # the size was not asked for
     asked = dataclasses.replace(options, epochs=20, space=space | {"batch_size": 1})
     assert new_study(asked, StudyDir(tmp_path / "a"))[0].earliest_stop == 1
     asked = dataclasses.replace(options, epochs=20, space=space | {"steps_per_epoch": 12})

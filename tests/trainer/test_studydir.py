@@ -5,26 +5,20 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from trainer.common.errors import UserError
-from trainer.common.files import sha256
 from trainer.config import TrainConfig
-from trainer.data.dataset import PackedDataset
 from trainer.studydir import (
     ENSEMBLE,
     SELECTION,
     STUDY_JSON,
     SUBMISSION,
-    VALIDATION,
     Folder,
     StudyDir,
-    Validation,
     read_selection,
     require_as_written,
+    resume_command,
     studies_in,
     write_frontier,
     write_selection,
@@ -80,40 +74,6 @@ def test_a_request_that_cannot_be_read_is_named(content: str | None, words: str,
         (tmp_path / STUDY_JSON).write_text(content)
     with pytest.raises(UserError, match=words):
         StudyDir(tmp_path).read_request()
-
-
-def test_validation_is_what_the_fold_holds_out(packed: PackedDataset, tmp_path: Path) -> None:
-    study = StudyDir(tmp_path)
-    held_out = Validation.of(packed, num_folds=3, fold=1)
-    study.write_validation(held_out, packed.sign_names)
-    found = study.read_validation(packed.num_signs)
-    _, indices = packed.split(3, 1)
-    np.testing.assert_array_equal(found.sequence_ids, packed.sequence_ids[indices])
-    np.testing.assert_array_equal(found.labels, packed.labels[indices])
-    np.testing.assert_array_equal(found.lengths, held_out.lengths)
-    np.testing.assert_array_equal(found.participants, held_out.participants)
-    with pytest.raises(UserError, match="label: must be indices of the 1 signs"):
-        study.read_validation(1)
-    digest = sha256(tmp_path / VALIDATION)
-    assert len(study.read_validation(packed.num_signs, digest).labels) == len(found.labels)
-    pq.write_table(pq.read_table(tmp_path / VALIDATION).replace_schema_metadata({"a": "b"}), tmp_path / VALIDATION)
-    with pytest.raises(UserError, match=r"validation.parquet: changed since the search wrote it; bring the file back"):
-        study.read_validation(packed.num_signs, digest)
-    (tmp_path / VALIDATION).write_bytes(b"PAR1")
-    with pytest.raises(UserError, match=r"validation.parquet: cannot be read"):
-        study.read_validation(packed.num_signs)
-
-
-def test_validation_of_other_types_is_named(packed: PackedDataset, tmp_path: Path) -> None:
-    study = StudyDir(tmp_path)
-    study.write_validation(Validation.of(packed, num_folds=3, fold=1), packed.sign_names)
-    table = pq.read_table(tmp_path / VALIDATION)
-    for values in (pa.array(["1"] * len(table)), pa.array([0.5] * len(table)), pa.nulls(len(table), pa.int64())):
-        pq.write_table(table.set_column(2, "label", values), tmp_path / VALIDATION)
-        with pytest.raises(
-            UserError, match=r"validation\.parquet: cannot be read \(column 'label' must hold whole num"
-        ):
-            study.read_validation(packed.num_signs)
 
 
 def test_a_selection_of_another_version_is_named(tmp_path: Path) -> None:
@@ -195,6 +155,13 @@ def test_a_trial_that_study_json_did_not_ask_for_is_named(tmp_path: Path) -> Non
     for changed, words in ((config.replace(fold=1), "fold: 1, but study.json has 0"), (base, "seed: 0, but .* has 3")):
         with pytest.raises(UserError, match=rf"^config.json: {words} for it"):
             study.require_own(run, changed, request)
+
+
+def test_the_folder_that_one_stands_in_is_resumed_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = f"python -m search.run --resume --name {tmp_path.name} --results {tmp_path.parent}"
+    assert resume_command(".") == command
+    assert resume_command("results/asl") == "python -m search.run --resume --name asl"
 
 
 def test_a_copy_of_a_trials_folder_is_no_trial(tmp_path: Path) -> None:

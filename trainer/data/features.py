@@ -71,13 +71,12 @@ def features(frames: torch.Tensor, lengths: np.ndarray, config: ModelConfig) -> 
     """
     import torch
 
-    rows = torch.from_numpy(seen(config.landmarks)).to(frames.device)
-    shown = frames if config.landmarks == "all" else frames.index_select(1, rows)
+    shown = frames if config.landmarks == "all" else _pick(frames, seen(config.landmarks))
     out = frames.new_empty(len(frames), num_features(config))
-    end = 2 * len(rows)
+    end = 2 * shown.shape[1]
     out[:, :end] = shown.flatten(1)
     if config.motion:
-        begin, end = end, end + 3 * len(rows) * config.motion
+        begin, end = end, end + 3 * shown.shape[1] * config.motion
         _fill_motion(out[:, begin:end], shown, lengths, config.motion)
     if config.distances:
         begin, end = end, end + len(pairs(config.landmarks))
@@ -92,14 +91,15 @@ def _fill_motion(out: torch.Tensor, shown: torch.Tensor, lengths: np.ndarray, la
     import torch
 
     begins = np.repeat(np.cumsum(lengths) - lengths, lengths)
-    if shown.device.type == "cpu" and not shown.requires_grad:
+    if shown.device.type == "cpu" and shown.dtype == torch.float32 and not shown.requires_grad:
         _compiled_motion()(shown.numpy(), begins, np.float32(MOTION_GAIN), out.numpy())
         return
     padded = torch.cat((shown.new_zeros(1, *shown.shape[1:]), shown))  # an earlier frame where there is none
-    places = np.arange(len(shown))
+    first = torch.from_numpy(begins).to(shown.device, non_blocking=True)
+    places = torch.arange(len(shown), device=shown.device)
     size, end = out.shape[1] // lags, 2 * shown.shape[1]
     for lag in range(1, lags + 1):
-        earlier = torch.from_numpy(np.where(places - lag >= begins, places - lag + 1, 0)).to(shown.device)
+        earlier = torch.where(places - lag >= first, places - lag + 1, 0)
         velocity = _difference(shown, padded.index_select(0, earlier)) * MOTION_GAIN
         columns = out[:, (lag - 1) * size : lag * size]
         columns[:, :end] = velocity.flatten(1)
@@ -135,10 +135,21 @@ def _motion(points: np.ndarray, begins: np.ndarray, gain: np.float32, out: np.nd
 
 def _between(frames: torch.Tensor, ends: np.ndarray) -> torch.Tensor:
     """From the second to the first landmark of each pair, int64 [P, 2]: [n, 85, 2] -> [n, P, 2]."""
+    tips, roots = (_pick(frames, end) for end in ends.T)
+    return _difference(tips, roots)
+
+
+def _pick(frames: torch.Tensor, places: np.ndarray) -> torch.Tensor:
+    """Landmarks at these places: [n, 85, 2] -> [n, k, 2]."""
+    return frames.index_select(1, _on(frames.device, tuple(places.tolist())))
+
+
+@cache
+def _on(device: torch.device, places: tuple[int, ...]) -> torch.Tensor:
+    """Indices that stay on a device: each batch would have to wait for them otherwise."""
     import torch
 
-    tips, roots = (frames.index_select(1, torch.from_numpy(end).to(frames.device)) for end in ends.T.copy())
-    return _difference(tips, roots)
+    return torch.tensor(places, device=device)
 
 
 def _difference(points: torch.Tensor, others: torch.Tensor) -> torch.Tensor:

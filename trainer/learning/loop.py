@@ -123,6 +123,7 @@ def _finish(
         precision=precision,
         device=torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
         data_fingerprint=dataset.fingerprint,
+        batch_size=batches.batch_size,
     )
     run.write_result(result)
     run.remove_checkpoint()

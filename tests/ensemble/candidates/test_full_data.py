@@ -14,7 +14,7 @@ import pytest
 
 from ensemble.candidates import measure
 from ensemble.candidates.full_data import FullData
-from ensemble.candidates.pool import open_pool
+from ensemble.candidates.opening import open_pool
 from ensemble.candidates.reproduction import require_result
 from ensemble.evaluation import frontier
 from ensemble.select import main
@@ -99,16 +99,10 @@ def test_a_member_without_a_training_on_all_participants_is_refused(study: Path,
         (full_data / "trials" / f"{number:04d}" / "done.json").unlink()
     with pytest.raises(UserError, match=f"none of its trainings on all participants is finished; {again}"):
         FullData(full_data)
-    command = f"holds no training on all participants; make a study of them with: python -m search.refit {study}"
-    with pytest.raises(UserError, match=f"{command} --all-participants$"):
+    command = f"python -m search.refit {study} --ship-of {study}/ensemble/selection.json$"
+    with pytest.raises(UserError, match=f"holds no training on all participants; make a study of them with: {command}"):
         FullData(study)
-    refit = shutil.copytree(study, full_data.parent / "asl-refit")
-    seeds = {"type": "int", "low": 0, "high": 2}
-    change_fields(refit / "study.json", points=[{}] * 6, trials=6, epochs=9, space={"seed": seeds})
-    command = f"python -m search.refit {results}/asl --top 2 --seeds 3 --epochs 9 --all-participants$"
-    with pytest.raises(UserError, match=command):
-        FullData(refit)
-    with pytest.raises(UserError, match=r"holds no study \(no study.json\); it holds .*: give .*/asl-refit, .*/all$"):
+    with pytest.raises(UserError, match=r"holds no study \(no study.json\); it holds .*: give .*/all$"):
         FullData(results)
 
 
@@ -127,7 +121,7 @@ def test_a_training_that_was_not_finished_or_was_swapped_is_left_out(study: Path
     run = full.of(pool.candidates[0]).run
     change_fields(run.path / "done.json", epochs=1)
     name = pool.candidates[0].name
-    assert "done.json: epochs: 1, but config.json has" in full.only_shippable(pool).left_out[name]
+    assert "done.json: epochs: 1, but config.json has" in full.unshippable(pool.candidates)[name]
 
 
 def test_what_done_json_says_must_be_what_the_weights_do_to_three_digits(study: Path, full_data: Path) -> None:
@@ -235,9 +229,9 @@ def test_what_cannot_be_shipped_is_found_before_anything_is_measured(
     act, words = UNSHIPPABLE[fault]
     pool = open_pool(study)
     act(RunDir(full_data / "trials" / "0009"))
-    shippable = FullData(full_data).only_shippable(pool)
-    assert [candidate.name for candidate in shippable.candidates] == ["0001", "0002", "0003"]
-    assert re.match(f"cannot be shipped: .*{words}", shippable.left_out["0000"]), shippable.left_out["0000"]
+    unshippable = FullData(full_data).unshippable(pool.candidates)
+    assert list(unshippable) == ["0000"]
+    assert re.match(f"cannot be shipped: .*{words}", unshippable["0000"]), unshippable["0000"]
     for number in (6, 7, 8):
         shutil.rmtree(full_data / "trials" / f"{number:04d}")
     monkeypatch.setattr(measure, "reproducible", lambda *_: pytest.fail("measured"))
@@ -248,4 +242,4 @@ def test_what_cannot_be_shipped_is_found_before_anything_is_measured(
 def test_weights_for_shipping_of_an_earlier_version_are_taken_without_hashes(study: Path, full_data: Path) -> None:
     for run in StudyDir(full_data).trials():
         forget_hashes(run)
-    assert len(FullData(full_data).only_shippable(open_pool(study)).candidates) == 4
+    assert FullData(full_data).unshippable(open_pool(study).candidates) == {}

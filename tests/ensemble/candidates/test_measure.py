@@ -14,10 +14,10 @@ import torch
 from ensemble import budget
 from ensemble.candidates import measure as measure_module
 from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
-from ensemble.candidates.pool import open_pool, open_pools
+from ensemble.candidates.opening import open_pool, open_pools
 from ensemble.tflite import export, latency
 from ensemble.tflite.latency import Target
-from tests.ensemble.candidates.test_pool import other_trials, twice
+from tests.ensemble.candidates.test_opening import other_trials, twice
 from tests.ensemble.conftest import change_fields, claim_other_data
 from tests.ensemble.tflite.test_export import predict
 from trainer.common.errors import StorageError

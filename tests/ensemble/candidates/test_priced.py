@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ensemble.budget import Budget, Cost
-from ensemble.candidates.pool import open_pool
+from ensemble.candidates.opening import open_pool
 from ensemble.candidates.priced import PricedPool
 
 

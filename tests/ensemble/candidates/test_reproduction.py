@@ -18,7 +18,8 @@ import torch
 from ensemble.candidates.full_data import FullData
 from ensemble.candidates.kept import keep
 from ensemble.candidates.measure import measure
-from ensemble.candidates.pool import Pool, open_pool, open_pools
+from ensemble.candidates.opening import open_pool, open_pools
+from ensemble.candidates.pool import Pool
 from ensemble.candidates.reproduction import TrialFiles, deviation, reproducible, require_result
 from ensemble.tflite.latency import Target
 from tests.ensemble.conftest import change_fields, finish, flip_bit, random_classifier

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ensemble.budget import Cost
-from ensemble.candidates.pool import Candidate, open_pool
+from ensemble.candidates.opening import open_pool
+from ensemble.candidates.pool import Candidate
 from ensemble.candidates.priced import PricedPool
 from ensemble.selection.scores import Accuracy
 from trainer.config import ModelConfig

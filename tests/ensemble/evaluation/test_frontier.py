@@ -17,7 +17,7 @@ def rows(priced: PricedPool, monkeypatch: pytest.MonkeyPatch) -> list[Row]:
     monkeypatch.setattr(frontier, "LEVELS", 3)
     one, score = Budget(members=1), accuracy_of(priced)
     chosen = baselines.ours(score, priced.costs, priced.room(one))
-    return frontier.sweep(priced, score, baselines.ours, Asked(one, priced.room(one), chosen))
+    return frontier.sweep(priced, score, baselines.ours, Asked(one, chosen, 0.625))
 
 
 def test_has_rows_of_every_kind(priced: PricedPool, rows: list[Row]):
@@ -89,7 +89,7 @@ def test_with_one_participant_nobody_is_unseen(priced: PricedPool, monkeypatch: 
     priced.pool.validation.participants[:] = 7
     everything, score = Budget(), accuracy_of(priced)
     room = priced.room(everything)
-    asked = Asked(everything, room, baselines.ours(score, priced.costs, room))
+    asked = Asked(everything, baselines.ours(score, priced.costs, room), None)
     rows = frontier.sweep(priced, score, baselines.ours, asked)
     assert {row["unseen_accuracy"] for row in rows} == {None} == {row["rival_accuracy"] for row in rows}
     assert frontier.to_table(rows).row_count > 0

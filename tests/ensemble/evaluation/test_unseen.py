@@ -7,7 +7,16 @@ import pytest
 
 from ensemble.budget import Budget
 from ensemble.candidates.priced import PricedPool
-from ensemble.evaluation.unseen import Unseen, resampled, rotated, seen_accuracies, unseen_accuracies, verdict
+from ensemble.evaluation.unseen import (
+    LOG_LIKELIHOOD,
+    RIGHT,
+    Unseen,
+    resampled,
+    rotated,
+    seen_accuracies,
+    unseen_accuracies,
+    verdict,
+)
 from ensemble.selection import baselines
 from ensemble.selection.scores import Score
 from tests.ensemble.evaluation.conftest import accuracy_of
@@ -68,17 +77,27 @@ def test_a_selection_never_sees_the_participant_it_is_measured_on(priced: Priced
     assert sorted(seen) == sorted(sizes.values())  # of each selection one participant's sequences were missing
     probs = priced.pool.candidates[0].val_probs()
     hits = probs.argmax(axis=1) == priced.pool.validation.labels
-    assert right[0, 0].tolist() == [hits[people == participant].sum() for participant in sizes]
+    assert right[RIGHT, 0, 0].tolist() == [hits[people == participant].sum() for participant in sizes]
+    labels = priced.pool.validation.labels
+    logs = np.log(probs[np.arange(len(labels)), labels].astype(np.float64))
+    expected = [logs[people == participant].sum() for participant in sizes]
+    np.testing.assert_allclose(right[LOG_LIKELIHOOD, 0, 0], expected, rtol=1e-5)
 
 
 def test_unseen_accuracies_need_two_participants(priced: PricedPool):
     score, room = accuracy_of(priced), priced.room(Budget())
-    found = unseen_accuracies(priced, score, baselines.ours, room, room)
+    people = priced.pool.validation.participants
+    right = np.unique(people, return_counts=True)[1] - 1.0  # all but one of each
+    found = unseen_accuracies(priced, score, right, room)
     assert found is not None
-    assert found.participants == len(np.unique(priced.pool.validation.participants))
+    assert found.participants == len(right)
+    assert found.ensemble == right.sum() / len(people)
+    alone = rotated(priced, score, [baselines.single], [room], len(right))[RIGHT]
+    assert found.single == pytest.approx(alone.sum() / len(people))
     assert found.ensemble_interval[0] <= found.ensemble <= found.ensemble_interval[1]
-    priced.pool.validation.participants[:] = 7
-    assert unseen_accuracies(priced, score, baselines.ours, room, room) is None
+    assert unseen_accuracies(priced, score, None, room) is None
+    people[:] = 7
+    assert unseen_accuracies(priced, score, right[:1], room) is None
 
 
 def test_seen_accuracies_are_of_the_counts_and_of_the_best_single(priced: PricedPool):

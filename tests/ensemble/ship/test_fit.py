@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ensemble.budget import Budget, Cost
-from ensemble.candidates.pool import Pool, open_pool
+from ensemble.candidates.opening import open_pool
+from ensemble.candidates.pool import Pool
 from ensemble.candidates.priced import PricedPool
 from ensemble.selection import baselines, scores
 from ensemble.ship.fit import Choice, Member, choose, reasons_left_out
@@ -98,7 +99,9 @@ def test_reasons_are_those_of_the_variant_that_comes_closest(study: Path):
         shipped=[],
         capacity=np.array([np.inf, 3, np.inf, np.inf]),
     )
-    reasons = reasons_left_out(priced, Budget(size=5), chosen)
+    preferred = reasons_left_out(priced, Budget(size=5), chosen)
+    assert preferred["0002"] == "dearer than what is preferred, which is not measurably worse"
+    reasons = reasons_left_out(priced, Budget(size=5), dataclasses.replace(chosen, has_less_room=True))
     assert reasons.pop("0004").startswith("not finished")
     assert reasons == {
         "0001": "no gain for its cost",

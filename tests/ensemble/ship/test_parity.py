@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ensemble.candidates.measure import measure
-from ensemble.candidates.pool import open_pool, to_member
+from ensemble.candidates.opening import open_pool
+from ensemble.candidates.pool import to_member
 from ensemble.ship.parity import Agreement, compare, name_same_sign, unlike_selected
 from ensemble.tflite import export
 from ensemble.tflite.latency import Target

@@ -11,11 +11,10 @@ import pytest
 import ensemble
 from ensemble.budget import Budget
 from ensemble.candidates import reproduction
-from ensemble.candidates.pool import open_pool
+from ensemble.candidates.opening import open_pool
 from ensemble.evaluation import frontier
 from ensemble.ship import pipeline
-from ensemble.ship.pipeline import Request, newest_study, open_studies, select
-from ensemble.tflite.latency import Target
+from ensemble.ship.pipeline import select
 from tests.ensemble.conftest import change_fields
 from trainer.common.errors import UserError
 from trainer.metrics import accuracy, log_loss
@@ -135,19 +134,3 @@ def test_several_studies_need_a_folder(copy: Path):
         select([copy, Study(copy.parent / "other")])
     with pytest.raises(UserError, match="studies: must name a study"):
         select([])
-
-
-def test_the_newest_study_is_one_that_held_somebody_out(copy: Path):
-    for name, made, everybody in (("later", "2027", False), ("last", "2028", True)):
-        about = {"created": f"{made}-01-01T00:00:00", "base_config": {"all_participants": everybody}}
-        StudyDir(copy.parent / name).write_request({**about, "label_names": ["a"], "data": ""})
-    (copy.parent / "broken").mkdir()
-    (copy.parent / "broken" / "study.json").write_text("{")
-    assert newest_study(copy.parent).name == "later"
-
-
-def test_without_a_request_of_studies_the_newest_is_opened(copy: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(copy.parent.parent)
-    opened = open_studies(Request(target=Target()))
-    assert opened.folders[0].path == Path("results/small")
-    assert opened.out == Path("results/small/ensemble")

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from ensemble.budget import Budget, Cost
-from ensemble.candidates.pool import open_pool
+from ensemble.candidates.opening import open_pool
 from ensemble.ship.fit import Choice, Member
 from ensemble.ship.summary import members_table
 from ensemble.tflite.latency import Latency

@@ -1,14 +1,18 @@
 """The sampler that follows a Gaussian process over configurations and epochs."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.decide.posterior import FEWEST
-from search.decide.qmc import sobol
+from search.decide.qmc import POINTS, sobol
 from search.decide.samplers import for_space
 from search.problem.space import DEFAULT_SPACE, Space
 from tests.search.decide.test_samplers import CONDITIONAL, _search, _space, _study
+from trainer.model.classifier import num_parameters
 
 NUMBERS = """\
 dropout = {type = "float", low = 0.0, high = 0.4}
@@ -80,3 +84,22 @@ def test_a_model_over_the_limit_is_not_proposed() -> None:
     study = _study("gp", space)
     _search(study, space, 20)
     assert all(space.fits(trial.params) for trial in study.trials)
+
+
+def test_where_few_points_fit_a_first_trial_is_drawn_once_all_of_them_were_looked_at() -> None:
+    """Not as many draws as its number says: each takes long where hardly any fits."""
+    space = _space('num_heads = {type = "int", low = 1, high = 64}\nnum_layers = {type = "int", low = 1, high = 64}')
+    space = space.limited(num_parameters(space.shaped(space.smallest()).model))  # one shape of 4,096
+    asked = 0
+
+    class Counting(Space):
+        def fits(self, params: Mapping[str, Any]) -> bool:
+            nonlocal asked
+            asked += 1
+            return super().fits(params)
+
+    counting = Counting(space.base, space.ranges, space.source, space.max_params)
+    study = _study("gp", counting)
+    _search(study, counting, 8)
+    assert all(space.fits(trial.params) for trial in study.trials)
+    assert asked < 8 * (2**POINTS + 20_000)

@@ -1,10 +1,12 @@
 """Beginning with what earlier studies found."""
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pyarrow.parquet as pq
 import pytest
 from optuna.trial import TrialState
@@ -161,3 +163,29 @@ def test_what_does_not_belong_together_is_refused(
     with pytest.raises(UserError, match=r"--warm-start: .*old: searches another space: num_layers"):
         search.run.main()
     assert not (tmp_path / "results" / "new").exists()
+
+
+def test_every_field_in_which_an_earlier_study_differs_is_named(
+    tmp_path: Path, packed: Path, base: TrainConfig
+) -> None:
+    asked = Request.of(
+        space=Space.parse(TINY_SPACE, base),
+        dataset=PackedDataset.open(packed),
+        trials=1,
+        seed=0,
+        sampler="random",
+        pruner="none",
+        recipe_points=False,
+    )
+    asked.write(StudyDir(tmp_path / "old"))
+    path = tmp_path / "old" / "study.json"
+    content = json.loads(path.read_text())
+    del content["base_config"]["model"]["motion"]  # as of versions that had no such field
+    content["base_config"]["batch_size"] = content["space"]["batch_size"] = 128
+    path.write_text(json.dumps(content))
+    optuna.create_study(storage=f"sqlite:///{tmp_path / 'old' / 'study.db'}", direction="maximize")
+    with pytest.raises(
+        UserError,
+        match="batch_size is 128 there, 32 here; motion is 0 there, 2 here; name it in the space file as it is there",
+    ):
+        earlier_trials([str(tmp_path / "old")], asked)

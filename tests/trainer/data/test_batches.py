@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.augment import AUGMENTATIONS
-from trainer.data.batches import Batches, resize_indices
+from trainer.data.batches import Batches, fitting_batch_size, resize_indices
 from trainer.data.dataset import PackedDataset
 
 
@@ -53,6 +53,26 @@ def test_an_epoch_shows_every_training_sequence_once(packed: PackedDataset) -> N
     assert sorted(first) == sorted(packed.sequence(int(index)).tobytes() for index in batches.train_indices)
     assert first == sequences(0)
     assert first != sequences(1)
+
+
+@pytest.mark.parametrize("asked", [None, 16])
+def test_a_step_takes_as_many_sequences_whether_people_are_held_out_or_not(
+    packed: PackedDataset, asked: int | None
+) -> None:
+    """What ships was trained as what was validated: by the size of the held-out training, where it is not asked for."""
+    model = ModelConfig(num_signs=6)
+    config = TrainConfig(model=model, batch_size=asked, num_folds=2)
+    held_out = Batches(packed, config, torch.device("cpu"))
+    everyone = Batches(packed, config.replace(all_participants=True), torch.device("cpu"))
+    assert len(everyone.train_indices) == len(packed) > len(held_out.train_indices)
+    expected = asked or fitting_batch_size(len(held_out.train_indices))
+    assert held_out.batch_size == everyone.batch_size == expected
+
+
+def test_an_epoch_of_few_sequences_has_thirty_steps_of_at_least_eight() -> None:
+    assert [fitting_batch_size(number) for number in (1, 239, 240, 300, 3839, 3840, 10**6)] == [
+        *(8, 8, 8, 10, 127, 128, 128),
+    ]
 
 
 def test_all_participants_are_trained_on_where_that_is_asked(dataset: PackedDataset) -> None:

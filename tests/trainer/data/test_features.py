@@ -100,3 +100,13 @@ def test_motion_follows_what_augmentation_did() -> None:
     torch.testing.assert_close(larger, 2 * velocities)
     backwards = features(frames.flip(0), np.array([length]), config)[:, 170:340]
     torch.testing.assert_close(backwards[1:], -velocities[1:].flip(0))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_features_of_another_type_are_the_same_up_to_its_rounding(dtype: torch.dtype) -> None:
+    frames, config = sequences(), ModelConfig(motion=2, distances=True, hand_frame=True)
+    rounded = frames.to(dtype)
+    found = features(rounded, LENGTHS, config)
+    assert found.dtype == dtype
+    expected = features(rounded.float(), LENGTHS, config)
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.05)

@@ -47,6 +47,7 @@ def test_a_directory_is_complete_and_readable(finished: RunDir, dataset: PackedD
     assert {path.name for path in finished.path.iterdir()} == names
     assert finished.read_config() == config
     metrics, result = finished.read_metrics(), finished.read_result()
+    assert result.batch_size == Batches(dataset, config, torch.device("cpu")).batch_size
     assert [item.epoch for item in metrics] == [1, 2, 3]
     assert metrics[-1].learning_rate == pytest.approx(1e-4, rel=1e-9)
     assert all(item.seconds > 0 and item.sequences_per_second > 0 for item in metrics)
