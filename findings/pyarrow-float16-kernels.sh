@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # pyarrow reads and writes a Parquet column of float16, but cannot filter, sort, add or round it.
 #
-# pyarrow 26.0.1. A column of float16 probabilities comes back as it was, with statistics in the file, and can be grouped by.
+# pyarrow 26.0.1. A column of float16 probabilities comes back as it was, with statistics in the file, and its values can be told apart.
 # pq.read_table(filters=...) on it raises ArrowNotImplementedError, and so do mean, sum, min_max, quantile, round and
 # sort_indices: whoever reads such a file must cast to float32 first. The largest value in the
 # file's statistics is raw bytes.
