@@ -18,6 +18,7 @@ from trainer.common.units import number, parse_amount
 
 DEFAULT_TRIALS: Final = 64
 DEFAULT_EPOCHS: Final = 30
+MORE_EPOCHS: Final = 60  # of fewer than 1,000 sequences, where an epoch takes seconds
 DEFAULT_RESULTS: Final = "results"
 MOST_SECONDS: Final = 36_525 * 86_400  # 100 years
 SEEDS: Final = 2**32  # how many NumPy's generators take
@@ -127,7 +128,7 @@ class SearchOptions(RunOptions):
     space: Any = option(None, parse=Path, metavar="FILE", group=_WHAT)
     """TOML file that says what to search; docs/search.md describes it. In Python also a dict or a Space."""
     epochs: int | None = option(None, parse=positive, group=_WHAT)
-    """Epochs of each trial that is not stopped early; default: 30."""
+    """Epochs of each trial that is not stopped early; default: 30, or 60 with fewer than 1,000 sequences."""
     max_params: int | None = option(None, parse=_parameters, metavar="N", group=_WHAT)
     """Largest number of parameters that a trial's model may have, such as 2M or 800K."""
     objective: ObjectiveName | None = option(None, group=_WHAT)

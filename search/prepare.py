@@ -12,10 +12,10 @@ from search.decide.samplers import SAMPLERS, default_sampler
 from search.decide.samplers import check as check_sampler
 from search.decide.stopping import DEFAULT_PRUNER, STOPPING_RULES, StoppingRule
 from search.decide.warm_start import earlier_trials
-from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, DEFAULT_TRIALS, SearchOptions
+from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, DEFAULT_TRIALS, MORE_EPOCHS, SearchOptions
 from search.problem.latency_estimate import LatencyScale
 from search.problem.objective import DEFAULT_OBJECTIVE, REMOVED, Objective
-from search.problem.space import DEFAULT_SPACE, Space
+from search.problem.space import DEFAULT_SPACE, FEW_SEQUENCES, SMALL_SPACE, Space
 from search.record.consistency import check_database
 from search.record.database_url import same_place, to_keep
 from search.record.request import Request
@@ -51,11 +51,11 @@ def _generated_dataset(results: str) -> Path:
     return packed
 
 
-def _space(options: SearchOptions, base: TrainConfig) -> Space:
+def _space(options: SearchOptions, base: TrainConfig, default: str = DEFAULT_SPACE) -> Space:
     """What is to be searched: a TOML file, its content as a dict, a Space, or the default."""
     asked = options.space
     if asked is None:
-        return Space.parse(DEFAULT_SPACE, base)
+        return Space.parse(default, base)
     if isinstance(asked, Space | dict):
         source = asked.source if isinstance(asked, Space) else asked
         space = Space.from_source(source, base, where="space")
@@ -114,9 +114,12 @@ def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedD
     if options.storage and has_study(options.storage, study.path.name):
         raise UserError(f"it has a study named {study.path.name} already; choose another name", field="storage")
     dataset = PackedDataset.open(options.data or _generated_dataset(options.results))
-    base = TrainConfig(epochs=options.epochs or DEFAULT_EPOCHS, seed=options.seed or 0)
-    base = base.replace(num_signs=dataset.num_signs, num_folds=_fewest_folds(dataset, base.num_folds))
-    space = _space(options, base)
+    num_folds = _fewest_folds(dataset, TrainConfig.num_folds)
+    are_few = len(dataset) * (num_folds - 1) < FEW_SEQUENCES * num_folds
+    epochs = options.epochs or (MORE_EPOCHS if are_few else DEFAULT_EPOCHS)
+    base = TrainConfig(epochs=epochs, seed=options.seed or 0)
+    base = base.replace(num_signs=dataset.num_signs, num_folds=num_folds)
+    space = _space(options, base, SMALL_SPACE if are_few else DEFAULT_SPACE)
     _require_folds(dataset, space.base)
     if space.base.num_folds < TrainConfig.num_folds and "num_folds" not in space.source:
         console.print(f"{space.base.num_folds} participants: each is a fold of its own", soft_wrap=True, markup=False)

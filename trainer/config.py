@@ -110,6 +110,9 @@ class ModelConfig:
     """Classes, as many as the dataset has signs."""
     dropout: float = 0.1
     """Probability of dropping an attention weight, a projection's output or an FFN's output."""
+    drop_path: float = 0.0
+    """Probability that the last block's attention, and its FFN, are skipped for a sequence in training (stochastic
+    depth); it grows evenly from block to block up to this."""
     max_frames: int = 512
     """Longest sequence in frames. Longer ones are cropped in training and resized in evaluation."""
     landmarks: str = option("all", choices=tuple(LANDMARK_SETS))
@@ -135,7 +138,7 @@ class ModelConfig:
         _check_at_least(self, 1, "num_heads", "num_layers", "num_signs", "max_frames")
         _check_at_least(self, 0, "motion")
         _check_at_most(self, {"motion": MOST_MOTION})
-        _check_below(self, 1, "dropout")
+        _check_below(self, 1, "dropout", "drop_path")
 
     @property
     def width(self) -> int:
@@ -174,6 +177,11 @@ class TrainConfig:
     """Gradients are scaled down to this total norm; 0 turns it off."""
     ema_decay: float = option(0.9999, group=OPTIMIZER)
     """Decay of the averaged weights (EMA), ramped as min(ema_decay, (1 + n) / (10 + n)) over steps n."""
+    swa_start: float = option(0.0, group=OPTIMIZER)
+    """Share of the training after which the averaged weights are the plain mean of all steps since (SWA); with 0 they
+    stay a moving average."""
+    dropout_start: float = 0.0
+    """Share of the training before which nothing is dropped in the model."""
     mixup_alpha: float = option(0.5, group=AUGMENTATION)
     """Mixup weights come from Beta(alpha, alpha); 0 turns mixup off."""
     mixup_partners: int = option(1, group=AUGMENTATION)
@@ -194,6 +202,14 @@ class TrainConfig:
     """Standard deviation, in image widths, of a random offset for the head, the shoulders, and each arm and hand."""
     landmark_shift: float = option(0.0, group=AUGMENTATION)
     """Standard deviation, in image widths, of a random offset for each landmark, constant over a sequence."""
+    frame_drop: float = option(0.0, group=AUGMENTATION)
+    """Largest share of a sequence's frames that are left out, here and there; each sequence has a share of its own."""
+    span_drop: float = option(0.0, group=AUGMENTATION)
+    """Longest span of time, as a share of the sequence, in which all landmarks are hidden."""
+    landmark_drop: float = option(0.0, group=AUGMENTATION)
+    """Probability of hiding a landmark throughout a sequence."""
+    hand_drop: float = option(0.0, group=AUGMENTATION)
+    """Probability of hiding one of the two hands throughout a sequence."""
     label_smoothing: float = 0.0
     """Share of the loss that wants all signs equally likely."""
     num_folds: int = option(5, group=DATA)
@@ -223,7 +239,8 @@ class TrainConfig:
         _check(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "positive and finite")
         _check_below(self, math.inf, "weight_decay", "clip_norm", "mixup_alpha", "time_stretch", "scale")
         _check_below(self, math.inf, "group_shift", "landmark_shift")
-        _check_below(self, 1, "ema_decay", "label_smoothing")
+        _check_below(self, 1, "ema_decay", "label_smoothing", "swa_start", "dropout_start")
+        _check_below(self, 1, "frame_drop", "span_drop", "landmark_drop", "hand_drop")
         _check_up_to(self, 1, "final_learning_rate_ratio", "mirror_probability", "next_frame_frequency")
         _check_up_to(self, 180, "rotation")
         _check_at_most(self, _MOST)

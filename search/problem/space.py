@@ -47,6 +47,22 @@ dropout = {type = "float", low = 0.0, high = 0.4}
 learning_rate = {type = "float", low = 3e-5, high = 1e-3, log = true}
 mixup_alpha = {type = "float", low = 0.0, high = 1.0}
 """
+FEW_SEQUENCES: Final = 1000
+"""Fewer than this to train on, and the default space is SMALL_SPACE, with twice the epochs: small models, which may do
+without learned positions (results/reference/small.md)"""
+SMALL_SPACE: Final = """\
+num_heads = {type = "int", low = 1, high = 4}
+num_layers = {type = "int", low = 1, high = 6}
+dropout = {type = "float", low = 0.0, high = 0.4}
+learning_rate = {type = "float", low = 1e-4, high = 1e-3, log = true}
+mixup_alpha = {type = "float", low = 0.0, high = 1.0}
+learned_positions = {type = "categorical", choices = [true, false]}
+"""
+SMALL_START: Final = {
+    **{"num_heads": 1, "num_layers": 4, "dropout": 0.1, "learning_rate": 3e-4, "mixup_alpha": 0.5},
+    "learned_positions": False,
+}
+"""What a search of SMALL_SPACE tries beside the recipe's shapes"""
 RECIPE: Final = tuple(  # the two models of the 26th-place solution, tried first
     {"num_heads": heads, "num_layers": layers, "dropout": 0.1, "learning_rate": 1e-4, "mixup_alpha": 0.5}
     for heads, layers in ((2, 6), (6, 5))
@@ -210,8 +226,12 @@ class Space:
         return self.max_params is None or num_parameters(self.config(params).model) <= self.max_params
 
     def recipe_points(self) -> list[dict[str, Any]]:
-        """Parameters of the recipe's configurations that lie in this space, without those that are not searched."""
-        placed = [self._place(point) for point in RECIPE]
+        """Parameters of the recipe's configurations that lie in this space, without those that are not searched.
+
+        Where learned positions are searched, also of the one for few sequences.
+        """
+        known = [*RECIPE, SMALL_START] if "learned_positions" in self.ranges else RECIPE
+        placed = [self._place(point) for point in known]
         points = [point for point in placed if isinstance(point, dict) and point]
         return [point for index, point in enumerate(points) if point not in points[:index]]
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from search import prepare
 from search.options import SearchOptions
 from search.prepare import new_study, resumed_study
+from search.problem.space import DEFAULT_SPACE, RECIPE, SMALL_SPACE, SMALL_START, Space
 from search.record.request import Request
 from tests.search.test_run import _options, _write
 from trainer import pack, synthesize
@@ -122,3 +124,21 @@ def test_each_of_few_participants_is_a_fold(tmp_path: Path, capsys: pytest.Captu
     space = {"num_heads": {"type": "int", "low": 1, "high": 2}, "num_folds": 2}
     assert new_study(dataclasses.replace(options, space=space), StudyDir(tmp_path / "a"))[0].to_config().num_folds == 2
     assert "fold of its own" not in capsys.readouterr().out
+
+
+def test_few_sequences_have_a_smaller_default_space_and_more_epochs(
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = SearchOptions(name="a", data=str(packed), results=str(tmp_path))
+    request, _ = new_study(options, StudyDir(tmp_path / "a"))
+    assert request.space == Space.parse(SMALL_SPACE, TrainConfig()).source
+    assert request.epochs == 60
+    assert "6 heads x 5 layers: num_heads is never 6 in this space" in capsys.readouterr().out
+    assert SMALL_START in request.to_space().recipe_points()
+    few, _ = new_study(dataclasses.replace(options, epochs=7), StudyDir(tmp_path / "a"))
+    assert few.epochs == 7
+    monkeypatch.setattr(prepare, "FEW_SEQUENCES", 96)  # the training part of 120 sequences in 5 folds
+    request, _ = new_study(options, StudyDir(tmp_path / "a"))
+    assert request.space == Space.parse(DEFAULT_SPACE, TrainConfig()).source
+    assert request.epochs == 30
+    assert request.to_space().recipe_points() == list(RECIPE)

@@ -47,7 +47,9 @@ def test_replace_finds_the_field_in_model_or_training() -> None:
 
 
 NAN = math.nan
+SHARES = ("drop_path", "swa_start", "dropout_start", "frame_drop", "span_drop", "landmark_drop", "hand_drop")
 BAD_VALUES = {
+    **dict.fromkeys(SHARES, (-0.1, 1, NAN, "0.1")),
     "motion": (-1, 9, 1.0, True, None),
     "distances": (1, None, "yes"),
     "hand_frame": (0, "no"),
@@ -89,6 +91,7 @@ BAD_VALUES = {
     "seed": (-1, 2**63, 0.5),
 }
 GOOD_EDGES: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(SHARES, (0, 0.99)),
     "motion": (0, 8),
     "distances": (False, True),
     "hand_frame": (False, True),

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from trainer.config import TrainConfig
-from trainer.landmarks import GROUPS, MIRROR, NUM_LANDMARKS
+from trainer.landmarks import GROUPS, LEFT_HAND, MIRROR, NUM_LANDMARKS, RIGHT_HAND
 
 ALONE_WEIGHT = 0.999  # a sequence with more weight than this is not mixed
 
@@ -112,6 +112,46 @@ def shift(
     shifted = _per_frame(offsets.astype(np.float32), lengths, frames.device).add_(frames)
     _points(shifted).masked_fill_(_points(frames) == 0, 0)
     return shifted
+
+
+def drop_frames(
+    frames: torch.Tensor, lengths: np.ndarray, most: float, rng: np.random.Generator
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Leave out frames of each sequence: (frames, lengths) without a random share of up to ``most`` of them.
+
+    Which of them is random; the others close up. Each sequence keeps one at least.
+    """
+    if most == 0:
+        return frames, lengths
+    dropped = np.minimum(np.rint(lengths * rng.uniform(0, most, len(lengths))), lengths - 1).astype(np.int64)
+    sequence = np.repeat(np.arange(len(lengths)), lengths)
+    order = np.lexsort((rng.random(len(frames)), sequence))  # the frames of each sequence, shuffled
+    stay = np.ones(len(frames), np.bool_)
+    stay[order[consecutive(np.cumsum(lengths) - lengths, dropped)]] = False
+    return frames.index_select(0, torch.from_numpy(np.flatnonzero(stay)).to(frames.device)), lengths - dropped
+
+
+def hide(
+    frames: torch.Tensor, lengths: np.ndarray, span: float, landmark: float, hand: float, rng: np.random.Generator
+) -> torch.Tensor:
+    """Make landmarks missing: all in a span of time, single ones and whole hands throughout a sequence.
+
+    Of each sequence a span of up to ``span`` of its frames is hidden, never all of them; each landmark with the
+    probability ``landmark``, and one of the two hands, either alike, with the probability ``hand``.
+    """
+    if span == landmark == hand == 0:
+        return frames
+    sizes = np.minimum(np.rint(lengths * rng.uniform(0, span, len(lengths))), lengths - 1).astype(np.int64)
+    first = rng.integers(0, lengths - sizes + 1)
+    place = consecutive(np.zeros_like(lengths), lengths)
+    is_out = (place >= np.repeat(first, lengths)) & (place < np.repeat(first + sizes, lengths))
+    hidden = rng.random((len(lengths), NUM_LANDMARKS)) < landmark
+    loses = rng.random(len(lengths)) < hand
+    is_left = rng.random(len(lengths)) < 0.5
+    for side, chosen in ((LEFT_HAND, loses & is_left), (RIGHT_HAND, loses & ~is_left)):
+        hidden[np.ix_(chosen, side)] = True
+    mask = np.repeat(hidden, lengths, axis=0) | is_out[:, None]
+    return frames.masked_fill(torch.from_numpy(mask[:, :, None]).to(frames.device), 0)
 
 
 @dataclass(frozen=True)
@@ -225,11 +265,16 @@ def _stretch(
 
 
 AUGMENTATIONS: Final[dict[str, Augmentation]] = {
+    "drop_frames": lambda frames, lengths, config, rng: drop_frames(frames, lengths, config.frame_drop, rng),
     "stretch": _stretch,
     "mirror": lambda frames, lengths, config, rng: (mirror(frames, lengths, config.mirror_probability, rng), lengths),
     "turn": lambda frames, lengths, config, rng: (turn(frames, lengths, config.rotation, config.scale, rng), lengths),
     "shift": lambda frames, lengths, config, rng: (
         shift(frames, lengths, config.group_shift, config.landmark_shift, rng),
+        lengths,
+    ),
+    "hide": lambda frames, lengths, config, rng: (
+        hide(frames, lengths, config.span_drop, config.landmark_drop, config.hand_drop, rng),
         lengths,
     ),
 }

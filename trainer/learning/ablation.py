@@ -73,6 +73,14 @@ CHANGES = (
     Change("short-motion", {"motion": 1}, Claim.UNSAID),
     Change("distances", {"distances": True}, Claim.UNSAID),
     Change("hand-frame", {"hand_frame": True}, Claim.UNSAID),
+    Change("frame-drop", {"frame_drop": 0.5}, Claim.UNSAID),
+    Change("span-drop", {"span_drop": 0.3}, Claim.UNSAID),
+    Change("landmark-drop", {"landmark_drop": 0.1}, Claim.UNSAID),
+    Change("hand-drop", {"hand_drop": 0.2}, Claim.UNSAID),
+    Change("late-dropout", {"dropout_start": 0.5}, Claim.UNSAID),
+    Change("drop-path", {"drop_path": 0.2}, Claim.UNSAID),
+    Change("swa", {"swa_start": 0.75}, Claim.UNSAID),
+    Change("weight-decay", {"weight_decay": 0.1}, Claim.UNSAID),
 )
 
 

@@ -22,7 +22,7 @@ from trainer.data.dataset import PackedDataset
 from trainer.learning.devices import check_device
 from trainer.learning.guard import MAX_IN_A_ROW, StepGuard
 from trainer.learning.learner import Learner
-from trainer.learning.optimizer import cosine, ema_, ema_decay
+from trainer.learning.optimizer import average_decay, cosine, ema_
 from trainer.metrics import accuracy, log_loss
 from trainer.model.classifier import SignClassifier
 from trainer.rundir import CHECKPOINT, CONFIG, EpochMetrics, Result, RunDir
@@ -155,9 +155,11 @@ def train_epoch(learner: Learner, batches: Batches, epoch: int, dtype: torch.dty
     total_loss = torch.zeros((), device=device)
     guard = StepGuard(learner.optimizer, device)
     for step, batch in enumerate(batches.epoch(epoch), start=epoch * batches.steps_per_epoch):
-        loss = mixed_cross_entropy(model(batch.frames, batch.lengths, rng, dtype), batch, config.label_smoothing)
+        dropping = rng if step >= config.dropout_start * num_steps else None
+        logits = model(batch.frames, batch.lengths, dropping, dtype)
+        loss = mixed_cross_entropy(logits, batch, config.label_smoothing)
         if learner.next_frame is not None and rng.random() < config.next_frame_frequency:
-            states = model.encode(batch.frames, batch.lengths, rng, dtype, causal=True)
+            states = model.encode(batch.frames, batch.lengths, dropping, dtype, causal=True)
             loss = loss + learner.next_frame.loss(states, batch.frames, batch.lengths)
         torch.autograd.backward(loss)
         norm = learner.clip_gradients(config.clip_norm)
@@ -166,7 +168,7 @@ def train_epoch(learner: Learner, batches: Batches, epoch: int, dtype: torch.dty
             group["lr"] = learning_rate
         guard.step(norm)
         learner.optimizer.zero_grad()
-        ema_(averages, parameters, ema_decay(step, config.ema_decay))
+        ema_(averages, parameters, average_decay(step, num_steps, config.ema_decay, config.swa_start))
         total_loss += loss.detach()
         if device.type == "cpu" and not math.isfinite(loss.item()):
             break  # on a GPU looking would cost a synchronisation a step

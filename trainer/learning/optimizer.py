@@ -37,6 +37,21 @@ def ema_decay(step: int, decay: float) -> float:
     return min(decay, (1 + step) / (10 + step))
 
 
+def average_decay(step: int, num_steps: int, decay: float, swa_start: float) -> float:
+    """Decay of the averaged weights after optimizer step ``step`` (from 0) of ``num_steps``.
+
+    They are a moving average until the share ``swa_start`` of the steps, and the plain mean of all steps since then
+    (SWA, Izmailov et al. 2018, arXiv:1803.05407); with 0 a moving average throughout.
+
+    >>> [round(average_decay(step, 8, 0.9, 0.5), 2) for step in range(8)]
+    [0.1, 0.18, 0.25, 0.31, 0.0, 0.5, 0.67, 0.75]
+    """
+    begin = math.ceil(swa_start * num_steps)
+    if swa_start == 0 or step < begin:
+        return ema_decay(step, decay)
+    return 1 - 1 / (step - begin + 1)
+
+
 @torch.no_grad()
 def ema_(averages: list[torch.Tensor], parameters: list[torch.Tensor], decay: float) -> None:
     """averages <- decay * averages + (1 - decay) * parameters, in place."""

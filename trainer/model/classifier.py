@@ -14,7 +14,7 @@ from trainer.common.errors import UserError
 from trainer.config import NORM_EPS, ModelConfig
 from trainer.data.features import features, num_features
 from trainer.model.attention import AttentionMode, Packing, attend
-from trainer.model.dropout import Dropout
+from trainer.model.dropout import Dropout, DropPath
 from trainer.model.ops import rms_norm, swiglu
 
 INIT_STD = 0.02
@@ -76,14 +76,20 @@ class Block(nn.Module):
         self.down = Linear(config.ffn_width, config.width)
 
     def forward(
-        self, x: torch.Tensor, packing: Packing, dropout: Dropout, dtype: torch.dtype, mode: AttentionMode
+        self,
+        x: torch.Tensor,
+        packing: Packing,
+        dropout: Dropout,
+        path: DropPath,
+        dtype: torch.dtype,
+        mode: AttentionMode,
     ) -> torch.Tensor:
         """[num_tokens, width] -> the same; with ``mode.first_only`` the first tokens' rows alone, [batch, width]."""
         attended = attend(self.qkv(self.attention_norm(x, dtype)), packing, dropout, mode)
         if mode.first_only:
             x = x[packing.first]
-        x = x + dropout(self.out(attended))
-        return x + dropout(self.down(swiglu(self.gate_up(self.ffn_norm(x, dtype)))))
+        x = x + path(dropout(self.out(attended)))
+        return x + path(dropout(self.down(swiglu(self.gate_up(self.ffn_norm(x, dtype))))))
 
 
 class SignClassifier(nn.Module):
@@ -169,9 +175,10 @@ class SignClassifier(nn.Module):
         if self.cls is not None:
             x = self.cls.repeat(packing.num_tokens, 1).index_copy(0, places, x)
         dropout = Dropout(self.config.dropout, rng)
-        for block in self.blocks[:-1]:
-            x = block(x, packing, dropout, dtype, AttentionMode(self.config.rotary, causal))
-        x = self.blocks[-1](x, packing, dropout, dtype, AttentionMode(self.config.rotary, causal, first_only))
+        for depth, block in enumerate(self.blocks, start=1):
+            path = DropPath(self.config.drop_path * depth / len(self.blocks), packing.lengths, rng)
+            mode = AttentionMode(self.config.rotary, causal, first_only and depth == len(self.blocks))
+            x = block(x, packing, dropout, path, dtype, mode)
         states: torch.Tensor = self.norm(x, torch.float32)
         return states if first_only else states[places]
 

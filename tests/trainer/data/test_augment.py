@@ -301,6 +301,66 @@ def test_stretch_never_blends_with_a_missing_landmark(spline: bool) -> None:
     assert np.mean(shares) == pytest.approx(present(frames).float().mean().item(), abs=0.02)
 
 
+# ---- what is left out and hidden
+
+
+def numbered(lengths: np.ndarray) -> torch.Tensor:
+    """Frames that show everything, each its own number."""
+    return torch.arange(1.0, lengths.sum() + 1)[:, None, None].expand(-1, 85, 2).contiguous()
+
+
+def test_frames_that_are_left_out_are_of_every_share_up_to_the_largest_and_keep_their_order() -> None:
+    lengths = np.full(2000, 40)
+    frames, left = augment.drop_frames(numbered(lengths), lengths, 0.5, generator())
+    assert (left.min(), left.max()) == (20, 40)
+    assert left.mean() == pytest.approx(30, abs=0.4)
+    places = frames[:, 0, 0].numpy() - 1
+    assert (np.diff(places) > 0).all()
+    np.testing.assert_array_equal(np.bincount((places // 40).astype(np.int64)), left)
+    of_frame = np.bincount((places % 40).astype(np.int64), minlength=40) / 2000
+    assert of_frame == pytest.approx(np.full(40, 0.75), abs=0.05)  # each place as often as any other
+
+
+def test_one_frame_always_stays() -> None:
+    lengths = np.array([1, 2, 1, 3])
+    for seed in range(20):
+        frames, left = augment.drop_frames(numbered(lengths), lengths, 0.999, generator(seed))
+        assert left.min() >= 1
+        assert len(frames) == left.sum()
+        hidden = augment.hide(numbered(lengths), lengths, 0.999, 0, 0, generator(seed))
+        shown = present(hidden).any(dim=1).split(lengths.tolist())
+        assert all(its.any() for its in shown)
+
+
+def test_a_span_is_one_piece_of_a_sequence_and_hides_everything_in_it() -> None:
+    lengths = np.full(1000, 50)
+    shown = present(augment.hide(numbered(lengths), lengths, 0.4, 0, 0, generator())).view(1000, 50, 85)
+    assert torch.equal(shown.any(dim=2), shown.all(dim=2))
+    is_out = ~shown[:, :, 0]
+    edges = (is_out[:, 1:] != is_out[:, :-1]).sum(dim=1)
+    assert (edges <= 2).all()
+    sizes = is_out.sum(dim=1)
+    assert (int(sizes.min()), int(sizes.max())) == (0, 20)
+    assert sizes.float().mean().item() == pytest.approx(10, abs=0.5)
+    assert is_out.any(dim=0).all()  # anywhere, the first and last frame included
+
+
+def test_landmarks_and_hands_are_hidden_throughout_a_sequence_by_their_probabilities() -> None:
+    lengths = np.full(3000, 3)
+    shown = present(augment.hide(numbered(lengths), lengths, 0, 0.1, 0, generator())).view(3000, 3, 85)
+    assert torch.equal(shown.any(dim=1), shown.all(dim=1))
+    hidden = (~shown[:, 0]).float()
+    assert hidden.mean(dim=0).numpy() == pytest.approx(np.full(85, 0.1), abs=0.03)
+    shown = present(augment.hide(numbered(lengths), lengths, 0, 0, 0.4, generator())).view(3000, 3, 85)
+    left, right = (shown[:, 0, side] for side in (LEFT_HAND, RIGHT_HAND))
+    assert torch.equal(left.any(dim=1), left.all(dim=1))
+    lost = [(~side.any(dim=1)).float().mean().item() for side in (left, right)]
+    assert lost == pytest.approx([0.2, 0.2], abs=0.03)
+    assert (left.any(dim=1) | right.any(dim=1)).all()  # never both
+    others = np.setdiff1d(np.arange(85), np.concatenate([LEFT_HAND, RIGHT_HAND]))
+    assert shown[:, :, others].all()
+
+
 # ---- the contract of all augmentations
 
 Augmented = tuple[torch.Tensor, np.ndarray]
@@ -312,11 +372,16 @@ AUGMENTATIONS: dict[str, Callable[[torch.Tensor, np.ndarray, float, np.random.Ge
     "scale": lambda frames, lengths, s, rng: (augment.turn(frames, lengths, 0, s, rng), lengths),
     "group shift": lambda frames, lengths, s, rng: (augment.shift(frames, lengths, s, 0, rng), lengths),
     "landmark shift": lambda frames, lengths, s, rng: (augment.shift(frames, lengths, 0, s, rng), lengths),
+    "frame drop": augment.drop_frames,
+    "span drop": lambda frames, lengths, s, rng: (augment.hide(frames, lengths, s, 0, 0, rng), lengths),
+    "landmark drop": lambda frames, lengths, s, rng: (augment.hide(frames, lengths, 0, s, 0, rng), lengths),
+    "hand drop": lambda frames, lengths, s, rng: (augment.hide(frames, lengths, 0, 0, s, rng), lengths),
     "mixup": lambda frames, lengths, s, rng: unpack(augment.mixup(frames, lengths, s, rng)),
     "mixup of 4": lambda frames, lengths, s, rng: unpack(augment.mixup(frames, lengths, s, rng, num_partners=3)),
     "aligned mixup": lambda frames, lengths, s, rng: unpack(augment.mixup(frames, lengths, s, rng, align=True)),
 }
 KEEPS_LENGTHS = {"mirror", "rotation", "scale", "group shift", "landmark shift"}
+HIDES = {"span drop", "landmark drop", "hand drop"}
 
 
 def unpack(mixed: augment.Mixed) -> Augmented:
@@ -352,8 +417,12 @@ def test_contract(name: str, lengths: np.ndarray, device: torch.device) -> None:
         assert new_lengths.tolist() == lengths.tolist()
         assert torch.equal(present(augmented), present(frames))
     shown = present(augmented)
-    assert torch.equal(shown.any(dim=0), present(frames).any(dim=0))  # missing stays missing
-    assert shown[:, present(frames).all(dim=0)].all()  # present stays present
+    if name in HIDES:
+        assert torch.equal(augmented[shown], frames[shown])  # the rest stays as it was
+        assert new_lengths.tolist() == lengths.tolist()
+    else:
+        assert not shown[:, ~present(frames).any(dim=0)].any()  # missing stays missing
+        assert shown[:, present(frames).all(dim=0)].all()  # present stays present
 
     again, lengths_again = apply(frames, lengths, 0.5, generator())
     assert torch.equal(again, augmented)

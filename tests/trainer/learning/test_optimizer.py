@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from trainer.config import ModelConfig
-from trainer.learning.optimizer import cosine, decay_groups, ema_, ema_decay, make_optimizer
+from trainer.learning.optimizer import average_decay, cosine, decay_groups, ema_, ema_decay, make_optimizer
 from trainer.model.classifier import SignClassifier
 
 SHAPES = [(5, 3), (7,), (1, 4), (2, 2), (1,)]
@@ -88,3 +88,16 @@ def test_ema_equals_a_plain_loop() -> None:
         expected = [decay * old + (1 - decay) * new for old, new in zip(expected, weights, strict=True)]
     for average, wanted in zip(averages, expected, strict=True):
         torch.testing.assert_close(average, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_from_its_start_on_swa_is_the_plain_mean_and_a_moving_average_before() -> None:
+    steps = [torch.randn(3, generator=torch.Generator().manual_seed(step)) for step in range(20)]
+    average, moving = torch.zeros(3), torch.zeros(3)
+    for step, weights in enumerate(steps):
+        ema_([average], [weights], average_decay(step, 20, 0.99, 0.6))
+        ema_([moving], [weights], average_decay(step, 20, 0.99, 0.0))
+        if step < 12:
+            assert torch.equal(average, moving)
+        else:
+            torch.testing.assert_close(average, torch.stack(steps[12 : step + 1]).mean(dim=0))
+    assert average_decay(7, 20, 0.99, 0.0) == ema_decay(7, 0.99)

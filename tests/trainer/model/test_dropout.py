@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.model.dropout import Dropout
+from trainer.model.dropout import Dropout, DropPath
 
 pytestmark = pytest.mark.usefixtures("threads")
 
@@ -56,3 +56,27 @@ def test_the_gradient_is_dropped_alike() -> None:
     assert x.grad is not None
     torch.testing.assert_close(x.grad * x.detach(), dropped.detach())
     assert dropped.dtype == x.dtype
+
+
+LENGTHS = np.array([3, 1, 4, 2] * 500)
+
+
+def skip(rows: int, probability: float = 0.3, seed: int = 0) -> torch.Tensor:
+    return DropPath(probability, LENGTHS, np.random.default_rng(seed))(torch.ones(rows, 5))
+
+
+def test_a_branch_is_skipped_for_whole_sequences_and_else_scaled() -> None:
+    of_tokens = skip(int(LENGTHS.sum()))
+    of_sequences = skip(len(LENGTHS))
+    assert sorted(of_sequences.unique().tolist()) == pytest.approx([0, 1 / 0.7])
+    torch.testing.assert_close(of_tokens, of_sequences.repeat_interleave(torch.from_numpy(LENGTHS), dim=0))
+    assert of_sequences[:, 0].mean().item() == pytest.approx(1, abs=0.06)
+    assert not torch.equal(of_sequences, skip(len(LENGTHS), seed=1))
+
+
+def test_nothing_is_skipped_without_a_generator_or_at_probability_0() -> None:
+    branch = torch.ones(4, 5)
+    assert DropPath(0.9, np.ones(4, np.int64), None)(branch) is branch
+    rng = np.random.default_rng(0)
+    assert DropPath(0.0, np.ones(4, np.int64), rng)(branch) is branch
+    assert rng.random() == np.random.default_rng(0).random()  # nor is anything drawn
