@@ -82,9 +82,24 @@ def test_a_space_of_gigantic_models_is_refused_before_one_is_built(tmp_path: Pat
             new_study(dataclasses.replace(options, max_params=limit), StudyDir(tmp_path / "a"))
 
 
-def test_no_trial_is_stopped_before_its_training_tells(
-    tmp_path: Path, packed: Path, capsys: pytest.CaptureFixture[str]
+def test_of_few_sequences_no_trial_is_stopped_in_the_first_quarter(
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    options = SearchOptions(name="a", data=str(packed), results=str(tmp_path))
+    request, _ = new_study(options, StudyDir(tmp_path / "a"))
+    assert request.earliest_stop == 15  # 96 sequences have been seen 1,440 times
+    told = capsys.readouterr().out
+    assert "no trial is stopped before epoch 15: of 96 sequences, less training does not tell" in told
+    monkeypatch.setattr(prepare, "FEWEST_SEEN", 700)
+    assert new_study(options, StudyDir(tmp_path / "a"))[0].earliest_stop == 8  # 7.3 times 96
+    asked = dataclasses.replace(options, epochs=8)
+    assert new_study(asked, StudyDir(tmp_path / "a"))[0].earliest_stop == 2
+
+
+def test_no_trial_is_stopped_before_its_training_tells(
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(prepare, "FEWEST_SEEN", 0)  # steps alone
     batch_size = {"type": "int", "low": 4, "high": 16}
     space = {"dropout": {"type": "float", "low": 0.0, "high": 0.4}, "batch_size": batch_size, "num_folds": 5}
     options = SearchOptions(name="a", data=str(packed), results=str(tmp_path), space=space, epochs=60)
