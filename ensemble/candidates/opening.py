@@ -117,6 +117,11 @@ def _difference(first: Pool, other: Pool) -> str | None:
     if not np.array_equal(other.validation.sequence_ids, first.validation.sequence_ids):
         held_out = ", ".join(map(str, np.unique(other.validation.participants)))
         return f"holds out other participants ({held_out})"
+    dealt, others = (
+        None if folds is None else folds.tolist() for folds in (first.validation.folds, other.validation.folds)
+    )
+    if dealt != others:
+        return "deals participants into other folds"
     return None
 
 

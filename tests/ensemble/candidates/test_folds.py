@@ -9,10 +9,10 @@ import pytest
 from ensemble.candidates.folds import Rotated, by_fold
 from ensemble.candidates.full_data import FullData
 from ensemble.candidates.measure import measure
-from ensemble.candidates.opening import open_pool
+from ensemble.candidates.opening import open_pool, open_pools
 from ensemble.candidates.priced import PricedPool
 from ensemble.tflite.latency import Target
-from tests.ensemble.conftest import NUM_FOLDS, random_classifier, taught
+from tests.ensemble.conftest import NUM_FOLDS, change_fields, random_classifier, taught
 from tests.ensemble.conftest import predict as predict_with
 from tests.outcomes import result_of
 from trainer.common.errors import UserError
@@ -153,6 +153,30 @@ def test_predictions_of_another_fold_are_left_out(folded: Path) -> None:
     left_out = _measured(folded).pool.left_out
     assert "val_probs.npy" in left_out["0001"]
     assert "of a training with seed 0 and fold 1 held out" in left_out["0000"]
+
+
+def test_studies_of_other_folds_are_not_one_pool(folded: Path, packed: PackedDataset, tmp_path: Path) -> None:
+    other = shutil.copytree(folded, tmp_path / "other")
+    change_fields(other / "study.json", base_config=TrainConfig(num_folds=3).to_json())
+    StudyDir(other).write_validation(Validation.of(packed, 3), packed.sign_names)
+    for run in StudyDir(other).trials():
+        config = run.read_config().replace(num_folds=3)
+        rows = packed.split(3, config.fold)[1]
+        (run.path / "config.json").unlink()
+        run.write_config(config)
+        probs = np.full((len(rows), packed.num_signs), 1 / packed.num_signs)
+        run.write_val_probs(probs)
+        labels = packed.labels[rows]
+        change_fields(
+            run.path / "done.json",
+            val_accuracy=accuracy(run.read_val_probs(), labels),
+            val_log_loss=log_loss(run.read_val_probs(), labels),
+            sha256=run.hashes(),
+        )
+    with pytest.raises(UserError, match=r"deals participants into other folds than .*; only models"):
+        open_pools([("a", folded), ("b", other)])
+    twice = open_pools([("a", folded), ("b", shutil.copytree(folded, tmp_path / "b"))])
+    assert len(twice.candidates) == len(POINTS)  # the copy's are the same trials
 
 
 def test_weights_trained_on_everyone_stand_for_a_configuration_and_its_seed(
