@@ -34,8 +34,9 @@ class SelectOptions:
     exact: bool = option(False)
     """Also try every set of candidates, if at most 12 of them fit the budget."""
     prefer: str = option("cheapest", choices=PREFERENCES)
-    """What ships of the ensembles that fit: the cheapest that is within one standard error of the best on unseen
-    participants, or the one with the best estimate there."""
+    """What ships of the ensembles that fit: the cheapest that is within one standard error, and half a point, of the
+    best on unseen participants; or, for accuracy, what scores best within the whole budget, unless another is measured
+    to be clearly better there."""
     results: tuple[str, ...] = option((), repeated=True, metavar="STUDY", group="input and output")
     """A study's folder or URI (s3://...). Give the option again to choose among the trials of several studies (default:
     the newest study in results/)."""

@@ -8,7 +8,7 @@ Where few people tell, that error is large, and the rule alone gives away one or
 MOST_LOST is given away (results/reference/preference.txt).
 
 Whoever prefers accuracy gets the ensemble that is selected for the whole room, unless another is measured to be better
-by more than one standard error. The best estimate of many is the luckiest one too.
+by more than CLEAR standard errors. The best estimate of many is the luckiest one too.
 
 The room was chosen by these participants. What is reported of each of them is therefore what the room does with them
 that is chosen by the others.
@@ -31,6 +31,8 @@ LEVELS: Final = 5  # smaller rooms by latency
 FOLDS: Final = 10  # at most, that participants are dealt into
 MOST_LOST: Final = 0.005
 """Accuracy (or nats of log loss) that is given away at most for a cheaper ensemble"""
+CLEAR: Final = 2.0
+"""Standard errors by which an ensemble must be better than that for the whole room, to be preferred for its accuracy"""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def choose(values: np.ndarray, sizes: np.ndarray, prices: np.ndarray, prefer: st
     gains = values - values[0]
     best = int(np.lexsort((prices, -values.sum(axis=1)))[0])
     if prefer == "accuracy":
-        return best if gains[best].sum() / sizes.sum() > standard_error(gains[best], sizes) else 0
+        return best if gains[best].sum() / sizes.sum() > CLEAR * standard_error(gains[best], sizes) else 0
     lost = values[best] - values
     most = np.array([min(standard_error(row, sizes), most_lost) for row in lost])
     within = np.flatnonzero(lost.sum(axis=1) / sizes.sum() <= most)

@@ -71,7 +71,7 @@ def test_of_those_within_one_error_the_cheapest_ships_and_of_as_cheap_ones_the_b
 
 def test_who_prefers_accuracy_gets_another_than_that_for_the_whole_room_if_it_is_measured_to_be_better() -> None:
     whole = np.array([5, 10, 15, 20])
-    lucky, better = whole + np.array([0, -2, 4, 1]), whole + np.array([1, 2, 3, 4])
+    lucky, better = whole + np.array([0, -1, 4, 2]), whole + np.array([1, 2, 3, 4])
     prices = np.array([3.0, 1.0, 2.0])
     assert choose(np.stack([whole, lucky]), SIZES, prices[:2], "accuracy") == 0
     assert choose(np.stack([whole, lucky, better]), SIZES, prices, "accuracy") == 2
