@@ -134,7 +134,7 @@ def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedD
         check_sampler(sampler, space, objective.has_front)
     except ValueError as error:
         raise UserError(f"{sampler}: {error}; choose another sampler", field="sampler") from error
-    if options.recipe_points and (left_out := space.recipe_points_left_out()):
+    if options.recipe_points and options.space is not None and (left_out := space.recipe_points_left_out()):
         console.print(f"configurations of the recipe left out: {left_out}", soft_wrap=True, markup=False)
     trials = options.trials or DEFAULT_TRIALS
     pruner = options.pruner or ("none" if objective.has_front else DEFAULT_PRUNER)

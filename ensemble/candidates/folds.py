@@ -104,8 +104,8 @@ def combined(pool: Pool, folds: Sequence[PricedPool]) -> PricedPool:
             candidate = _rotated(parts, rows, pool.validation.labels)
             candidates.append(candidate)
             costs.append(found[order[0], 0][1])
-            changes = [changed[part.name] for of_folds in parts for part in of_folds if part.name in changed]
-            changed |= dict.fromkeys([candidate.name] if changes else [], changes[0] if changes else "")
+            if changes := [changed[part.name] for of_folds in parts for part in of_folds if part.name in changed]:
+                changed[candidate.name] = changes[0]
     complete = {part.name for candidate in candidates for of_folds in candidate.parts for part in of_folds}
     left_out = {name: reason for name, reason in left_out.items() if name not in complete}
     require_any(pool.studies, candidates, left_out)

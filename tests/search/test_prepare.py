@@ -148,7 +148,7 @@ def test_few_sequences_have_a_smaller_default_space_and_more_epochs(
     request, _ = new_study(options, StudyDir(tmp_path / "a"))
     assert request.space == Space.parse(SMALL_SPACE, TrainConfig()).source
     assert request.epochs == 60
-    assert "6 heads x 5 layers: num_heads is never 6 in this space" in capsys.readouterr().out
+    assert "left out" not in capsys.readouterr().out  # the larger shape of the recipe: nobody asked for it
     assert SMALL_START in request.to_space().recipe_points()
     few, _ = new_study(dataclasses.replace(options, epochs=7), StudyDir(tmp_path / "a"))
     assert few.epochs == 7

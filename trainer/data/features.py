@@ -149,7 +149,8 @@ def _on(device: torch.device, places: tuple[int, ...]) -> torch.Tensor:
     """Indices that stay on a device: each batch would have to wait for them otherwise."""
     import torch
 
-    return torch.tensor(places, device=device)
+    with torch.inference_mode(False):  # what is made in that mode cannot be trained with later
+        return torch.tensor(places, device=device)
 
 
 def _difference(points: torch.Tensor, others: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from trainer.config import ModelConfig
+from trainer.data import features as features_module
 from trainer.data.features import MOTION_GAIN, features, num_features
 from trainer.landmarks import LANDMARK_SETS, LEFT_HAND_ROWS, NUM_LANDMARKS, RIGHT_HAND_ROWS, ROWS
 
@@ -110,3 +111,15 @@ def test_features_of_another_type_are_the_same_up_to_its_rounding(dtype: torch.d
     assert found.dtype == dtype
     expected = features(rounded.float(), LENGTHS, config)
     torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.05)
+
+
+@pytest.mark.parametrize("asked", [{"landmarks": "hands_lips_pose"}, {"distances": True}, {"hand_frame": True}])
+def test_what_was_seen_in_inference_first_can_be_trained_on(asked: dict[str, Any]) -> None:
+    features_module._on.cache_clear()
+    config = ModelConfig(**asked)
+    with torch.inference_mode():
+        features(sequences(), LENGTHS, config)
+    frames = sequences().requires_grad_()
+    features(frames, LENGTHS, config).sum().backward()
+    assert frames.grad is not None
+    assert frames.grad.abs().sum() > 0
