@@ -148,7 +148,7 @@ def test_a_search_that_loses_worker_and_driver_comes_out_as_a_calm_one(
 @pytest.mark.slow
 @pytest.mark.parametrize(("pruner", "num_trials"), [("successive-halving", 8), ("predictive-halving", 12)])
 def test_trials_that_wait_survive_their_driver(tmp_path: Path, packed: Path, pruner: str, num_trials: int) -> None:
-    asked = _new(tmp_path, packed, num_trials, pruner, batch_size=8)  # in 2 epochs enough steps for a rung
+    asked = _new(tmp_path, packed, num_trials, pruner, batch_size=8)
     (tmp_path / "calm").mkdir()
     assert _finish(_start(tmp_path / "calm", "study", *asked))[::2] == (0, "")
     study = tmp_path / "study"
@@ -164,7 +164,7 @@ def test_trials_that_wait_survive_their_driver(tmp_path: Path, packed: Path, pru
     assert " waits: " in stdout
     outcome = _outcome(study)
     assert outcome == _outcome(tmp_path / "calm" / "study")
-    assert sorted({len(trial[4]) for trial in outcome}) == [2, EPOCHS]
+    assert sorted({len(trial[4]) for trial in outcome}) == [EPOCHS // 4, EPOCHS]  # few sequences: not before
     assert sum(trial[1] == "COMPLETE" for trial in outcome) >= 4
     assert not list(study.glob("trials/*/checkpoint*"))
 
