@@ -19,7 +19,6 @@ from typing import Any, Final
 import numpy as np
 from rich.markup import escape
 
-from ensemble import budget
 from ensemble.budget import BuiltFile, Cost
 from ensemble.candidates.folds import by_fold, combined
 from ensemble.candidates.kept import find, keep, key_of
@@ -97,8 +96,7 @@ def _measure(
     places = {study: tuple(dict.fromkeys((roots.get(study, study), study))) for study in pool.studies}
     caches = {study: _Cache(its, pool, target, anew) for study, its in places.items()}
     kept = {study: [root / TRIAL_PROBS for root in its] for study, its in places.items()}
-    shared = export.build_shared(pool.max_frames)
-    base = caches[pool.studies[0]].cost(shared, 0, 0) if is_timed else Cost.from_array(np.zeros(len(budget.COSTS)))
+    base = caches[pool.studies[0]].cost(export.build_shared(pool.max_frames), 0, 0) if is_timed else Cost()
     candidates, costs, left_out, changed = [], [], dict(pool.left_out), dict(pool.changed)
     gone: list[DatasetGoneError] = []
     for files in reproducible(pool, left_out, kept):

@@ -124,8 +124,8 @@ def different(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Rooms within ``room``, itself first, for each of which another ensemble is selected; these ensembles."""
     largest = rule(score, priced.costs, room)
-    rooms = [room, *_smaller(priced, room, largest)]
-    found: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+    rooms = _smaller(priced, room, largest)
+    found = {largest.tobytes(): (room, largest)}
     for its, counts in zip(rooms, selected(score, [rule], priced.costs, rooms), strict=True):
         found.setdefault(counts.tobytes(), (its, counts))
     return [its for its, _ in found.values()], [counts for _, counts in found.values()]

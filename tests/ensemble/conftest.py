@@ -65,7 +65,7 @@ def finish(
     run: RunDir, config: TrainConfig, model: SignClassifier, dataset: PackedDataset, probs: np.ndarray | None = None
 ) -> None:
     """Leave what a training leaves; ``probs`` are what the model gives the held-out sequences, if not that."""
-    rows = dataset.split(NUM_FOLDS, 0)[1]
+    rows = dataset.split(NUM_FOLDS, config.fold)[1]
     labels = dataset.labels[rows]
     probs = predict(model, dataset, rows) if probs is None else probs
     run.write_config(config)

@@ -123,7 +123,7 @@ def drop_frames(
     """
     if most == 0:
         return frames, lengths
-    dropped = np.minimum(np.rint(lengths * rng.uniform(0, most, len(lengths))), lengths - 1).astype(np.int64)
+    dropped = _parts(lengths, most, rng)
     sequence = np.repeat(np.arange(len(lengths)), lengths)
     order = np.lexsort((rng.random(len(frames)), sequence))  # the frames of each sequence, shuffled
     stay = np.ones(len(frames), np.bool_)
@@ -141,17 +141,22 @@ def hide(
     """
     if span == landmark == hand == 0:
         return frames
-    sizes = np.minimum(np.rint(lengths * rng.uniform(0, span, len(lengths))), lengths - 1).astype(np.int64)
-    first = rng.integers(0, lengths - sizes + 1)
-    place = consecutive(np.zeros_like(lengths), lengths)
-    is_out = (place >= np.repeat(first, lengths)) & (place < np.repeat(first + sizes, lengths))
+    sizes = _parts(lengths, span, rng)
+    first = np.cumsum(lengths) - lengths + rng.integers(0, lengths - sizes + 1)
     hidden = rng.random((len(lengths), NUM_LANDMARKS)) < landmark
     loses = rng.random(len(lengths)) < hand
     is_left = rng.random(len(lengths)) < 0.5
     for side, chosen in ((LEFT_HAND, loses & is_left), (RIGHT_HAND, loses & ~is_left)):
         hidden[np.ix_(chosen, side)] = True
-    mask = np.repeat(hidden, lengths, axis=0) | is_out[:, None]
+    mask = np.repeat(hidden, lengths, axis=0)
+    mask[consecutive(first, sizes)] = True
     return frames.masked_fill(torch.from_numpy(mask[:, :, None]).to(frames.device), 0)
+
+
+def _parts(lengths: np.ndarray, most: float, rng: np.random.Generator) -> np.ndarray:
+    """Frames of each sequence that are a random share of it, up to ``most`` and never all: int64 [batch]."""
+    parts: np.ndarray = np.minimum(np.rint(lengths * rng.uniform(0, most, len(lengths))), lengths - 1).astype(np.int64)
+    return parts
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,7 @@ from ensemble.candidates.measure import measure
 from ensemble.candidates.opening import open_pool, open_pools
 from ensemble.candidates.priced import PricedPool
 from ensemble.tflite.latency import Target
-from tests.ensemble.conftest import NUM_FOLDS, change_fields, random_classifier, taught
-from tests.ensemble.conftest import predict as predict_with
-from tests.outcomes import result_of
+from tests.ensemble.conftest import NUM_FOLDS, change_fields, finish, random_classifier, taught
 from trainer.common.errors import UserError
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import PackedDataset
@@ -34,20 +32,7 @@ def _train(study: StudyDir, number: int, config: TrainConfig, dataset: PackedDat
     logits = rng.normal(size=(len(rows), dataset.num_signs))
     logits[np.arange(len(rows)), dataset.labels[rows]] += 1.5
     model = taught(random_classifier(config.model, seed=number), dataset, rows, logits)
-    probs, labels = predict_with(model, dataset, rows), dataset.labels[rows]
-    run = study.trial(number)
-    run.write_config(config)
-    run.write_weights(model.state_dict())
-    if not config.all_participants:
-        run.write_val_probs(probs)
-    result = result_of(
-        epochs=config.epochs,
-        val_accuracy=accuracy(probs, labels),
-        val_log_loss=log_loss(probs, labels),
-        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
-        data_fingerprint=dataset.fingerprint,
-    )
-    run.write_result(result)
+    finish(study.trial(number), config, model, dataset)
 
 
 def _config(dataset: PackedDataset, layers: int, seed: int, fold: int, all_participants: bool = False) -> TrainConfig:
