@@ -9,7 +9,7 @@ from ray import tune
 
 SLEEP_SECONDS = 20.0
 SLEPT = "slept"  # a sleeping trial's file: its process, when it began, when it ended
-_RESULT = {"val_log_loss": 1.0, "epochs": 1, "num_parameters": 10, "seconds": 1.0}
+_RESULT = {"val_log_loss": 1.0, "epochs": 1, "num_parameters": 10, "batch_size": 1, "seconds": 1.0}
 _PLACE = {"precision": "float32", "device": "cpu", "data_fingerprint": ""}
 
 
