@@ -16,6 +16,8 @@ from trainer.landmarks import LANDMARK_SETS
 HEAD_DIM = 64  # channels an attention head, in every model of the recipe
 ROTARY_THETA = 10_000.0
 NORM_EPS = 1e-5
+MOST_KERNEL = 31  # tokens, a second of the contest's videos
+KERNEL_RULE = f"0, or odd and between 3 and {MOST_KERNEL}"
 MOST_MOTION = 8  # frames that velocities reach back; each adds 255 inputs
 _MOST: dict[str, float] = {  # far beyond use; more would take all memory or time, or overflow
     "epochs": 1_000_000,
@@ -129,6 +131,9 @@ class ModelConfig:
     """Add a learned vector per position to the embedded frames."""
     rotary: bool = True
     """Rotate queries and keys by their positions."""
+    conv_kernel: int = 0
+    """Tokens that a depthwise convolution over time reaches across, in each block before attention: odd, or 0 for none.
+    It begins as the identity."""
     pooling: str = option("cls", choices=("cls", "mean"))
     """What the head reads: a learned token before the frames (cls), or the mean over the frames."""
 
@@ -138,6 +143,8 @@ class ModelConfig:
         _check_at_least(self, 1, "num_heads", "num_layers", "num_signs", "max_frames")
         _check_at_least(self, 0, "motion")
         _check_at_most(self, {"motion": MOST_MOTION})
+        kernel = self.conv_kernel
+        _check(kernel == 0 or (kernel % 2 == 1 and 3 <= kernel <= MOST_KERNEL), "conv_kernel", kernel, KERNEL_RULE)
         _check_below(self, 1, "dropout", "drop_path")
 
     @property

@@ -281,11 +281,7 @@ class Classifier:
     def _block(self, x: Tensor, prefix: str, first_only: bool) -> Tensor:
         """One block on x [T, width]; with ``first_only`` the first token alone comes out, [1, width]."""
         graph = self.graph
-        q, k, v = (
-            self._after_norm(f"{prefix}attention_norm", matrix)
-            for matrix in np.split(self.weights[f"{prefix}qkv.weight"], 3)
-        )
-        normed = self._normed(x)
+        normed, (q, k, v) = self._before_attention(x, prefix)
         if first_only:  # its rotary angle is 0
             x, first = graph.slice(x, 0, 0, 1), graph.slice(normed, 0, 0, 1)
             queries = graph.reshape(self._block_linear(first, *q), self.config.num_heads, 1, HEAD_DIM)
@@ -303,6 +299,21 @@ class Classifier:
         )
         hidden = graph.elementwise("MUL", graph.elementwise("MUL", gate, graph.unary("LOGISTIC", gate)), up)
         return graph.elementwise("ADD", x, self._block_linear(hidden, self.weights[f"{prefix}down.weight"]))
+
+    def _before_attention(self, x: Tensor, prefix: str) -> tuple[Tensor, list[tuple[np.ndarray, np.ndarray | None]]]:
+        """x [T, width] normed, and convolved where the model does that; weights and biases of queries, keys, values."""
+        graph, norm, normed = self.graph, f"{prefix}attention_norm", self._normed(x)
+        matrices = np.split(self.weights[f"{prefix}qkv.weight"], 3)
+        if not self.config.conv_kernel:
+            return normed, [self._after_norm(norm, matrix) for matrix in matrices]
+        kernel = self.weights[f"{prefix}conv.weight"]
+        if self.config.norm == "layernorm":  # whose bias is not there beyond the ends
+            normed = graph.elementwise("MUL", normed, graph.constant(self.weights[f"{norm}.weight"]))
+            normed = graph.elementwise("ADD", normed, graph.constant(self.weights[f"{norm}.bias"]))
+        else:
+            kernel = kernel * self.weights[f"{norm}.weight"]
+        convolved = graph.depthwise_convolution(normed, graph.constant(kernel[None, :, None]))
+        return convolved, [(matrix, None) for matrix in matrices]
 
     def _heads(self, x: Tensor, layers: Sequence[tuple[np.ndarray, np.ndarray | None]]) -> Tensor:
         """x [T, width] through each layer, rotated where the model does that: [heads of all layers, T, 64]."""

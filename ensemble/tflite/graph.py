@@ -30,6 +30,7 @@ _VERSIONS: Final = {
     "CAST": (1, (1, 5, 0)),
     "CONCATENATION": (1, (1, 5, 0)),
     "CUMSUM": (1, (2, 4, 0)),
+    "DEPTHWISE_CONV_2D": (1, (1, 5, 0)),
     "DEQUANTIZE": (3, (1, 15, 0)),
     "DIV": (1, (1, 6, 0)),
     "EQUAL": (1, (1, 14, 0)),
@@ -224,6 +225,18 @@ class Graph:
             options="FullyConnectedOptions",
             asymmetricQuantizeInputs=True,
         )
+
+    def depthwise_convolution(self, x: Tensor, weight: Tensor) -> Tensor:
+        """out[i] = sum over j of weight[j - i + kernel // 2] * x[j]: x [n, width], weight [1, kernel, 1, width]."""
+        width = x.shape[1]
+        rows = self.reshape(x, 1, -1, 1, width)
+        bias = self.constant(np.zeros(width, np.float32))
+        options = {"padding": schema.Padding.SAME, "strideH": 1, "strideW": 1, "depthMultiplier": 1}
+        options |= {"dilationHFactor": 1, "dilationWFactor": 1}
+        out = self.op(
+            "DEPTHWISE_CONV_2D", (rows, weight, bias), rows.shape, options="DepthwiseConv2DOptions", **options
+        )
+        return self.reshape(out, -1, width)
 
     def batch_matmul(self, a: Tensor, b: Tensor, transpose_b: bool) -> Tensor:
         """a [h, m, k] times b [h, k, n], or b [h, n, k] transposed."""

@@ -112,6 +112,7 @@ def random_models() -> dict[str, bytes]:
     options: dict[str, dict[str, Any]] = {
         "layernorm, mean pooling": {"norm": "layernorm", "pooling": "mean"},
         "hands and lips, no positions": {"landmarks": "hands_lips", "learned_positions": False, "rotary": False},
+        "convolution": {"conv_kernel": 5},
         "motion, distances, hands": {"motion": 2, "distances": True, "hand_frame": True},
     }
     configs = {"": shape} | {f", {name}": ModelConfig(num_signs=9, **some) for name, some in options.items()}

@@ -85,7 +85,15 @@ class Packing:
         self.first = torch.from_numpy(starts).to(device)
         """int64 [batch], each sequence's first token"""
         self._places: dict[tuple[int, bool], torch.Tensor] = {}
+        self._spread: dict[int, torch.Tensor] = {}
         self._sources: dict[tuple[int, bool], tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def spread(self, gap: int) -> torch.Tensor:
+        """int64 [num_tokens], where each token goes if there are ``gap`` empty places between sequences."""
+        if gap not in self._spread:
+            before = np.repeat(gap * np.arange(len(self.lengths)), self.lengths)
+            self._spread[gap] = torch.from_numpy(np.arange(self.num_tokens) + before).to(self.device, non_blocking=True)
+        return self._spread[gap]
 
     @cached_property
     def ends(self) -> torch.Tensor:

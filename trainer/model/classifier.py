@@ -14,6 +14,7 @@ from trainer.common.errors import UserError
 from trainer.config import NORM_EPS, ModelConfig
 from trainer.data.features import features, num_features
 from trainer.model.attention import AttentionMode, Packing, attend
+from trainer.model.convolution import Convolution
 from trainer.model.dropout import Dropout, DropPath
 from trainer.model.ops import rms_norm, swiglu
 
@@ -69,6 +70,7 @@ class Block(nn.Module):
         super().__init__()
         norm = NORMS[config.norm]
         self.attention_norm = norm(config.width)
+        self.conv = Convolution(config.conv_kernel, config.width) if config.conv_kernel else None
         self.qkv = Linear(config.width, 3 * config.width)
         self.out = Linear(config.width, config.width)
         self.ffn_norm = norm(config.width)
@@ -85,7 +87,10 @@ class Block(nn.Module):
         mode: AttentionMode,
     ) -> torch.Tensor:
         """[num_tokens, width] -> the same; with ``mode.first_only`` the first tokens' rows alone, [batch, width]."""
-        attended = attend(self.qkv(self.attention_norm(x, dtype)), packing, dropout, mode)
+        normed = self.attention_norm(x, dtype)
+        if self.conv is not None:
+            normed = self.conv(normed, packing, causal=mode.causal)
+        attended = attend(self.qkv(normed), packing, dropout, mode)
         if mode.first_only:
             x = x[packing.first]
         x = x + path(dropout(self.out(attended)))
@@ -116,7 +121,7 @@ class SignClassifier(nn.Module):
 
     def _initialize(self, generator: torch.Generator | None) -> None:
         """Draw all weights: normal with deviation 0.02, projections back into the residual stream smaller by
-        1/sqrt(2 * num_layers) (GPT-2's rule), norms one, biases zero."""
+        1/sqrt(2 * num_layers) (GPT-2's rule), norms one, biases zero, convolutions about the identity."""
         for name, parameter in self.named_parameters():
             if name.endswith("norm.weight"):
                 nn.init.ones_(parameter)
@@ -126,6 +131,8 @@ class SignClassifier(nn.Module):
                 into_residual = name.endswith(("out.weight", "down.weight"))
                 std = INIT_STD / (2 * self.config.num_layers) ** 0.5 if into_residual else INIT_STD
                 nn.init.normal_(parameter, std=std, generator=generator)
+                if name.endswith("conv.weight"):
+                    parameter.data[len(parameter) // 2] += 1
 
     def forward(
         self,
@@ -202,7 +209,7 @@ def num_parameters(config: ModelConfig) -> int:
     """
     width = config.width
     norm = width if config.norm == "rmsnorm" else 2 * width
-    block = 2 * norm + 4 * width**2 + 3 * width * config.ffn_width
+    block = 2 * norm + config.conv_kernel * width + 4 * width**2 + 3 * width * config.ffn_width
     embedding = num_features(config) * width
     positions_of_frames = config.max_frames * width if config.learned_positions else 0
     token = width if config.pooling == "cls" else 0

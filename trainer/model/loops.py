@@ -94,6 +94,33 @@ def dropout(x: np.ndarray, bits: np.ndarray, threshold: int, scale: float, out: 
         out[i] = x[i] * np.float32(scale) if bits[i] >= threshold else np.float32(0)
 
 
+@njit
+def convolve(x: np.ndarray, ends: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
+    """Fill ``out`` [n, width] with each sequence's depthwise convolution with ``weight`` [kernel, width], all float32.
+
+    Sequence s of ``x`` [n, width] is ends[s]:ends[s + 1], and there are zeros around it.
+    """
+    radius, width = len(weight) // 2, x.shape[1]
+    for s in range(len(ends) - 1):
+        for i in range(ends[s], ends[s + 1]):
+            for c in range(width):
+                out[i, c] = 0
+            for j in range(max(ends[s], i - radius), min(ends[s + 1], i + radius + 1)):
+                for c in range(width):
+                    out[i, c] += weight[j - i + radius, c] * x[j, c]
+
+
+@njit
+def convolve_backward_weight(x: np.ndarray, ends: np.ndarray, grad: np.ndarray, grad_weight: np.ndarray) -> None:
+    """Add the gradient of ``convolve``'s weight to float64 [kernel, width], from that of its output, [n, width]."""
+    radius, width = len(grad_weight) // 2, x.shape[1]
+    for s in range(len(ends) - 1):
+        for i in range(ends[s], ends[s + 1]):
+            for j in range(max(ends[s], i - radius), min(ends[s + 1], i + radius + 1)):
+                for c in range(width):
+                    grad_weight[j - i + radius, c] += x[j, c] * grad[i, c]
+
+
 @njit_sums
 def softmax_backward(grad: np.ndarray, dropped: np.ndarray, weight: np.ndarray) -> None:
     """Turn the gradient of attention weights after dropout, in place, into that of the scores; all float32 [n, k].

@@ -17,6 +17,8 @@ FEATURES: list[dict[str, Any]] = [
     {"motion": 2},
     {"motion": 0, "distances": True},
     {"motion": 0, "hand_frame": True},
+    {"motion": 0, "conv_kernel": 3},
+    {"motion": 1, "conv_kernel": 17, "norm": "layernorm", "pooling": "mean"},
     {"motion": 3, "distances": True, "hand_frame": True, "landmarks": "hands_lips_pose"},
 ]
 

@@ -325,6 +325,7 @@ CHANGES: dict[str, Any] = {
     "dropout": 0.2,
     "dropout_start": 0.5,
     "drop_path": 0.5,
+    "conv_kernel": 3,
     "swa_start": 0.5,
     "frame_drop": 0.5,
     "span_drop": 0.5,

@@ -230,6 +230,20 @@ def test_empty_and_overlong_sequences_raise(lengths: list[int]) -> None:
         SignClassifier(SMALL)(sequences(array), array)
 
 
+def test_a_convolution_of_one_is_the_model_without_it() -> None:
+    """It begins close to that."""
+    plain, config = sharp_model(SMALL), dataclasses.replace(SMALL, conv_kernel=5)
+    begun = SignClassifier(config, torch.Generator().manual_seed(0)).state_dict()
+    for name in ("blocks.0.conv.weight", "blocks.1.conv.weight"):
+        assert (begun[name] - torch.eye(5)[2][:, None]).abs().max() < 0.1
+    model, frames = SignClassifier(config), sequences(LENGTHS)
+    model.load_state_dict(
+        plain.state_dict() | {name: torch.eye(5)[2][:, None].repeat(1, 128) for name in begun if "conv" in name}
+    )
+    torch.testing.assert_close(model(frames, LENGTHS), plain(frames, LENGTHS))
+    assert num_parameters(config) == num_parameters(SMALL) + 2 * 5 * 128 == sum(map(torch.numel, model.parameters()))
+
+
 @pytest.mark.parametrize("asked", [{"motion": 3}, {"distances": True}, {"hand_frame": True, "landmarks": "hands"}])
 def test_a_model_is_the_plain_one_on_the_features_it_sees(asked: dict[str, Any]) -> None:
     config = dataclasses.replace(SMALL, **asked)
