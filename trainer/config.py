@@ -231,7 +231,7 @@ class TrainConfig:
     next_frame_frequency: float = 0.0
     """Share of steps that also train the model, attending causally, to predict each next frame."""
     precision: str = option("auto", choices=("auto", "float32", "bfloat16"))
-    """Of matrix products. auto is bfloat16 where the hardware multiplies it, else float32."""
+    """Of matrix products. auto is bfloat16 on GPUs that multiply it and on CPUs with AMX, else float32."""
     seed: int = 0
     """Random seed of initial weights, order of sequences, augmentation and dropout."""
 

@@ -3,8 +3,8 @@
     python -m tests.bench.train_step [--device cuda] [--threads 1] [--rounds 2] [--sequences 4096] [--processes 1,2,4,8]
 
 Both sides train on random batches of 128 sequences as long as the contest's, in turn; every figure is the median of
-the rounds. The padded side computes in float32, as the recipe does; ours in bfloat16 where the hardware multiplies it
-(then float32 stands beside it). Useful GFLOP/s are 6 x the blocks' parameters x real frames.
+the rounds. The padded side computes in float32, as the recipe does; ours in what precision "auto" comes to (where that
+is bfloat16, float32 stands beside it). Useful GFLOP/s are 6 x the blocks' parameters x real frames.
 """
 
 import argparse

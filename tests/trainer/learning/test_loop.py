@@ -21,7 +21,7 @@ from trainer.config import ModelConfig, TrainConfig
 from trainer.data.batches import Batch, Batches
 from trainer.data.dataset import PackedDataset
 from trainer.learning.learner import Learner
-from trainer.learning.loop import mixed_cross_entropy, train
+from trainer.learning.loop import mixed_cross_entropy, resolve_precision, train
 from trainer.model.classifier import SignClassifier
 from trainer.rundir import EpochMetrics, RunDir
 
@@ -317,6 +317,16 @@ def test_held_out_participants_leave_no_trace_in_the_weights(
     train(config, dataclasses.replace(dataset, frames=frames, labels=labels), run)
     assert (run.path / "weights.safetensors").read_bytes() == (finished.path / "weights.safetensors").read_bytes()
     assert run.read_result().val_log_loss != finished.read_result().val_log_loss
+
+
+@pytest.mark.parametrize(
+    ("has", "precision"),
+    [((), "float32"), (("avx512_bf16",), "float32"), (("avx512_bf16", "amx_bf16"), "bfloat16")],
+)
+def test_auto_is_the_faster_precision(has: tuple[str, ...], precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(has, True))
+    assert resolve_precision("auto", torch.device("cpu")) == precision
+    assert resolve_precision("bfloat16", torch.device("cpu")) == "bfloat16"
 
 
 CHANGES: dict[str, Any] = {
