@@ -20,7 +20,7 @@ help:
 	@echo "make clean      remove the virtual environment and caches; results stay"
 
 $(READY): pyproject.toml constraints.txt
-	@echo "== setting up $(VENV): pinned packages from constraints.txt (2.5 to 4 GB on disk)"
+	@echo "== setting up $(VENV): pinned packages from constraints.txt (2.5 GB, about 2 minutes; with CUDA several GB more)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
 	$(PYTHON) -m venv $(VENV)

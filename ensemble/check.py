@@ -3,6 +3,7 @@
 python -m ensemble.check results/STUDY/ensemble/submission.zip
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,8 @@ class CheckOptions:
     examples=["results/asl/ensemble/submission.zip", "submission.zip --latency-scale 2.5"],
 )
 def main(options: CheckOptions) -> None:
+    from rich.markup import escape
+
     from ensemble.ship import contract
     from ensemble.tflite.latency import Target
     from ensemble.tflite.submission import Submission
@@ -46,6 +49,8 @@ def main(options: CheckOptions) -> None:
     labels = submission.label_names
     num_signs = contract.CONTEST_SIGNS if labels is None else len(labels)
     lengths = range(1, contract.LONGEST + 1)
+    if (seconds := contract.expected_seconds(submission.content, lengths)) is not None:
+        console.print(f"runs sequences of 1 to {len(lengths)} frames: about {math.ceil(seconds)} s", soft_wrap=True)
     checks = contract.check(options.submission, num_signs, track(lengths, len(lengths), "running every length"))
     if any(item.clause == contract.RUNS and item.holds for item in checks):
         checks += contract.check_limits(submission.content, target)
@@ -53,14 +58,15 @@ def main(options: CheckOptions) -> None:
     for_tables().print(contract.to_table(checks))
     if broken := sum(not item.holds for item in checks):
         raise UserError(f"{options.submission}: breaks {broken} of {len(checks)} clauses of the contest's contract")
+    holds = f"all {len(checks)} clauses of its contract hold"
     if num_signs == contract.CONTEST_SIGNS:
-        console.print("this is a submission for the contest", soft_wrap=True)
+        verdict = f"[bold green]a submission for the contest[/]: {holds}"
     else:
-        console.print(
-            f"[yellow]this is a sound file of the {num_signs} signs whose names it holds, but no submission for the "
-            f"contest, which takes {contract.CONTEST_SIGNS}[/]",
-            soft_wrap=True,
+        verdict = (
+            f"[bold yellow]no submission for the contest[/], which has {contract.CONTEST_SIGNS} signs: a sound file of "
+            f"{num_signs} signs, for which {holds}"
         )
+    console.print(f"{escape(str(options.submission))}: {verdict}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 python -m ensemble.select --budget 40MB,100ms --results results/STUDY
 """
 
+import contextlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +50,11 @@ class SelectOptions:
     ship: str | None = option(None, metavar="STUDY", group="input and output")
     """Study made by search.refit with --ship-of, whose weights go into the file in place of the selected
     ones. Accuracies remain those of the selected trials."""
+    verbose: bool = option(False, group="input and output")
+    """Also print how accuracies were measured, how well the file agrees with PyTorch, and why each trial was left
+    out."""
+    json: bool = option(False, group="input and output")
+    """Print what was selected as one JSON object, and nothing else, on stdout; progress goes to stderr."""
     remeasure: bool = option(False, group="timing")
     """Time the candidates again, whatever the study has cached."""
     threads: int = option(1, parse=positive, group="timing")
@@ -65,6 +72,7 @@ def main(options: SelectOptions) -> None:
     from ensemble.ship import pipeline, summary
     from ensemble.ship.asked import Request, open_studies
     from ensemble.tflite.latency import Target
+    from trainer.common.console import on_stderr
 
     try:
         request = Request(
@@ -80,9 +88,14 @@ def main(options: SelectOptions) -> None:
             remeasure=options.remeasure,
             target=Target(threads=options.threads, latency_scale=options.latency_scale),
         )
-        opened = open_studies(request)
-        summary.print_opened(opened)
-        summary.print_outcome(pipeline.run(opened))
+        with on_stderr() if options.json else contextlib.nullcontext():
+            opened = open_studies(request)
+            summary.print_opened(opened)
+            outcome = pipeline.run(opened)
+        if options.json:
+            print(json.dumps(summary.to_json(outcome), indent=2))
+        else:
+            summary.print_outcome(outcome, verbose=options.verbose)
     except UserError as error:
         if error.field == "studies":
             error.field = "results"

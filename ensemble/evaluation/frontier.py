@@ -4,11 +4,10 @@ Written as frontier.parquet and printed as a table; search.report draws it.
 """
 
 import itertools
-import re
+import math
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from rich import box
 from rich.table import Table
 
 from ensemble import budget as budgets
@@ -18,10 +17,12 @@ from ensemble.evaluation import recipe_ensemble
 from ensemble.evaluation.unseen import RIGHT, ensemble_probs, rotated, selected
 from ensemble.selection import baselines
 from ensemble.selection.scores import Score
-from trainer.common.console import track
+from trainer.common.console import left_table, track
 from trainer.metrics import accuracy, log_loss
 
-LEVELS: Final = 6  # budgets of each kind
+LEVELS: Final = 6  # budgets of each kind, at most
+ROUND: Final = ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1,))
+"""Digits that a round number begins with, from the finest series to the coarsest"""
 FOLDS: Final = 3  # at most, that participants are dealt into for ``unseen_accuracy``
 OURS: Final = "ours"
 Row = dict[str, Any]
@@ -41,8 +42,8 @@ def sweep(priced: PricedPool, score: Score, ours: baselines.Rule, asked: Asked) 
     """The rows of the frontier.
 
     There is one row per single candidate (kind single), one per rule for the budget that was asked for (asked), one per
-    rule and budget of each kind of cost, from what the cheapest candidate costs to what an ensemble without limits
-    costs, and one for what the recipe's author shipped, if the pool has such models (recipe). Rules are ours and
+    rule and round budget of each kind of cost, from what the cheapest candidate costs to what an ensemble without
+    limits costs, and one for what the recipe's author shipped, if the pool has such models (recipe). Rules are ours and
     ``baselines.RIVALS``. In each row:
 
     - costs are estimates: the members' own plus the shared part;
@@ -79,14 +80,31 @@ def sweep(priced: PricedPool, score: Score, ours: baselines.Rule, asked: Asked) 
 
 
 def _budgets(priced: PricedPool, score: Score, ours: baselines.Rule) -> list[tuple[str, Budget]]:
-    """Budgets of one limit each, LEVELS of each kind of cost that has a column."""
+    """Round budgets of one limit each, for each kind of cost that has a column."""
     most = priced.total(ours(score, priced.costs, priced.room(Budget())))
     least = Cost.from_array(priced.base.to_array() + priced.costs.min(axis=0))
     return [
-        (kind, Budget(**{kind: float(limit)}))
+        (kind, Budget(**{kind: limit}))
         for kind in budgets.columns()
-        for limit in np.geomspace(least[kind] * 1.01, most[kind] * 1.01, LEVELS)
+        for limit in round_between(least[kind], most[kind])
     ]
+
+
+def round_between(least: float, most: float) -> list[float]:
+    """Up to LEVELS round numbers above ``least``, the last of them above ``most``; both are above 0.
+
+    >>> round_between(0.6e6, 17e6)
+    [1000000.0, 2000000.0, 5000000.0, 10000000.0, 20000000.0]
+    """
+    least, most = (amount * (1 + 1e-9) for amount in (least, most))  # sums are rounded
+    for digits in ROUND:
+        powers = range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)
+        limits = [float(f"{digit}e{power}") for power in powers for digit in digits]
+        last = next(place for place, limit in enumerate(limits) if limit >= most)
+        found = [limit for limit in limits[: last + 1] if limit >= least]
+        if len(found) <= LEVELS:
+            break
+    return found[-LEVELS:]
 
 
 def _at_least(score: Score, counts: np.ndarray, before: np.ndarray | None) -> np.ndarray:
@@ -137,29 +155,22 @@ def _row(
 
 
 def to_table(rows: list[Row]) -> Table:
-    """Our ensembles, one line per budget that buys more than the one before, beside the best other rule."""
+    """What each budget buys, one line per budget that buys more than the one before, beside the best other rule."""
     names = budgets.columns()
-    table = Table(
-        title="accuracy by budget, on labels that the selection saw and on unseen people",
-        caption=f"others: on the same unseen people, the best of {', '.join(baselines.RIVALS)}",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for name in ("budget", "members", *names, "seen", "unseen", "others"):
-        table.add_column(name, justify="left" if name == "budget" else "right", no_wrap=True)
-    for row in rows:
-        if row["kind"] == "single" or row["rule"] != OURS or not row["buys_more"]:
-            continue
-        budget = row["budget"]
-        if row["kind"] != "recipe":
-            budget = ",".join(_three_digits(limit) for limit in budget.split(",") if limit) or "none"
-        costs = Cost(**{name: row[name] for name in COSTS}).brief()
-        accuracies = (row[f"{name}_accuracy"] for name in ("val", "unseen", "rival"))
-        texts = ("-" if value is None else f"{value:.4f}" for value in accuracies)
-        table.add_row(budget, str(len(row["trials"])), *costs, *texts)
+    table = left_table("what a budget buys")
+    table.add_column("budget", overflow="fold")
+    accuracies = ("labels\nselected\non", "people\nit never\nsaw", "other\nrules\nthere")
+    for name in ("models", *names, *accuracies):
+        table.add_column(name, justify="right", no_wrap=True)
+    kinds = [row for row in rows if row["kind"] != "single" and row["rule"] == OURS and row["buys_more"]]
+    for kind, its in itertools.groupby(kinds, key=lambda row: row["kind"]):
+        table.add_section()
+        for row in its:
+            budget = (row["budget"] or "no limit").replace(",", ", ")  # broken there
+            costs = Cost(**{name: row[name] for name in COSTS}).brief()
+            measured = (row[f"{name}_accuracy"] for name in ("val", "unseen", "rival"))
+            texts = ("-" if value is None else f"{value:.4f}" for value in measured)
+            asked = "bold" if kind == "asked" else None
+            name = f"{budget} (asked)" if asked else budget
+            table.add_row(name, str(len(row["trials"])), *costs, *texts, style=asked)
     return table
-
-
-def _three_digits(limit: str) -> str:
-    """A limit as Budget writes it, to three significant digits."""
-    return re.sub(r"[\d.]+", lambda number: f"{float(number[0]):.3g}", limit)

@@ -7,20 +7,19 @@ validation participant in turn, and its accuracy is measured on that participant
 import functools
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from rich import box
 from rich.table import Table
 
 from ensemble.candidates.pool import Pool
 from ensemble.candidates.priced import PricedPool
 from ensemble.selection import baselines
 from ensemble.selection.scores import Score
-from trainer.common.console import track
+from trainer.common.console import left_table, track
 from trainer.metrics import SMALLEST_PROBABILITY
 
 RESAMPLES: Final = 10_000
@@ -142,28 +141,31 @@ def _interval(values: np.ndarray) -> Interval:
     return float(low), float(high)
 
 
-def to_table(seen: Accuracies, unseen: Unseen | None) -> Table:
-    """Accuracies of the ensemble and of the best single model, on seen and on unseen participants."""
-    caption = "never saw: selected anew without each participant in turn, scored on that one"
-    if unseen is not None:
-        caption += f"; 95% intervals by drawing the {unseen.participants} participants"
-        if unseen.participants < FEWEST:
-            caption += ", which are too few for intervals to be more than a hint"
-    table = Table(
-        title="accuracy",
-        caption=caption,
-        box=box.SIMPLE_HEAD,
-    )
-    table.add_column("")
-    for name in ("labels it was selected on", "participants it never saw"):
-        table.add_column(name, justify="right")
-    for name, title in (("single", "best single model"), ("ensemble", "ensemble")):
-        elsewhere = "-"
+def to_table(seen: Accuracies, unseen: Unseen | None, names: Mapping[str, str]) -> Table:
+    """Accuracies on the labels selected on, and on unseen participants, of the fields of Accuracies in ``names``.
+
+    ``names`` says what the line of each is called.
+    """
+    table = left_table("accuracy")
+    table.add_column("", overflow="fold")
+    for name in ("labels\nselected on", "people it\nnever saw", "95% interval\nof that"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for field, name in names.items():
+        elsewhere = interval = "-"
         if unseen is not None:
-            low, high = getattr(unseen, f"{name}_interval")
-            elsewhere = f"{getattr(unseen, name):.4f} ({low:.4f} to {high:.4f})"
-        table.add_row(title, f"{getattr(seen, name):.4f}", elsewhere)
+            elsewhere = f"{getattr(unseen, field):.4f}"
+            interval = "{:.4f} to {:.4f}".format(*getattr(unseen, f"{field}_interval"))
+        table.add_row(name, f"{getattr(seen, field):.4f}", elsewhere, interval)
     return table
+
+
+def how_measured(participants: int) -> str:
+    """A sentence on how accuracies on unseen participants are made, and what their intervals are worth."""
+    few = ", too few for more than a hint" if participants < FEWEST else ""
+    return (
+        "selected anew without each participant in turn, and scored on that one; the intervals "
+        f"are over the {participants} participants{few}"
+    )
 
 
 def verdict(unseen: Unseen | None, members: int, alone: str) -> str:
@@ -171,12 +173,12 @@ def verdict(unseen: Unseen | None, members: int, alone: str) -> str:
 
     ``alone`` is the budget that would buy a single model.
     """
-    if members == 1:
-        return "a single model was chosen: within the budget no ensemble was found that is measurably better"
     if unseen is None:
-        return "validated on one participant only: nobody is left whom the selection never saw"
+        return "one participant only was held out: nobody is left whom the selection never saw"
+    if members == 1:
+        return "a single model ships: within the budget nothing was found that is measurably better"
     gain, (low, high) = unseen.ensemble - unseen.single, unseen.gain_interval
-    numbers = f"{gain:+.4f} ({low:+.4f} to {high:+.4f}) on participants that the selection never saw"
+    numbers = f"{gain:+.4f} ({low:+.4f} to {high:+.4f}) on people it never saw"
     if unseen.participants < FEWEST:
         return (
             f"{unseen.participants} participants are too few to say whether the ensemble is better than a single "

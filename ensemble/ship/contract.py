@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Final
 
 import numpy as np
@@ -71,6 +72,22 @@ def check(path: Path, num_signs: int, lengths: Iterable[int] = FEW_LENGTHS) -> l
         Check("takes float32 [n, 543, 3]", takes, takes == f"float32{list(INPUT_SHAPE)}"),
         *_check_outputs(model, num_signs, lengths),
     ]
+
+
+def expected_seconds(content: bytes, lengths: Sequence[int]) -> float | None:
+    """About how long a .tflite file takes for a sequence of each length in frames, from the middle one of them.
+
+    None if it does not run.
+    """
+    frames = np.zeros((sorted(lengths)[len(lengths) // 2], NUM_ROWS, 3), dtype=np.float32)
+    try:
+        model = Model(content)
+        model(frames)  # warm
+        began = perf_counter()
+        model(frames)
+    except (UserError, RuntimeError, ValueError):
+        return None
+    return len(lengths) * (perf_counter() - began)
 
 
 def check_limits(content: bytes, target: Target) -> list[Check]:

@@ -77,6 +77,27 @@ class Outcome:
         faulty = {name: reason for name, reason in self.priced.pool.left_out.items() if reason != NOT_FINISHED}
         return {name: reason for name, reason in self.left_out.items() if faulty.get(name) == reason}
 
+    @functools.cached_property
+    def selection(self) -> dict[str, Any]:
+        """What selection.json says."""
+        request = self.opened.request
+        fields = {
+            "studies": [study.name for study in self.priced.pool.studies],
+            "budget": str(request.budget) or None,
+            "metric": request.metric,
+            "exact": request.exact,
+            "prefer": request.prefer,
+            "preferred_to": record.of_best(self.preferred.best),
+            "shipped_weights": request.ship,
+            "precisions": list(request.precisions),
+            **record.of_choice(self.chosen),
+            **record.of_target(request.target),
+            "accuracy": record.of_accuracies(self.seen, self.unseen),
+            "agreement_with_pytorch": dataclasses.asdict(self.agreement),
+            "left_out": self.left_out,
+        }
+        return record.stamped(fields)
+
     def warnings(self) -> list[str]:
         """A line for each thing that is wrong with trials, whether they are left out for it or not."""
         names = {candidate.name for candidate in self.priced.pool.candidates}
@@ -261,23 +282,8 @@ def _require_contract(model: bytes, num_signs: int) -> int:
 
 def _write(outcome: Outcome) -> None:
     opened, request = outcome.opened, outcome.opened.request
-    fields = {
-        "studies": [study.name for study in outcome.priced.pool.studies],
-        "budget": str(request.budget) or None,
-        "metric": request.metric,
-        "exact": request.exact,
-        "prefer": request.prefer,
-        "preferred_to": record.of_best(outcome.preferred.best),
-        "shipped_weights": request.ship,
-        "precisions": list(request.precisions),
-        **record.of_choice(outcome.chosen),
-        **record.of_target(request.target),
-        "accuracy": record.of_accuracies(outcome.seen, outcome.unseen),
-        "agreement_with_pytorch": dataclasses.asdict(outcome.agreement),
-        "left_out": outcome.left_out,
-    }
     write_frontier(opened.out, outcome.frontier)
     submission.write(opened.out / SUBMISSION, outcome.chosen.model)
-    write_selection(opened.out, record.stamped(fields))
+    write_selection(opened.out, outcome.selection)
     if request.out is None:
         opened.folders[0].publish(*(f"{ENSEMBLE}/{name}" for name in (FRONTIER, SUBMISSION, SELECTION)))

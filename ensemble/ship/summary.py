@@ -2,10 +2,9 @@
 
 import math
 import shlex
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,7 +16,8 @@ from ensemble.selection import baselines, scores
 from ensemble.ship.asked import Opened
 from ensemble.ship.fit import Choice
 from ensemble.ship.pipeline import Outcome
-from trainer.common.console import console, for_tables
+from trainer.common.cli import as_called
+from trainer.common.console import console, for_tables, left_table
 from trainer.studydir import SELECTION, SUBMISSION
 
 MOST_OFF: Final = 1.5  # an estimated latency that is off by this factor or more is reported
@@ -28,70 +28,153 @@ def print_opened(opened: Opened) -> None:
     shown = ", ".join(folder.shown for folder in opened.folders)
     pool = opened.pool
     folds = "" if pool.validation.folds is None else f", each of {len(np.unique(pool.validation.folds))} folds in turn"
-    _say(
+    console.print(
         f"stud{'y' if len(opened.folders) == 1 else 'ies'} {shown}: {len(pool.candidates)} candidates, "
-        f"{len(pool.validation.labels):,} validation sequences{folds}"
+        f"{len(pool.validation.labels):,} validation sequences{folds}",
+        soft_wrap=True,
+        markup=False,
     )
 
 
-def print_outcome(outcome: Outcome) -> None:
-    """Everything that was found: the frontier, the members, accuracies, latency, checks, and trials left out."""
-    opened, request, chosen = outcome.opened, outcome.opened.request, outcome.chosen
-    sound = {name: reason for name, reason in sorted(outcome.left_out.items()) if name not in outcome.faults}
-    for reason, names in by_reason(sound).items():
-        _say(f"[dim]left out, {escape(reason)}: {' '.join(names)}")
-    for_tables().print(frontier.to_table(outcome.frontier))
-    for_tables().print(members_table(chosen, outcome.priced.base.brief(), request.budget))
-    for_tables().print(unseen.to_table(outcome.seen, outcome.unseen))
-    single = baselines.single(outcome.score, outcome.priced.costs, outcome.priced.room(request.budget))
-    _say(
-        f"members were chosen by {scores.MEASURES[request.metric]}, on the labels they were selected on: "
-        f"{outcome.score.exact(chosen.counts):.4f}; of the best single model: {outcome.score.exact(single):.4f}"
+def answer(outcome: Outcome) -> str:
+    """What was found, in one line: what ships, what it costs, how good it is, and where it lies."""
+    cost, unseen = outcome.chosen.cost, outcome.unseen
+    if unseen is None:
+        accuracy = f"{outcome.seen.ensemble:.4f} on the labels it was selected on"
+    else:
+        low, high = unseen.ensemble_interval
+        accuracy = f"{unseen.ensemble:.4f} ({low:.2f} to {high:.2f}) on people it never saw"
+    return (
+        f"{_models(cost['members'])}, {cost['size'] / 1e6:.3g} MB, {cost['latency']:.3g} ms a sequence, {accuracy}: "
+        f"{_path(outcome)}"
     )
+
+
+def to_json(outcome: Outcome) -> dict[str, Any]:
+    """What selection.json says, with the path of the submission and what is to be warned of."""
+    return {"path": _path(outcome), **outcome.selection, "warnings": warnings(outcome)}
+
+
+def warnings(outcome: Outcome) -> list[str]:
+    """What a user must know before the file is submitted."""
+    found = []
+    if broken := Budget.parse(CONTEST).exceeded(outcome.chosen.cost):
+        found.append(f"over the contest's limits: {'; '.join(broken)}")
+    estimate, measured = _estimate(outcome), outcome.chosen.latency.mean
+    if not outcome.opened.request.remeasure and max(estimate, measured) > MOST_OFF * min(estimate, measured):
+        found.append("the latency is far off its estimate: cached times of the trials may be stale; remeasure them")
+    return found + outcome.warnings()
+
+
+def print_outcome(outcome: Outcome, verbose: bool = False) -> None:
+    """The answer, then its members, what other budgets buy, accuracies, and what is to be done or known.
+
+    How it was all found, and why each trial was left out, is told only if ``verbose``.
+    """
+    request, chosen = outcome.opened.request, outcome.chosen
+    console.print(answer(outcome), style="bold", markup=False, soft_wrap=True)
+    tables = for_tables()
+    for table in (
+        members_table(chosen, outcome.priced.base.brief(), request.budget),
+        frontier.to_table(outcome.frontier),
+        unseen.to_table(outcome.seen, outcome.unseen, _rows(outcome)),
+    ):
+        tables.print()
+        tables.print(table)
+    tables.print()
+    _say("verdict", unseen.verdict(outcome.unseen, len(chosen.members), str(request.budget.replace(members=1))))
     if (best := outcome.preferred.best) is not None:
         _say(
+            "alternative",
             f"{_models(best.cost['members'])} of {', '.join(best.cost.brief())} are estimated to be {best.gain:.4f} ± "
-            f"{best.error:.4f} better on unseen people: no more than one standard error, so the cheapest ships; for "
-            "them, give --prefer accuracy"
+            f"{best.error:.4f} better on unseen people, too little to be sure of, so the cheapest ships; for them, "
+            "give --prefer accuracy",
         )
-    _say(unseen.verdict(outcome.unseen, len(chosen.members), str(request.budget.replace(members=1))))
-    _print_latency(outcome)
+    where = escape(str(request.target))
+    _say("latency", f"{chosen.latency}, {where}; estimated from the members: {_estimate(outcome):.2f} ms")
+    if outcome.unseen is not None:
+        _say("people it never saw", unseen.how_measured(outcome.unseen.participants))
+        rules = ", ".join(baselines.RIVALS)
+        _say("other rules there", f"the best of {rules}, at the same budget on people that they never saw")
+    if verbose:
+        _print_details(outcome)
+    elif outcome.left_out:
+        used = len({item.candidate.name for item in chosen.members})
+        _say("left out", f"{len(outcome.left_out)} of {len(outcome.left_out) + used} trials; --verbose says why")
+    _print_next(outcome)
+    for warning in warnings(outcome):
+        _say("warning", escape(warning), whole=True)
+
+
+def _rows(outcome: Outcome) -> dict[str, str]:
+    """What the lines of the table of accuracies are called; the best single model has none if it is what ships."""
+    single = baselines.single(outcome.score, outcome.priced.costs, outcome.priced.room(outcome.opened.request.budget))
+    (best,) = np.flatnonzero(single)
+    ships = {"ensemble": f"what ships, {_models(len(outcome.chosen.members))}"}
+    if np.array_equal(outcome.chosen.counts > 0, single > 0):
+        return ships
+    candidate = outcome.priced.pool.candidates[best]
+    return {**ships, "single": f"best single model, {escape(candidate.name)} {candidate.precision}"}
+
+
+def _print_details(outcome: Outcome) -> None:
+    """How it was found, and why each trial was left out."""
+    request, agreement = outcome.opened.request, outcome.agreement
+    single = baselines.single(outcome.score, outcome.priced.costs, outcome.priced.room(request.budget))
+    ours, alone = outcome.score.exact(outcome.chosen.counts), outcome.score.exact(single)
+    on = "on the labels selected on"
+    _say("selected by", f"{scores.MEASURES[request.metric]}, {on}: {ours:.4f}; of the best single model: {alone:.4f}")
+    if outcome.unseen is not None:
+        _say(
+            "what a budget buys",
+            f"on people it never saw, selected anew without one part in {frontier.FOLDS} of the participants at a time "
+            "(the line that was asked for: without each one), so that the same models may have two accuracies there",
+        )
+    _say("file", f"it and the PyTorch models it was made of name {agreement}")
+    if agreement.file_accuracy is not None:
+        right = f"{round(agreement.file_accuracy * agreement.file_sequences):,} of {agreement.file_sequences:,}"
+        _say("file", f"it names {right} validation sequences rightly ({agreement.file_accuracy:.4f})")
+    _say("contest's contract", f"{outcome.num_checks} checks hold")
+    sound = {name: reason for name, reason in sorted(outcome.left_out.items()) if name not in outcome.faults}
+    for reason, names in by_reason(sound).items():
+        _say("left out", f"{escape(reason)}: {' '.join(names)}")
+
+
+def _print_next(outcome: Outcome) -> None:
+    """What the file is made of, where that is not the models that accuracies are of, and the next commands."""
+    opened = outcome.opened
     if opened.full_data is not None:
         _say(
-            "the file holds the members' weights from training on all participants; the accuracies above are those of "
-            "the same trainings with participants held out: what ships can be measured on nobody"
+            "weights",
+            "the file holds the members' weights from training on all participants; the accuracies above are of the "
+            "same trainings with participants held out: what ships can be measured on nobody",
         )
     elif outcome.priced.pool.of_files is not None:
-        study = opened.folders[0].shown
-        selection = opened.folders[0].show(opened.out / SELECTION)
-        _say(
-            "the accuracies above are of models of all folds, and the file holds those that fold 0 was held out of; to "
-            f"ship models trained on everyone: python -m search.refit {shlex.quote(study)} --ship-of "
-            f"{shlex.quote(selection)}, and this command again with --ship"
-        )
-    _say(f"the file and the PyTorch models it was made of name {outcome.agreement}")
-    if (its := outcome.agreement).file_accuracy is not None:
-        right = f"{round(its.file_accuracy * its.file_sequences):,} of {its.file_sequences:,}"
-        _say(f"the file itself names {right} validation sequences rightly ({its.file_accuracy:.4f})")
-    _say(f"contest's contract: {outcome.num_checks} checks hold; ensemble.check plays every length, and times the file")
-    if broken := Budget.parse(CONTEST).exceeded(chosen.cost):
-        _say(f"[yellow]over the contest's limits: {'; '.join(broken)}[/]")
-    for warning in outcome.warnings():
-        _say(f"[yellow]{escape(warning)}[/]")
-    _say(f"wrote {opened.folders[0].show(opened.out / SUBMISSION)}")
+        _say("weights", "the accuracies above are of all folds; the file holds the models that fold 0 was held out of")
+        study, selection = opened.folders[0].shown, opened.folders[0].show(opened.out / SELECTION)
+        train = shlex.join(["python", "-m", "search.refit", study, "--ship-of", selection])
+        _say("to ship models trained on everyone", f"{escape(train)}, and this command again with --ship", whole=True)
+    _say("next", f"python -m ensemble.check {escape(shlex.quote(_path(outcome)))}", whole=True)
 
 
 def members_table(chosen: Choice, shared: list[str], budget: Budget) -> Table:
-    """One line per member, then the shared part, the whole file, and the budget."""
-    table = Table(title="members", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for name in ("trial", "count", "heads x\nlayers", "weights", *budgets.columns(), "accuracy"):
-        table.add_column(name, justify="left" if name == "trial" else "right", no_wrap=True)
+    """One line per member, then what all share, the whole file, and the budget."""
+    table = left_table("members")
+    table.add_column("trial", overflow="fold")
+    for name in ("vote\nweight", "heads,\nlayers", "stored\nas", *budgets.columns(), "accuracy\nalone"):
+        table.add_column(name, justify="right", no_wrap=True)
+    votes = sum(item.count for item in chosen.members)
     for item in chosen.members:
         model, candidate = item.candidate.model, item.candidate
-        shape = f"{model.num_heads} x {model.num_layers}"
-        accuracy = f"{candidate.val_accuracy:.4f}"
-        table.add_row(candidate.name, str(item.count), shape, candidate.precision, *item.cost.brief(), accuracy)
-    table.add_row("[dim]shared", "", "", "", *shared, "")
+        table.add_row(
+            escape(candidate.name),
+            f"{item.count}/{votes}",
+            f"{model.num_heads} x {model.num_layers}",
+            candidate.precision,
+            *item.cost.brief(),
+            f"{candidate.val_accuracy:.4f}",
+        )
+    table.add_row("[dim]preprocessing and merge", "", "", "", *shared, "")
     table.add_section()
     table.add_row(f"[bold]file, {_models(len(chosen.members))}", "", "", "", *chosen.cost.brief(), "")
     limit = f", {_models(budget['members'])}" if budget["members"] < math.inf else ""
@@ -103,13 +186,18 @@ def _models(number: float) -> str:
     return f"{number:g} model{'s' if number != 1 else ''}"
 
 
-def _print_latency(outcome: Outcome) -> None:
-    request, measured = outcome.opened.request, outcome.chosen.latency
-    estimate = outcome.priced.total(outcome.chosen.counts)["latency"]
-    _say(f"{measured}, {request.target}; estimated from the members: {estimate:.2f} ms")
-    if not request.remeasure and max(estimate, measured.mean) > MOST_OFF * min(estimate, measured.mean):
-        _say("[yellow]the estimate is far off: cached latencies of the study's trials may be stale; remeasure them[/]")
+def _path(outcome: Outcome) -> str:
+    """Where the submission lies, as the user knows it."""
+    opened = outcome.opened
+    return opened.folders[0].show(opened.out / SUBMISSION)
 
 
-def _say(text: str) -> None:
-    console.print(text, soft_wrap=True)
+def _estimate(outcome: Outcome) -> float:
+    """Milliseconds a sequence, from what the members take."""
+    return outcome.priced.total(outcome.chosen.counts)["latency"]
+
+
+def _say(head: str, text: str, whole: bool = False) -> None:
+    """A paragraph, broken between words as wide as the terminal is; or ``whole``, to be copied from."""
+    style = "bold yellow" if head == "warning" else "bold"
+    (console if whole else for_tables()).print(f"[{style}]{head}:[/] {as_called(text)}", soft_wrap=whole)

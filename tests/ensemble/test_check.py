@@ -1,5 +1,6 @@
 """The command that tests a submission against the contest's rules."""
 
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -28,14 +29,17 @@ def test_the_command(
     assert f"gives float32 [{NUM_SIGNS}], all finite, for 30 lengths up to 30 frames" in printed
     assert "LiteRT, 2 threads" in printed
     assert "times 2.5 for the target" in printed
+    assert re.match(r"runs sequences of 1 to 30 frames: about \d+ s$", printed.splitlines()[0])
     assert printed.splitlines()[-1] == (
-        f"this is a sound file of the {NUM_SIGNS} signs whose names it holds, but no submission for the contest, which "
-        "takes 250"
+        f"{tmp_path}/submission.zip: no submission for the contest, which has 250 signs: a sound file of {NUM_SIGNS} "
+        "signs, for which all 10 clauses of its contract hold"
     )
     assert "broken" not in printed
     monkeypatch.setattr("ensemble.ship.contract.CONTEST_SIGNS", NUM_SIGNS)
     run(monkeypatch, written(tmp_path, small_model))
-    assert capsys.readouterr().out.splitlines()[-1] == "this is a submission for the contest"
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"{tmp_path}/submission.zip: a submission for the contest: all 10 clauses of its contract hold"
+    )
 
 
 def test_the_command_holds_time_against_the_limit(

@@ -25,6 +25,8 @@ from trainer.data.dataset import PackedDataset
 from trainer.landmarks import NUM_ROWS
 from trainer.studydir import Folder
 
+TITLES = ("members", "what a budget buys", "accuracy")
+
 
 @pytest.fixture
 def copy(study: Path, tmp_path: Path) -> Path:
@@ -53,7 +55,7 @@ def contest_file(path: Path, frames: int) -> np.ndarray:
 
 def test_from_study_to_predictions(copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.chdir(copy.parent.parent)
-    run(monkeypatch, "--budget", "800K,100ms,3models", "--precision", "float16", "int8")
+    run(monkeypatch, "--budget", "800K,100ms,3models", "--precision", "float16", "int8", "--verbose")
     printed = capsys.readouterr().out
     assert "0004" in printed
     out = copy / "ensemble"
@@ -72,7 +74,9 @@ def test_from_study_to_predictions(copy: Path, monkeypatch: pytest.MonkeyPatch, 
     assert asked["parameters"] == about["cost"]["parameters"]
     assert asked["unseen_accuracy"] == about["accuracy"]["unseen_participants"]["ensemble"]
     for kind in ("parameters", "size", "latency"):
-        assert [row["rule"] for row in rows if row["kind"] == kind] == frontier.LEVELS * ["ours", *baselines.RIVALS]
+        budgets = [row["budget"] for row in rows if row["kind"] == kind and row["rule"] == "ours"]
+        assert 1 <= len(set(budgets)) == len(budgets) <= frontier.LEVELS
+        assert [row["rule"] for row in rows if row["kind"] == kind] == len(budgets) * ["ours", *baselines.RIVALS]
         ours = [row for row in rows if row["kind"] == kind and row["rule"] == "ours"]
         bought = [row["val_accuracy"] - 10 / 36 * row["val_log_loss"] for row in ours]
         assert (np.diff(bought) >= -1e-5).all()
@@ -94,6 +98,51 @@ def test_from_study_to_predictions(copy: Path, monkeypatch: pytest.MonkeyPatch, 
         assert Path(path).exists()
         assert first == f"{names[probs.argmax()]} {probs.max():.3f}"
         assert len(others) == 4
+
+
+def test_the_answer_comes_first_and_details_are_for_who_asks(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    details = ("selected by: ", "file: ", "contest's contract: ", "left out: not finished")
+    arguments = ("--results", copy, "--precision", "float32", "--budget", "1models")
+    run(monkeypatch, *arguments)
+    brief = capsys.readouterr().out.splitlines()
+    run(monkeypatch, *arguments, "--verbose")
+    verbose = capsys.readouterr().out.splitlines()
+    for printed in (brief, verbose):
+        (place,) = [place for place, line in enumerate(printed) if " on people it never saw: " in line]
+        assert re.fullmatch(
+            r"1 model, \S+ MB, \S+ ms a sequence, 0\.\d{4} \(.* to .*\) on .*submission.zip", printed[place]
+        )
+        assert not [line for line in printed[:place] if not re.match(r"study |.*: \d+/\d+", line)]
+        assert [line.strip() for line in printed if line.strip() in TITLES] == list(TITLES)
+        assert f"next: python -m ensemble.check {copy / 'ensemble' / 'submission.zip'}" in printed
+    for head in details:
+        assert not [line for line in brief if line.startswith(head)]
+        assert [line for line in verbose if line.startswith(head)]
+
+
+def test_json_is_what_selection_json_says_and_alone_on_stdout(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(summary, "CONTEST", "1KB,100ms")
+    run(monkeypatch, "--results", copy, "--precision", "float32", "--budget", "3models", "--json")
+    printed = capsys.readouterr()
+    told = json.loads(printed.out)
+    about = json.loads((copy / "ensemble" / "selection.json").read_text())
+    assert told.pop("path") == str(copy / "ensemble" / "submission.zip")
+    (warning,) = [line for line in told.pop("warnings") if "contest" in line]
+    assert warning.startswith("over the contest's limits: size ")
+    assert told == {name: about[name] for name in told}
+    assert set(about) - set(told) == {"format_version", "files", "checksum"}
+    assert "study " in printed.err
+
+
+def test_a_best_single_model_that_does_not_ship_has_a_line_and_a_name(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    run(monkeypatch, "--results", copy, "--precision", "float32", "--prefer", "accuracy")
+    assert re.search(r"^best single model, 000\d float32 ", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_selects_from_several_studies(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -246,26 +295,31 @@ def test_what_is_wrong_with_trials_is_said_once_at_the_end(
     flip_bit(copy / "trials" / "0000" / "weights.safetensors", -10)
     shutil.copy(copy / "trials" / "0002" / "weights.safetensors", copy / "trials" / "0001")
     run(monkeypatch, "--results", copy, "--budget", "1models", "--precision", "float32")
-    *before, left_out, believed, wrote = capsys.readouterr().out.splitlines()
-    assert left_out.startswith("left out, ")
+    *before, left_out, believed = capsys.readouterr().out.splitlines()
+    assert left_out.startswith("warning: left out, ")
     assert left_out.endswith(": 0001")
     assert believed == (
-        "not left out, as they predict what val_probs.npy says, though weights.safetensors: is not the file that the "
-        "training left: 0000"
+        "warning: not left out, as they predict what val_probs.npy says, though weights.safetensors: is not the file "
+        "that the training left: 0000"
     )
-    assert wrote.startswith("wrote ")
     assert not [line for line in before if "weights.safetensors" in line]
-    assert [line for line in before if line.startswith("left out, not finished")]
+    assert "left out: 4 of 5 trials; --verbose says why" in before
+    run(monkeypatch, "--results", copy, "--budget", "1models", "--precision", "float32", "--verbose")
+    *before, left_out, believed = capsys.readouterr().out.splitlines()
+    assert not [line for line in before if "weights.safetensors" in line]
+    assert [line for line in before if re.fullmatch("left out: not finished.*: 0004", line)]
 
 
 def test_one_model_is_not_compared_with_itself(
     copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    run(monkeypatch, "--results", copy, "--budget", "1models", "--precision", "float32")
+    run(monkeypatch, "--results", copy, "--budget", "1models", "--precision", "float32", "--verbose")
     printed = capsys.readouterr().out
     assert "file, 1 model " in printed
     assert "budget, 1 model " in printed
-    assert "a single model was chosen: within the budget no ensemble" in printed
+    assert "verdict: a single model ships: within the budget nothing" in printed
+    assert "what ships, 1 model " in printed
+    assert "best single model, " not in printed
     row = next(
         row for row in pq.read_table(copy / "ensemble" / "frontier.parquet").to_pylist() if row["kind"] == "asked"
     )

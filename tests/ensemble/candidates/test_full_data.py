@@ -165,7 +165,7 @@ def test_one_training_that_is_not_what_it_is_said_to_be_is_left_out_and_the_othe
     second = _select(monkeypatch, copy, tmp_path / "second", "--ship", full_data)
     printed = capsys.readouterr().out.splitlines()
     (line,) = [line for line in printed if "its weights have an accuracy of" in line]
-    assert line.startswith("left out, cannot be shipped: ")
+    assert line.startswith("warning: left out, cannot be shipped: ")
     assert line.endswith(f": {number:04d}")
     assert "its weights have an accuracy of" in str(second["left_out"])
     assert isinstance(second["members"], list)

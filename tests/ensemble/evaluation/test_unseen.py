@@ -1,19 +1,24 @@
 """Accuracies on unseen participants, their intervals, and what is said of them."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from ensemble.budget import Budget
 from ensemble.candidates.priced import PricedPool
 from ensemble.evaluation.unseen import (
     LOG_LIKELIHOOD,
     RIGHT,
+    Accuracies,
     Unseen,
+    how_measured,
     resampled,
     rotated,
     seen_accuracies,
+    to_table,
     unseen_accuracies,
     verdict,
 )
@@ -35,6 +40,16 @@ def test_participants_weigh_as_many_sequences_as_they_have():
     assert set(drawn.round(6)) == {0.0, 0.25, 1.0}
 
 
+UNSEEN = Unseen(
+    ensemble=0.92,
+    single=0.9,
+    participants=8,
+    ensemble_interval=(0.9, 0.94),
+    single_interval=(0.88, 0.92),
+    gain_interval=(0.001, 0.04),
+)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "as_good", "words"),
     [
@@ -45,14 +60,7 @@ def test_participants_weigh_as_many_sequences_as_they_have():
     ],
 )
 def test_says_where_a_single_model_is_as_good(low: float, high: float, as_good: bool, words: str):
-    unseen = Unseen(
-        ensemble=0.92,
-        single=0.9,
-        participants=8,
-        ensemble_interval=(0.9, 0.94),
-        single_interval=(0.88, 0.92),
-        gain_interval=(low, high),
-    )
+    unseen = dataclasses.replace(UNSEEN, gain_interval=(low, high))
     assert unseen.single_is_as_good is as_good
     said = verdict(unseen, 3, "40MB,1model")
     assert words in said
@@ -61,6 +69,29 @@ def test_says_where_a_single_model_is_as_good(low: float, high: float, as_good: 
     of_few = dataclasses.replace(unseen, participants=3)
     assert of_few.single_is_as_good is None
     assert verdict(of_few, 3, "40MB,1model").startswith("3 participants are too few")
+
+
+def test_one_model_and_one_participant_have_verdicts_of_their_own():
+    assert verdict(UNSEEN, 1, "1model").startswith("a single model ships")
+    for members in (1, 3):
+        assert verdict(None, members, "1model").startswith("one participant only was held out")
+
+
+def test_the_table_has_a_line_for_each_that_is_named():
+    seen, console = Accuracies(ensemble=0.95, single=0.93), Console(width=80)
+    for unseen, cells in ((UNSEEN, "0.9200 0.9000 to 0.9400"), (None, "- -")):
+        with console.capture() as capture:
+            console.print(to_table(seen, unseen, {"ensemble": "3 models"}))
+        printed = [re.sub(" +", " ", line).strip() for line in capture.get().splitlines()]
+        assert printed[-1] == f"3 models 0.9500 {cells}"
+    table = to_table(seen, UNSEEN, {"ensemble": "3 models", "single": "0007"})
+    assert [list(column.cells) for column in table.columns][:2] == [["3 models", "0007"], ["0.9500", "0.9300"]]
+
+
+def test_few_participants_are_said_to_be_few():
+    assert "over the 8 participants" in how_measured(8)
+    assert "few" not in how_measured(6)
+    assert "few" in how_measured(5)
 
 
 def test_a_selection_never_sees_the_participant_it_is_measured_on(priced: PricedPool):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ensemble.ship import contract
 from ensemble.ship.contract import (
     FEW_LENGTHS,
     LENGTH_QUANTILES,
@@ -45,6 +46,13 @@ def test_a_good_file_keeps_every_clause(small_model: bytes, tmp_path: Path):
     assert broken(checks) == []
     (tmp_path / "model.tflite").write_bytes(small_model)
     assert broken(check(tmp_path / "model.tflite", NUM_SIGNS)) == []
+
+
+def test_how_long_the_lengths_take_is_told_from_one_in_the_middle(small_model: bytes, monkeypatch: pytest.MonkeyPatch):
+    times = iter([10.0, 10.5])
+    monkeypatch.setattr(contract, "perf_counter", lambda: next(times))
+    assert contract.expected_seconds(small_model, range(1, 31)) == 15
+    assert contract.expected_seconds(b"no model", range(1, 31)) is None
 
 
 def test_a_crowded_zip(small_model: bytes, tmp_path: Path):
