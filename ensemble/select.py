@@ -5,6 +5,7 @@ python -m ensemble.select --budget 40MB,100ms --results results/STUDY
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ensemble.budget import CONTEST, EXAMPLE, PREFERENCES, Budget
 from ensemble.selection.scores import SCORES
@@ -12,7 +13,7 @@ from ensemble.tflite.export import PRECISIONS
 from trainer.common import cli
 from trainer.common.cli import command
 from trainer.common.errors import UserError
-from trainer.common.fields import option, positive
+from trainer.common.fields import option, positive, trial_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,8 @@ class SelectOptions:
     out: Path | None = option(None, metavar="FOLDER", group="input and output")
     """Folder to write to, needed for several studies. Measurements of read-only studies are cached there too (default:
     STUDY/ensemble)."""
+    ignore: Any = option((), parse=trial_names, metavar="TRIALS", group="input and output")
+    """Trials that are no candidates, such as 7,12; where there are several studies, asl/7."""
     data: str | None = option(None, metavar="DATA", group="input and output")
     """Path or URI of the packed dataset, if it is no longer where the search had it."""
     ship: str | None = option(None, metavar="STUDY", group="input and output")
@@ -71,6 +74,7 @@ def main(options: SelectOptions) -> None:
             studies=options.results,
             budget=options.budget or Budget(),
             out=options.out,
+            ignore=options.ignore,
             data=options.data,
             ship=options.ship,
             metric=options.metric,
