@@ -7,6 +7,7 @@ import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ensemble.budget import CONTEST, EXAMPLE, PREFERENCES, Budget
 from ensemble.selection.scores import SCORES
@@ -14,7 +15,7 @@ from ensemble.tflite.export import PRECISIONS
 from trainer.common import cli
 from trainer.common.cli import command
 from trainer.common.errors import UserError
-from trainer.common.fields import option, positive
+from trainer.common.fields import option, positive, trial_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,8 @@ class SelectOptions:
     out: Path | None = option(None, metavar="FOLDER", group="input and output")
     """Folder to write to, needed for several studies. Measurements of read-only studies are cached there too (default:
     STUDY/ensemble)."""
+    ignore: Any = option((), parse=trial_names, metavar="TRIALS", group="input and output")
+    """Trials that are no candidates, such as 7,12; where there are several studies, asl/7."""
     data: str | None = option(None, metavar="DATA", group="input and output")
     """Path or URI of the packed dataset, if it is no longer where the search had it."""
     ship: str | None = option(None, metavar="STUDY", group="input and output")
@@ -79,6 +82,7 @@ def main(options: SelectOptions) -> None:
             studies=options.results,
             budget=options.budget or Budget(),
             out=options.out,
+            ignore=options.ignore,
             data=options.data,
             ship=options.ship,
             metric=options.metric,

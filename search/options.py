@@ -41,6 +41,18 @@ def _parameters(text: str) -> int:
     return int(amount)
 
 
+def _configuration(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        name, _, value = (word.strip() for word in part.partition("="))
+        if not name or not value:
+            raise ValueError(f"{shorten(part.strip())!r} sets no field; write for example num_heads=3,dropout=0.2")
+        if name in found:
+            raise ValueError(f"names {shorten(name)} twice")
+        found[name.replace("-", "_")] = value
+    return found
+
+
 def _seconds(text: str) -> float:
     try:
         seconds = parse_amount(text, {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0})[0]
@@ -144,6 +156,9 @@ class SearchOptions(RunOptions):
     """Studies of the same space and dataset whose trials this one begins with: folders or URIs."""
     seed: int | None = option(None, group=_HOW)
     """Random seed of the search and its trials; default: 0."""
+    try_: tuple[Any, ...] = option((), parse=_configuration, metavar="FIELD=VALUE,...", group=_HOW, repeated=True)
+    """Try this configuration next, such as num_heads=3,dropout=0.2; what it does not name is drawn. Give the option
+    again for more. In Python a list of dicts."""
 
     def __post_init__(self) -> None:
         """Raises UserError with the field that is out of range."""
@@ -171,6 +186,7 @@ class SearchOptions(RunOptions):
         begun: Any = self.warm_start  # from Python also one study, or None
         studies = begun if isinstance(begun, list | tuple) else () if begun is None else (begun,)
         self._set("warm_start", tuple(to_place(getattr(study, "path", study), "warm_start") for study in studies))
+        self._set("try_", _configurations(self.try_))
         _check_choice("sampler", self.sampler, SAMPLERS)
         _check_choice("pruner", self.pruner, STOPPING_RULES)
         _check_choice("objective", self.objective, get_args(ObjectiveName))
@@ -180,6 +196,16 @@ class SearchOptions(RunOptions):
             raise UserError(
                 "a new study has no failed trials; name an old one and resume it (resume)", field="retry_failed"
             )
+
+
+def _configurations(given: Any) -> tuple[dict[str, Any], ...]:
+    """Configurations as Python's users give them: one or several, as dicts or as on the command line."""
+    several = given if isinstance(given, list | tuple) else () if given is None else (given,)
+    points = tuple(_read("try_", _configuration, point) for point in several)
+    for point in points:
+        if not isinstance(point, dict) or not point or not all(isinstance(name, str) for name in point):
+            raise UserError(f"must be values by the names of fields, not {described(point)}", field="try_")
+    return points
 
 
 def _check_count(field: str, value: Any) -> None:

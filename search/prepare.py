@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -15,16 +16,18 @@ from search.decide.warm_start import earlier_trials
 from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, DEFAULT_TRIALS, MORE_EPOCHS, SearchOptions
 from search.problem.latency_estimate import LatencyScale
 from search.problem.objective import DEFAULT_OBJECTIVE, REMOVED, Objective
+from search.problem.points import to_point
 from search.problem.space import DEFAULT_SPACE, FEW_SEQUENCES, SMALL_SPACE, Space
 from search.record.consistency import check_database
 from search.record.database_url import same_place, to_keep
+from search.record.own_files import is_own
 from search.record.request import Request
 from search.record.storage import has_study
-from search.record.trials import numbered
+from search.record.trials import BY_HAND, numbered, read_trials
 from trainer.common.console import console
 from trainer.common.errors import StorageError, UserError
 from trainer.common.files import to_path
-from trainer.common.storage import is_uri
+from trainer.common.storage import base_name, is_uri, join
 from trainer.common.strict import described
 from trainer.config import TrainConfig
 from trainer.data.batches import fitting_batch_size
@@ -39,6 +42,8 @@ FEWEST_STEPS: Final = 20
 """Optimizer steps before which accuracies tell little. Ranks after 5 of them correlate with those at the end by 0.75,
 after 20 by 0.9 (the wide space of tests.bench.curves); by less where learning rates are alike."""
 FEWEST_STEPS_AN_EPOCH: Final = 10
+TOP_AGAIN: Final = 4
+"""Configurations that a refused resume with other epochs proposes to train anew"""
 FEWEST_SEEN: Final = 5000
 """Sequences that a training has seen before accuracies tell which model is better in the end, unless a quarter of it is
 over. Of 193 sequences and 60 epochs, ranks after 5 epochs correlate with those at the end by 0.35, after 15 by 0.6,
@@ -150,8 +155,10 @@ def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedD
         recipe_points=options.recipe_points,
         name=study.path.name,
         storage=options.storage and to_keep(options.storage),
+        tries=[to_point(space, given) for given in options.try_],
         warm_start=[where if is_uri(where) else str(Path(where).absolute()) for where in options.warm_start],
     )
+    _require_room(request, 0)
     if request.warm_start:
         count = len(earlier_trials(options.warm_start, request))
         console.print(f"begins with {count} trials of {' '.join(options.warm_start)}", soft_wrap=True, markup=False)
@@ -198,7 +205,10 @@ def resumed_study(options: SearchOptions, study: StudyDir) -> tuple[Request, Pac
             found = getattr(request, name)
             raise UserError(f"{directory / STUDY_JSON}: {name}: {described(found)} is not one of {', '.join(known)}")
     for name in _differing(options, request):
-        raise UserError(f"was settled when {directory} was made; leave it out to resume the study", field=name)
+        remedy = "leave it out to resume the study"
+        if name == "epochs" and not request.to_config().all_participants:
+            remedy = _longer(study, options, request)
+        raise UserError(f"was settled when {directory} was made; {remedy}", field=name)
     if not options.recipe_points and request.recipe_points:
         message = f"was settled when {directory} was made; leave it out to resume the study"
         raise UserError(message, field="recipe_points")
@@ -217,7 +227,45 @@ def resumed_study(options: SearchOptions, study: StudyDir) -> tuple[Request, Pac
         its = "its" if len(late) == 1 else "their"
         end = f"{numbered(late)} ended before the database was told so: taken from {its} own files"
         console.print(end, soft_wrap=True, markup=False)
-    return dataclasses.replace(request, trials=options.trials or request.trials, data=dataset.source), dataset
+    request = dataclasses.replace(asked, data=dataset.source)
+    if options.try_:
+        more = [to_point(request.to_space(), given) for given in options.try_]
+        request = dataclasses.replace(request, tries=[*request.tries, *more])
+        has_database = request.storage is not None or (directory / STUDY_DB).is_file()
+        begun = read_trials(directory, options.storage) if has_database else []
+        _require_room(request, sum(is_own(trial) and BY_HAND not in trial.user_attrs for trial in begun))
+    return request, dataset
+
+
+def _longer(study: StudyDir, options: SearchOptions, request: Request) -> str:
+    """How to train a study's best configurations for other epochs, as a training's schedule is over all of its own."""
+    where, best = join(options.results, options.name or study.name), _num_finished(study)
+    falls = f"the learning rate of its trials falls over {request.epochs} epochs, so none can go on"
+    if not best:
+        return f"{falls}; begin a new study of {options.epochs} epochs"
+    name = f"{base_name(where)}-{options.epochs}-epochs"
+    asked = f"--top {best} --seeds 1 --epochs {options.epochs} --name {shlex.quote(name)}"
+    return f"{falls}; train its best configurations anew: python -m search.refit {shlex.quote(where)} {asked}"
+
+
+def _num_finished(study: StudyDir) -> int:
+    """How many different configurations are finished, of which TOP_AGAIN are enough."""
+    found: set[str] = set()
+    for run in study.trials():
+        if run.is_done and len(found) < TOP_AGAIN:
+            config = run.read_config().replace(seed=0, fold=0)
+            found.add(str(sorted(config.to_flat().items(), key=str)))
+    return len(found)
+
+
+def _require_room(request: Request, others: int) -> None:
+    """Raise UserError if the trials that the user asked for are too many beside those that there are."""
+    if request.tries and (needed := others + len(request.tries)) > request.trials:
+        raise UserError(
+            f"the study has {request.trials} trials, which leave no room beside {others} others; ask for at least "
+            f"{needed} (trials)",
+            field="try_",
+        )
 
 
 def dataset_of(given: str | None, request: Request) -> PackedDataset:

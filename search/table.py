@@ -1,48 +1,139 @@
-"""Print the trials of a study, best first, also while the search runs.
+"""Print the trials of studies, best first, also while their searches run.
 
 python -m search.table results/STUDY
 """
 
+import contextlib
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from trainer.common import cli
 from trainer.common.cli import command
-from trainer.common.fields import option
+from trainer.common.errors import UserError
+from trainer.common.fields import option, positive, require_trials, trial_names
+
+if TYPE_CHECKING:
+    from search.record.trials import Row
+    from trainer.studydir import Folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableOptions:
-    """Print the trials of a study, best first, also while the search runs.
+    """Print the trials of a study, or of several in one table, best first, also while the search runs.
 
     Also writes STUDY/trials.parquet, one row a trial, where that can be written."""
 
-    study: str = option(positional=True)
-    """Folder of the study, such as results/STUDY, or its URI."""
+    study: tuple[str, ...] = option(positional=True)
+    """Folders of studies, such as results/STUDY, or their URIs."""
+    top: int | None = option(None, parse=positive)
+    """Trials to print, from the first; default: all."""
+    sort: str | None = option(None, metavar="COLUMN")
+    """Column to sort by: a searched parameter, or a name of the table's or of trials.parquet's columns. The highest
+    accuracy comes first, and the most epochs; else the smallest. Default: complete trials, then others, then failed
+    ones, each by accuracy."""
+    reverse: bool = option(False)
+    """Sort the other way round; trials without a value stay last."""
+    ignore: Any = option((), parse=trial_names, metavar="TRIALS")
+    """Trials to leave out, such as 7,12; where there are several studies, asl/7."""
+    csv: bool = option(False, group="for other programs")
+    """Print CSV with the columns of trials.parquet, and nothing else."""
+    json: bool = option(False, group="for other programs")
+    """Print a JSON list with an object per trial, and nothing else."""
     storage: str | None = option(None, metavar="URL")
     """Database of the study, needed only if its URL has a password."""
 
+    def __post_init__(self) -> None:
+        """Raises UserError with the option that does not go with another."""
+        if self.csv and self.json:
+            raise UserError("does not go with csv; choose one of them", field="json")
+        if self.reverse and self.sort is None:
+            raise UserError("name the column to sort by (sort)", field="reverse")
+        if self.storage is not None and len(self.study) > 1:
+            raise UserError("is that of one study; look at the others without it", field="storage")
 
-@command("search.table", TableOptions, examples=["results/asl", "s3://bucket/results/asl"])
+
+@command(
+    "search.table",
+    TableOptions,
+    examples=[
+        "results/asl",
+        "results/asl --top 10 --sort seconds",
+        "results/asl results/asl-refit",
+        "s3://bucket/results/asl --json",
+    ],
+)
 def main(options: TableOptions) -> None:
     from search.record.request import Request
-    from search.record.trials import read_rows, write_parquet
-    from search.show.tables import ON_THE_TRAINED, show, title
+    from search.show import tables
     from trainer.common.console import console
-    from trainer.studydir import TRIALS_PARQUET, Folder, StudyDir, for_tables
+    from trainer.studydir import Folder, StudyDir, for_tables
 
-    folder = Folder.open(options.study, for_tables)
-    rows = read_rows(folder.path, options.storage, folder.is_at_work)
-    show(rows, title(folder.shown, rows))
-    if (study := StudyDir(folder.path)).exists and Request.read(study).to_config().all_participants:
-        console.print(ON_THE_TRAINED, soft_wrap=True)
-    if folder.can_write(""):
-        try:
-            write_parquet(rows, folder.path)
-        except OSError as error:
-            words = f"warning: {folder.path / TRIALS_PARQUET}: cannot be written ({error.strerror or error})"
-            console.print(words, soft_wrap=True, markup=False)
-            return
-        folder.publish(TRIALS_PARQUET)
+    is_for_programs = options.csv or options.json
+    with contextlib.redirect_stdout(sys.stderr) if is_for_programs else contextlib.nullcontext():
+        folders = [Folder.open(where, for_tables) for where in options.study]
+        found = _read(folders, options.storage)
+        rows = sorted((row for its in found for row in its), key=lambda row: row.rank)
+        rows = _without(rows, options.ignore)
+        if options.sort is not None:
+            rows = tables.ordered(rows, options.sort, options.reverse)
+        shown = rows[: options.top]
+        for folder, its in zip(folders, found, strict=True):
+            _write(folder, its)
+    if is_for_programs:
+        print(tables.to_csv(shown) if options.csv else tables.to_json(shown), end="")
+        return
+    heading = "; ".join(tables.title(folder.shown, its) for folder, its in zip(folders, found, strict=True))
+    tables.show(shown, heading + (f"; {len(shown)} of them below" if len(shown) < sum(map(len, found)) else ""))
+    for folder in folders:
+        if (study := StudyDir(folder.path)).exists and Request.read(study).to_config().all_participants:
+            of = f"{folder.shown}: " if len(folders) > 1 else ""
+            console.print(of + tables.ON_THE_TRAINED, soft_wrap=True, markup=False)
+
+
+def _read(folders: "Sequence[Folder]", storage: str | None) -> "list[list[Row]]":
+    """The trials of each study, with its name if there are several. Raises UserError."""
+    import dataclasses
+
+    from search.record.trials import read_rows
+    from trainer.common.storage import base_name
+
+    if len({folder.path.resolve() for folder in folders}) < len(folders):
+        raise UserError("names a study twice", field="study")
+    found = [read_rows(folder.path, storage, folder.is_at_work) for folder in folders]
+    if len(folders) == 1:
+        return found
+    names = [base_name(str(folder.path.resolve()) if folder.remote is None else folder.shown) for folder in folders]
+    if len(set(names)) < len(names):
+        names = [folder.shown for folder in folders]
+    return [[dataclasses.replace(row, study=name) for row in rows] for name, rows in zip(names, found, strict=True)]
+
+
+def _without(rows: "Sequence[Row]", ignored: Sequence[str]) -> "list[Row]":
+    """The rows but those of these names. Raises UserError if one is not there."""
+    named = [f"{row.number:04d}" if row.study is None else f"{row.study}/{row.number:04d}" for row in rows]
+    require_trials(ignored, named, "ignore")
+    return [row for row, name in zip(rows, named, strict=True) if name not in ignored]
+
+
+def _write(folder: "Folder", rows: "list[Row]") -> None:
+    """Write a study's trials.parquet where that can be; says so if it cannot."""
+    import dataclasses
+
+    from search.record.trials import write_parquet
+    from trainer.common.console import console
+    from trainer.studydir import TRIALS_PARQUET
+
+    if not folder.can_write(""):
+        return
+    try:
+        write_parquet([dataclasses.replace(row, study=None) for row in rows], folder.path)
+    except OSError as error:
+        words = f"warning: {folder.path / TRIALS_PARQUET}: cannot be written ({error.strerror or error})"
+        console.print(words, soft_wrap=True, markup=False)
+        return
+    folder.publish(TRIALS_PARQUET)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ cost and predict.
 import dataclasses
 import functools
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, overload
@@ -16,6 +16,7 @@ import numpy as np
 
 from ensemble.tflite import export
 from trainer.common.errors import StorageError, UserError
+from trainer.common.fields import require_trials
 from trainer.common.strict import read_array
 from trainer.config import ModelConfig
 from trainer.data.dataset import PackedDataset
@@ -26,6 +27,7 @@ from trainer.studydir import STUDY_JSON, VALIDATION
 from trainer.validation import Validation
 
 NOT_FINISHED: Final = "not finished: no done.json (stopped early, failed, still running, or the file was removed)"
+IGNORED: Final = "ignored, as asked"
 _OPENING: Final = threading.Lock()  # np.load parses a header with ast, which fails in threads (CPython gh-106905)
 
 
@@ -146,6 +148,16 @@ class Pool:
     def _rows(self) -> np.ndarray:
         """The place of each validation sequence in ``dataset``: int64 [N]."""
         return _rows(self.dataset, self.validation)
+
+    def without(self, names: Collection[str]) -> "Pool":
+        """The pool without the candidates of these names. Raises UserError for another's, or if none is left."""
+        if not names:
+            return self
+        require_trials(names, [*(candidate.name for candidate in self.candidates), *self.left_out], "ignore")
+        left_out = dict(sorted({**self.left_out, **dict.fromkeys(names, IGNORED)}.items()))
+        candidates = [candidate for candidate in self.candidates if candidate.name not in names]
+        require_any(self.studies, candidates, left_out)
+        return self.replace(candidates=candidates, left_out=left_out)
 
     def replace(self, **changes: Any) -> "Pool":
         """The pool with other fields; a dataset that was opened, and hashed, stays so if it is still the one."""

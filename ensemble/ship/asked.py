@@ -40,6 +40,8 @@ class Request:
     budget: Budget = dataclasses.field(default_factory=Budget)
     out: Path | None = None
     """Folder to write to; None for the folder ``ensemble`` of the study"""
+    ignore: tuple[str, ...] = ()
+    """Trials that are no candidates, by their names in a pool: 0007, or of several studies asl/0007"""
     data: str | None = None
     """Path or URI of the packed dataset, if it is no longer where the search had it"""
     ship: str | None = None
@@ -120,7 +122,7 @@ def open_studies(request: Request) -> Opened:
     for folder in folders:
         if not StudyDir(folder.path).exists:
             raise UserError(no_study(folder.shown, STUDY_JSON), field="studies")
-    pool = open_pools([(folder.shown, folder.path) for folder in folders])
+    pool = open_pools([(folder.shown, folder.path) for folder in folders]).without(request.ignore)
     if request.data is not None:
         pool = pool.replace(data=request.data)
         try:

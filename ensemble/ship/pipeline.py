@@ -35,7 +35,7 @@ from ensemble.tflite.latency import Target
 from ensemble.tflite.submission import Submission
 from trainer.common.console import console
 from trainer.common.errors import StorageError, UserError
-from trainer.common.fields import shown, to_place
+from trainer.common.fields import shown, to_place, trial_names
 from trainer.common.files import to_path
 from trainer.studydir import (
     ENSEMBLE,
@@ -116,6 +116,7 @@ def select(
     budget: str | Budget | None = CONTEST,
     *,
     out: str | Path | None = None,
+    ignore: str | int | Sequence[str | int] = (),
     data: str | Path | None = None,
     ship: "str | Path | StudyLike | None" = None,
     metric: str = "blend",
@@ -149,6 +150,7 @@ def select(
         studies=tuple(_where(place, "studies") for place in places),
         budget=limits,
         out=None if out is None else to_path(out, "out"),
+        ignore=_trials(ignore),
         data=None if data is None else to_place(data, "data"),
         ship=None if ship is None else _where(ship, "ship"),
         metric=metric,
@@ -162,6 +164,14 @@ def select(
     for warning in run(opened).warnings():
         console.print(warning, soft_wrap=True, markup=False)
     return Submission.open(opened.out / SUBMISSION)
+
+
+def _trials(given: Any) -> tuple[str, ...]:
+    """Names of trials as Python's users give them: numbers, or as on the command line. Raises UserError."""
+    try:
+        return trial_names(",".join(map(str, several))) if (several := _several(given)) else ()
+    except ValueError as error:
+        raise UserError(str(error), field="ignore") from error
 
 
 def _several(value: Any) -> list[Any]:

@@ -9,25 +9,28 @@ that lost its worker or its driver stays RUNNING until it is handed out again. S
 """
 
 import copy
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import NopPruner
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.decide.samplers import for_space
 from search.decide.stopping import STOPPING_RULES, Decision
 from search.decide.warm_start import earlier_trials
+from search.problem.points import described_space
 from search.problem.space import by_field
 from search.record.database_url import sqlite_url
 from search.record.own_files import is_finished_only_there, is_own, most_trials
 from search.record.remote_copy import RemoteCopy, adopt, found_in
 from search.record.request import ASKED, Request
 from search.record.storage import StudyStorage
-from search.record.trials import PAUSED, REASON, may_be_tried_again
+from search.record.trials import BY_HAND, PAUSED, REASON, may_be_tried_again
 from trainer.config import TrainConfig
 from trainer.model.classifier import num_parameters
 from trainer.rundir import EpochMetrics, Result, RunDir
@@ -119,12 +122,27 @@ class SearchStudy:
         """Give a new study the trials of earlier ones, and its first points."""
         request = self.request
         if not self.trials():
-            self._study.set_user_attr(ASKED, request.digest)
+            self._describe_study()
             self._study.add_trials(earlier_trials(request.warm_start, request))
+        enqueued = {trial.user_attrs.get(BY_HAND) for trial in self.trials()}
+        most = most_trials(request, self.trials())
+        for place, point in enumerate(request.tries):
+            if place not in enqueued and (most is None or len(self.trials()) < most):
+                self._study.enqueue_trial(point, user_attrs={BY_HAND: place})
         if self._num_handed_out == 0:
             recipe = self.space.recipe_points() if request.recipe_points else []
-            for point in [*request.points, *recipe][: request.trials]:
+            for point in [*request.points, *recipe][: request.trials - len(request.tries)]:
                 self._study.enqueue_trial(point, skip_if_exists=True)
+
+    def _describe_study(self) -> None:
+        """Keep what was asked, also in words for those who look at the database with other tools."""
+        self._study.set_user_attr(ASKED, self.request.digest)
+        self._study.set_user_attr("data", self.request.data)
+        self._study.set_user_attr("epochs", self.request.epochs)
+        self._study.set_user_attr("space", described_space(self.space))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            self._study.set_metric_names(self.objective.metric_names)
 
     def _take_stock(self) -> None:
         """See where the study stands by its own trials."""

@@ -15,7 +15,7 @@ from search.problem.space import Space
 from search.record.database_url import usable
 from search.record.own_files import ORIGIN
 from search.record.request import Request
-from search.record.trials import read_trials
+from search.record.trials import BY_HAND, read_trials
 from trainer.common.errors import UserError
 from trainer.common.fields import without_keys
 from trainer.common.storage import Remote, copy_folder, is_uri
@@ -106,7 +106,7 @@ def _adopt(trial: FrozenTrial, study: str, space: Space, objective: Objective) -
     states = [TrialState.COMPLETE] if objective.has_front else [TrialState.COMPLETE, TrialState.PRUNED]
     if trial.state not in states or trial.last_step is None or not space.fits(trial.params):
         return None
-    user_attrs = {name: value for name, value in trial.user_attrs.items() if name != "latency"}
+    user_attrs = {name: value for name, value in trial.user_attrs.items() if name not in ("latency", BY_HAND)}
     user_attrs.setdefault(ORIGIN, f"{study}/{trial.number}")
     model = space.config(trial.params).model
     if objective.latency is not None:

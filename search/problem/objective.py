@@ -39,6 +39,11 @@ class Objective:
         return [best] if self.name in (DEFAULT_OBJECTIVE, REMOVED) else [best, least]
 
     @property
+    def metric_names(self) -> list[str]:
+        """What each value is called."""
+        return self.name.split(",")
+
+    @property
     def has_front(self) -> bool:
         return len(self.directions) > 1
 

@@ -30,7 +30,8 @@ class Study:
     name: str
     trials: pd.DataFrame
     """One row a trial, best first, with the columns of trials.parquet: number, state, reason, origin, the searched
-    parameters, val_accuracy, val_log_loss, num_parameters, bytes, latency (milliseconds), on_front, epochs, seconds"""
+    parameters, val_accuracy, val_log_loss, num_parameters, bytes, latency (milliseconds), on_front, epochs, seconds,
+    by_hand"""
     num_asked: int
     """Trials that the search was asked for"""
 
@@ -44,7 +45,7 @@ class Study:
         self._dir = StudyDir(folder.path)
         at_work = folder.is_at_work
         self._frozen = read_trials(folder.path, storage)
-        self.trials = to_table(to_rows(self._frozen, at_work)).to_pandas()
+        self.trials = to_table(to_rows(self._frozen, at_work, self._dir)).to_pandas()
         request = Request.read(self._dir)
         self.num_asked, self._objective = request.trials, request.objective
 

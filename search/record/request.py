@@ -83,6 +83,8 @@ class Request:
     """LatencyScale's fields, where the objective asks for it"""
     points: list[dict[str, Any]] = field(default_factory=list)
     """Parameters of the first trials, in their order, where these were given (search.refit)"""
+    tries: list[dict[str, Any]] = field(default_factory=list)
+    """Parameters of trials that the user asked for, in the order of asking; the sampler draws the others"""
     warm_start: list[str] = field(default_factory=list)
     """Absolute paths or URIs of the studies whose trials it began with"""
     name: str | None = None
@@ -141,12 +143,13 @@ class Request:
     def _check_space(self, path: Path) -> None:
         """Raise UserError if the space, or a point of it, is none."""
         distributions = self.to_space(str(path)).distributions
-        for point in self.points:
+        named = [("points", point) for point in self.points] + [("tries", point) for point in self.tries]
+        for where, point in named:
             for name, value in point.items():
                 if name in self.space and name not in distributions:  # fixed since: the point's own value is not taken
                     continue
                 if name not in distributions or not allows(distributions[name], value):
-                    raise UserError(f"{path}: points: {name} is never {described(value)} in this space; {BRING_BACK}")
+                    raise UserError(f"{path}: {where}: {name} is never {described(value)} in this space; {BRING_BACK}")
 
     def write(self, study: StudyDir) -> None:
         """Write study.json; from then on there is a study."""

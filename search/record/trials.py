@@ -18,6 +18,7 @@ from search.record.own_files import (
     OwnFiles,
     is_finished_without_files,
     is_own,
+    metrics_of,
     misnumbered,
 )
 from search.record.request import Request, find_database
@@ -30,15 +31,18 @@ from trainer.rundir import BRING_BACK, DONE, WEIGHTS
 from trainer.studydir import STUDY_DB, STUDY_JSON, TRIALS, TRIALS_PARQUET, StudyDir, no_study
 
 INTERRUPTED: Final = "interrupted"
-"""State of a trial that runs or waits for Optuna, so that it can go on, while no search is at work on its study"""
+"""State of a trial that runs for Optuna, so that it can go on, while no search is at work on its study"""
+WAITS: Final = "paused"
+"""State of a trial that runs for Optuna, and whose stopping rule has it wait for others, or for a search"""
 PAUSED: Final = "halving:waits"  # system attribute of a paused trial: after which epoch, since when
 REASON: Final = "reason"  # user attribute: why a trial failed
+BY_HAND: Final = "by_hand"  # user attribute: which of the configurations that the user asked for a trial is, from 0
 EARLIER_REASON: Final = "earlier_reason"  # user attribute: why it failed before it was tried again
 _ATTRIBUTES: Final[dict[str, tuple[type, ...]]] = {  # user attributes that tables show, and their types
     **dict.fromkeys(("val_log_loss", "seconds", "latency"), (int, float)),
     **{"num_parameters": (int,), "reason": (str,), "warm_start": (str,)},
 }
-_FIRST_AND_LAST: Final = {TrialState.COMPLETE: -1, TrialState.FAIL: 1}  # of a table; the others stand between
+_FIRST_AND_LAST: Final = {TrialState.COMPLETE.name: -1, TrialState.FAIL.name: 1}  # of a table; the others stand between
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,11 @@ class Row:
 
     number: int
     state: str
-    """Optuna's name of it, or INTERRUPTED"""
+    """Optuna's name of it, or INTERRUPTED, or WAITS"""
     reason: str | None
     """Why it failed"""
     params: dict[str, Any]
-    """The searched fields, by name"""
+    """The searched fields, by name; those that are given of a trial that has not begun"""
     val_accuracy: float | None
     val_log_loss: float | None
     num_parameters: int | None
@@ -65,6 +69,15 @@ class Row:
     """Whether a search for two values found no trial that beats this one"""
     origin: str | None = None
     """The study and number that a trial of an earlier study has there"""
+    by_hand: bool = False
+    """Whether the user asked for it"""
+    study: str | None = None
+    """The study that it is listed with, where there are several"""
+
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """What tables are sorted by: the finished first and the failed last, each by accuracy, then by number."""
+        return _FIRST_AND_LAST.get(self.state, 0), -(self.val_accuracy or 0), self.number
 
     @property
     def bytes(self) -> int | None:
@@ -187,7 +200,7 @@ def read_rows(
     ``at_work`` says whether a search is; default: whether one has the directory locked.
     """
     at_work = is_locked(directory) if at_work is None else at_work  # before the trials are read: it may end meanwhile
-    return to_rows(read_trials(directory, url, patience), at_work)
+    return to_rows(read_trials(directory, url, patience), at_work, StudyDir(directory))
 
 
 def may_be_tried_again(trial: FrozenTrial) -> dict[str, Any] | None:
@@ -197,39 +210,56 @@ def may_be_tried_again(trial: FrozenTrial) -> dict[str, Any] | None:
     return {REASON: None, EARLIER_REASON: trial.user_attrs.get(REASON)}
 
 
-def to_rows(trials: list[FrozenTrial], at_work: bool = True) -> list[Row]:
+def to_rows(trials: list[FrozenTrial], at_work: bool = True, study: StudyDir | None = None) -> list[Row]:
     """The trials, best first: the finished, then the others, then the failed; each by accuracy, then by number.
 
-    ``at_work`` says whether a search is; without one, trials that run for Optuna are INTERRUPTED.
+    ``at_work`` says whether a search is; without one, trials that run for Optuna are INTERRUPTED. ``study`` has the
+    files of those that have not ended, which tell their log loss and seconds.
     """
     best = front(trials)
-    ordered = sorted(
-        trials, key=lambda trial: (_FIRST_AND_LAST.get(trial.state, 0), -(_accuracy(trial) or 0), trial.number)
+    rows = [_to_row(trial, at_work, study, trial.number in best) for trial in trials]
+    return sorted(rows, key=lambda row: row.rank)
+
+
+def _to_row(trial: FrozenTrial, at_work: bool, study: StudyDir | None, on_front: bool) -> Row:
+    state, known = trial.state.name, trial.params
+    if trial.state == TrialState.RUNNING:
+        state = WAITS if trial.system_attrs.get(PAUSED) else state if at_work else INTERRUPTED
+    if trial.state == TrialState.WAITING:
+        known = trial.system_attrs.get("fixed_params", {})
+    val_log_loss, seconds = _described(trial, study)
+    return Row(
+        number=trial.number,
+        state=state,
+        reason=trial.user_attrs.get(REASON),
+        params=by_field(known),
+        val_accuracy=_accuracy(trial),
+        val_log_loss=val_log_loss,
+        num_parameters=trial.user_attrs.get("num_parameters"),
+        epochs=trial.last_step or 0,
+        seconds=seconds,
+        latency=trial.user_attrs.get("latency"),
+        on_front=on_front,
+        origin=trial.user_attrs.get(ORIGIN),
+        by_hand=BY_HAND in trial.user_attrs,
     )
-    return [
-        Row(
-            number=trial.number,
-            state=INTERRUPTED if trial.state == TrialState.RUNNING and not at_work else trial.state.name,
-            reason=trial.user_attrs.get(REASON),
-            params=by_field(trial.params),
-            val_accuracy=_accuracy(trial),
-            val_log_loss=trial.user_attrs.get("val_log_loss") if _is_described(trial) else None,
-            num_parameters=trial.user_attrs.get("num_parameters"),
-            epochs=trial.last_step or 0,
-            seconds=trial.user_attrs.get("seconds") if _is_described(trial) else None,
-            latency=trial.user_attrs.get("latency"),
-            on_front=trial.number in best,
-            origin=trial.user_attrs.get(ORIGIN),
-        )
-        for trial in ordered
-    ]
 
 
-def _is_described(trial: FrozenTrial) -> bool:
-    """Whether its log loss and seconds are of its last epoch: of one that has not ended well, only if it is paused."""
-    if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
-        return True
-    return (trial.system_attrs.get(PAUSED) or {}).get("epoch") == trial.last_step
+def _described(trial: FrozenTrial, study: StudyDir | None) -> tuple[float | None, float | None]:
+    """Log loss and seconds of a trial's last epoch, as the database or else the trial's own files have them."""
+    paused_after = (trial.system_attrs.get(PAUSED) or {}).get("epoch")
+    if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or paused_after == trial.last_step:
+        return trial.user_attrs.get("val_log_loss"), trial.user_attrs.get("seconds")
+    if study is None or trial.last_step is None:
+        return None, None
+    try:
+        metrics = metrics_of(study.trial(trial.number), trial)
+    except UserError:  # broken, or those of another trial
+        return None, None
+    done = [item for item in metrics if item.epoch <= trial.last_step]
+    if not done or done[-1].epoch != trial.last_step:
+        return None, None
+    return done[-1].val_log_loss, sum(item.seconds for item in done)
 
 
 def _accuracy(trial: FrozenTrial) -> float | None:
@@ -246,7 +276,9 @@ def param_names(rows: list[Row]) -> list[str]:
 
 def to_table(rows: list[Row]) -> pa.Table:
     """One row a trial, in the order given, each searched parameter in a column of its own."""
+    studies = {"study": pa.array([row.study for row in rows], pa.string())}
     columns: dict[str, Any] = {
+        **(studies if any(row.study is not None for row in rows) else {}),
         "number": pa.array([row.number for row in rows], pa.int64()),
         "state": pa.array([row.state for row in rows], pa.string()),
         "reason": pa.array([row.reason for row in rows], pa.string()),
@@ -260,6 +292,7 @@ def to_table(rows: list[Row]) -> pa.Table:
         "on_front": pa.array([row.on_front for row in rows], pa.bool_()),
         "epochs": pa.array([row.epochs for row in rows], pa.int64()),
         "seconds": pa.array([row.seconds for row in rows], pa.float64()),
+        "by_hand": pa.array([row.by_hand for row in rows], pa.bool_()),
     }
     return pa.table(columns)
 

@@ -11,9 +11,9 @@ from optuna.trial import FrozenTrial, TrialState
 from plotly.subplots import make_subplots
 
 from search.problem.objective import pareto_front
-from search.record.trials import INTERRUPTED, Row
+from search.record.trials import INTERRUPTED, WAITS, Row
 
-_OPEN: Final = ("RUNNING", INTERRUPTED)
+_OPEN: Final = ("RUNNING", INTERRUPTED, WAITS)
 COLOURS: Final = {"COMPLETE": "#3b78b8", "PRUNED": "#9097a0", "FAIL": "#d04a4a"} | dict.fromkeys(_OPEN, "#2f9e78")
 BEST: Final = "#e07b1f"
 DIMMED: Final = 0.35
@@ -24,6 +24,7 @@ _WORDS: Final = {
     "PRUNED": "pruned",
     "RUNNING": "running",
     INTERRUPTED: INTERRUPTED,
+    WAITS: WAITS,
     "FAIL": "failed",
 }
 

@@ -20,7 +20,7 @@ from plotly.graph_objects import Figure
 
 from search.record.own_files import metrics_of
 from search.record.request import Request
-from search.record.trials import INTERRUPTED, Row, param_names, read_trials, to_rows
+from search.record.trials import INTERRUPTED, WAITS, Row, param_names, read_trials, to_rows
 from search.show import figures, html
 from search.show.figures import Curve, NotComputable
 from search.show.html import Line
@@ -194,9 +194,8 @@ def _overview(report: Report) -> Iterator[str]:
     )
     now = datetime.now(UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
     if ended < report.request.trials:
-        open_trials = (
-            f"interrupted: {counts[INTERRUPTED]}" if counts[INTERRUPTED] else f"running or waiting: {counts['RUNNING']}"
-        )
+        waits = counts["RUNNING"] + counts[WAITS]
+        open_trials = f"interrupted: {counts[INTERRUPTED]}" if counts[INTERRUPTED] else f"running or waiting: {waits}"
         yield html.paragraph(f"The search is not finished; {open_trials}. It stood so on {now} UTC.")
     else:
         yield html.paragraph(f"Finished. Written on {now} UTC.", "dim")

@@ -1,76 +1,140 @@
-"""The table of a study's trials on a terminal, or wherever output goes."""
+"""The table of trials on a terminal, or wherever output goes."""
 
-from collections.abc import Iterable
-from typing import Any, Final
+import io
+import json
+import math
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
+import pyarrow.csv
 from optuna.trial import TrialState
+from rich.cells import cell_len
 from rich.console import Console, Group
-from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from search.record.trials import Row, param_names
-from search.show.progress import STATE_STYLES, describe
-from trainer.common.console import PIPE_WIDTH, for_tables
-from trainer.common.fields import printable
+from search.record.trials import Row, param_names, to_table
+from search.show.progress import STATE_STYLES
+from trainer.common.console import for_tables
+from trainer.common.errors import UserError
+from trainer.common.fields import printable, suggestion
+
+STATES: Final = {"RUNNING": "running", "WAITING": "queued"}
+"""How tables call Optuna's states of trials that have not ended"""
+COLUMNS: Final = {
+    **{name: name for name in ("study", "number", "state", "reason", "origin", "val_accuracy", "val_log_loss")},
+    **{name: name for name in ("num_parameters", "bytes", "latency", "on_front", "epochs", "seconds", "by_hand")},
+    **{"trial": "number", "from": "origin", "accuracy": "val_accuracy", "log_loss": "val_log_loss"},
+    **{"weights": "num_parameters", "MB": "bytes", "ms": "latency"},
+}
+"""Fields of a row by what the user may call them: as trials.parquet does, or as the table is headed"""
+_LARGEST_FIRST: Final = ("val_accuracy", "on_front", "epochs", "by_hand")
+
+
+def ordered(rows: Sequence[Row], column: str, reverse: bool = False) -> list[Row]:
+    """The rows by a column or searched parameter: the most accurate or longest trained first, else the smallest first.
+
+    Rows of the same value stay as they were; those without one come last. Raises UserError for no such column.
+    """
+    params = param_names(list(rows))
+    if column not in params and column not in COLUMNS:
+        known = [*params, *COLUMNS]
+        near = suggestion(column, known)
+        raise UserError(f"there is no column {printable(column)}{near}; there are {', '.join(known)}", field="sort")
+
+    def value(row: Row) -> Any:
+        return row.params.get(column) if column in params else getattr(row, COLUMNS[column])
+
+    known_rows = [row for row in rows if value(row) is not None]
+    largest_first = (column not in params and COLUMNS[column] in _LARGEST_FIRST) != reverse
+    known_rows.sort(key=lambda row: (isinstance(value(row), str), value(row)), reverse=largest_first)
+    return known_rows + [row for row in rows if value(row) is None]
+
+
+class _Column(NamedTuple):
+    head: str
+    """Broken at underscores"""
+    cells: list[Text]
+    """One a trial"""
+    is_text: bool
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal, with the space behind it."""
+        widest_head = max(map(cell_len, self.head.split("\n")))
+        return max([widest_head, *(item.cell_len for item in self.cells)]) + 1
 
 
 def render(rows: list[Row], heading: str, console: Console) -> Group:
     """The table as it fits the console, and the reasons of failures below it.
 
-    Searched parameters have a column each, or where that is too wide share one, on several lines.
+    A table that is too wide is broken into several, one below the other, each with the numbers of the trials.
     """
-    table = _table(rows, heading, param_names(rows))
-    if Measurement.get(console, console.options.update(width=PIPE_WIDTH), table).maximum > console.width:
-        table = _table(rows, heading, None)
+    groups = _broken(_columns(rows), 1 + any(row.study for row in rows), console.width)
+    tables: list[Table | Text] = [Text(heading, "table.title"), _table(groups[0])]
+    for columns in groups[1:]:
+        tables += [Text(), _table(columns)]
     failed = [row for row in rows if row.state == TrialState.FAIL.name and row.reason]
-    failures = [Text(printable(f"trial {row.number} failed: {row.reason}")) for row in failed]
+    failures = [Text(printable(f"trial {named(row)} failed: {row.reason}")) for row in failed]
     legend = [Text("* on the Pareto front: no trial is as good in both and better in one")]
-    return Group(table, *(legend if any(row.on_front for row in rows) else ()), *failures)
+    return Group(*tables, *(legend if any(row.on_front for row in rows) else ()), *failures)
 
 
-def _table(rows: list[Row], heading: str, param_names: list[str] | None) -> Table:
-    """With a column for each of the named parameters, or one for all of them.
+def _columns(rows: list[Row]) -> list[_Column]:
+    """All columns: those that tell trials apart, states, searched parameters, what trials came to."""
+    found = [
+        _column("trial", [f"{row.number}{'*' if row.on_front else ''}" for row in rows]),
+        _Column("state", [_state(row) for row in rows], True),
+        *(_column(name.replace("_", "\n"), [cell(row.params.get(name)) for row in rows]) for name in param_names(rows)),
+        _column("accuracy", [cell(row.val_accuracy, ".4f") for row in rows]),
+        _column("log\nloss", [cell(row.val_log_loss, ".4f") for row in rows]),
+        _column("million\nweights", [cell(row.num_parameters and row.num_parameters / 1e6, ".2f") for row in rows]),
+        _column("MB", [cell(row.bytes and row.bytes / 1e6, ".1f") for row in rows]),
+        _column("epochs", [str(row.epochs) for row in rows]),
+        _column("seconds", [cell(row.seconds, ".0f") for row in rows]),
+    ]
+    if any(row.latency is not None for row in rows):
+        found.insert(-2, _column("about\nms", [cell(row.latency, ".2f") for row in rows]))
+    if any(row.origin is not None or row.by_hand for row in rows):
+        origins = [printable(row.origin or ("yours" if row.by_hand else "")) for row in rows]
+        found.insert(2, _column("from", origins, is_text=True))
+    if any(row.study for row in rows):
+        found.insert(0, _column("study", [printable(row.study or "") for row in rows], is_text=True))
+    return found
 
-    With a column for each, all trials stand in one row of Rich's, line by line: a row takes it 2 ms.
-    """
-    table = Table(title=escape(heading), title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="bold")
-    names = ["parameters"] if param_names is None else param_names
-    has_latency = any(row.latency is not None for row in rows)
-    has_origin = any(row.origin is not None for row in rows)
-    costs = ("million\nweights", "MB", *(["about\nms"] if has_latency else []))
-    origin = ["from"] if has_origin else []
-    for name in ("trial", "state", *origin, *names, "accuracy", "log_loss", *costs, "epochs", "seconds"):
-        is_text = name in ("state", "parameters", "from")
-        table.add_column(name.replace("_", "\n"), justify="left" if is_text else "right", no_wrap=name != "parameters")
-    lines = []
-    for row in rows:
-        params = [describe(row.params)] if param_names is None else [cell(row.params.get(name)) for name in names]
-        cells = (
-            f"{row.number}{'*' if row.on_front else ''}",
-            (row.state, STATE_STYLES.get(row.state, "dim")),
-            *([printable(row.origin or "")] if has_origin else []),
-            *params,
-            *(cell(row.val_accuracy, ".4f"), cell(row.val_log_loss, ".4f")),
-            *(
-                cell(row.num_parameters and row.num_parameters / 1e6, ".2f"),
-                cell(row.bytes and row.bytes / 1e6, ".1f"),
-            ),
-            *([cell(row.latency, ".2f")] if has_latency else []),
-            *(str(row.epochs), cell(row.seconds, ".0f")),
-        )
-        lines.append([Text(item) if isinstance(item, str) else Text(*item) for item in cells])
-    if lines and param_names is not None:
-        lines = [[_below(column) for column in zip(*lines, strict=True)]]
-    for line in lines:
-        table.add_row(*line)
+
+def _column(head: str, cells: Iterable[str], is_text: bool = False) -> _Column:
+    return _Column(head, list(map(Text, cells)), is_text)
+
+
+def _state(row: Row) -> Text:
+    return Text(STATES.get(row.state, row.state), STATE_STYLES.get(row.state, "dim"))
+
+
+def _broken(columns: list[_Column], num_keys: int, width: int) -> list[list[_Column]]:
+    """The columns in groups that fit a width, each after the first ``num_keys`` of them."""
+    keys = columns[:num_keys]
+    groups: list[list[_Column]] = [[]]
+    for column in columns[num_keys:]:
+        if groups[-1] and sum(item.width for item in (*keys, *groups[-1], column)) - 1 > width:
+            groups.append([])
+        groups[-1].append(column)
+    return [[*keys, *group] for group in groups]
+
+
+def _table(columns: list[_Column]) -> Table:
+    """All trials stand in one row of Rich's, line by line: a row takes it 2 ms."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.head, justify="left" if column.is_text else "right", overflow="fold")
+    if columns[0].cells:
+        table.add_row(*(Text("\n").join(column.cells) for column in columns))
     return table
 
 
-def _below(cells: Iterable[Text]) -> Text:
-    """One cell of several lines."""
-    return Text("\n").join(cells)
+def named(row: Row) -> str:
+    """A trial as the user knows it: 7, or where there are several studies asl/7."""
+    return str(row.number) if row.study is None else f"{row.study}/{row.number}"
 
 
 def cell(value: Any, form: str = "") -> str:
@@ -83,10 +147,26 @@ def cell(value: Any, form: str = "") -> str:
 ON_THE_TRAINED: Final = "These accuracies are of people that the trials were trained on."
 
 
-def title(study: str, rows: list[Row]) -> str:
+def title(study: str, rows: Collection[Row]) -> str:
     """Which study it is, and how many trials are its own."""
     others = sum(row.origin is not None for row in rows)
     return f"{study}: {len(rows) - others} trials" + (f", and {others} of other studies" if others else "")
+
+
+def to_csv(rows: list[Row]) -> str:
+    """The columns of trials.parquet as CSV, with a line of their names."""
+    written = io.BytesIO()
+    pyarrow.csv.write_csv(to_table(rows), written)
+    return written.getvalue().decode()
+
+
+def to_json(rows: list[Row]) -> str:
+    """The columns of trials.parquet as a JSON list, a trial an object; null for what is not a finite number."""
+    objects = [
+        {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
+        for row in to_table(rows).to_pylist()
+    ]
+    return json.dumps(objects, indent=2) + "\n"
 
 
 def show(rows: list[Row], heading: str) -> None:

@@ -32,6 +32,23 @@ def test_none_from_python_is_the_default() -> None:
     assert options.warm_start == ()
 
 
+def test_configurations_to_try_are_given_as_text_or_as_dicts() -> None:
+    from trainer.common.cli import Parser
+
+    words = ["--try", "num-heads=3, dropout=0.2", "--try", "mixup_alpha=0"]
+    options: SearchOptions = Parser("search.run", SearchOptions).parse(words)
+    asked = ({"num_heads": "3", "dropout": "0.2"}, {"mixup_alpha": "0"})
+    assert options.try_ == SearchOptions(try_=list(asked)).try_ == asked  # type: ignore[arg-type]
+    assert SearchOptions(try_="dropout=0.2").try_ == ({"dropout": "0.2"},)  # type: ignore[arg-type]
+    assert SearchOptions().try_ == SearchOptions(try_=None).try_ == ()  # type: ignore[arg-type]
+    for text in ("dropout", "=3", "dropout=", "a=1,", "a=1,a=2"):
+        with pytest.raises(UserError, match=r"--try: .*(sets no field; write for example|names a twice)"):
+            Parser("search.run", SearchOptions).parse(["--try", text])
+    for wrong in (3, {}, {1: 2}):
+        with pytest.raises(UserError, match=r"^try_: must be values by the names of fields"):
+            SearchOptions(try_=[wrong])  # type: ignore[arg-type]
+
+
 def test_what_is_no_share_of_a_gpu_is_named() -> None:
     from trainer.common.cli import Parser
 

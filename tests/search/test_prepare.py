@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from search import prepare
+from search.decide.study import SearchStudy
 from search.options import SearchOptions
 from search.prepare import new_study, resumed_study
 from search.problem.space import DEFAULT_SPACE, RECIPE, SMALL_SPACE, SMALL_START, Space
 from search.record.request import Request
+from tests.outcomes import result_of
 from tests.search.test_run import _options, _write
 from trainer import pack, synthesize
 from trainer.common.errors import UserError
@@ -60,6 +62,49 @@ def test_a_study_is_resumed_by_the_same_call_with_what_it_was_made_with(
     for name, value in other.items():
         with pytest.raises(UserError, match=f"{name}: was settled when"):
             resumed_study(SearchOptions(name="a", resume=True, **{**asked, name: value}), StudyDir(tmp_path))
+
+
+def test_other_epochs_are_refused_with_the_command_that_trains_the_best_for_them(
+    tmp_path: Path, packed: Path, base: TrainConfig
+) -> None:
+    _write(tmp_path, packed, base)
+    options = SearchOptions(name="a", resume=True, epochs=9, results="results")
+    with pytest.raises(UserError, match=r"falls over 4 epochs, so none can go on; begin a new study of 9 epochs$"):
+        resumed_study(options, StudyDir(tmp_path))
+    for number, seed in enumerate((0, 1, 1)):  # the last two differ in their random seed alone
+        run = StudyDir(tmp_path).trial(number)
+        run.path.mkdir(parents=True)
+        run.write_config(base.replace(num_layers=1 + seed, seed=number))
+        run.write_result(result_of(4, 0.5))
+    command = "python -m search.refit results/a --top 2 --seeds 1 --epochs 9 --name a-9-epochs"
+    with pytest.raises(UserError, match=f"train its best configurations anew: {command}$"):
+        resumed_study(options, StudyDir(tmp_path))
+
+
+def test_configurations_of_the_users_own_are_kept_where_there_is_room_for_them(tmp_path: Path, packed: Path) -> None:
+    space = {"num_layers": {"type": "int", "low": 1, "high": 2}, "dropout": {"type": "float", "low": 0.0, "high": 0.4}}
+    options = SearchOptions(
+        name="a", data=str(packed), results=str(tmp_path), space=space, trials=2, try_=({"dropout": "0.25"},)
+    )
+    study = StudyDir(tmp_path / "a")
+    study.path.mkdir()
+    request, _ = new_study(options, study)
+    assert request.tries == [{"dropout": 0.25}]
+    with pytest.raises(UserError, match=r"^try_: dropout: 0.5 is not a number from 0 to 0.4"):
+        new_study(dataclasses.replace(options, try_=({"dropout": "0.5"},)), study)
+    with pytest.raises(UserError, match=r"^try_: the study has 2 trials, .* beside 0 others; ask for at least 3"):
+        new_study(dataclasses.replace(options, try_=({"dropout": 0.1},) * 3), study)
+    request.write(study)
+    digest = request.digest
+    more = SearchOptions(name="a", results=str(tmp_path), resume=True, try_=({"num_layers": 2},))
+    again, _ = resumed_study(more, study)
+    assert (again.tries, again.digest) == ([{"dropout": 0.25}, {"num_layers": 2}], digest)
+    search = SearchStudy(study, request)
+    assert [search.ask() is not None for _ in range(2)] == [True, True]
+    search.close()
+    with pytest.raises(UserError, match=r"^try_: .* leave no room beside 1 others; ask for at least 3"):
+        resumed_study(more, study)
+    assert len(resumed_study(dataclasses.replace(more, trials=3), study)[0].tries) == 2
 
 
 def test_too_few_participants_for_the_folds_are_refused_with_what_to_write(tmp_path: Path, packed: Path) -> None:

@@ -136,7 +136,7 @@ class Parser(argparse.ArgumentParser):
                 settings |= {"nargs": settings.get("nargs", "?"), "default": default}
             heading.add_argument(item.name, **settings)
             return
-        flag = f"--{item.name.replace('_', '-')}"
+        flag = f"--{item.name.rstrip('_').replace('_', '-')}"
         self.flags[item.name] = flag
         if how.repeated:
             self._repeated.add(item.name)
@@ -144,7 +144,7 @@ class Parser(argparse.ArgumentParser):
             settings |= {"default": None if how.repeated else default, "required": is_required}
         else:
             settings["default"] = argparse.SUPPRESS
-        heading.add_argument(flag, **settings)
+        heading.add_argument(flag, dest=item.name, **settings)
         for alias in how.aliases:
             self.add_argument(alias, dest=item.name, **settings | {"help": argparse.SUPPRESS})
 

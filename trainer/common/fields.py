@@ -138,6 +138,39 @@ def threads(text: str) -> int:
     return positive(text, MOST_THREADS)
 
 
+def trial_names(text: str) -> tuple[str, ...]:
+    """Read names of trials, as their folders have them; a trial of several studies follows the study's name.
+
+    Raises ValueError.
+
+    >>> trial_names("7,12"), trial_names("asl/7")
+    (('0007', '0012'), ('asl/0007',))
+    """
+    names = []
+    for part in text.split(","):
+        study, slash, number = part.strip().rpartition("/")
+        if not (number.isascii() and number.isdecimal()) or bool(slash) != bool(study) or len(number) > LONGEST:
+            raise ValueError(f"must be numbers of trials such as 7,12 or asl/7, not {shorten(part.strip() or text)!r}")
+        names.append(f"{study}{slash}{int(number):04d}")
+    return tuple(names)
+
+
+def require_trials(names: Collection[str], known: Collection[str], field: str) -> None:
+    """Raise UserError, with ``field``, for a name that ``trial_names`` read and that is not ``known``."""
+    for name in names:
+        if name not in known:
+            likest = [] if "/" in name else [its for its in known if its.endswith(f"/{name}")]
+            near = f"; did you mean {', '.join(map(_of_trial, likest[:3]))}?" if likest else ""
+            if not near and known:
+                near = f"; there are {_of_trial(min(known))} to {_of_trial(max(known))}"
+            raise UserError(f"there is no trial {shorten(_of_trial(name))}{near}", field=field)
+
+
+def _of_trial(name: str) -> str:
+    study, slash, number = name.rpartition("/")
+    return f"{study}{slash}{int(number)}"
+
+
 def check_count(value: int, shown: object, most: int = MOST) -> None:
     """Raise ValueError unless a number is from 1 to ``most``; ``shown`` is how the error calls it."""
     if not 1 <= value <= most:
@@ -181,7 +214,7 @@ def to_words(options: Any, defaults: Mapping[str, Any] | None = None) -> list[st
         default = (defaults or {}).get(item.name, item.default)
         if value == default or value is None:
             continue
-        flag = f"--{item.name.replace('_', '-')}"
+        flag = f"--{item.name.rstrip('_').replace('_', '-')}"
         if isinstance(value, bool):
             words.append(flag if value else f"--no-{flag[2:]}")
         elif isinstance(value, tuple):

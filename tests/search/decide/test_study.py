@@ -16,6 +16,7 @@ from tests.search.conftest import TINY_SPACE
 from tests.search.studies import open_study
 from trainer.config import TrainConfig
 from trainer.rundir import EpochMetrics, Result
+from trainer.studydir import StudyDir
 
 EPOCHS = 27
 NUM_TRIALS = 14  # of which TPE and GP draw the last four from a model of the first ten, CMA-ES the last four too
@@ -75,6 +76,68 @@ def _run_undisturbed(directory: Path, **options: Any) -> list[tuple[Any, ...]]:
     outcome = _outcome(study)
     study.close()
     return outcome
+
+
+def test_configurations_of_the_users_own_come_next_once_each_also_after_interruptions(tmp_path: Path) -> None:
+    tries: list[dict[str, Any]] = [{"num_heads": 3, "dropout": 0.25}, {"mixup_alpha": 0.5}]
+    drawn = []
+    for directory, interrupted in ((tmp_path / "calm", False), (tmp_path / "cut", True)):
+        study = _open(directory, num_trials=5, sampler="random", tries=tries[:1])
+        first = study.ask()
+        assert first is not None
+        assert (first.params["num_heads"], first.params["dropout"]) == (3, 0.25)
+        study.close()
+        study = _open(directory, num_trials=5, sampler="random", tries=tries)  # one more is asked for
+        if interrupted:
+            study.close()
+            study = _open(directory, num_trials=5, sampler="random", tries=tries)
+        asked = [study.ask() for _ in range(5)]  # the first anew, the recipe's, which were queued, and the new one
+        assert [item.number for item in asked if item is not None] == [0, 1, 2, 3, 4]
+        by_hand = {trial.number: trial.user_attrs.get("by_hand") for trial in study.trials()}
+        assert by_hand == {0: 0, 1: None, 2: None, 3: 1, 4: None}
+        assert study.trials()[3].params["mixup_alpha"] == 0.5
+        assert study.ask() is None
+        drawn.append([trial.params for trial in study.trials()])
+        study.close()
+    assert drawn[0] == drawn[1]
+
+
+def test_a_lost_database_leaves_no_room_for_more_trials_than_were_asked_for(tmp_path: Path) -> None:
+    space = Space.parse(TINY_SPACE, TrainConfig(epochs=EPOCHS))
+    for number in range(2):
+        run = StudyDir(tmp_path).trial(number)
+        run.path.mkdir(parents=True)
+        run.write_config(space.config({"num_layers": 1, "learning_rate": 1e-3, "mixup_alpha": 0.5}))
+    study = open_study(tmp_path, space, trials=2, sampler="random", tries=[{"num_layers": 2}])
+    assert len(study.trials()) == 2
+    study.close()
+
+
+def test_other_tools_find_names_and_what_was_searched_in_the_database(tmp_path: Path) -> None:
+    study = open_study(tmp_path, Space.parse(TINY_SPACE, TrainConfig(epochs=4)), trials=1, sampler="random")
+    given = study.ask()
+    assert given is not None
+    study.complete(given.number, result_of(4, 0.75))
+    study.close()
+    loaded = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/study.db")
+    assert loaded.metric_names == ["accuracy"]
+    assert loaded.user_attrs["space"]["learning_rate"] == "a number from 0.0001 to 0.01 (log)"
+    assert (loaded.user_attrs["data"], loaded.user_attrs["epochs"]) == ("/nowhere", 4)
+    assert loaded.trials_dataframe()["value_accuracy"].tolist() == [0.75]
+
+
+def test_a_study_made_before_names_were_kept_goes_on_as_it_is(tmp_path: Path) -> None:
+    space = Space.parse(TINY_SPACE, TrainConfig(epochs=4))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SearchStudy, "_describe_study", lambda _: None)
+        study = open_study(tmp_path, space, trials=1, sampler="random")
+        assert study.ask() is not None
+        study.close()
+    study = open_study(tmp_path, space, trials=1, sampler="random")
+    assert study.ask() is not None
+    study.close()
+    loaded = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/study.db")
+    assert (loaded.metric_names, loaded.user_attrs) == (None, {})
 
 
 @pytest.mark.parametrize(("sampler", "pruner"), [*(("tpe", pruner) for pruner in STOPPING_RULES), *OTHERS])

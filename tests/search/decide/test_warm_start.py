@@ -137,6 +137,16 @@ def test_where_trials_come_from_is_shown(
     assert "2 of 12" in page
 
 
+def test_what_was_asked_for_in_an_earlier_study_does_not_keep_this_one_from_its_own(
+    tmp_path: Path, packed: Path
+) -> None:
+    search_all(tmp_path / "made", asked_of(packed, trials=2, tries=[{"mixup_alpha": 0.25}]))
+    asked = _warm(asked_of(packed, trials=2, tries=[{"mixup_alpha": 0.5}]), tmp_path / "made")
+    study = search_all(tmp_path / "new", asked, stop_after=1)
+    assert [trial.user_attrs.get("by_hand") for trial in study.trials()] == [None, None, 0]
+    assert study.trials()[2].params["mixup_alpha"] == 0.5
+
+
 def test_what_does_not_belong_together_is_refused(
     tmp_path: Path, packed: Path, old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,11 +1,13 @@
 """Rows of trials in trials.parquet, and what is no study."""
 
+import dataclasses
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from optuna.trial import TrialState, create_trial
 
+from search.decide.stopping import Decision
 from search.decide.study import SearchStudy
 from search.problem.space import Space
 from search.record.trials import read_rows, read_trials, to_rows, write_parquet
@@ -82,6 +84,36 @@ def test_what_a_trial_that_runs_was_described_as_before_is_not_shown_beside_its_
     study.close()
     (row,) = read_rows(tmp_path)
     assert (row.val_accuracy, row.epochs, row.val_log_loss, row.seconds) == (0.25, 1, None, None)
+    run = StudyDir(tmp_path).trial(given.number)
+    run.path.mkdir(parents=True)
+    for item in (metrics_of(1, 0.25), metrics_of(2, 0.75)):  # the second is not yet in the database
+        run.append_metrics(dataclasses.replace(item, val_log_loss=1 / item.epoch, seconds=2.0 + item.epoch))
+    (row,) = read_rows(tmp_path)
+    assert (row.val_accuracy, row.epochs, row.val_log_loss, row.seconds) == (0.25, 1, 1.0, 3.0)
+    study = SearchStudy(StudyDir(tmp_path), request)
+    study.ask()
+    study.report(given.number, metrics_of(2, 0.75))
+    study.close()
+    (row,) = read_rows(tmp_path)
+    assert (row.val_accuracy, row.epochs, row.val_log_loss, row.seconds) == (0.75, 2, 0.5, 7.0)
+
+
+def test_a_trial_that_waits_for_others_is_paused_and_one_that_has_not_begun_has_what_is_given(
+    tmp_path: Path, base: TrainConfig
+) -> None:
+    points = [{"num_layers": 1}, {"num_layers": 2}]
+    request = request_of(Space.parse(TINY_SPACE, base), name="s", trials=8, recipe_points=False, points=points)
+    request.write(StudyDir(tmp_path))
+    study = SearchStudy(StudyDir(tmp_path), request)
+    given = study.ask()
+    assert given is not None
+    assert study.report(given.number, metrics_of(1, 0.25)) is Decision.PAUSE
+    study.close()
+    paused, queued = read_rows(tmp_path)
+    assert (paused.state, paused.val_accuracy, paused.val_log_loss) == ("paused", 0.25, 1.0)
+    assert (queued.state, queued.params, queued.epochs) == ("WAITING", {"num_layers": 2}, 0)
+    with locked(tmp_path):
+        assert [row.state for row in read_rows(tmp_path)] == ["paused", "WAITING"]
 
 
 def test_looking_at_a_database_that_is_not_there_makes_none(tmp_path: Path, base: TrainConfig) -> None:
