@@ -62,7 +62,7 @@ class Progress:
         self._waiting: dict[int, LiveTrial] = {}
         self._seen: dict[int, Seen] = {}
         self._room: int | None = None
-        self._has_told_length = False
+        self._has_told_length = self._is_stale = False
         self._began = clock()
         self._live = SteadyLive(self, console)
 
@@ -135,7 +135,7 @@ class Progress:
         if metrics.skipped_steps:
             steps = f"{metrics.skipped_steps} steps of epoch {metrics.epoch}"
             self.note(f"trial {number}: {steps} were left out, as their gradient was nan or inf")
-        self._estimate()
+        self._is_stale = True
         if not self._has_told_length and self._have_all_begun():
             self._tell_length()
 
@@ -144,14 +144,14 @@ class Progress:
         trial = self._running.pop(number)
         self._see(number, trial.params, WORDS[state], val_accuracy if state == "COMPLETE" else None, trial.epoch)
         self._count(number, state)
-        self._estimate()
+        self._is_stale = True
         self._tell_end(number, state, escape(reason) if state == "FAIL" else _outcome(val_accuracy, trial.epoch))
 
     def waits(self, number: int) -> None:
         """A trial lets others go first."""
         trial = self._waiting[number] = self._running.pop(number)
         self._see(number, trial.params, "waiting")
-        self._estimate()
+        self._is_stale = True
         if not self._console.is_terminal:
             self.note(f"trial {number} waits: {_outcome(trial.val_accuracy, trial.epoch)}")
 
@@ -161,7 +161,7 @@ class Progress:
         if number in self._seen:
             self._seen[number].state = WORDS["PRUNED"]
         self._count(number, "PRUNED")
-        self._estimate()
+        self._is_stale = True
         self._tell_end(number, "PRUNED", _outcome(val_accuracy, epoch))
 
     def _tell_end(self, number: int, state: str, outcome: str) -> None:
@@ -172,7 +172,7 @@ class Progress:
         """A trial's worker died; it will be started again."""
         trial = self._running.pop(number)
         self._see(number, trial.params, "interrupted")
-        self._estimate()
+        self._is_stale = True
         first = reason.split(". ")[0].rstrip(".")  # of Ray's many sentences on what may have been
         self.note(f"trial {number} lost its worker and will go on from its last epoch: {escape(first)}")
 
@@ -194,8 +194,13 @@ class Progress:
         running = list(self._running.values())
         return self._pace.total_epochs(list(self._epochs.values()), self._ended, running, self._counts["FAIL"])
 
-    def _estimate(self) -> None:
-        self._pace.estimate(list(self._running.values()), self._total_epochs(), sum(self._epochs.values()))
+    def _left(self) -> float | None:
+        """Seconds. Estimated anew after an event, but only when asked for: thousands of trials take a while."""
+        if self._is_stale:
+            self._is_stale = False
+            running = list(self._running.values())
+            self._pace.estimate(running, self._total_epochs(), sum(self._epochs.values()))
+        return self._pace.left()
 
     def _have_all_begun(self) -> bool:
         """Whether as many trials as can have done an epoch."""
@@ -206,7 +211,7 @@ class Progress:
     def _tell_length(self) -> None:
         """Say once how long the search will take, if that is long and no time budget ends it before."""
         running = list(self._running.values())
-        seconds, about = self._pace.left(), "about"
+        seconds, about = self._left(), "about"
         if seconds is None:
             left, about = self._total_epochs() - sum(self._epochs.values()), "at least"
             seconds = self._pace.at_least(running, left, self._room or 1)
@@ -225,7 +230,7 @@ class Progress:
 
     def _standing(self) -> list[str]:
         ended = f"{self._counts.total()}/{self._num_trials} ended"
-        left, allowed = self._pace.left(), self._allowed()
+        left, allowed = self._left(), self._allowed()
         if allowed is not None and (left is None or allowed < left):
             return [ended, f"{timedelta(seconds=round(max(allowed, 0)))} left of the time budget"]
         if left is None or left < 0.5:  # an estimate that has run out says nothing
