@@ -221,7 +221,8 @@ def _check_room(resources: Resources) -> None:
 
 def memory() -> tuple[float, float]:
     """Bytes in use, and that there are, on this machine or in the container that it is."""
-    return float(utils.get_used_memory()), float(get_system_memory())
+    used: float = utils.get_used_memory()  # type: ignore[no-untyped-call]
+    return used, get_system_memory()
 
 
 def _nodes() -> list[dict[str, Any]]:

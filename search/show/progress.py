@@ -64,7 +64,7 @@ class Progress:
         self._room: int | None = None
         self._has_told_length = self._is_stale = False
         self._began = clock()
-        self._live = SteadyLive(self, console)
+        self._live = SteadyLive(self, console, refresh_per_second=2)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
