@@ -7,10 +7,14 @@ python -m search.refit results/STUDY-folds --ship-of results/STUDY-folds/ensembl
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from search.options import RefitOptions, RunOptions, SearchOptions
 from trainer.common import cli
 from trainer.common.cli import command
+
+if TYPE_CHECKING:  # a command's help need not wait for rich
+    from search.show.starting import Starting
 
 
 @command(
@@ -23,6 +27,14 @@ from trainer.common.cli import command
     ],
 )
 def main(options: RefitOptions) -> None:
+    from search.show.starting import LOADING, Starting
+
+    with Starting() as starting:
+        starting.say(LOADING)
+        _refit(options, starting)
+
+
+def _refit(options: RefitOptions, starting: "Starting") -> None:
     from search.ending import require_new, resumable, show_outcome
     from search.execute.driver import carry_out, check_name
     from search.repeats import refit_study
@@ -36,7 +48,7 @@ def main(options: RefitOptions) -> None:
     to_resume = SearchOptions(name=name, results=parent(options.study), **given)
     require_new(where, to_resume)
     with resumable(to_resume):
-        outcome = carry_out(where, lambda _: refit_study(options), options)
+        outcome = carry_out(where, lambda _: refit_study(options), options, starting=starting)
     show_outcome(outcome, to_resume)
 
 

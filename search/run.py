@@ -23,15 +23,19 @@ from trainer.common.cli import command
     ],
 )
 def main(options: SearchOptions) -> None:
-    from search.ending import require_new, resumable, show_outcome
-    from search.execute.driver import named, run_search
-    from trainer.common.storage import join
+    from search.show.starting import LOADING, Starting
 
-    options = named(options)
-    if not options.resume:
-        require_new(join(options.results, options.name or ""), options)
-    with resumable(options):
-        outcome = run_search(options)
+    with Starting() as starting:
+        starting.say(LOADING)
+        from search.ending import require_new, resumable, show_outcome
+        from search.execute.driver import named, run_search
+        from trainer.common.storage import join
+
+        options = named(options)
+        if not options.resume:
+            require_new(join(options.results, options.name or ""), options)
+        with resumable(options):
+            outcome = run_search(options, starting)
     show_outcome(outcome, options)
 
 

@@ -1,7 +1,7 @@
 """A command's output, or its screen after a while, as an SVG picture.
 
     python docs/images/capture.py docs/images/trials.svg 110x30 "python -m search.table results/demo"
-    python docs/images/capture.py docs/images/search.svg 126x30 "python -m search.run --trials 16" --after 60
+    python docs/images/capture.py search.svg 126x30 "python -m search.run --trials 16" --after 60
 
 Runs it in tmux, a real terminal, and draws the screen with rich.
 """

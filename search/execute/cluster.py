@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import ray
 from ray import _raylet
-from ray._common.utils import get_default_ray_temp_dir
+from ray._common.utils import get_default_ray_temp_dir, get_system_memory
 from ray._private import services, utils
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray._raylet import GcsClient, getproctitle, setproctitle  # type: ignore[attr-defined]  # compiled
@@ -217,6 +217,12 @@ def _check_room(resources: Resources) -> None:
         f"a trial needs {resources.cpus} CPUs and {resources.gpus:g} GPUs on one node, but the nodes have {nodes}",
         field="cpus_per_trial" if resources.gpus == 0 else "gpus_per_trial",
     )
+
+
+def memory() -> tuple[float, float]:
+    """Bytes in use, and that there are, on this machine or in the container that it is."""
+    used: float = utils.get_used_memory()  # type: ignore[no-untyped-call]
+    return used, get_system_memory()
 
 
 def _nodes() -> list[dict[str, Any]]:

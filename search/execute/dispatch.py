@@ -43,6 +43,10 @@ class Brake(Stopper):
     def __call__(self, *_: object) -> bool:
         return False  # single trials are the scheduler's business
 
+    def seconds_left(self) -> float | None:
+        """Until it pulls itself; None if it does not."""
+        return None if self._deadline is None else self._deadline - monotonic()
+
     def stop_all(self) -> bool:
         if not self.pulled and self._deadline is not None and monotonic() >= self._deadline:
             self.pulled = self.is_time_up = True
@@ -90,6 +94,7 @@ class Dispatcher:
         if self.has_ended:
             return None
         try:
+            self._progress.look(self._room())
             self._take_in_errors()
             for trial in self.study.give_up():
                 self._progress.waited_in_vain(trial.number, trial.value, trial.last_step)
@@ -107,11 +112,14 @@ class Dispatcher:
         """Ray made a trial of what it was given."""
         self._ray_trials[trial.trial_id] = trial
         given = self._assignments[trial.trial_id]
-        self._progress.started(given.number, given.params, given.config.epochs, given.last_epoch)
+        curve = self.study.trials()[given.number].intermediate_values if given.last_epoch else {}
+        self._progress.started(given.number, given.params, given.config.epochs, given.last_epoch, curve)
 
     def begin(self, trial: RayTrial) -> None:
         """A worker that is up has been given it."""
         self._begun.add(trial.trial_id)
+        if trial.trial_id in self._assignments:
+            self._progress.begun(self._assignments[trial.trial_id].number)
 
     def receive(self, trial: RayTrial, result: dict[str, Any]) -> bool:
         """Take in what a worker sent; whether its trial goes on."""

@@ -29,6 +29,7 @@ from search.record.remote_copy import RemoteCopy
 from search.record.request import Request, find_database
 from search.record.trials import Row, read_rows, to_rows, write_parquet
 from search.show.progress import STATE_STYLES, Progress
+from search.show.starting import Starting
 from trainer.common.console import LastingConsole
 from trainer.common.credentials import kept
 from trainer.common.errors import UserError
@@ -100,7 +101,7 @@ def named(options: SearchOptions) -> SearchOptions:
     return dataclasses.replace(options, name=name)
 
 
-def run_search(options: SearchOptions) -> Outcome:
+def run_search(options: SearchOptions, starting: Starting | None = None) -> Outcome:
     """Make a study, or go on with one, as the options say. Raises UserError."""
     where = join(options.results, named(options).name or "")
     if options.resume and not is_study(where):
@@ -108,7 +109,7 @@ def run_search(options: SearchOptions) -> Outcome:
     if not options.resume and is_study(where):
         raise UserError(f"{where}: there is a study of this name; choose another (name), or resume it (resume)")
     prepare = resumed_study if options.resume else new_study
-    return carry_out(where, lambda study: prepare(options, study), options, options.storage)
+    return carry_out(where, lambda study: prepare(options, study), options, options.storage, starting)
 
 
 def _others(results: str, where: str) -> str:
@@ -138,7 +139,9 @@ def is_study(where: str) -> bool:
     return Remote.open(where).has(STUDY_JSON) if is_uri(where) else StudyDir(Path(where)).exists
 
 
-def carry_out(where: str, prepare: Prepare, options: RunOptions, url: str | None = None) -> Outcome:
+def carry_out(
+    where: str, prepare: Prepare, options: RunOptions, url: str | None = None, starting: Starting | None = None
+) -> Outcome:
     """Run the study that ``prepare`` describes, in the folder or behind the URI ``where``, until it is complete.
 
     ``url`` is that of its database, if it is not study.db. Raises UserError if the folder cannot be used.
@@ -150,16 +153,17 @@ def carry_out(where: str, prepare: Prepare, options: RunOptions, url: str | None
     remote = RemoteCopy(Remote.open(where, PATIENCE)) if is_uri(where) else None
     study = StudyDir(Path(where).absolute() if remote is None else remote.directory)
     cluster.check_writable(study.path)
-    with _locked(study), contextlib.ExitStack() as stack:
+    with _locked(study), starting or Starting() as starting, contextlib.ExitStack() as stack:
         if remote is not None:
             remote.remote.check_writable(study.path)
             stack.enter_context(remote_lock.held(remote.remote, study.path))
             remote.fetch()
+        starting.stop()  # what follows may print
         request, dataset = prepare(study)
         brake = Brake(options.time_budget)
         try:
             retry_failed = isinstance(options, SearchOptions) and options.retry_failed
-            is_complete = _run(_Run(study, request, dataset, remote, url, retry_failed), options, brake)
+            is_complete = _run(_Run(study, request, dataset, remote, url, retry_failed), options, brake, starting)
         finally:
             if remote is not None:
                 remote.upload_logs()
@@ -197,10 +201,11 @@ class _Run:
     """Whether trials that failed are to be tried again"""
 
 
-def _run(run: _Run, options: RunOptions, brake: Brake) -> bool:
+def _run(run: _Run, options: RunOptions, brake: Brake, starting: Starting) -> bool:
     """Search until the study is complete; False if interrupted before."""
     study, request, remote = run.study, run.request, run.remote
     resources = cluster.Resources(options.cpus_per_trial, options.gpus_per_trial)
+    starting.say("starting Ray" if options.address is None else f"joining Ray at {options.address}")
     with cluster.connect(options.address, resources, options.workers):
         cluster.check_nodes(study.path, run.dataset, None if remote is None else remote.remote.uri)
         if not (study.path / VALIDATION).exists():
@@ -215,8 +220,17 @@ def _run(run: _Run, options: RunOptions, brake: Brake) -> bool:
         deciding = SearchStudy(study, request, database, remote, retry_failed=run.retry_failed)
         try:
             console = LastingConsole(file=sys.stdout, highlight=False, emoji=False)
-            with Progress(console, study.path.name, request.trials, deciding.rule.foresee) as progress:
-                _tell_what_was(deciding, progress)
+            progress = Progress(
+                console,
+                study.path.name,
+                request.trials,
+                deciding.rule.foresee,
+                memory=cluster.memory if options.address is None else None,
+                allowed=brake.seconds_left,
+            )
+            _tell_what_was(deciding, progress)
+            starting.stop()
+            with progress:
                 callbacks = [] if options.log is None else [LOGS[options.log](study.path)]
                 return run_trials(deciding, run.dataset, options, progress, callbacks, brake)
         finally:
@@ -229,7 +243,7 @@ def _tell_what_was(study: SearchStudy, progress: Progress) -> None:
         if row.state in STATE_STYLES and row.origin is None:
             progress.earlier(row.number, row.state, row.val_accuracy, row.params, row.epochs)
         elif row.number in study.paused:
-            progress.waited(row.number, row.epochs)
+            progress.waited(row.number, row.val_accuracy, row.params, row.epochs)
 
 
 def run_trials(

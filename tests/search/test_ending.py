@@ -53,6 +53,7 @@ def test_an_interruption_at_the_start_says_how_to_go_on(
     assert name in (study.name, None)
     told = capsys.readouterr().out
     assert told == (
+        "loading torch, Ray and Optuna\nstarting Ray\n"
         f"go on with:\n  {command} --resume --name {study.name} --results {tmp_path} --cpus-per-trial 2 "
         "--gpus-per-trial 0.25\n"
     )

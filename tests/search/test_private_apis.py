@@ -31,6 +31,8 @@ ATTRIBUTES = [
         "search.execute.cluster shows its token",
     ),
     ("ray._common.utils", "get_default_ray_temp_dir", "search.execute.cluster sees whether sockets fit there"),
+    ("ray._common.utils", "get_system_memory", "search.execute.cluster shows how much memory there is"),
+    ("ray._private.utils", "get_used_memory", "search.execute.cluster shows how much memory is in use"),
     ("ray._private.utils", "set_sigterm_handler", "search.execute.cluster keeps it from doing anything"),
     ("ray._private.services", "ConsolePopen", "search.execute.cluster has it start process groups"),
     ("ray._private.worker", "_global_node", "search.execute.last_words asks it whether Ray's servers live"),

@@ -42,7 +42,7 @@ def test_the_url_given_is_that_of_the_old_study_alone() -> None:
         refit.main()
     (where, _, options), others = carry_out.call_args
     assert where == "results/study-refit"
-    assert (options.storage, others) == ("postgresql://me:secret@host/db", {})
+    assert (options.storage, others.keys()) == ("postgresql://me:secret@host/db", {"starting"})
 
 
 def test_a_folder_without_a_study_and_a_name_that_is_taken_are_refused(source: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -218,3 +219,16 @@ def test_a_refused_search_leaves_nothing_behind(tmp_path: Path) -> None:
     with mock.patch("sys.argv", argv), pytest.raises(UserError, match="not a packed dataset"):
         search.run.main()
     assert not list(tmp_path.iterdir())
+
+
+def test_something_is_said_before_what_takes_seconds_is_loaded() -> None:
+    code = """\
+import sys
+from search.show import starting
+starting.Starting.say = lambda _, text: sys.exit(f"{text}; loaded: {'torch' in sys.modules or 'ray' in sys.modules}")
+sys.argv = ["search.run", "--trials", "1"]
+import search.run
+search.run.main()
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert told.stderr == "loading torch, Ray and Optuna; loaded: False\n"

@@ -88,3 +88,8 @@ def test_room_is_what_fits_or_is_asked_for_less_what_is_taken_from_a_node(monkey
     assert asked() == 2
     fitting.lift("a")
     assert fitting() == 6
+
+
+def test_memory_in_use_is_part_of_what_there_is() -> None:
+    used, total = cluster.memory()
+    assert 0 < used < total

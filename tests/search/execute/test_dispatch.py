@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 from ray.tune.experiment import Trial as RayTrial
@@ -184,3 +185,24 @@ def test_other_nodes_keep_their_room(tmp_path: Path, progress: Progress, monkeyp
     assert search.start() == []
     assert search.room.by_node() == {"a": 2, "b": 2}
     search.study.close()
+
+
+def test_the_seconds_of_a_time_budget_run_out() -> None:
+    assert Brake().seconds_left() is None
+    assert 59.0 < (Brake(60.0).seconds_left() or 0.0) <= 60.0
+    brake = Brake(0.0)
+    assert (brake.seconds_left() or 0.0) <= 0.0
+    assert brake.stop_all()
+
+
+def test_the_accuracies_of_a_trial_that_goes_on_are_shown(
+    tmp_path: Path, progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = _Search(tmp_path, progress, monkeypatch)
+    assert search.start() == [0, 1, 2, 3]
+    search.epoch(0, 1)
+    search.lose_worker(0, had_begun=True)
+    with mock.patch.object(progress, "started", wraps=progress.started) as started:
+        assert search.start() == [0]
+    *_, last_epoch, curve = started.call_args.args
+    assert (last_epoch, dict(curve)) == (1, {1: 0.5})

@@ -1,20 +1,53 @@
-"""The live view on terminals of any width, and the lines where there is none."""
+"""What a search says of itself: the lines where there is no terminal, and where it stands."""
 
 import dataclasses
 import io
-import itertools
-from unittest import mock
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from search.decide.halving import SuccessiveHalving
-from search.decide.stopping import NeverStop
-from search.show.progress import Progress
+from search.show.progress import LATEST, LONG, Progress
 from tests.outcomes import metrics_of
 from trainer.rundir import EpochMetrics
 
 PARAMS = {"num_heads": 3, "learning_rate": 1.2e-4, "landmarks": "[bold]hands"}
+
+
+class _Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class _Search:
+    """A search whose clock a test sets, told of into memory."""
+
+    def __init__(self, trials: int = 8, width: int = 200, foresee: Any = lambda *_: None, **options: Any) -> None:
+        self.clock = _Clock()
+        self._out = io.StringIO()
+        console = Console(file=self._out, width=width, highlight=False)
+        self.progress = Progress(console, "study", trials, foresee, clock=self.clock, **options)
+
+    def start(self, *numbers: int, epochs: int = 9, last_epoch: int = 0) -> None:
+        for number in numbers:
+            self.progress.started(number, PARAMS, epochs, last_epoch)
+            self.progress.begun(number)
+
+    def epoch(self, number: int, epoch: int, val_accuracy: float = 0.5, at: float | None = None) -> None:
+        self.clock.now = self.clock.now if at is None else at
+        self.progress.epoch(number, metrics_of(epoch, val_accuracy))
+
+    @property
+    def told(self) -> list[str]:
+        return self._out.getvalue().splitlines()
+
+    def view(self, width: int = 200, height: int = 30) -> str:
+        out = io.StringIO()
+        Console(file=out, width=width, height=height, force_terminal=True, color_system=None).print(self.progress)
+        return out.getvalue()
 
 
 def _metrics(epoch: int) -> EpochMetrics:
@@ -61,82 +94,188 @@ def test_the_live_view_fits_its_terminal(width: int) -> None:
     assert "2/64 ended" in text
     assert "1 complete, 0 pruned, 1 failed" in text
     assert "best 0.7125: trial 0" in text
-    assert "more" in lines[-1] or "…" in lines[-1]
+    assert lines[-1].endswith(" more")
 
 
 def test_before_anything_happened_there_is_something_to_see() -> None:
-    out = io.StringIO()
-    Console(file=out, width=80, force_terminal=True, color_system=None).print(Progress(Console(), "s", 3))
-    assert "s: 0/3 ended, 0:00:00 gone" in out.getvalue()
+    search = _Search(trials=3)
+    assert "study: 0/3 ended, 0:00:00 gone" in search.view()
+    search.progress.look(2)
+    assert "workers starting (0 of 2 ready)" in search.view()
+    search.progress.started(0, PARAMS, 9, 0)
+    search.progress.started(1, PARAMS, 9, 0)
+    search.progress.begun(1)
+    assert "workers starting (1 of 2 ready)" in search.view()
+    search.progress.begun(0)
+    assert "2 of 2 workers at work" in search.view()
+
+
+def test_memory_in_use_is_shown_where_it_is_known() -> None:
+    assert "memory 5.1 of 15.6 GB" in _Search(memory=lambda: (5.12e9, 15.6e9)).view()
+    assert "memory" not in _Search().view()
+
+
+def test_the_best_is_shown_from_the_first_epoch_on_with_its_epoch() -> None:
+    search = _Search()
+    search.start(4, 5)
+    assert "best" not in search.view()
+    for epoch, accuracy in enumerate([0.3, 0.6123, 0.6], 1):
+        search.epoch(4, epoch, accuracy)
+    search.epoch(5, 1, 0.4)
+    assert "best so far 0.6123 at epoch 2 of trial 4 (running): num_heads 3" in search.view()
+    assert "best complete" not in search.view()
+    search.progress.ended(5, "COMPLETE", 0.41)
+    assert "best so far 0.6123 at epoch 2 of trial 4 (running): " in search.view()
+    assert "best complete 0.4100: trial 5: num_heads 3" in search.view()
+    search.progress.waits(4)
+    assert "(waiting): " in search.view()
+    search.progress.waited_in_vain(4, 0.6, 3)
+    assert "best so far 0.6123 at epoch 2 of trial 4 (pruned): " in search.view()
+
+
+def test_of_a_complete_trial_what_it_came_to_counts() -> None:
+    search = _Search()
+    search.start(0)
+    search.epoch(0, 8, 0.7)
+    search.epoch(0, 9, 0.65)
+    search.progress.ended(0, "COMPLETE", 0.65)
+    assert "best 0.6500: trial 0: num_heads 3" in search.view()
+    assert "best so far" not in search.view()
+
+
+def test_trials_of_an_earlier_process_are_among_the_best_and_the_waiting() -> None:
+    search = _Search()
+    search.progress.earlier(0, "COMPLETE", 0.5, PARAMS, 9)
+    search.progress.earlier(1, "FAIL", None, PARAMS, 0)
+    search.progress.waited(2, 0.625, PARAMS, 3)
+    view = search.view()
+    assert "best so far 0.6250 at epoch 3 of trial 2 (waiting): " in view
+    assert "best complete 0.5000: trial 0" in view
+    assert "1 trial waits for other trials' results at epoch 3: trial 2 (0.6250)" in view
+    search.progress.started(2, PARAMS, 9, 3, {1: 0.25, 2: 0.5, 3: 0.625})
+    assert "▁▆█" in search.view()  # (0.5 - 0.25) / (0.625 - 0.25) * 7 = 4.7 blocks above the lowest
+    assert "wait" not in search.view()
 
 
 def test_trials_that_wait_are_counted_and_told_of() -> None:
-    lines = io.StringIO()
-    progress = Progress(Console(file=lines, width=200), "study", 8)
-    progress.waited(7, 1)
-    progress.started(0, {}, 9, 0)
-    progress.epoch(0, _metrics(1))
-    progress.waits(0)
-    progress.waited_in_vain(7, 0.125, 1)
-    progress.started(0, {}, 9, 1)
-    progress.epoch(0, _metrics(2))
-    progress.waits(0)
-    told = lines.getvalue().splitlines()
-    assert [line.split(" (")[0].rstrip() for line in told] == [
+    search = _Search()
+    search.progress.waited(7, 0.125, PARAMS, 1)
+    search.start(0)
+    search.epoch(0, 1, 0.1)
+    search.progress.waits(0)
+    search.progress.waited_in_vain(7, 0.125, 1)
+    search.start(0, last_epoch=1)
+    search.epoch(0, 2, 0.2)
+    search.progress.waits(0)
+    assert [line.split(" (")[0].split(" num_heads")[0] for line in search.told] == [
         "trial 0 starts:",
         "trial 0 waits: accuracy 0.1000 after 1 epochs",
         "trial 7 PRUNED: accuracy 0.1250 after 1 epochs",
         "trial 0 goes on:",
         "trial 0 waits: accuracy 0.2000 after 2 epochs",
     ]
-    view = io.StringIO()
-    Console(file=view, width=100).print(progress)
-    assert "0 complete, 1 pruned, 0 failed, 1 waiting" in view.getvalue()
+    assert "0 complete, 1 pruned, 0 failed, 1 waiting" in search.view()
+
+
+def test_progress_within_an_epoch_is_estimated_from_epochs_before_it() -> None:
+    search = _Search()
+    search.start(0, 1)
+    search.clock.now = 5.0
+    assert "%" not in search.view()  # no epoch is known
+    search.epoch(0, 1, at=10.0)
+    assert "1/9 +0%" in search.view()
+    assert "0/9 +99%" in search.view()  # of trial 1, which has taken as long as trial 0
+    search.clock.now = 14.0
+    assert "1/9 +40%" in search.view()
+    search.epoch(1, 1, at=20.0)
+    assert "1/9 +0%" in search.view()
+    search.clock.now = 30.0
+    assert "1/9 +50%" in search.view()  # its own took 20 s
+
+
+def test_an_epoch_told_of_again_is_none_of_this_process() -> None:
+    search = _Search(foresee=lambda *_: 18)
+    search.start(0, last_epoch=3)
+    search.epoch(0, 3)
+    assert "left" not in search.view()
+    search.epoch(0, 4, at=10.0)
+    assert "study: 0/8 ended, 0:02:20 left, 0:00:10 gone" in search.view()  # 14 epochs of 10 s
+
+
+def test_the_time_left_counts_down_between_epochs() -> None:
+    search = _Search(trials=64, foresee=SuccessiveHalving(30, 64).foresee)
+    for number in range(2):
+        search.progress.earlier(number, "PRUNED", 0.1, PARAMS, 3)
+    search.start(2, epochs=30)
+    search.epoch(2, 1, at=10.0)
+    search.epoch(2, 2, at=20.0)
+    assert "study: 2/64 ended, 0:47:00 left, 0:00:20 gone" in search.view()  # 290 epochs, 8 of which are done
+    search.clock.now = 28.0
+    assert "study: 2/64 ended, 0:46:52 left, 0:00:28 gone" in search.view()
+    search.clock.now = 20.0 + 47 * 60
+    assert "study: 2/64 ended, 0:47:20 gone" in search.view()  # what has run out is not shown
+
+
+def test_a_time_budget_that_ends_before_is_told_instead() -> None:
+    search = _Search(foresee=lambda *_: 10, allowed=lambda: 45.0)
+    assert "0:00:45 left of the time budget" in search.view()
+    search.start(0)
+    search.epoch(0, 1, at=10.0)
+    assert "0:00:45 left of the time budget" in search.view()  # instead of 0:01:30
+    search.epoch(0, 7, at=11.0)
+    assert "left of the time budget" not in search.view()
+
+
+def _long(search: _Search) -> list[str]:
+    return [line for line in search.told if "shorter" in line]
+
+
+def test_a_long_search_says_so_once_after_the_first_epochs() -> None:
+    search = _Search(trials=64, foresee=lambda *_: 400)
+    search.progress.look(2)
+    search.start(0, 1, epochs=30)
+    search.epoch(0, 1, at=100.0)
+    assert not _long(search)
+    search.epoch(1, 1, at=100.0)
+    search.epoch(0, 2, at=200.0)
+    told = (
+        "64 trials of up to 30 epochs will take about 5.5 hours; what makes that shorter: fewer trials, fewer epochs, "
+    )
+    assert _long(search) == [f"{told}a time budget, or more workers where there are idle CPUs"]  # 398 x 100 s / 2
+
+
+def test_a_search_whose_first_epoch_is_long_says_so_after_two_minutes() -> None:
+    search = _Search(trials=64, foresee=lambda *_: 400)
+    search.progress.look(2)
+    search.start(0, 1, epochs=30)
+    search.clock.now = LATEST - 1
+    search.progress.look(2)
+    assert not _long(search)
+    search.clock.now = LATEST
+    search.progress.look(2)
+    search.progress.look(2)
+    assert [line.partition(";")[0] for line in _long(search)] == [
+        "64 trials of up to 30 epochs will take at least 6.7 hours"  # 400 x 120 s / 2
+    ]
 
 
 @pytest.mark.parametrize(
-    ("pruner", "left"),
-    [
-        (SuccessiveHalving(30, 64), "0:47:00"),  # 290 epochs, 8 of which are done, 2 of them in 20 s
-        (None, "5:09:40"),  # 64 trials, 2 of which have ended; a 15th of another one in 20 s
-    ],
+    ("total", "allowed", "is_told"),
+    [(1 + LONG / 10 - 1, None, False), (1 + LONG / 10, None, True), (1000, 1800.0, False), (1000, 1e6, True)],
 )
-def test_the_time_left_is_told_by_epochs_where_the_pruner_foresees_them(
-    pruner: SuccessiveHalving | None, left: str
+def test_a_short_search_or_one_with_a_time_budget_needs_no_such_word(
+    total: int, allowed: float | None, is_told: bool
 ) -> None:
-    view = io.StringIO()
-    with mock.patch("search.show.progress.monotonic", side_effect=itertools.chain([100.0], itertools.repeat(120.0))):
-        progress = Progress(Console(), "study", 64, (pruner or NeverStop()).foresee)
-        for number in range(2):
-            progress.earlier(number, "PRUNED", 0.1, {}, 3)
-        progress.started(2, {}, 30, 0)
-        progress.epoch(2, _metrics(1))
-        progress.epoch(2, _metrics(2))
-        Console(file=view, width=100).print(progress)
-    assert f"study: 2/64 ended, {left} left, 0:00:20 gone" in view.getvalue()
-
-
-def test_the_time_left_counts_the_seconds_of_trials_that_go_on() -> None:
-    view = io.StringIO()
-    with mock.patch("search.show.progress.monotonic", side_effect=itertools.chain([100.0], itertools.repeat(130.0))):
-        progress = Progress(Console(), "study", 3, lambda *_: 14)
-        for number, seconds in ((0, 2.0), (1, 2.0), (2, 10.0)):
-            progress.started(number, {}, 10, 0)
-            progress.epoch(number, dataclasses.replace(_metrics(1), seconds=seconds))
-            progress.waits(number)
-        progress.started(2, {}, 10, 1)
-        progress.epoch(2, dataclasses.replace(_metrics(2), seconds=16.0))
-        Console(file=view, width=100).print(progress)
-    # 30 s of training took 30 s; of 10 epochs left, the 8 of trial 2 take 16 s each, the others 30 / 4 s
-    assert "study: 0/3 ended, 0:02:23 left" in view.getvalue()
+    search = _Search(foresee=lambda *_: total, allowed=lambda: allowed)
+    search.progress.look(1)
+    search.start(0)
+    search.epoch(0, 1, at=10.0)
+    assert bool(_long(search)) == is_told
 
 
 def test_steps_left_out_are_told_of() -> None:
-    out = io.StringIO()
-    progress = Progress(Console(file=out, width=200, highlight=False), "study", 8)
-    progress.started(3, PARAMS, 30, 0)
-    progress.epoch(3, dataclasses.replace(_metrics(1), skipped_steps=2))
-    progress.epoch(3, _metrics(2))
-    assert out.getvalue().splitlines()[1:] == [
-        "trial 3: 2 steps of epoch 1 were left out, as their gradient was nan or inf"
-    ]
+    search = _Search()
+    search.start(3)
+    search.progress.epoch(3, dataclasses.replace(_metrics(1), skipped_steps=2))
+    search.progress.epoch(3, _metrics(2))
+    assert search.told[1:] == ["trial 3: 2 steps of epoch 1 were left out, as their gradient was nan or inf"]
