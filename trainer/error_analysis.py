@@ -7,14 +7,15 @@ equal ones. Ill-shaped arrays raise ValueError.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
 BINS: Final = 15  # of Guo et al. 2017
 
 
-class Group(NamedTuple):
+@dataclass(frozen=True)
+class Group:
     """Sequences of one sign, or of one person."""
 
     key: int
@@ -26,7 +27,8 @@ class Group(NamedTuple):
         return self.right / self.count
 
 
-class Confusion(NamedTuple):
+@dataclass(frozen=True)
+class Confusion:
     """How many sequences of a sign were named as another."""
 
     true: int
