@@ -22,8 +22,7 @@ class PredictOptions:
     Reads files as trainer.pack does: a frame has 543 landmarks (face, left hand, pose, right hand), and rows in another
     order are put into this one. A file with the columns x, y and z alone is taken to be in it. For a folder with a
     train.csv, the files that it lists are predicted, and the accuracy is printed; on a terminal or with --out, that of
-    the least accurate signs too. Files that cannot be used are named at
-    the end. Needs no torch."""
+    the least accurate signs too. Files that cannot be used are named at the end. Needs no torch."""
 
     submission: Path = option(positional=True, metavar="SUBMISSION")
     """The submission.zip, or a .tflite file."""
@@ -31,7 +30,7 @@ class PredictOptions:
     """Landmark files in the contest's layout, or folders of them."""
     out: Path | None = option(None, metavar="CSV")
     """Write one line per file to this CSV file (path, sequence_id, sign, probability, true_sign, and the five likeliest
-    signs with their probabilities) and print the accuracy alone."""
+    signs with their probabilities), and print accuracies alone."""
 
 
 @command(

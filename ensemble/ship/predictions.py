@@ -164,11 +164,8 @@ def accuracy(predictions: Sequence[Prediction], label_names: list[str] | None) -
 def worst_signs(predictions: Sequence[Prediction], label_names: list[str] | None) -> Table | None:
     """The signs that are named wrongly most often, and what they are taken for; None if no error is known."""
     places = {name: label for label, name in enumerate(label_names or ())}
-    pairs = [
-        (places[prediction.source.sign], places[prediction.signs[0][0]])
-        for prediction in predictions
-        if prediction.source.sign in places
-    ]
+    known = [(prediction.source.sign or "", prediction.signs[0][0]) for prediction in predictions]
+    pairs = [(places[true], places[named]) for true, named in known if true in places]
     labels, named = np.array(pairs, np.int64).reshape(-1, 2).T
     wrong = [group for group in by_group(labels == named, labels) if group.right < group.count]
     if label_names is None or not wrong:
