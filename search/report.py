@@ -58,9 +58,10 @@ class ReportOptions:
 )
 def main(options: ReportOptions) -> None:
     _check(options)
-    if options.watch is not None:
+    if options.watch is None:
+        _write(options)
+    else:
         _watch(options, options.watch)
-    _write(options)
 
 
 def _check(options: ReportOptions) -> None:
@@ -87,7 +88,7 @@ def _watch(options: ReportOptions, seconds: int) -> None:
             time.sleep(seconds)
         console.print("no search is at work")
     except KeyboardInterrupt:
-        console.print("watched until now")
+        _write(options)  # which a browser does not load again
 
 
 def _write(options: ReportOptions, refresh: int | None = None) -> bool:

@@ -82,6 +82,7 @@ def learning_curves(curves: list[Curve], best: int | None) -> go.Figure:
             figure.add_trace(_lines(chosen, name=name, line={"color": COLOURS[state], "width": width}, **style))
             if alone := [curve for curve in chosen if len(curve.epochs) == 1]:  # of which no line can be drawn
                 marker = {"color": COLOURS[state], "size": 6}
+                style["opacity"] = 2 * DIMMED
                 points = _lines(alone, name=f"{name}, one epoch", marker=marker, showlegend=False, **style)
                 figure.add_trace(points.update(mode="markers"))
     ends = [curve for curve in curves if curve.state == "FAIL"]

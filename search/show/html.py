@@ -56,7 +56,7 @@ table.asked td { overflow-wrap: anywhere } pre { margin: 0; white-space: pre-wra
 details { margin: .8rem 0 } summary { cursor: pointer; color: var(--dim) } .narrow { max-width: 30rem }
 .sides { display: flex; flex-wrap: wrap; gap: 0 3rem } .sides > * { min-width: 0; max-width: 100% }
 section + section { margin-top: 4rem; border-top: 3px solid var(--line) } a { color: inherit }
-h3 { font-size: 1rem; margin: 1.6rem 0 .2rem }
+h3 { font-size: 1rem; margin: 1.6rem 0 .2rem } h3 + .scroll table.trials, details table.trials { width: auto }
 .js-plotly-plot .modebar-group { background: none !important } .modebar-btn path { fill: var(--dim) !important }
 .js-plotly-plot .gridlayer path, .js-plotly-plot .zerolinelayer path { stroke: var(--line) !important }
 """
@@ -79,7 +79,8 @@ _DRAW: Final = """
     for (const trace of figure.data)
       if (Array.isArray(trace.customdata)) trace.customdata = trace.customdata.map(key => words[key] ?? key);
     if (touched) figure.layout.dragmode = false;
-    const options = {responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"]};
+    const without = ["sendChartToCloud", "sendDataToCloud", "select2d", "lasso2d", "autoScale2d"];
+    const options = {responsive: true, displaylogo: false, modeBarButtonsToRemove: without};
     Plotly.newPlot(box, figure.data, figure.layout, options);
   }
 })();
