@@ -280,7 +280,7 @@ def log_ticks(values: Iterable[float]) -> list[float]:
         return []
     low, high = min(positive), max(positive)
     ticks: list[float] = []
-    tenths = np.arange(10, 100) / 10
+    tenths: list[float] = (np.arange(10, 100) / 10).tolist()
     for steps in ([1.0], [1.0, 2.0, 5.0], [1.0, 1.5, 2.0, 3.0, 5.0, 7.0], tenths[::5], tenths):
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         exact = [float(f"{step}e{power}") for power in powers for step in steps]

@@ -54,7 +54,7 @@ def test_a_whole_folder(
     assert header[-2:] == ["sign_5", "probability_5"]
     assert rows == expected
     printed = capsys.readouterr().out
-    assert re.search(r"the \d least accurate of 3 signs\n *sign +sequences +accuracy +most often taken for", printed)
+    assert re.search(r"the \d least accurate of 3 signs *\n *sign +sequences +accuracy +most often taken for", printed)
     assert f"accuracy {right / 12:.4f}: {right} of 12 sequences" in printed
 
     run(monkeypatch, zipped, contest_folder)

@@ -67,7 +67,7 @@ def test_what_is_no_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def refresh_of(page: Path) -> list[str]:
-    return re.findall(r'http-equiv="refresh" content="(\\d+)"', page.read_text())
+    return re.findall(r'http-equiv="refresh" content="(\d+)"', page.read_text())
 
 
 def test_a_watched_page_is_written_until_the_search_ends(
