@@ -61,7 +61,7 @@ def test_an_ensemble_of_several_studies_is_judged_elsewhere(study: Path) -> None
 
 
 def test_every_file_is_asked_for_before_it_is_read(study: Path) -> None:
-    asked = []
+    asked: list[str] = []
 
     def bring(name: str) -> None:
         if not asked:
