@@ -62,7 +62,7 @@ def _signs(groups: list[Group], pairs: list[Confusion], signs: Sequence[str]) ->
     def lines(some: Iterable[Group]) -> Iterator[Line]:
         for group in some:
             others = taken.get(group.key, [])
-            named = [f"{signs[pair.named]} {pair.count}" for pair in others[:_MOST_NAMED]]
+            named = [f"{signs[pair.named]} ({pair.count})" for pair in others[:_MOST_NAMED]]
             more = [f"{len(others) - _MOST_NAMED} more"] if len(others) > _MOST_NAMED else []
             yield Line(
                 (signs[group.key], str(group.count), f"{group.accuracy:.3f}", ", ".join([*named, *more])),
@@ -74,7 +74,7 @@ def _signs(groups: list[Group], pairs: list[Confusion], signs: Sequence[str]) ->
     if worst:
         yield html.table(_SIGN_NAMES, lines(worst), texts)
         yield html.paragraph(
-            f"The {len(worst)} least accurate of {len(groups)} signs, and what most of their errors are named.",
+            f"The {len(worst)} least accurate of {len(groups)} signs, and what they are taken for most often.",
             "caption",
         )
     else:

@@ -43,7 +43,7 @@ th[aria-sort=descending]::after { content: " \\2193" } .tools { margin-top: 1rem
 .tools input { width: 22rem; max-width: 100%; padding: .2rem .5rem } .tools [hidden] { display: none }
 th { color: var(--dim); font-weight: 600; border-bottom: 1px solid var(--line); vertical-align: bottom }
 tbody tr:hover { background: var(--band) }
-th { white-space: normal } td.text { white-space: normal }
+th { white-space: normal } td.text { white-space: normal } td.text:last-child { min-width: 11rem }
 tr.reason td { white-space: normal; overflow-wrap: anywhere; padding-top: 0; background: var(--paper) }
 tr.PRUNED td { color: var(--dim) } .state { font-size: .78rem; letter-spacing: .03em }
 tr.COMPLETE .state { color: #2e8b57 } tr.PRUNED .state { color: #b07d12 } tr.FAIL .state { color: #d04a4a }
@@ -81,6 +81,7 @@ _DRAW: Final = """
     if (touched) figure.layout.dragmode = false;
     const without = ["sendChartToCloud", "sendDataToCloud", "select2d", "lasso2d", "autoScale2d"];
     const options = {responsive: true, displaylogo: false, modeBarButtonsToRemove: without};
+    if (box.clientWidth < 600) options.displayModeBar = false;
     Plotly.newPlot(box, figure.data, figure.layout, options);
   }
 })();

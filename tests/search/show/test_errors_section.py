@@ -33,7 +33,7 @@ def test_signs_participants_confusions_and_sequences() -> None:
     # the mean, the second counted twice, names 0 1 0 1 0: sequences 1 and 4 are wrong, by both members
     assert "Of the ensemble: 3 of 5 held-out sequences are named rightly, 0.6000." in text
     lines = lines_of(text)
-    assert lines[:2] == [["dog & cat", "1", "0.000", "cow 1"], ["cow", "3", "0.667", f"{SIGNS[1]} 1"]]
+    assert lines[:2] == [["dog & cat", "1", "0.000", "cow (1)"], ["cow", "3", "0.667", f"{SIGNS[1]} (1)"]]
     assert lines[2:5] == [*lines[:2], [SIGNS[1], "1", "1.000", ""]]  # all signs, folded away
     assert lines[5:7] == [["cow", SIGNS[1], "1"], ["dog & cat", "cow", "1"]]
     assert lines[7:9] == [["8", "2", "0.500"], ["7", "3", "0.667"]]
