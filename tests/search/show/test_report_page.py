@@ -289,7 +289,8 @@ def _browse(text: str, added: str, tmp_path: Path) -> tuple[str, str]:
 
 SEARCHES = """<script>
 addEventListener("load", () => {
-  const table = document.querySelector("table.searched"), field = document.querySelector(".tools input"), seen = {};
+  const last = selector => [...document.querySelectorAll(selector)].at(-1);  // before it stands that of all signs
+  const table = last("table.searched"), field = last(".tools input"), seen = {};
   const look = name => seen[name] = [...table.tBodies[0].rows].map(row => row.cells[0].textContent).join(" ");
   const click = name => [...table.tHead.rows[0].cells].find(head => head.textContent === name).click();
   const type = text => { field.value = text; field.dispatchEvent(new Event("input")); };
@@ -308,7 +309,7 @@ def test_a_browser_sorts_and_filters_the_trials(text: str, tmp_path: Path) -> No
     found = re.search(r"<title>seen: (.*)</title>", page)
     assert found is not None
     assert json.loads(found[1]) == {
-        "begin": "6 4 0 5 1 7 3  2 ",  # a reason has a line of its own below its trial
+        "begin": "6 4 0 5 7 1 3  2 ",  # a reason has a line of its own below its trial
         "down": "7 6 5 4 3  2  1 0",
         "up": "0 1 2  3  4 5 6 7",
         "accuracies": "6 4 0 5 7 1 3  2 ",
