@@ -21,15 +21,16 @@ class PredictOptions:
 
     Reads files as trainer.pack does: a frame has 543 landmarks (face, left hand, pose, right hand), and rows in another
     order are put into this one. A file with the columns x, y and z alone is taken to be in it. For a folder with a
-    train.csv, the files that it lists are predicted and the accuracy is printed. Files that cannot be used are named at
-    the end. Needs no torch."""
+    train.csv, the files that it lists are predicted, and the accuracy is printed; on a terminal or with --out, that of
+    the least accurate signs too. Files that cannot be used are named at the end. Needs no torch."""
 
     submission: Path = option(positional=True, metavar="SUBMISSION")
     """The submission.zip, or a .tflite file."""
     paths: tuple[Path, ...] = option((), positional=True, metavar="PATH")
     """Landmark files in the contest's layout, or folders of them."""
     out: Path | None = option(None, metavar="CSV")
-    """Write one line per file to this CSV file (path, sequence_id, sign, probability) and print the accuracy alone."""
+    """Write one line per file to this CSV file (path, sequence_id, sign, probability, true_sign, and the five likeliest
+    signs with their probabilities), and print accuracies alone."""
 
 
 @command(
@@ -70,6 +71,8 @@ def main(options: PredictOptions) -> None:
             console.print(f"wrote {options.out}: {len(done):,} sequences", soft_wrap=True, markup=False)
     if not streams and done and options.out is None:
         for_tables().print(predictions.to_table(done))
+    if not streams and (worst := predictions.worst_signs(done, label_names)) is not None:
+        for_tables().print(worst)
     if line := predictions.accuracy(done, label_names):
         console.print(line, soft_wrap=True)
     if faults:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 # folder) or a file beside the rooms.
 HOUSE = {
     "trainer": "commands ablate train pack synthesize options studydir validation learning rundir model synthetic data "
-    "metrics config landmarks common",
+    "error_analysis metrics config landmarks common",
     "search": "report table refit run ending execute repeats prepare options show decide record problem",
     "ensemble": "select check predict ship evaluation candidates selection tflite budget",
 }

@@ -230,6 +230,11 @@ class Folder:
         """Whether a search is at work on it; behind a URI also for one that was killed, until it is resumed."""
         return is_locked(self.path) if self.remote is None else bool(self.remote.child(LOCK).files())
 
+    def fetch(self, name: str) -> None:
+        """Have one more file of a study behind a URI here; one that is not there is not missed."""
+        if self.remote is not None and not (self.path / name).is_file() and name in self.remote.files():
+            self.remote.download(name, self.path / name)
+
     def publish(self, *names: str) -> None:
         """Bring files, or all that a folder holds, to where they belong."""
         for name in names if self.remote is not None else ():

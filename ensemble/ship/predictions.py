@@ -1,6 +1,7 @@
 """Predictions for landmark files and folders of them: finding the files, running the model, showing what it names."""
 
 import csv
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +18,15 @@ from trainer.common.fields import printable
 from trainer.common.files import atomic_path
 from trainer.data.contest import TRAIN_CSV, faults, read_train_csv
 from trainer.data.landmark_files import read_raw
+from trainer.error_analysis import by_group, confusions, taken_for
 
 LIKELIEST: Final = 5
-COLUMNS: Final = ("path", "sequence_id", "sign", "probability")
+WORST: Final = 10  # signs whose accuracy is shown
+_PLACES: Final = range(1, LIKELIEST + 1)
+COLUMNS: Final = (
+    *("path", "sequence_id", "sign", "probability", "true_sign"),
+    *(f"{name}_{place}" for place in _PLACES for name in ("sign", "probability")),
+)
 
 
 class Source(NamedTuple):
@@ -107,9 +114,11 @@ def write_csv(path: Path, predictions: Sequence[Prediction]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for prediction in predictions:
-            sign, probability = prediction.signs[0]
-            words = (str(prediction.source.path), prediction.source.sequence_id, sign)
-            writer.writerow((*map(printable, words), f"{probability:.6f}"))
+            source = prediction.source
+            cells = [(printable(sign), f"{probability:.6f}") for sign, probability in prediction.signs]
+            cells += [("", "")] * (LIKELIEST - len(cells))
+            begin = map(printable, (str(source.path), source.sequence_id))
+            writer.writerow((*begin, *cells[0], printable(source.sign or ""), *itertools.chain(*cells)))
 
 
 def to_line(prediction: Prediction) -> str:
@@ -150,3 +159,25 @@ def accuracy(predictions: Sequence[Prediction], label_names: list[str] | None) -
     if others := len(known) - len(named):
         parts.append(f"signs that the model does not know: those of {others:,} more")
     return "; ".join([*parts, "people that it was trained on may be among them"])
+
+
+def worst_signs(predictions: Sequence[Prediction], label_names: list[str] | None) -> Table | None:
+    """The signs that are named wrongly most often, and what they are taken for; None if no error is known."""
+    places = {name: label for label, name in enumerate(label_names or ())}
+    known = [(prediction.source.sign or "", prediction.signs[0][0]) for prediction in predictions]
+    pairs = [(places[true], places[named]) for true, named in known if true in places]
+    labels, named = np.array(pairs, np.int64).reshape(-1, 2).T
+    wrong = [group for group in by_group(labels == named, labels) if group.right < group.count]
+    if label_names is None or not wrong:
+        return None
+    taken = taken_for(confusions(labels, named))
+    title = f"the {min(WORST, len(wrong))} least accurate of {len(np.unique(labels))} signs"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("sign", "sequences", "accuracy", "most often taken for"):
+        table.add_column(name, justify="right" if name in ("sequences", "accuracy") else "left")
+    for group in wrong[:WORST]:
+        most = taken[group.key][0]
+        cells = (label_names[group.key], f"{group.count:,}", f"{group.accuracy:.3f}")
+        other = f"{label_names[most.named]} ({most.count:,})"
+        table.add_row(*(escape(printable(cell)) for cell in (*cells, other)))
+    return table

@@ -1,10 +1,15 @@
-"""The figures of a report, drawn by Plotly; what Optuna draws well is Optuna's."""
+"""The figures of a report, drawn by Plotly; what Optuna draws well is Optuna's.
 
+A point of a trial has the trial's number as customdata; the page shows what is known of that trial beside it.
+"""
+
+import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import optuna
 import plotly.graph_objects as go
 from optuna.trial import FrozenTrial, TrialState
@@ -12,6 +17,7 @@ from plotly.subplots import make_subplots
 
 from search.problem.objective import pareto_front
 from search.record.trials import INTERRUPTED, WAITS, Row
+from trainer.error_analysis import Calibration
 
 _OPEN: Final = ("RUNNING", INTERRUPTED, WAITS)
 COLOURS: Final = {"COMPLETE": "#3b78b8", "PRUNED": "#9097a0", "FAIL": "#d04a4a"} | dict.fromkeys(_OPEN, "#2f9e78")
@@ -19,6 +25,10 @@ BEST: Final = "#e07b1f"
 DIMMED: Final = 0.35
 """Opacity of what was stopped early"""
 _CLEAR: Final = "rgba(0,0,0,0)"
+FEWEST_FOR_IMPORTANCE: Final = 10
+"""Complete trials: of fewer, the best tenth is none"""
+RESAMPLES: Final = 30
+_MOST_RESAMPLED: Final = 200  # trials in a resample: of a thousand, each takes half a second
 _WORDS: Final = {
     "COMPLETE": "complete",
     "PRUNED": "pruned",
@@ -69,7 +79,13 @@ def learning_curves(curves: list[Curve], best: int | None) -> go.Figure:
             opacity = DIMMED if state == "PRUNED" else 0.75
             width = 1 if len(curves) > 100 else 1.4
             name = f"{_WORDS[state]} ({len(chosen)})"
-            figure.add_trace(_lines(chosen, name=name, opacity=opacity, line={"color": COLOURS[state], "width": width}))
+            style = {"opacity": opacity, "legendgroup": state}
+            figure.add_trace(_lines(chosen, name=name, line={"color": COLOURS[state], "width": width}, **style))
+            if alone := [curve for curve in chosen if len(curve.epochs) == 1]:  # of which no line can be drawn
+                marker = {"color": COLOURS[state], "size": 6}
+                style["opacity"] = 2 * DIMMED
+                points = _lines(alone, name=f"{name}, one epoch", marker=marker, showlegend=False, **style)
+                figure.add_trace(points.update(mode="markers"))
     ends = [curve for curve in curves if curve.state == "FAIL"]
     if ends:
         points = [(curve.epochs[-1], curve.accuracies[-1], curve.number) for curve in ends]
@@ -96,7 +112,7 @@ def _lines(curves: Iterable[Curve], **style: Any) -> go.Scatter:
 
 
 def _trace(x: Sequence[Any], y: Sequence[Any], numbers: Sequence[Any], **style: Any) -> go.Scatter:
-    hover = "trial %{customdata}: %{y:.4f} at %{x:,}<extra></extra>"
+    hover = "%{y:.4f} at %{x:,}<br>trial %{customdata}<extra></extra>"
     return go.Scatter(x=x, y=y, customdata=numbers, hovertemplate=hover, **style)
 
 
@@ -135,23 +151,28 @@ def to_study(trials: list[FrozenTrial], rows: list[Row]) -> optuna.Study:
     """A copy in memory that no search changes, whose one value is accuracy, whatever the search looked for."""
     accuracies = {row.number: row.val_accuracy for row in rows}
     study = optuna.create_study(direction="maximize")
-    for trial in sorted(trials, key=lambda trial: trial.number):
-        is_complete = trial.state == TrialState.COMPLETE and accuracies[trial.number] is not None
+    by_number = {trial.number: trial for trial in trials}
+    for number in range(max(by_number, default=-1) + 1):  # numbers follow the order: what is left out leaves a gap
+        trial = by_number.get(number)
+        is_complete = trial is not None and trial.state == TrialState.COMPLETE and accuracies[number] is not None
         copy = optuna.trial.create_trial(
             state=TrialState.COMPLETE if is_complete else TrialState.FAIL,
-            value=accuracies[trial.number] if is_complete else None,
-            params=trial.params,
-            distributions=trial.distributions,
+            value=accuracies[number] if is_complete else None,
+            params={} if trial is None else trial.params,
+            distributions={} if trial is None else trial.distributions,
         )
-        study.add_trial(copy)  # numbers follow the order, and none is missing
+        study.add_trial(copy)
     return study
 
 
 def history(study: optuna.Study) -> go.Figure:
     """Optuna's: accuracy of every complete trial by its number, and the best until then."""
     figure = optuna.visualization.plot_optimization_history(study, target_name="accuracy")
-    figure.update_traces(marker_color=COLOURS["COMPLETE"], selector={"mode": "markers"})
-    figure.update_traces(line={"color": BEST, "shape": "hv"}, name="best so far", selector={"mode": "lines"})
+    hover = "%{y:.4f}<br>trial %{customdata}<extra></extra>"
+    for points in figure.select_traces(selector={"mode": "markers"}):
+        points.update(marker_color=COLOURS["COMPLETE"], customdata=points.x, hovertemplate=hover)
+    best = {"line": {"color": BEST, "shape": "hv"}, "name": "best so far"}
+    figure.update_traces(**best, hovertemplate="best so far: %{y:.4f}<extra></extra>", selector={"mode": "lines"})
     return _styled(figure, xaxis_title="trial", yaxis_title="accuracy")
 
 
@@ -164,41 +185,120 @@ def parallel_coordinates(study: optuna.Study) -> go.Figure:
 def importances(study: optuna.Study) -> go.Figure:
     """Optuna's PED-ANOVA: how much each parameter decides whether a trial is among the best tenth.
 
-    Raises NotComputable with the reason.
+    The error bars are standard deviations over bootstrap resamples of the trials. Raises NotComputable with the reason.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(complete) < 2:
-        raise NotComputable(f"It takes at least 2 complete trials to tell, and there are {len(complete)}.")
+    if len(complete) < FEWEST_FOR_IMPORTANCE:
+        needed = f"at least {FEWEST_FOR_IMPORTANCE} complete trials"
+        raise NotComputable(f"It takes {needed} to tell, and there are {len(complete)}.")
     if len({trial.value for trial in complete}) == 1:
         raise NotComputable("All complete trials have the same accuracy: nothing made a difference.")
     names = dict.fromkeys(name for trial in complete for name in trial.params)
     varied = [name for name in names if len({trial.params.get(name) for trial in complete}) > 1]
     if not varied:
         raise NotComputable("All complete trials have the same parameters: nothing else can be told of them.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it is experimental
-        values = optuna.importance.get_param_importances(study, params=varied)
-    ordered = sorted(values.items(), key=lambda item: item[1])
+    values, errors = _shares(study, varied), _bootstrap_errors(complete, varied)
+    ordered = sorted(varied, key=lambda name: values[name])
     figure = go.Figure(
         go.Bar(
-            x=[value for _, value in ordered],
-            y=[name for name, _ in ordered],
-            text=[f"{value:.2f}" for _, value in ordered],
+            x=[values[name] for name in ordered],
+            y=ordered,
+            error_x={"type": "data", "array": [errors[name] for name in ordered], "thickness": 1, "width": 3},
+            text=[f"{values[name]:.2f} ± {errors[name]:.2f}" for name in ordered],
             orientation="h",
             marker_color=COLOURS["COMPLETE"],
             hoverinfo="skip",
-            textposition="outside",
-            cliponaxis=False,
+            textposition="none",
         )
     )
-    reach = 1.12 * max(value for _, value in ordered)  # room for the numbers beside the bars
-    layout = {"xaxis_title": "share of the importance", "xaxis_range": [0, reach], "height": 120 + 34 * len(ordered)}
-    return _styled(figure, **layout)
+    reach = max(min(values[name] + errors[name], 1) for name in ordered)
+    for name in ordered:
+        words = {"text": f"{values[name]:.2f} ± {errors[name]:.2f}", "showarrow": False, "xanchor": "left"}
+        figure.add_annotation(x=min(values[name] + errors[name], 1), y=name, xshift=6, **words)
+    layout = {"xaxis_title": "share of the importance", "height": 120 + 34 * len(ordered)}
+    return _styled(figure, xaxis_range=[0, 1.25 * reach], **layout)  # room for the numbers beside the bars
+
+
+def _shares(study: optuna.Study, params: list[str]) -> dict[str, float]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is experimental
+        return optuna.importance.get_param_importances(study, params=params)
+
+
+def _bootstrap_errors(complete: list[FrozenTrial], params: list[str]) -> dict[str, float]:
+    """Standard deviations of the shares over resamples of the trials; of many trials, m out of n are drawn."""
+    rng, size = np.random.default_rng(0), min(len(complete), _MOST_RESAMPLED)
+    found = []
+    for _ in range(RESAMPLES):
+        resampled = optuna.create_study(direction="maximize")
+        resampled.add_trials([complete[place] for place in rng.integers(0, len(complete), size)])
+        try:
+            shares = _shares(resampled, params)
+        except ValueError:  # a parameter that few trials have is in none of these
+            continue
+        found.append([shares[name] for name in params])
+    spread = np.nanstd(found, axis=0, ddof=1) if len(found) > 1 else np.full(len(params), np.nan)
+    errors = np.nan_to_num(spread) * math.sqrt(size / len(complete))
+    return dict(zip(params, errors.tolist(), strict=True))
+
+
+def reliability(found: Calibration) -> go.Figure:
+    """Accuracy against confidence, a bar a bin, and the line on which a calibrated model's bars end."""
+    bins = len(found.counts)
+    filled = np.flatnonzero(found.counts)
+    figure = go.Figure(
+        go.Bar(
+            x=(filled + 0.5) / bins,
+            y=found.accuracy[filled],
+            width=1 / bins,
+            customdata=[
+                f"{found.accuracy[place]:.3f} of {found.counts[place]:,} right,<br>"
+                f"named with probability {found.confidence[place]:.3f} on average"
+                for place in filled
+            ],
+            hovertemplate="%{customdata}<extra></extra>",
+            marker={"color": COLOURS["COMPLETE"], "line": {"color": "#f3f4f5", "width": 1}},
+            name="accuracy",
+        )
+    )
+    line = {"color": BEST, "dash": "dash", "width": 2}
+    figure.add_trace(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line=line, name="calibrated", hoverinfo="skip"))
+    figure.update_xaxes(range=[0, 1], dtick=0.2)
+    figure.update_yaxes(range=[0, 1], dtick=0.2)
+    return _styled(figure, xaxis_title="probability of the named sign", yaxis_title="accuracy", height=340)
+
+
+def log_ticks(values: Iterable[float]) -> list[float]:
+    """Round numbers on a logarithmic axis through positive values: powers of ten, 1-2-5, or finer where they are near.
+
+    >>> log_ticks([0.03, 70])
+    [0.1, 1.0, 10.0]
+    >>> log_ticks([1.7, 9.2])
+    [2.0, 3.0, 5.0, 7.0]
+    """
+    positive = [value for value in values if value > 0]
+    if not positive:
+        return []
+    low, high = min(positive), max(positive)
+    ticks: list[float] = []
+    tenths: list[float] = (np.arange(10, 100) / 10).tolist()
+    for steps in ([1.0], [1.0, 2.0, 5.0], [1.0, 1.5, 2.0, 3.0, 5.0, 7.0], tenths[::5], tenths):
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        exact = [float(f"{step}e{power}") for power in powers for step in steps]
+        ticks = [tick for tick in exact if low <= tick <= high]
+        if len(ticks) >= 3:
+            break
+    return ticks or [low]
 
 
 FRONTIER_UNITS: Final = {"parameters": ("million weights", 1e6), "size": ("MB", 1e6), "latency": ("ms a sequence", 1.0)}
 OURS: Final = "ours"
 RIVAL_COLOURS: Final = {"top-k": "#7a4fa3", "drop the weakest": "#4f7f3a", "weighted": "#a35a4f"}
+
+
+def _numbers(trials: list[str]) -> int | str:
+    """The number of a single trial of the study itself; of others, their names."""
+    return int(trials[0]) if len(trials) == 1 and trials[0].isdecimal() else ", ".join(trials)
 
 
 def frontier(bought: list[dict[str, Any]]) -> go.Figure:
@@ -222,9 +322,11 @@ def frontier(bought: list[dict[str, Any]]) -> go.Figure:
         ):
             known = [row for row in chosen if row[accuracy] is not None]
             costs, accuracies = [row[kind] / scale for row in known], [row[accuracy] for row in known]
-            names = [", ".join(row["trials"]) for row in known]
+            names = [_numbers(row["trials"]) for row in known]
             trace = _trace(costs, accuracies, names, mode=mode, name=name, legendgroup=name, showlegend=column == 1)
             figure.add_trace(trace.update(line_color=colour, marker_color=colour), row=1, col=column)
-        figure.update_xaxes(title_text=unit, type="log", row=1, col=column)
+        ticks = log_ticks(row[kind] / scale for row in bought)
+        words = {"tickvals": ticks, "ticktext": [f"{tick:,g}" for tick in ticks]}
+        figure.update_xaxes(title_text=unit, type="log", row=1, col=column, **words)
     figure.update_yaxes(title_text="accuracy", row=1, col=1)
     return _styled(figure)

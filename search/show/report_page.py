@@ -1,72 +1,39 @@
-"""The page of search.report: a study as one HTML document that needs no network.
+"""The page of search.report: studies as one HTML document that needs no network.
 
-Learning curves, history, what mattered, accuracy against cost, the ensemble where one was selected, and all trials with
-the reasons of failures, best first.
+Learning curves, history, what mattered, accuracy against cost, the ensemble where one was selected, what it gets wrong,
+and all trials with the reasons of failures, best first.
 """
 
 import dataclasses
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import UnionType
 from typing import Any, Final
 
 from optuna.trial import FrozenTrial
 from plotly.graph_objects import Figure
 
+from search.record.held_out import Predictions, read_predictions
 from search.record.own_files import metrics_of
 from search.record.request import Request
 from search.record.trials import INTERRUPTED, WAITS, Row, param_names, read_trials, to_rows
 from search.show import figures, html
+from search.show.ensemble_section import Ensemble, ensemble_section, read_ensemble
+from search.show.errors_section import errors_section
 from search.show.figures import Curve, NotComputable
 from search.show.html import Line
 from search.show.tables import ON_THE_TRAINED, cell
 from trainer.common.console import console
-from trainer.common.errors import FieldError, UserError
+from trainer.common.errors import UserError
 from trainer.common.fields import shorten
 from trainer.common.files import is_locked
-from trainer.common.strict import check_type
-from trainer.studydir import ENSEMBLE, FRONTIER, SELECTION, StudyDir, require_as_written
+from trainer.studydir import StudyDir
 
-FRONTIER_NAMES: Final = ("budget", "members", "million weights", "MB", "ms", "seen", "unseen", "others")
 MOST_CURVES: Final = 400
-_COSTS: Final = dict.fromkeys(("parameters", "size", "latency"), float)
-_SELECTION: Final = {  # what is read of selection.json
-    "created": str,
-    "budget": str | None,
-    "members": list[dict[str, Any]],
-    "cost": dict[str, Any],
-    "accuracy": dict[str, Any],
-}
-_MEMBER: Final = {
-    **{"trial": str, "precision": str, "count": int, "num_heads": int, "num_layers": int},
-    **{**_COSTS, "val_accuracy": float, "val_log_loss": float},
-}
-_BOUGHT: Final = {  # of a row of frontier.parquet
-    **{"kind": str, "rule": str, "budget": str | None, "trials": list[str]},
-    **{**_COSTS, "val_accuracy": float, "unseen_accuracy": float | None, "rival_accuracy": float | None},
-    "buys_more": bool | None,
-}
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """What ensemble.select left in a study."""
-
-    selection: dict[str, Any]
-    bought: list[dict[str, Any]]
-    """Rows of frontier.parquet"""
-
-    @property
-    def latencies(self) -> dict[int, float]:
-        """Milliseconds a sequence of each trial's model alone, by the trial's number; none if trials are of several
-        studies."""
-        singles = [row for row in self.bought if row["kind"] == "single" and row["trials"][0].isdecimal()]
-        return {int(row["trials"][0]): row["latency"] for row in singles}
+ENDED: Final = ("COMPLETE", "PRUNED", "FAIL")
 
 
 @dataclass(frozen=True)
@@ -80,28 +47,53 @@ class Report:
     """Best first"""
     curves: list[Curve]
     ensemble: Ensemble | None
+    predictions: Predictions | str
+    """Of the held-out sequences, or why there are none"""
+    ignored: tuple[int, ...] = ()
+    """Trials that are kept out"""
 
     @classmethod
-    def read(cls, directory: Path, storage: str | None = None, at_work: bool | None = None) -> "Report":
-        """Of the study in a directory; ``storage`` and ``at_work`` are as in ``read_rows``.
+    def read(
+        cls,
+        directory: Path,
+        storage: str | None = None,
+        at_work: bool | None = None,
+        *,
+        ignored: Collection[int] = (),
+        fetch: Callable[[str], None] = lambda _: None,
+    ) -> "Report":
+        """Of the study in a directory, without some trials; ``storage`` and ``at_work`` are as in ``read_rows``, and
+        ``fetch`` as in ``read_predictions``.
 
-        Raises UserError if there is none, or a file of it is broken.
+        Raises UserError if there is none, a file of it is broken, or it has no such trials to ignore.
         """
         at_work = is_locked(directory) if at_work is None else at_work
         trials = read_trials(directory, storage)
+        if unknown := sorted(set(ignored) - {trial.number for trial in trials}):
+            raise UserError(f"{directory}: has no trial {shorten(', '.join(map(str, unknown)))}", field="ignore")
+        trials = [trial for trial in trials if trial.number not in ignored]
         rows = to_rows(trials, at_work)
         by_number = {trial.number: trial for trial in trials}
         study = StudyDir(directory)
-        ensemble = _read_ensemble(study)
+        ensemble, request = read_ensemble(study), Request.read(study)
         curves = [_read_curve(study, row, by_number[row.number]) for row in _worth_drawing(rows, ensemble)]
-        return cls(study.name, Request.read(study), trials, rows, curves, ensemble)
+        selected = () if ensemble is None else ensemble.selection["members"]
+        try:
+            predictions: Predictions | str = read_predictions(study, request, best_of(rows), selected, fetch)
+        except UserError as error:
+            predictions = str(error).replace(f"{study.path}/", "")
+        return cls(study.name, request, trials, rows, curves, ensemble, predictions, tuple(sorted(ignored)))
 
     @property
     def best(self) -> Row | None:
-        """The study's own complete trial of the highest accuracy."""
-        complete = [row for row in self.rows if row.state == "COMPLETE" and row.origin is None]
-        complete = [row for row in complete if row.val_accuracy is not None]
-        return max(complete, key=lambda row: row.val_accuracy or 0, default=None)
+        return best_of(self.rows)
+
+
+def best_of(rows: list[Row]) -> Row | None:
+    """The study's own complete trial of the highest accuracy."""
+    complete = [row for row in rows if row.state == "COMPLETE" and row.origin is None]
+    complete = [row for row in complete if row.val_accuracy is not None]
+    return max(complete, key=lambda row: row.val_accuracy or 0, default=None)
 
 
 def _worth_drawing(rows: list[Row], ensemble: Ensemble | None) -> list[Row]:
@@ -126,60 +118,65 @@ def _read_curve(study: StudyDir, row: Row, trial: FrozenTrial) -> Curve:
     return Curve(row.number, row.state, sorted(points), [points[epoch] for epoch in sorted(points)])
 
 
-def _read_ensemble(study: StudyDir) -> Ensemble | None:
-    """None if nothing was selected yet, or what was is broken, which a line on the console says."""
-    try:
-        return _whole_ensemble(study)
-    except UserError as error:
-        console.print(f"warning: {error}; the page is without an ensemble", soft_wrap=True, markup=False)
-        return None
+def render(*reports: Report, refresh: int | None = None) -> str:
+    """The whole page; of several studies, with a table of them at its beginning.
+
+    A browser loads it again every ``refresh`` seconds.
+    """
+    if len(reports) == 1:
+        (report,) = reports
+        return html.page(f"Study {report.name}", [html.section(_study(report))], refresh)
+    title = f"{len(reports)} studies"
+    parts = [html.heading(title, level=1), *_comparison(reports)]
+    parts += [html.section(_study(report), f"study-{place}") for place, report in enumerate(reports, start=1)]
+    return html.page(title, parts, refresh)
 
 
-def _whole_ensemble(study: StudyDir) -> Ensemble | None:
-    """Raises UserError if what was selected is broken."""
-    selection = study.read_selection()
-    if selection is None:
-        return None
-    bought = study.read_frontier()
-    name = SELECTION
-    try:
-        _check(selection, _SELECTION)
-        for member in selection["members"]:
-            _check(member, _MEMBER)
-        _check(selection["cost"], _COSTS)
-        for part in ("seen_by_selection", "unseen_participants"):
-            check_type(part, selection["accuracy"].get(part), dict[str, Any] | None)
-        _check(selection["accuracy"].get("seen_by_selection") or {}, {"ensemble": float})
-        _check(selection["accuracy"].get("unseen_participants") or {"ensemble": None}, {"ensemble": float | None})
-        name = FRONTIER
-        for row in bought:
-            _check(row, _BOUGHT)
-            if not row["trials"]:
-                raise FieldError("must name a trial", field="trials")
-    except FieldError as error:
-        raise UserError(f"{study.path / ENSEMBLE / name}: {error}; run ensemble.select again") from error
-    require_as_written(study.path / ENSEMBLE, selection)
-    return Ensemble(selection, bought)
+def _study(report: Report) -> Iterator[str]:
+    yield html.heading(f"Study {report.name}", level=1)
+    yield html.hovers({str(row.number): _hover(row) for row in report.rows})
+    yield from _overview(report)
+    yield from _sections(report)
 
 
-def _check(values: Mapping[str, Any], hints: Mapping[str, Any]) -> None:
-    """Raise FieldError for a field that is missing or of another type; others may be there."""
-    for name, hint in hints.items():
-        if name not in values and not isinstance(hint, UnionType):
-            raise FieldError("is missing", field=name)
-        check_type(name, values.get(name), hint)
+def _hover(row: Row) -> str:
+    """A trial's number and, below, its parameters."""
+    values = [f"{name} {cell(value)}" for name, value in row.params.items()]
+    lines = [", ".join(values[place : place + 3]) for place in range(0, len(values), 3)]
+    return "\n".join([str(row.number), *lines])
 
 
-def render(report: Report) -> str:
-    """The whole page."""
-    title = f"Study {report.name}"
-    return html.page(title, [html.heading(title, level=1), *_overview(report), *_sections(report)])
+def _comparison(reports: tuple[Report, ...]) -> Iterator[str]:
+    """The studies beside each other, and a link to each."""
+    names = ["study", "trials ended", "complete", "best accuracy", "by trial", "ensemble, unseen people", "MB", "ms"]
+    lines = []
+    for report in reports:
+        own = [row for row in report.rows if row.origin is None]
+        ended, best = sum(row.state in ENDED for row in own), report.best
+        selection = {} if report.ensemble is None else report.ensemble.selection
+        unseen = (selection.get("accuracy", {}).get("unseen_participants") or {}).get("ensemble")
+        cost = selection.get("cost", {})
+        lines.append(
+            Line(
+                (
+                    *(report.name, f"{ended} of {report.request.trials}"),
+                    str(sum(row.state == "COMPLETE" for row in own)),
+                    *(("", "") if best is None else (cell(best.val_accuracy, ".4f"), str(best.number))),
+                    *(cell(unseen, ".4f"), cell(cost.get("size") and cost["size"] / 1e6, ".2f")),
+                    cell(cost.get("latency"), ".2f"),
+                )
+            )
+        )
+    yield html.table(names, lines, frozenset({"study"}))
+    yield html.contents((report.name, f"study-{place}") for place, report in enumerate(reports, start=1))
+    if len({report.request.validation_sha256 for report in reports}) > 1:
+        yield html.paragraph("They hold out different sequences: their accuracies are not of the same people.")
 
 
 def _overview(report: Report) -> Iterator[str]:
     own = [row for row in report.rows if row.origin is None]
     counts = Counter(row.state for row in own)
-    ended = sum(counts[state] for state in ("COMPLETE", "PRUNED", "FAIL"))
+    ended = sum(counts[state] for state in ENDED)
     best = report.best
     yield html.numbers(
         {
@@ -192,13 +189,15 @@ def _overview(report: Report) -> Iterator[str]:
             "training time": str(timedelta(seconds=round(sum(row.seconds or 0 for row in own)))),
         }
     )
-    now = datetime.now(UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
-    if ended < report.request.trials:
+    now, missing = html.moment(datetime.now(UTC)), report.request.trials - ended - len(report.ignored)
+    if missing > 0:
         waits = counts["RUNNING"] + counts[WAITS]
         open_trials = f"interrupted: {counts[INTERRUPTED]}" if counts[INTERRUPTED] else f"running or waiting: {waits}"
-        yield html.paragraph(f"The search is not finished; {open_trials}. It stood so on {now} UTC.")
+        yield html.paragraph(f"The search is not finished; {open_trials}. It stood so on {now}.")
     else:
-        yield html.paragraph(f"Finished. Written on {now} UTC.", "dim")
+        yield html.paragraph(f"Finished. Written on {now}.", "dim")
+    if report.ignored:
+        yield html.paragraph(f"Left out, as asked: trials {', '.join(map(str, report.ignored))}.")
     if others := len(report.rows) - len(own):
         yield html.paragraph(f"It began with {others} trials of other studies, which are shown among its own.")
     if not report.rows:
@@ -222,12 +221,16 @@ def _sections(report: Report) -> Iterator[str]:
             yield html.figure(figures.parallel_coordinates(study), "wide shaded")
             yield html.paragraph("A line a trial; the stronger its colour, the more accurate.", "caption")
     if report.rows:
-        note = "How much each parameter decides whether a trial is among the best tenth (PED-ANOVA)."
+        note = (
+            "How much each parameter decides whether a trial is among the best tenth (PED-ANOVA), and its standard "
+            f"deviation over {figures.RESAMPLES} bootstrap resamples of the trials."
+        )
         yield from _figure("Which parameters mattered", lambda: figures.importances(study), note)
         yield from _costs(report)
     if report.ensemble is not None:
-        yield from _ensemble(report.ensemble)
+        yield from ensemble_section(report.ensemble)
     if report.rows:
+        yield from errors_section(report.predictions)
         yield from _trials(report.rows)
     yield html.heading("What was asked")
     yield html.pairs(_asked(report.request))
@@ -286,69 +289,6 @@ def _costs(report: Report) -> Iterator[str]:
         )
 
 
-def _ensemble(ensemble: Ensemble) -> Iterator[str]:
-    selection = ensemble.selection
-    yield html.heading("Ensemble")
-    seen = selection["accuracy"]["seen_by_selection"]["ensemble"]
-    unseen = (selection["accuracy"]["unseen_participants"] or {}).get("ensemble")
-    cost = selection["cost"]
-    yield html.numbers(
-        {
-            "accuracy on unseen participants": "–" if unseen is None else f"{unseen:.4f}",
-            "on the labels selected on": f"{seen:.4f}",
-            "members": str(len(selection["members"])),
-            "million weights": f"{cost['parameters'] / 1e6:.2f}",
-            "MB": f"{cost['size'] / 1e6:.2f}",
-            "ms a sequence": f"{cost['latency']:.2f}",
-        }
-    )
-    yield html.paragraph(f"Selected on {selection['created']} for the budget {selection['budget'] or 'none'}.", "dim")
-    names = ("trial", "weights", "count", "heads", "layers", "million weights", "MB", "ms", "accuracy", "log loss")
-    lines = [
-        Line(
-            (
-                *(member["trial"], member["precision"], str(member["count"])),
-                *(str(member["num_heads"]), str(member["num_layers"])),
-                *(cell(member["parameters"] / 1e6, ".2f"), cell(member["size"] / 1e6, ".2f")),
-                *(cell(member["latency"], ".2f"), cell(member["val_accuracy"], ".4f")),
-                cell(member["val_log_loss"], ".4f"),
-            )
-        )
-        for member in selection["members"]
-    ]
-    yield html.table(names, lines, texts=frozenset({"weights"}))
-    yield html.figure(figures.frontier(ensemble.bought), "wide")
-    yield html.paragraph("What each budget buys; blue is on labels that the selection saw.", "caption")
-    yield html.table(FRONTIER_NAMES, _frontier(ensemble.bought), texts=frozenset({"budget"}))
-    if any("buys_more" in row for row in ensemble.bought):  # a selection of version 0.1 does not say
-        yield html.paragraph(
-            "others: on the same unseen people, the best of the other rules. Budgets that buy no more than the one "
-            "before are left out.",
-            "caption",
-        )
-
-
-def _frontier(bought: list[dict[str, Any]]) -> Iterator[Line]:
-    """A line a budget: our ensemble, and how it and the best rival do on people that the selection did not see."""
-    for row in bought:
-        if row["kind"] == "single" or row["rule"] != figures.OURS or not row.get("buys_more", True):
-            continue
-        costs = (row["parameters"] / 1e6, row["size"] / 1e6, row["latency"])
-        yield Line(
-            (
-                *(_rounded(row["budget"]) or "none", str(len(row["trials"]))),
-                *(cell(cost, ".2f") for cost in costs),
-                *(cell(row["val_accuracy"], ".4f"), cell(row["unseen_accuracy"], ".4f")),
-                cell(row.get("rival_accuracy"), ".4f"),
-            )
-        )
-
-
-def _rounded(budget: str) -> str:
-    """Its limits to three significant digits."""
-    return re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.3g}", budget)
-
-
 def _trials(rows: list[Row]) -> Iterator[str]:
     params = param_names(rows)
     has_origin = any(row.origin is not None for row in rows)
@@ -382,6 +322,7 @@ def _trials(rows: list[Row]) -> Iterator[str]:
 
 def _asked(request: Request) -> dict[str, Any]:
     values = dataclasses.asdict(request)
+    values["created"] = html.moment(str(values["created"]))
     signs: list[str] = values.pop("label_names")
     values["signs"] = f"{len(signs)}: {', '.join(signs)}"
     lines = [f"{name}: {json.dumps(value)}" for name, value in values["space"].items()]

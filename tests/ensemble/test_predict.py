@@ -43,12 +43,18 @@ def test_a_whole_folder(
         probs = model(read_raw(contest_folder / row["path"]))
         sign = names[int(probs.argmax())]
         right += sign == row["sign"]
-        expected.append([str(contest_folder / row["path"]), row["sequence_id"], sign, f"{probs.max():.6f}"])
+        likeliest = [cell for i in np.argsort(-probs) for cell in (names[i], f"{probs[i]:.6f}")]
+        begin = [str(contest_folder / row["path"]), row["sequence_id"], sign, f"{probs.max():.6f}", row["sign"]]
+        expected.append([*begin, *likeliest, *[""] * (10 - len(likeliest))])
     assert 0 < right < len(lines)
     run(monkeypatch, zipped, contest_folder, "--out", tmp_path / "out.csv")
     with (tmp_path / "out.csv").open(newline="") as written:
-        assert list(csv.reader(written)) == [["path", "sequence_id", "sign", "probability"], *expected]
+        header, *rows = csv.reader(written)
+    assert header[:7] == ["path", "sequence_id", "sign", "probability", "true_sign", "sign_1", "probability_1"]
+    assert header[-2:] == ["sign_5", "probability_5"]
+    assert rows == expected
     printed = capsys.readouterr().out
+    assert re.search(r"the \d least accurate of 3 signs *\n *sign +sequences +accuracy +most often taken for", printed)
     assert f"accuracy {right / 12:.4f}: {right} of 12 sequences" in printed
 
     run(monkeypatch, zipped, contest_folder)

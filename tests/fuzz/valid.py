@@ -128,7 +128,7 @@ def _make_study(part: Path) -> None:
                 deciding.fail(number, "the loss became nan in epoch 1")
     deciding.close()
     write_parquet(read_rows(study.path), study.path)
-    with mock.patch("search.show.html.get_plotlyjs", return_value=PLOTLY):
+    with mock.patch("search.show.html.packed_plotly", return_value=PLOTLY):
         (study.path / REPORT).write_text(render(Report.read(study.path)))
 
 

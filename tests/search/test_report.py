@@ -1,6 +1,9 @@
 """The command search.report: where it writes, and what it refuses."""
 
 import os
+import re
+import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from search.problem.space import DEFAULT_SPACE, Space
 from tests.search.studies import open_study, request_of
 from trainer.common.errors import UserError
 from trainer.config import TrainConfig
-from trainer.studydir import StudyDir
+from trainer.studydir import Folder, StudyDir
 
 
 @pytest.fixture
@@ -61,3 +64,62 @@ def test_a_pipe_is_left_as_it_is(study: Path, tmp_path: Path, monkeypatch: pytes
 def test_what_is_no_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="holds no study"):
         run(monkeypatch, tmp_path)
+
+
+def refresh_of(page: Path) -> list[str]:
+    return re.findall(r'http-equiv="refresh" content="(\d+)"', page.read_text())
+
+
+def test_a_watched_page_is_written_until_the_search_ends(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waits: list[float] = []
+    seen = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        seen.append(refresh_of(study / "report.html"))
+        if len(waits) == 2:
+            monkeypatch.setattr(Folder, "is_at_work", False)
+
+    monkeypatch.setattr(Folder, "is_at_work", True)
+    monkeypatch.setattr(time, "sleep", sleep)
+    run(monkeypatch, study, "--watch", 5)
+    assert waits == [5, 5]
+    assert seen == [["5"], ["5"]]
+    assert refresh_of(study / "report.html") == []
+    assert "no search is at work" in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_watching_with_a_page_that_stays(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sleep(_: float) -> None:
+        assert refresh_of(study / "report.html") == ["30"]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Folder, "is_at_work", True)
+    monkeypatch.setattr(time, "sleep", sleep)
+    run(monkeypatch, study, "--watch")
+    assert refresh_of(study / "report.html") == []
+
+
+def test_several_studies_need_a_file_and_are_on_one_page(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = shutil.copytree(study, tmp_path / "other")
+    with pytest.raises(UserError, match=r"--out: name the file to write, such as report\.html: there are several"):
+        run(monkeypatch, study, other)
+    for option, value in (("--ignore", "0"), ("--storage", "sqlite:///x")):
+        with pytest.raises(UserError, match=f"{option}: goes with one study, not with 2"):
+            run(monkeypatch, study, other, "--out", tmp_path / "both.html", option, value)
+    run(monkeypatch, study, other, "--out", tmp_path / "both.html")
+    text = (tmp_path / "both.html").read_text()
+    assert "<h1>2 studies</h1>" in text
+    assert "<h1>Study other</h1>" in text
+
+
+def test_trials_are_ignored_by_their_numbers(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(monkeypatch, study, "--ignore", "0")
+    assert "Left out, as asked: trials 0." in (study / "report.html").read_text()
+    for text, words in (("1,9", "has no trial 1, 9"), ("0,x", "give numbers of trials, such as 7,12"), ("-1", "")):
+        with pytest.raises(UserError, match=f"--ignore.*{words}"):
+            run(monkeypatch, study, "--ignore", text)

@@ -16,6 +16,7 @@ from trainer.studydir import (
     SUBMISSION,
     Folder,
     StudyDir,
+    for_reports,
     read_selection,
     require_as_written,
     resume_command,
@@ -140,6 +141,20 @@ def test_a_study_behind_a_uri_is_worked_on_in_a_copy_and_published(
     assert here.show(where / "report.html") == str(where / "report.html")
     assert here.can_write("ensemble")
     assert there.can_write("ensemble")
+
+
+def test_one_more_file_of_a_study_behind_a_uri_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    where = tmp_path / "asl"
+    (where / "trials" / "0001").mkdir(parents=True)
+    (where / "trials" / "0001" / "val_probs.npy").write_text("probs")
+    there = Folder.open(where.as_uri(), for_reports)
+    assert not list(there.path.rglob("val_probs.npy"))
+    there.fetch("trials/0001/val_probs.npy")
+    assert (there.path / "trials" / "0001" / "val_probs.npy").read_text() == "probs"
+    there.fetch("trials/0002/val_probs.npy")  # which is not there
+    assert not (there.path / "trials" / "0002").exists()
+    Folder.open(where).fetch("trials/0002/val_probs.npy")  # a folder has what it has
 
 
 def test_a_trial_that_study_json_did_not_ask_for_is_named(tmp_path: Path) -> None:

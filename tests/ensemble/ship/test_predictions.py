@@ -5,7 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble.ship.predictions import Prediction, Source, accuracy, find_sources, predict, to_line, to_table, write_csv
+from ensemble.ship.predictions import (
+    Prediction,
+    Source,
+    accuracy,
+    find_sources,
+    predict,
+    to_line,
+    to_table,
+    worst_signs,
+    write_csv,
+)
 from ensemble.tflite import submission
 from ensemble.tflite.runtime import Model
 from trainer.common.errors import UserError
@@ -55,4 +65,35 @@ def test_a_name_of_another_maker_stays_in_its_line(tmp_path: Path):
     prediction = Prediction(Source(Path("a\nb.parquet"), "b", None), [("thank\ryou", 0.75), ("co\tw", 0.25)])
     assert to_line(prediction) == "a\\nb.parquet\tthank\\ryou 0.750\tco\\tw 0.250"
     write_csv(tmp_path / "p.csv", [prediction])
-    assert (tmp_path / "p.csv").read_bytes().splitlines()[1:] == [b"a\\nb.parquet,b,thank\\ryou,0.750000"]
+    assert (tmp_path / "p.csv").read_bytes().splitlines()[1:] == [
+        b"a\\nb.parquet,b,thank\\ryou,0.750000,,thank\\ryou,0.750000,co\\tw,0.250000,,,,,,"
+    ]
+
+
+def test_the_least_accurate_signs_come_first_with_what_they_are_taken_for():
+    def prediction(true: str | None, named: str) -> Prediction:
+        return Prediction(Source(Path("x"), "1", true), [(named, 1.0)])
+
+    names = ["[b]cow\n", "dog", "cat", "hen"]
+    cow, dog, cat, hen = names
+    done = [prediction(cow, dog), prediction(cow, cat), prediction(cow, cat), prediction(cow, cow)]
+    done += [
+        prediction(dog, dog),
+        prediction(dog, hen),
+        prediction(hen, hen),
+        prediction("fox", cow),
+        prediction(None, dog),
+    ]
+    table = worst_signs(done, names)
+    assert table is not None
+    assert table.title == "the 2 least accurate of 3 signs"
+    cells = [list(column.cells) for column in table.columns]
+    assert cells == [["\\[b]cow\\n", "dog"], ["4", "2"], ["0.250", "0.500"], ["cat (2)", "hen (1)"]]
+
+
+def test_without_a_known_error_there_is_no_table():
+    right, unknown = (Prediction(Source(Path("x"), "1", sign), [("cow", 1.0)]) for sign in ("cow", None))
+    wrong = Prediction(Source(Path("x"), "1", "dog"), [("0", 1.0)])
+    assert worst_signs([right, unknown], ["cow", "dog"]) is None
+    assert worst_signs([unknown], ["cow", "dog"]) is None
+    assert worst_signs([wrong], None) is None

@@ -120,7 +120,7 @@ def _not_working(module: str) -> Iterator[None]:
         if module in _WORK:
             stack.enter_context(mock.patch(_WORK[module], stop))
         stack.enter_context(mock.patch("trainer.data.packing._read_all", lambda plan, _: read_all(plan, 1)))
-        stack.enter_context(mock.patch("search.show.html.get_plotlyjs", return_value=PLOTLY))
+        stack.enter_context(mock.patch("search.show.html.packed_plotly", return_value=PLOTLY))
         yield
 
 

@@ -92,7 +92,7 @@ def _table(attempt: Try) -> Verdict:
 
 
 def _report(attempt: Try) -> Verdict:
-    with mock.patch("search.show.html.get_plotlyjs", return_value=PLOTLY):  # which is the same in all of them
+    with mock.patch("search.show.html.packed_plotly", return_value=PLOTLY):  # which is the same in all of them
         ran = run("search.report", STUDY, "--out", "report.html")
     return _judge(attempt, ran, _wrong_page)
 
