@@ -210,7 +210,7 @@ def predict(model: SignClassifier, batches: Batches) -> np.ndarray:
 def resolve_precision(precision: str, device: torch.device) -> str:
     """What "auto" means on a device: bfloat16 where it trains faster, else float32.
 
-    On CPU that takes AMX. Where AVX-512 alone multiplies bfloat16, a step in it took 1.2 to 1.7 times the time of one in
+    On CPU that takes AMX. Where AVX-512 alone multiplies bfloat16, a step in it took 1.2 to 1.7 times as long as in
     float32, which goes through compiled loops.
     """
     if precision != "auto":
