@@ -33,6 +33,7 @@ _FIELDS: Final = sorted(
 )
 
 MOST_STEPS: Final = 10**9  # of a range; Optuna counts them
+MOST_CHECKED: Final = 100  # values of a range
 MOST_CHOICES: Final = 1000
 _HEADER: Final = re.compile(r"""\s*\[{1,2}[\w\s"'.-]+\]{1,2}\s*(#.*)?$""")  # of a TOML table
 
@@ -287,7 +288,9 @@ def _distribution(name: str, table: Mapping[str, Any], base: TrainConfig) -> Bas
         above = "at least 1" if kind == "int" else "above 0"
         raise ValueError(f"with log, low must be {above}, not {low:g}; raise low, or leave log out")
     if kind == "int":
-        return IntDistribution(low, high, log=log, step=1 if step is None else step)
+        step = 1 if step is None else step
+        _check_values(name, range(low, high + 1, step)[:MOST_CHECKED], base)  # conv_kernel takes odd ones alone
+        return IntDistribution(low, high, log=log, step=step)
     return FloatDistribution(low, high, log=log, step=step)
 
 

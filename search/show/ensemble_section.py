@@ -14,7 +14,10 @@ from trainer.common.errors import FieldError, UserError
 from trainer.common.strict import check_type
 from trainer.studydir import ENSEMBLE, FRONTIER, SELECTION, StudyDir, require_as_written
 
-FRONTIER_NAMES: Final = ("budget", "members", "million weights", "MB", "ms", "seen", "unseen", "others")
+FRONTIER_NAMES: Final = (
+    *("budget", "models", "million weights", "MB", "ms"),
+    *("labels selected on", "people it never saw", "other rules there"),
+)
 _COSTS: Final = dict.fromkeys(("parameters", "size", "latency"), float)
 _SELECTION: Final = {  # what is read of selection.json
     "created": str,
@@ -128,12 +131,12 @@ def ensemble_section(ensemble: Ensemble) -> Iterator[str]:
     ]
     yield html.table(names, lines, texts=frozenset({"weights"}))
     yield html.figure(figures.frontier(ensemble.bought), "wide")
-    yield html.paragraph("What each budget buys; blue is on labels that the selection saw.", "caption")
+    yield html.paragraph("What each budget buys; blue is on the labels selected on.", "caption")
     yield html.table(FRONTIER_NAMES, _frontier(ensemble.bought), texts=frozenset({"budget"}))
     if any("buys_more" in row for row in ensemble.bought):  # a selection of version 0.1 does not say
         yield html.paragraph(
-            "others: on the same unseen people, the best of the other rules. Budgets that buy no more than the one "
-            "before are left out.",
+            "The last three columns are accuracies. Other rules: the best of the other ways to select, on the same "
+            "people. Budgets that buy no more than the one before are left out.",
             "caption",
         )
 

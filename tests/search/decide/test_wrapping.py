@@ -47,6 +47,9 @@ def _every_field() -> str:
             quoted = ", ".join(choice if item.type is bool else f'"{choice}"' for choice in choices)
             first = f'{{type = "categorical", choices = [{quoted}], when = {{optimizer = "adamw"}}}}'
             second = f'{{type = "categorical", choices = [{quoted}]}}'
+        elif name == "conv_kernel":
+            first = '{type = "int", low = 3, high = 7, step = 2, when = {optimizer = ["adamw"]}}'
+            second = '{type = "categorical", choices = [0, 3, 17]}'
         else:
             kind, low, high = ("float", 0.1, 0.9) if item.type is float else ("int", 2, 8)
             first = f'{{type = "{kind}", low = {low}, high = {high}, when = {{optimizer = ["adamw"]}}}}'

@@ -17,6 +17,7 @@ from trainer.common.errors import UserError
         ("landmarks = ['all', 'hands']", "landmarks: is a list without ranges"),
         ("num_signs = 250", "the dataset decides it"),
         ('num_heads = {type = "int", low = 8, high = 1}', "empty range: low 8 is above high 1"),
+        ('conv_kernel = {type = "int", low = 3, high = 7}', "must be 0, or odd and between 3 and 31, not 4"),
         ('num_heads = {type = "int", low = 0, high = 8}', "num_heads: must be an integer of at least 1, not 0"),
         ('num_heads = {type = "int", low = 1.5, high = 8}', "low must be an integer, not 1.5"),
         ('num_heads = {type = "int", low = 1}', "high is missing"),
