@@ -24,7 +24,7 @@ from search.record.own_files import is_own
 from search.record.request import Request
 from search.record.storage import has_study
 from search.record.trials import BY_HAND, numbered, read_trials
-from trainer.common.console import console
+from trainer.common.console import prose
 from trainer.common.errors import StorageError, UserError
 from trainer.common.files import to_path
 from trainer.common.storage import base_name, is_uri, join
@@ -131,7 +131,7 @@ def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedD
     space = _space(options, base, SMALL_SPACE if are_few else DEFAULT_SPACE)
     _require_folds(dataset, space.base)
     if space.base.num_folds < TrainConfig.num_folds and "num_folds" not in space.source:
-        console.print(f"{space.base.num_folds} participants: each is a fold of its own", soft_wrap=True, markup=False)
+        prose(f"{space.base.num_folds} participants: each is a fold of its own")
     objective = _objective(options, dataset, space.base)
     space = _limited(space, options.max_params or space.max_params)
     sampler = options.sampler or default_sampler(space, objective)
@@ -140,7 +140,7 @@ def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedD
     except ValueError as error:
         raise UserError(f"{sampler}: {error}; choose another sampler", field="sampler") from error
     if options.recipe_points and options.space is not None and (left_out := space.recipe_points_left_out()):
-        console.print(f"configurations of the recipe left out: {left_out}", soft_wrap=True, markup=False)
+        prose(f"configurations of the recipe left out: {left_out}")
     trials = options.trials or DEFAULT_TRIALS
     pruner = options.pruner or ("none" if objective.has_front else DEFAULT_PRUNER)
     request = Request.of(
@@ -161,7 +161,7 @@ def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedD
     _require_room(request, 0)
     if request.warm_start:
         count = len(earlier_trials(options.warm_start, request))
-        console.print(f"begins with {count} trials of {' '.join(options.warm_start)}", soft_wrap=True, markup=False)
+        prose(f"begins with {count} trials of {' '.join(options.warm_start)}")
     return request, dataset
 
 
@@ -178,17 +178,17 @@ def _earliest_stop(dataset: PackedDataset, space: Space, rule: StoppingRule) -> 
         remedy = "more epochs give more"
         if None not in space.values("batch_size"):
             remedy = "a smaller batch_size, or more epochs, gives more"
-        console.print(
-            f"[yellow]an epoch has {steps} optimizer step{'s' * (steps > 1)}[/] ({sequences:,} sequences, "
+        prose(
+            f"an epoch has {steps} optimizer step{'s' * (steps > 1)} ({sequences:,} sequences, "
             f"batch_size {batch_size}): trials learn little in one; {remedy}",
-            soft_wrap=True,
+            style="yellow",
         )
     if rule.wait_until(epoch):
         when = "early" if epoch >= space.base.epochs else f"before epoch {epoch}"
         told = f"no trial is stopped {when}: {FEWEST_STEPS} steps, which training needs to tell, take {epoch} epochs"
         if by_sequences > by_steps:
             told = f"no trial is stopped {when}: of {sequences:,} sequences, less training does not tell"
-        console.print(told, soft_wrap=True, markup=False)
+        prose(told)
     return epoch
 
 
@@ -226,7 +226,7 @@ def resumed_study(options: SearchOptions, study: StudyDir) -> tuple[Request, Pac
     if late:
         its = "its" if len(late) == 1 else "their"
         end = f"{numbered(late)} ended before the database was told so: taken from {its} own files"
-        console.print(end, soft_wrap=True, markup=False)
+        prose(end)
     request = dataclasses.replace(asked, data=dataset.source)
     if options.try_:
         more = [to_point(request.to_space(), given) for given in options.try_]

@@ -30,6 +30,11 @@ class LastingConsole(Console):
 console: Final[Console] = LastingConsole(highlight=False, emoji=False)
 
 
+def prose(text: str, style: str = "") -> None:
+    """Print a sentence: a terminal breaks it between words, anywhere else it stays one line."""
+    console.print(Text(text, style), soft_wrap=not console.is_terminal)
+
+
 def for_tables() -> Console:
     """What to print tables on: where there is no terminal, as wide as they take."""
     if console.is_terminal:

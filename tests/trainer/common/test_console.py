@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from trainer.common.console import Pace, console, for_tables, on_stderr, track
+from trainer.common.console import Pace, console, for_tables, on_stderr, prose, track
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -101,6 +101,15 @@ def test_a_bar_on_a_terminal_tells_no_time_left_of_the_first_item(
     time.sleep(0.3)
     assert "0.4/s, 0:00:04 left" in shown.getvalue()
     tracked.close()
+
+
+@pytest.mark.parametrize(("terminal", "lines"), [(True, ["a b [c]", "defghi j"]), (False, ["a b [c] defghi j"])])
+def test_a_sentence_is_broken_between_words(terminal: bool, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    there = Console(file=shown, force_terminal=terminal, color_system=None, width=10, highlight=False)
+    monkeypatch.setattr("trainer.common.console.console", there)
+    prose("a b [c] defghi j")
+    assert [line.rstrip() for line in shown.getvalue().splitlines()] == lines
 
 
 def test_what_is_printed_can_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
