@@ -100,7 +100,7 @@ def print_outcome(outcome: Outcome, verbose: bool = False) -> None:
         _print_details(outcome)
     elif outcome.left_out:
         used = len({item.candidate.name for item in chosen.members})
-        _say("left out", f"{len(outcome.left_out)} of {len(outcome.left_out) + used} trials; --verbose says why")
+        _say("not used", f"{len(outcome.left_out)} of {len(outcome.left_out) + used} trials; --verbose says why")
     _print_next(outcome)
     for warning in warnings(outcome):
         _say("warning", escape(warning), whole=True)

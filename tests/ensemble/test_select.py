@@ -303,7 +303,7 @@ def test_what_is_wrong_with_trials_is_said_once_at_the_end(
         "that the training left: 0000"
     )
     assert not [line for line in before if "weights.safetensors" in line]
-    assert "left out: 4 of 5 trials; --verbose says why" in before
+    assert "not used: 4 of 5 trials; --verbose says why" in before
     run(monkeypatch, "--results", copy, "--budget", "1models", "--precision", "float32", "--verbose")
     *before, left_out, believed = capsys.readouterr().out.splitlines()
     assert not [line for line in before if "weights.safetensors" in line]
