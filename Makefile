@@ -38,7 +38,7 @@ demo: $(READY)
 		"$$(find results/data -name '*.parquet' -path '*train_landmark_files*' | sort | head -n 1)"
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not cuda"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not cuda"
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m "slow and not cuda"
