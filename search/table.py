@@ -5,18 +5,26 @@ python -m search.table results/STUDY
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trainer.common import cli
 from trainer.common.cli import command
 from trainer.common.errors import UserError
-from trainer.common.fields import option, positive, require_trials, trial_names
+from trainer.common.fields import option, positive, require_trials, shorten, trial_names
 
 if TYPE_CHECKING:
     from search.record.trials import Row
     from trainer.studydir import Folder
+
+
+def _note(text: str) -> tuple[str, str]:
+    trial, equals, note = text.partition("=")
+    names = trial_names(trial)
+    if not equals or len(names) != 1:
+        raise ValueError(f"must be a trial and what to note of it, such as 7=overfits, not {shorten(text)!r}")
+    return names[0], note.strip()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +45,9 @@ class TableOptions:
     """Sort the other way round; trials without a value stay last."""
     ignore: Any = option((), parse=trial_names, metavar="TRIALS")
     """Trials to leave out, such as 7,12; where there are several studies, asl/7."""
+    note: tuple[Any, ...] = option((), parse=_note, metavar="TRIAL=TEXT", repeated=True)
+    """Note this of a trial, such as 7=overfits, or where there are several studies asl/7=overfits; tables and reports
+    show it. No text removes it. Give the option again for more."""
     csv: bool = option(False, group="for other programs")
     """Print CSV with the columns of trials.parquet, and nothing else."""
     json: bool = option(False, group="for other programs")
@@ -74,6 +85,8 @@ def main(options: TableOptions) -> None:
     with contextlib.redirect_stdout(sys.stderr) if is_for_programs else contextlib.nullcontext():
         folders = [Folder.open(where, for_tables) for where in options.study]
         found = _read(folders, options.storage)
+        if options.note:
+            found = _noted(folders, found, dict(options.note))
         rows = sorted((row for its in found for row in its), key=lambda row: row.rank)
         rows = _without(rows, options.ignore)
         if options.sort is not None:
@@ -112,9 +125,32 @@ def _read(folders: "Sequence[Folder]", storage: str | None) -> "list[list[Row]]"
 
 def _without(rows: "Sequence[Row]", ignored: Sequence[str]) -> "list[Row]":
     """The rows but those of these names. Raises UserError if one is not there."""
-    named = [f"{row.number:04d}" if row.study is None else f"{row.study}/{row.number:04d}" for row in rows]
+    named = list(map(_name, rows))
     require_trials(ignored, named, "ignore")
     return [row for row, name in zip(rows, named, strict=True) if name not in ignored]
+
+
+def _name(row: "Row") -> str:
+    """As ``trial_names`` reads it."""
+    return f"{row.number:04d}" if row.study is None else f"{row.study}/{row.number:04d}"
+
+
+def _noted(folders: "Sequence[Folder]", found: "Sequence[list[Row]]", notes: Mapping[str, str]) -> "list[list[Row]]":
+    """Write the notes, by names of trials, into their studies; the rows with them. Raises UserError."""
+    import dataclasses
+
+    from search.record.notes import write_notes
+    from trainer.studydir import NOTES
+
+    require_trials(list(notes), [_name(row) for its in found for row in its], "note")
+    for folder, its in zip(folders, found, strict=True):
+        new = {row.number: notes[_name(row)] for row in its if _name(row) in notes}
+        if new and not folder.can_write(""):
+            raise UserError(f"{folder.shown}: cannot be written, so nothing can be noted there", field="note")
+        if new:
+            write_notes(folder.path, new)
+            folder.publish(NOTES)
+    return [[dataclasses.replace(row, note=notes.get(_name(row), row.note) or None) for row in its] for its in found]
 
 
 def _write(folder: "Folder", rows: "list[Row]") -> None:

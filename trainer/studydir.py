@@ -5,6 +5,7 @@
     validation.parquet       one row a held-out sequence, in the order of every trial's val_probs.npy
     trials/0007/             one trial (trainer.rundir)
     trials.parquet           one row a trial
+    notes.json               what the user noted of trials
     report.html              written by search.report
     logs/                    written by --log
     ensemble/                written by ensemble.select: selection.json, frontier.parquet, submission.zip;
@@ -49,6 +50,7 @@ STUDY_DB: Final = "study.db"
 VALIDATION: Final = "validation.parquet"
 TRIALS: Final = "trials"
 TRIALS_PARQUET: Final = "trials.parquet"
+NOTES: Final = "notes.json"
 REPORT: Final = "report.html"
 LOGS: Final = "logs"
 ENSEMBLE: Final = "ensemble"
@@ -268,7 +270,7 @@ def for_tables(name: str) -> bool:
     >>> for_tables("trials/0007/config.json"), for_tables("trials/0007/weights.safetensors")
     (True, False)
     """
-    return name in (STUDY_JSON, STUDY_DB) or (name.startswith(f"{TRIALS}/") and name.endswith((CONFIG, DONE)))
+    return name in (STUDY_JSON, STUDY_DB, NOTES) or (name.startswith(f"{TRIALS}/") and name.endswith((CONFIG, DONE)))
 
 
 def for_reports(name: str) -> bool:
@@ -278,7 +280,7 @@ def for_reports(name: str) -> bool:
 
 def for_selections(name: str) -> bool:
     """Whether selecting an ensemble needs a file of a study: all but its database, logs, and what is shown of it."""
-    shown = (STUDY_DB, TRIALS_PARQUET, REPORT)
+    shown = (STUDY_DB, TRIALS_PARQUET, NOTES, REPORT)
     return name not in shown and not name.startswith(f"{LOGS}/") and not name.endswith(METRICS)
 
 

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.problem.objective import front
 from search.problem.space import by_field
 from search.record.database_url import shown, sqlite_url
+from search.record.notes import read_notes
 from search.record.own_files import (
     BRING_BACK_EITHER,
     ORIGIN,
@@ -71,6 +72,8 @@ class Row:
     """The study and number that a trial of an earlier study has there"""
     by_hand: bool = False
     """Whether the user asked for it"""
+    note: str | None = None
+    """What the user noted of it"""
     study: str | None = None
     """The study that it is listed with, where there are several"""
 
@@ -214,14 +217,17 @@ def to_rows(trials: list[FrozenTrial], at_work: bool = True, study: StudyDir | N
     """The trials, best first: the finished, then the others, then the failed; each by accuracy, then by number.
 
     ``at_work`` says whether a search is; without one, trials that run for Optuna are INTERRUPTED. ``study`` has the
-    files of those that have not ended, which tell their log loss and seconds.
+    files of those that have not ended, which tell their log loss and seconds, and the notes of all.
+
+    Raises UserError if the notes are broken.
     """
     best = front(trials)
-    rows = [_to_row(trial, at_work, study, trial.number in best) for trial in trials]
+    notes = {} if study is None else read_notes(study.path)
+    rows = [_to_row(trial, at_work, study, trial.number in best, notes.get(trial.number)) for trial in trials]
     return sorted(rows, key=lambda row: row.rank)
 
 
-def _to_row(trial: FrozenTrial, at_work: bool, study: StudyDir | None, on_front: bool) -> Row:
+def _to_row(trial: FrozenTrial, at_work: bool, study: StudyDir | None, on_front: bool, note: str | None) -> Row:
     state, known = trial.state.name, trial.params
     if trial.state == TrialState.RUNNING:
         state = WAITS if trial.system_attrs.get(PAUSED) else state if at_work else INTERRUPTED
@@ -242,6 +248,7 @@ def _to_row(trial: FrozenTrial, at_work: bool, study: StudyDir | None, on_front:
         on_front=on_front,
         origin=trial.user_attrs.get(ORIGIN),
         by_hand=BY_HAND in trial.user_attrs,
+        note=note,
     )
 
 
@@ -293,6 +300,7 @@ def to_table(rows: list[Row]) -> pa.Table:
         "epochs": pa.array([row.epochs for row in rows], pa.int64()),
         "seconds": pa.array([row.seconds for row in rows], pa.float64()),
         "by_hand": pa.array([row.by_hand for row in rows], pa.bool_()),
+        "note": pa.array([row.note for row in rows], pa.string()),
     }
     return pa.table(columns)
 

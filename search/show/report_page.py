@@ -72,9 +72,9 @@ class Report:
         if unknown := sorted(set(ignored) - {trial.number for trial in trials}):
             raise UserError(f"{directory}: has no trial {shorten(', '.join(map(str, unknown)))}", field="ignore")
         trials = [trial for trial in trials if trial.number not in ignored]
-        rows = to_rows(trials, at_work)
-        by_number = {trial.number: trial for trial in trials}
         study = StudyDir(directory)
+        rows = to_rows(trials, at_work, study)
+        by_number = {trial.number: trial for trial in trials}
         ensemble, request = read_ensemble(study), Request.read(study)
         curves = [_read_curve(study, row, by_number[row.number]) for row in _worth_drawing(rows, ensemble)]
         selected = () if ensemble is None else ensemble.selection["members"]
@@ -140,10 +140,10 @@ def _study(report: Report) -> Iterator[str]:
 
 
 def _hover(row: Row) -> str:
-    """A trial's number and, below, its parameters."""
+    """A trial's number and, below, its parameters and note."""
     values = [f"{name} {cell(value)}" for name, value in row.params.items()]
     lines = [", ".join(values[place : place + 3]) for place in range(0, len(values), 3)]
-    return "\n".join([str(row.number), *lines])
+    return "\n".join([str(row.number), *lines, *([row.note] if row.note else [])])
 
 
 def _comparison(reports: tuple[Report, ...]) -> Iterator[str]:
@@ -312,7 +312,7 @@ def _trials(rows: list[Row]) -> Iterator[str]:
                 *(str(row.epochs), cell(row.seconds, ".0f")),
             ),
             state=row.state,
-            remark=row.reason or "",
+            remark="; ".join(filter(None, (row.reason, row.note))),
         )
         for row in rows
     ]

@@ -23,7 +23,10 @@ STATES: Final = {"RUNNING": "running", "WAITING": "queued"}
 """How tables call Optuna's states of trials that have not ended"""
 COLUMNS: Final = {
     **{name: name for name in ("study", "number", "state", "reason", "origin", "val_accuracy", "val_log_loss")},
-    **{name: name for name in ("num_parameters", "bytes", "latency", "on_front", "epochs", "seconds", "by_hand")},
+    **{
+        name: name
+        for name in ("num_parameters", "bytes", "latency", "on_front", "epochs", "seconds", "by_hand", "note")
+    },
     **{"trial": "number", "from": "origin", "accuracy": "val_accuracy", "log_loss": "val_log_loss"},
     **{"weights": "num_parameters", "MB": "bytes", "ms": "latency"},
 }
@@ -66,7 +69,7 @@ class _Column(NamedTuple):
 
 
 def render(rows: list[Row], heading: str, console: Console) -> Group:
-    """The table as it fits the console, and the reasons of failures below it.
+    """The table as it fits the console, and below it the reasons of failures, and notes.
 
     A table that is too wide is broken into several, one below the other, each with the numbers of the trials.
     """
@@ -76,8 +79,9 @@ def render(rows: list[Row], heading: str, console: Console) -> Group:
         tables += [Text(), _table(columns)]
     failed = [row for row in rows if row.state == TrialState.FAIL.name and row.reason]
     failures = [Text(printable(f"trial {named(row)} failed: {row.reason}")) for row in failed]
+    notes = [Text(printable(f"trial {named(row)}: {row.note}")) for row in rows if row.note]
     legend = [Text("* on the Pareto front: no trial is as good in both and better in one")]
-    return Group(*tables, *(legend if any(row.on_front for row in rows) else ()), *failures)
+    return Group(*tables, *(legend if any(row.on_front for row in rows) else ()), *failures, *notes)
 
 
 def _columns(rows: list[Row]) -> list[_Column]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -112,3 +113,36 @@ def test_what_is_no_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("sys.argv", ["search.table", str(tmp_path)])
     with pytest.raises(UserError, match="holds no study"):
         search.table.main()
+
+
+def test_what_is_noted_is_kept_by_each_study_and_shown_below_the_table(
+    two: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = (*two, "--note", "a/1=overfits = yes", "--note", "b/1= too slow ", "--note", "a/2=")
+    lines = _printed(*asked, capsys=capsys, monkeypatch=monkeypatch).splitlines()
+    assert lines[-2:] == ["trial a/1: overfits = yes", "trial b/1: too slow"]
+    for where, notes in zip(two, ({"1": "overfits = yes"}, {"1": "too slow"}), strict=True):
+        assert json.loads((Path(where) / "notes.json").read_text()) == notes
+    rows = json.loads(_printed(*two, "--json", "--note", "b/1=", capsys=capsys, monkeypatch=monkeypatch))
+    assert {row["note"] for row in rows} == {None}, "which rows of a fixture have"
+    assert json.loads((Path(two[1]) / "notes.json").read_text()) == {}
+
+
+@pytest.mark.parametrize(
+    ("note", "wrong"),
+    [
+        ("a/9=x", "there is no trial a/9"),
+        ("1=x", "there is no trial 1; did you mean a/1, b/1?"),
+        ("a/1", "must be a trial and what to note of it, such as 7=overfits, not 'a/1'"),
+        ("a/1,a/2=x", "must be a trial and what to note of it"),
+        ("a/1=x\ny", "'a/1=x\\ny': has a character that is no text"),
+        ("=x", "must be numbers of trials"),
+    ],
+)
+def test_a_note_of_no_trial_is_refused_and_nothing_written(
+    two: tuple[str, str], note: str, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["search.table", *two, "--note", "a/0=kept", "--note", note])
+    with pytest.raises(UserError, match=f"^--note: {re.escape(wrong)}"):
+        search.table.main()
+    assert not list(Path(two[0]).parent.rglob("notes.json"))

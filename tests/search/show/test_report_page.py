@@ -15,6 +15,7 @@ import pytest
 from optuna.trial import TrialState
 
 import search.table
+from search.record.notes import write_notes
 from search.show import figures, report_page
 from tests.search.show.pages import EPOCHS, REASON, Page, write_ensemble, write_predictions, write_report, write_study
 from trainer.common.errors import UserError
@@ -114,6 +115,14 @@ def test_a_study_without_predictions_says_so(tmp_path: Path, packed: Path) -> No
     text = write_report(write_study(tmp_path / "s", packed, ["COMPLETE"]))
     assert "This cannot be told: validation.parquet: there is no such file" in text
     assert str(tmp_path) not in text.split("What was asked")[0]
+
+
+def test_what_was_noted_of_trials_stands_below_them(tmp_path: Path, packed: Path) -> None:
+    study = write_study(tmp_path / "s", packed, ["COMPLETE", "FAIL"])
+    write_notes(study, {0: "best of <rare> signs", 1: "tried again"})
+    page = Page(write_report(study))
+    remarks = [cells[1] for style, cells in zip(page.styles, page.cells, strict=True) if style == "reason"]
+    assert remarks == ["best of <rare> signs", f"{REASON}; tried again"]
 
 
 def test_ignored_trials_are_kept_out(study: Path) -> None:
