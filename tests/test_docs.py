@@ -34,6 +34,7 @@ from trainer.landmarks import LEFT_HAND_ROWS, NUM_ROWS
 ROOT: Final = Path(__file__).parents[1]
 README: Final = ROOT / "README.md"
 PAGES: Final = [README, *sorted((ROOT / "docs").glob("*.md"))]
+NOTEBOOK: Final = ROOT / "docs" / "tour.ipynb"
 FORMATS: Final = ROOT / "docs" / "formats.md"
 RELIABILITY: Final = ROOT / "results" / "reliability.md"
 LINKED: Final = [*PAGES, RELIABILITY, *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"))]
@@ -163,16 +164,53 @@ def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     path = tmp_path / f"{page.stem}_page.py"
     script.append("for name, item in list(globals().items()):\n    if name.startswith('test_'):\n        item()")
     path.write_text("\n".join(script))
+    _run(path)
+
+
+def _run(script: Path) -> str:
+    """What a script prints, run in its own folder."""
     outcome = subprocess.run(
-        [sys.executable, path.name],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, script.name],
+        cwd=script.parent,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"},
         capture_output=True,
         text=True,
         timeout=280,
         check=False,
     )
-    assert outcome.returncode == 0, f"{page.name}: {outcome.stdout[-2000:]}\n{outcome.stderr[-4000:]}"
+    assert outcome.returncode == 0, f"{script.name}: {outcome.stdout[-2000:]}\n{outcome.stderr[-4000:]}"
+    return outcome.stdout
+
+
+def _cells() -> list[dict[str, Any]]:
+    """The notebook's cells of code."""
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    path = tmp_path / "tour.py"
+    sources = ["".join(cell["source"]) for cell in _cells()]
+    path.write_text("\n".join([*sources, "print(submission.members, figure.axes, likeliest.idxmax(), true)"]))
+    printed = _run(path)
+    assert "a sound file of 8 signs, for which all 10 clauses of its contract hold" in printed
+    assert (tmp_path / "results" / "tour" / "ensemble" / "submission.zip").is_file()
+
+
+def test_the_notebook_is_shown_as_it_ran() -> None:
+    outputs = [cell["outputs"] for cell in _cells()]
+    assert [cell["execution_count"] for cell in _cells()] == list(range(1, len(outputs) + 1))
+    assert [
+        item for its in outputs for item in its if item["output_type"] == "error" or item.get("name") == "stderr"
+    ] == []
+    kinds = [sorted({kind for item in its for kind in item.get("data", ["stream"])}) for its in outputs]
+    assert kinds.count(["image/png", "text/plain"]) == 5  # the pictures
+    assert outputs[0] == [], "the imports"
+    assert all(outputs[1:])
+    assert len(NOTEBOOK.read_bytes()) < 300_000
+    printed = json.dumps([item for its in outputs for item in its if "image/png" not in item.get("data", {})])
+    assert not re.search(r"/(home|root|tmp|work|Users)/", printed)
 
 
 def test_a_file_run_with_litert_alone_predicts_what_the_package_does(

@@ -98,6 +98,15 @@ def read(path: Path) -> bytes:
         raise UserError(f"{path}: cannot be read ({error}); give a submission.zip or a .tflite file") from error
 
 
+def _cell(value: float) -> str:
+    """Counts whole, all else in four digits.
+
+    >>> _cell(354_818.0), _cell(0.17914)
+    ('354,818', '0.1791')
+    """
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
 def _require_size(path: Path, size: int) -> None:
     """Raise UserError for what is too large to be a model."""
     if size > MOST_BYTES:
@@ -315,5 +324,5 @@ class Submission:
         facts = self._facts()
         rows = (f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items())
         table = self.members if "members" in facts else None
-        members = "" if table is None else table.to_html(index=False, float_format="{:.4g}".format)
+        members = "" if table is None else table.to_html(index=False, float_format=_cell, border=0)
         return f"<table>{''.join(rows)}</table>{members}"

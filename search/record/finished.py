@@ -31,7 +31,7 @@ class Study:
     trials: pd.DataFrame
     """One row a trial, best first, with the columns of trials.parquet: number, state, reason, origin, the searched
     parameters, val_accuracy, val_log_loss, num_parameters, bytes, latency (milliseconds), on_front, epochs, seconds,
-    by_hand"""
+    by_hand, note"""
     num_asked: int
     """Trials that the search was asked for"""
 

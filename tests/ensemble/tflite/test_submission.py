@@ -120,7 +120,7 @@ def test_what_is_not_there_is_said_so(tmp_path: Path) -> None:
 
 
 FOUND = {
-    "members": [{"trial": "0003", "precision": "int8", "count": 2, "val_accuracy": 0.8}],
+    "members": [{"trial": "0003", "precision": "int8", "count": 2, "parameters": 354818.0, "val_accuracy": 0.8}],
     "budget": "40MB,100ms",
     "accuracy": {"seen_by_selection": {"ensemble": 0.9}, "unseen_participants": {"ensemble": 0.75}},
 }
@@ -162,7 +162,8 @@ def test_knows_what_selection_json_says_of_it(small_model: bytes, tmp_path: Path
     assert found.cost["latency"] == 1.5
     assert (str(found.budget), found.accuracy, found.seen_accuracy) == ("40MB,100ms", 0.75, 0.9)
     assert "accuracy on unseen participants: 0.7500" in repr(found)
-    assert "<td>0003</td>" in found._repr_html_()
+    shown = found._repr_html_()
+    assert [f"<td>{text}</td>" in shown for text in ("0003", "354,818", "0.8")] == [True] * 3
     assert "40MB,100ms" in found._repr_html_()
 
 
