@@ -91,6 +91,17 @@ def _require_folds(dataset: PackedDataset, base: TrainConfig) -> None:
         raise UserError(f"{error.message}, or leave num_folds out of the space", field="space") from error
 
 
+def _tell_signs_never_learnt(dataset: PackedDataset, base: TrainConfig) -> None:
+    """Say so where sequences are held out of signs that nobody else makes."""
+    trained, held_out = dataset.split(base.num_folds, base.fold)
+    labels = dataset.labels[held_out]
+    if never := int((~np.isin(labels, dataset.labels[trained])).sum()):
+        prose(
+            f"{never:,} of {len(labels):,} held-out sequences are of signs of which none is trained on: accuracies are "
+            f"at most {1 - never / len(labels):.4f}"
+        )
+
+
 def _objective(options: SearchOptions, dataset: PackedDataset, base: TrainConfig) -> Objective:
     """What trials are to be scored by. Raises UserError for what cannot be done with it."""
     objective = Objective(options.objective or DEFAULT_OBJECTIVE)
@@ -132,6 +143,7 @@ def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedD
     _require_folds(dataset, space.base)
     if space.base.num_folds < TrainConfig.num_folds and "num_folds" not in space.source:
         prose(f"{space.base.num_folds} participants: each is a fold of its own")
+    _tell_signs_never_learnt(dataset, space.base)
     objective = _objective(options, dataset, space.base)
     space = _limited(space, options.max_params or space.max_params)
     sampler = options.sampler or default_sampler(space, objective)

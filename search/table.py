@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.common import cli
 from trainer.common.cli import command
 from trainer.common.errors import UserError
-from trainer.common.fields import option, positive, require_trials, shorten, trial_names
+from trainer.common.fields import bare, option, positive, require_trials, shorten, trial_names
 
 if TYPE_CHECKING:
     from search.record.trials import Row
@@ -98,7 +98,8 @@ def main(options: TableOptions) -> None:
         print(tables.to_csv(shown) if options.csv else tables.to_json(shown), end="")
         return
     heading = "; ".join(tables.title(folder.shown, its) for folder, its in zip(folders, found, strict=True))
-    tables.show(shown, heading + (f"; {len(shown)} of them below" if len(shown) < sum(map(len, found)) else ""))
+    without = f"; without {', '.join(map(bare, options.ignore))}" if options.ignore else ""
+    tables.show(shown, heading + without + (f"; {len(shown)} of them below" if len(shown) < len(rows) else ""))
     for folder in folders:
         if (study := StudyDir(folder.path)).exists and Request.read(study).to_config().all_participants:
             of = f"{folder.shown}: " if len(folders) > 1 else ""

@@ -27,7 +27,9 @@ def script() -> ModuleType:
 
 def _found(first: float, **sizes: int) -> SimpleNamespace:
     """As MediaPipe's holistic solution returns it: landmarks of the parts that it found, x from ``first`` on."""
-    parts = {f"{part}_landmarks": None for part in ("face", "left_hand", "pose", "right_hand")}
+    parts: dict[str, SimpleNamespace | None] = {
+        f"{part}_landmarks": None for part in ("face", "left_hand", "pose", "right_hand")
+    }
     for part, size in sizes.items():
         points = [SimpleNamespace(x=first + index / 1000, y=0.5, z=-0.25) for index in range(size)]
         parts[f"{part}_landmarks"] = SimpleNamespace(landmark=points)

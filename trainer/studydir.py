@@ -171,6 +171,10 @@ def no_study(folder: str, missing: str) -> str:
     if not is_uri(folder) and (names := studies_in(Path(folder))):
         more = f" or one of {len(names) - 3} more" if len(names) > 3 else ""
         return f"{said}; it holds studies: give {', '.join(join(folder, name) for name in names[:3])}{more}"
+    if not is_uri(folder) and not Path(folder).exists():
+        names = studies_in(Path(folder).absolute().parent, like=Path(folder).name)[:3]
+        near = ", ".join(join(parent(folder), name) for name in names)
+        said += f"; there are {near}" if near else ""
     return f"{said}; make one with: python -m search.run"
 
 

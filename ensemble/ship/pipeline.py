@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from ensemble.budget import CONTEST, EXAMPLE, Budget
 from ensemble.candidates.full_data import UnshippableError
 from ensemble.candidates.measure import COSTS, PROBS, keeping_roots, measure
-from ensemble.candidates.pool import NOT_FINISHED, Pool, by_reason
+from ensemble.candidates.pool import IGNORED, NOT_FINISHED, Pool, by_reason
 from ensemble.candidates.priced import PricedPool
 from ensemble.candidates.reproduction import require_result
 from ensemble.evaluation import frontier
@@ -74,7 +74,8 @@ class Outcome:
     @property
     def faults(self) -> dict[str, str]:
         """Why trials that were finished are no candidates: what is wrong with them, by their names."""
-        faulty = {name: reason for name, reason in self.priced.pool.left_out.items() if reason != NOT_FINISHED}
+        harmless = (NOT_FINISHED, IGNORED)
+        faulty = {name: reason for name, reason in self.priced.pool.left_out.items() if reason not in harmless}
         return {name: reason for name, reason in self.left_out.items() if faulty.get(name) == reason}
 
     @functools.cached_property

@@ -40,15 +40,18 @@ def ordered(rows: Sequence[Row], column: str, reverse: bool = False) -> list[Row
     Rows of the same value stay as they were; those without one come last. Raises UserError for no such column.
     """
     params = param_names(list(rows))
+    column = column.replace(" ", "_")  # as heads are broken
     if column not in params and column not in COLUMNS:
-        known = [*params, *COLUMNS]
-        near = suggestion(column, known)
+        known = [*params, *{field: name for name, field in COLUMNS.items()}.values()]  # each once, as it is headed
+        near = suggestion(column, [*params, *COLUMNS])
         raise UserError(f"there is no column {printable(column)}{near}; there are {', '.join(known)}", field="sort")
 
     def value(row: Row) -> Any:
         return row.params.get(column) if column in params else getattr(row, COLUMNS[column])
 
     known_rows = [row for row in rows if value(row) is not None]
+    if rows and not known_rows:
+        raise UserError(f"{column} is not known of any trial; sort by another column", field="sort")
     largest_first = (column not in params and COLUMNS[column] in _LARGEST_FIRST) != reverse
     known_rows.sort(key=lambda row: (isinstance(value(row), str), value(row)), reverse=largest_first)
     return known_rows + [row for row in rows if value(row) is None]

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from search import prepare
@@ -15,7 +16,7 @@ from search.problem.space import DEFAULT_SPACE, RECIPE, SMALL_SPACE, SMALL_START
 from search.record.request import Request
 from tests.outcomes import result_of
 from tests.search.test_run import _options, _write
-from trainer import pack, synthesize
+from trainer import PackedDataset, pack, synthesize
 from trainer.common.errors import UserError
 from trainer.config import TrainConfig
 from trainer.studydir import StudyDir
@@ -184,6 +185,29 @@ def test_each_of_few_participants_is_a_fold(tmp_path: Path, capsys: pytest.Captu
     space = {"num_heads": {"type": "int", "low": 1, "high": 2}, "num_folds": 2}
     assert new_study(dataclasses.replace(options, space=space), StudyDir(tmp_path / "a"))[0].to_config().num_folds == 2
     assert "fold of its own" not in capsys.readouterr().out
+
+
+def test_signs_of_which_nobody_is_trained_on_are_told(
+    tmp_path: Path, packed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    synthesize(tmp_path / "raw", num_signs=3, num_participants=2, repeats=2)
+    table = pd.read_csv(tmp_path / "raw" / "train.csv")
+    first = table["participant_id"].min()
+    alone = table["sign"] == table["sign"].max()
+    table[~alone | (table["participant_id"] == first)].to_csv(tmp_path / "raw" / "train.csv", index=False)
+    pack(tmp_path / "raw", tmp_path / "packed")
+    dataset = PackedDataset.open(tmp_path / "packed")
+    space = {"num_heads": {"type": "int", "low": 1, "high": 2}}
+    for fold in (0, 1):
+        holds_out_first = bool((dataset.participants[dataset.split(2, fold)[1]] == first).all())
+        options = SearchOptions(name="a", data=str(tmp_path / "packed"), space={**space, "fold": fold})
+        capsys.readouterr()
+        new_study(options, StudyDir(tmp_path / "a"))
+        told = " ".join(capsys.readouterr().out.split())
+        words = "2 of 6 held-out sequences are of signs of which none is trained on: accuracies are at most 0.6667"
+        assert (words in told) == holds_out_first
+    new_study(SearchOptions(name="a", data=str(packed)), StudyDir(tmp_path / "a"))
+    assert "none is trained on" not in capsys.readouterr().out
 
 
 def test_few_sequences_have_a_smaller_default_space_and_more_epochs(

@@ -44,6 +44,8 @@ def test_a_folder_of_studies_names_the_last_made_ones(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{said}$"):
         StudyDir(tmp_path).read_request()
     assert studies_in(tmp_path, like="dd")[0] == "d"
+    with pytest.raises(UserError, match=f"/aa: holds no study .*; there are {tmp_path}/a, .*; make one with"):
+        StudyDir(tmp_path / "aa").read_request()
 
 
 @pytest.mark.parametrize(

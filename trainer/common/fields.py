@@ -160,13 +160,18 @@ def require_trials(names: Collection[str], known: Collection[str], field: str) -
     for name in names:
         if name not in known:
             likest = [] if "/" in name else [its for its in known if its.endswith(f"/{name}")]
-            near = f"; did you mean {', '.join(map(_of_trial, likest[:3]))}?" if likest else ""
+            near = f"; did you mean {', '.join(map(bare, likest[:3]))}?" if likest else ""
             if not near and known:
-                near = f"; there are {_of_trial(min(known))} to {_of_trial(max(known))}"
-            raise UserError(f"there is no trial {shorten(_of_trial(name))}{near}", field=field)
+                near = f"; there are {bare(min(known))} to {bare(max(known))}"
+            raise UserError(f"there is no trial {shorten(bare(name))}{near}", field=field)
 
 
-def _of_trial(name: str) -> str:
+def bare(name: str) -> str:
+    """A trial as the user knows it.
+
+    >>> bare("0007"), bare("asl/0007")
+    ('7', 'asl/7')
+    """
     study, slash, number = name.rpartition("/")
     return f"{study}{slash}{int(number)}"
 

@@ -103,6 +103,19 @@ def test_states_and_who_asked_for_a_trial_are_said_in_words() -> None:
     assert words == [["running", "2"], ["paused", "2"], ["interrupted", "2"], ["queued", "yours"]]
 
 
+def test_a_column_is_named_as_its_head_is_and_one_that_no_trial_has_is_refused() -> None:
+    rows = [_row(0, "COMPLETE", 0.5), _row(1, "COMPLETE", 0.75)]
+    assert [row.number for row in ordered(rows, "accuracy")] == [1, 0]
+    by_loss = [dataclasses.replace(row, val_log_loss=1.0 - row.number) for row in rows]
+    assert [row.number for row in ordered(by_loss, "log loss")] == [1, 0]
+    with pytest.raises(UserError, match=r"ms is not known of any trial; sort by another column"):
+        ordered(rows, "ms")
+    with pytest.raises(UserError, match=r"there is no column x; there are ") as refused:
+        ordered(rows, "x")
+    listed = str(refused.value).partition("there are ")[2].split(", ")
+    assert len(listed) == len(set(listed))
+
+
 def test_rows_are_sorted_by_a_column_the_best_first_and_those_without_a_value_last() -> None:
     rows = [
         dataclasses.replace(_row(number, "COMPLETE", accuracy), seconds=seconds, params={"dropout": dropout})
