@@ -42,6 +42,7 @@ from trainer.studydir import (
     FRONTIER,
     SELECTION,
     SUBMISSION,
+    read_selection,
     write_frontier,
     write_selection,
 )
@@ -70,6 +71,8 @@ class Outcome:
     unseen: Unseen | None
     left_out: dict[str, str]
     frontier: list[frontier.Row]
+    before: dict[str, Any] | None = None
+    """selection.json of the ensemble that this one replaces"""
 
     @property
     def faults(self) -> dict[str, str]:
@@ -224,6 +227,7 @@ def run(opened: Opened) -> Outcome:
         unseen=unseen,
         left_out=reasons_left_out(priced, budget, chosen),
         frontier=frontier.sweep(priced, score, greedy, asked),
+        before=_selected_before(opened.out),
     )
     _write(outcome)
     return outcome
@@ -289,6 +293,14 @@ def _require_contract(model: bytes, num_signs: int) -> int:
             "written"
         )
     return len(checks)
+
+
+def _selected_before(folder: Path) -> dict[str, Any] | None:
+    """The fields of an earlier selection.json, if it can be read."""
+    try:
+        return read_selection(folder)
+    except UserError:
+        return None
 
 
 def _write(outcome: Outcome) -> None:

@@ -62,7 +62,10 @@ def warnings(outcome: Outcome) -> list[str]:
         found.append(f"over the contest's limits: {'; '.join(broken)}")
     estimate, measured = _estimate(outcome), outcome.chosen.latency.mean
     if not outcome.opened.request.remeasure and max(estimate, measured) > MOST_OFF * min(estimate, measured):
-        found.append("the latency is far off its estimate: cached times of the trials may be stale; remeasure them")
+        found.append(
+            f"the file takes {measured:.2f} ms a sequence, where its trials' own times come to {estimate:.2f}: "
+            "the machine is busy, or was when these were taken; take all anew with --remeasure"
+        )
     return found + outcome.warnings()
 
 
@@ -90,6 +93,8 @@ def print_outcome(outcome: Outcome, verbose: bool = False) -> None:
             f"{best.error:.4f} better on unseen people, too little to be sure of, so the cheapest ships; for them, "
             "give --prefer accuracy",
         )
+    if replaced := _replaced(outcome):
+        _say("replaced", escape(replaced))
     where = escape(str(request.target))
     _say("latency", f"{chosen.latency}, {where}; estimated from the members: {_estimate(outcome):.2f} ms")
     if outcome.unseen is not None:
@@ -115,6 +120,26 @@ def _rows(outcome: Outcome) -> dict[str, str]:
         return ships
     candidate = outcome.priced.pool.candidates[best]
     return {**ships, "single": f"best single model, {escape(candidate.name)} {candidate.precision}"}
+
+
+def _replaced(outcome: Outcome) -> str | None:
+    """Of what ensemble the files were that are written over, unless it had the same members."""
+    try:
+        before: dict[str, Any] = outcome.before or {}
+        members = _votes(before)
+        unseen = before["accuracy"]["unseen_participants"]
+        accuracy = float((unseen or before["accuracy"]["seen_by_selection"])["ensemble"])
+    except (KeyError, TypeError, ValueError):  # there was none, or not one of this version
+        return None
+    if members == _votes(outcome.selection):
+        return None
+    where = "people it never saw" if unseen else "the labels it was selected on"
+    names = ", ".join(f"{trial} ({precision})" for trial, precision, _ in members)
+    return f"an earlier ensemble of {names}, {accuracy:.4f} on {where}; --out keeps both"
+
+
+def _votes(selection: dict[str, Any]) -> list[tuple[str, str, int]]:
+    return sorted((str(item["trial"]), str(item["precision"]), int(item["count"])) for item in selection["members"])
 
 
 def _print_details(outcome: Outcome) -> None:

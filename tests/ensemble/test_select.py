@@ -122,6 +122,29 @@ def test_the_answer_comes_first_and_details_are_for_who_asks(
         assert [line for line in verbose if line.startswith(head)]
 
 
+def test_what_an_earlier_ensemble_was_is_said_where_another_replaces_it(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("COLUMNS", "300")
+    arguments = ("--results", copy, "--precision", "float32", "--budget", "1models")
+    for _ in range(2):  # at first there is none, and then it is the same
+        run(monkeypatch, *arguments)
+        assert "replaced: " not in capsys.readouterr().out
+    before = json.loads((copy / "ensemble" / "selection.json").read_text())
+    first = before["members"][0]["trial"]
+    run(monkeypatch, *arguments, "--ignore", first)
+    printed = capsys.readouterr().out
+    accuracy = before["accuracy"]["unseen_participants"]["ensemble"]
+    said = (
+        f"replaced: an earlier ensemble of {first} (float32), {accuracy:.4f} on people it never saw; --out keeps both"
+    )
+    assert said in printed
+    assert "ignored" not in printed  # of which no warning is needed
+    (copy / "ensemble" / "selection.json").write_text("{}")
+    run(monkeypatch, *arguments)
+    assert "replaced: " not in capsys.readouterr().out
+
+
 def test_json_is_what_selection_json_says_and_alone_on_stdout(
     copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
