@@ -9,7 +9,7 @@ DEMO := results/demo
 .PHONY: help demo test test-slow check fuzz faults soak bench clean
 
 help:
-	@echo "make demo       search, select and ship a small ensemble on generated data (3 to 7 minutes on 2 cores)"
+	@echo "make demo       search, select and ship a small ensemble on generated data (2 to 5 minutes on 2 cores)"
 	@echo "make test       run the tests (under 10 minutes on 2 cores)"
 	@echo "make test-slow  run the tests marked slow"
 	@echo "make check      formatting, lint and types"
@@ -30,7 +30,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	@echo "== a generated dataset of 20 signs by 12 participants, searched with 8 trials"
 	rm -rf $(DEMO)
-	$(BIN)/python -m search.run --trials 8 --name demo --epochs 4
+	$(BIN)/python -m search.run --trials 8 --name demo --epochs 8 --max-params 2M
 	@echo "== the best ensemble under the contest's budget"
 	$(BIN)/python -m ensemble.select --budget --results $(DEMO)
 	@echo "== the submission on one sequence, run by LiteRT"
