@@ -42,7 +42,6 @@ from trainer.studydir import (
     FRONTIER,
     SELECTION,
     SUBMISSION,
-    read_selection,
     write_frontier,
     write_selection,
 )
@@ -71,8 +70,8 @@ class Outcome:
     unseen: Unseen | None
     left_out: dict[str, str]
     frontier: list[frontier.Row]
-    before: dict[str, Any] | None = None
-    """selection.json of the ensemble that this one replaces"""
+    before: Submission | None = None
+    """What this one replaces, as it was written"""
 
     @property
     def faults(self) -> dict[str, str]:
@@ -227,7 +226,7 @@ def run(opened: Opened) -> Outcome:
         unseen=unseen,
         left_out=reasons_left_out(priced, budget, chosen),
         frontier=frontier.sweep(priced, score, greedy, asked),
-        before=_selected_before(opened.out),
+        before=_submission_before(opened.out / SUBMISSION),
     )
     _write(outcome)
     return outcome
@@ -295,10 +294,11 @@ def _require_contract(model: bytes, num_signs: int) -> int:
     return len(checks)
 
 
-def _selected_before(folder: Path) -> dict[str, Any] | None:
-    """The fields of an earlier selection.json, if it can be read."""
+def _submission_before(path: Path) -> Submission | None:
+    """An earlier submission, if it is there and its selection.json tells of it."""
     try:
-        return read_selection(folder)
+        before = Submission.open(path)
+        return None if before.members is None else before
     except UserError:
         return None
 

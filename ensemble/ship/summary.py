@@ -124,22 +124,18 @@ def _rows(outcome: Outcome) -> dict[str, str]:
 
 def _replaced(outcome: Outcome) -> str | None:
     """Of what ensemble the files were that are written over, unless it had the same members."""
-    try:
-        before: dict[str, Any] = outcome.before or {}
-        members = _votes(before)
-        unseen = before["accuracy"]["unseen_participants"]
-        accuracy = float((unseen or before["accuracy"]["seen_by_selection"])["ensemble"])
-    except (KeyError, TypeError, ValueError):  # there was none, or not one of this version
+    before = outcome.before
+    if before is None or before.members is None:
         return None
-    if members == _votes(outcome.selection):
+    votes = ["trial", "precision", "count"]
+    members = list(before.members.reindex(columns=votes).itertuples(index=False, name=None))
+    if set(members) == {tuple(item[name] for name in votes) for item in outcome.selection["members"]}:
         return None
-    where = "people it never saw" if unseen else "the labels it was selected on"
+    accuracy, where = before.accuracy, "people it never saw"
+    if accuracy is None:
+        accuracy, where = before.seen_accuracy, "the labels it was selected on"
     names = ", ".join(f"{trial} ({precision})" for trial, precision, _ in members)
     return f"an earlier ensemble of {names}, {accuracy:.4f} on {where}; --out keeps both"
-
-
-def _votes(selection: dict[str, Any]) -> list[tuple[str, str, int]]:
-    return sorted((str(item["trial"]), str(item["precision"]), int(item["count"])) for item in selection["members"])
 
 
 def _print_details(outcome: Outcome) -> None:
