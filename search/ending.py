@@ -16,11 +16,11 @@ from search.options import RunOptions, SearchOptions
 from search.record.database_url import had_password, without_password
 from search.show.progress import STATE_STYLES
 from search.show.tables import show, title
-from trainer.common.cli import as_called
 from trainer.common.console import LastingConsole, console
 from trainer.common.credentials import has_keys, how_to_give_keys
 from trainer.common.errors import UserError
 from trainer.common.fields import to_words
+from trainer.common.program import as_called
 from trainer.common.signals import exit_status
 from trainer.common.storage import base_name, join, parent
 

@@ -29,7 +29,7 @@ from trainer import (
     synthesize,
     train,
 )
-from trainer.commands import COMMANDS
+from trainer.common.program import COMMANDS
 
 Call = tuple[Callable[..., Any], dict[str, Any]]
 SLOW = {"data", "space"}  # of a search: None is the default, which takes long

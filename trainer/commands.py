@@ -11,14 +11,12 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import NoReturn
 
 from trainer.common import cli
 from trainer.common.errors import UserError
 from trainer.common.fields import suggestion
-
-COMMANDS: Final = cli.COMMANDS
-"""Modules by subcommand, in the order in which they are used"""
+from trainer.common.program import COMMANDS, PROGRAM, version
 
 
 def summary(module: str) -> str:
@@ -40,7 +38,7 @@ def page() -> str:
     lines = [f"  {name.ljust(width)}  {summary(module)}" for name, module in COMMANDS.items()]
     return "\n".join(
         [
-            f"usage: {cli.PROGRAM} COMMAND [options]",
+            f"usage: {PROGRAM} COMMAND [options]",
             "",
             "Searches hyperparameters of small sign-language classifiers, and builds the ensemble that fits a size and",
             "latency budget.",
@@ -48,12 +46,12 @@ def page() -> str:
             "commands:",
             *lines,
             "",
-            f"{cli.PROGRAM} COMMAND --help explains a command; {cli.PROGRAM} --version shows the version.",
+            f"{PROGRAM} COMMAND --help explains a command; {PROGRAM} --version shows the version.",
             "",
             "examples:",
-            f"  {cli.PROGRAM} pack asl-signs results/data/asl-signs",
-            f"  {cli.PROGRAM} search --trials 64 --data results/data/asl-signs --name asl",
-            f"  {cli.PROGRAM} select --budget 40MB,100ms --results results/asl",
+            f"  {PROGRAM} pack asl-signs results/data/asl-signs",
+            f"  {PROGRAM} search --trials 64 --data results/data/asl-signs --name asl",
+            f"  {PROGRAM} select --budget 40MB,100ms --results results/asl",
         ]
     )
 
@@ -65,12 +63,12 @@ def dispatch(words: Sequence[str]) -> None:
         return
     name, *rest = words
     if name == "--version":
-        print(f"sign-ensemble-search {cli.version()}")
+        print(f"sign-ensemble-search {version()}")
         return
     if name not in COMMANDS:
         near = suggestion(name, COMMANDS)
-        raise UserError(f"{name}: there is no such command{near} ({cli.PROGRAM} --help lists the commands)")
-    sys.argv = [f"{cli.PROGRAM} {name}", *rest]
+        raise UserError(f"{name}: there is no such command{near} ({PROGRAM} --help lists the commands)")
+    sys.argv = [f"{PROGRAM} {name}", *rest]
     importlib.import_module(COMMANDS[name]).main()
 
 

@@ -16,8 +16,8 @@ from ensemble.selection import baselines, scores
 from ensemble.ship.asked import Opened
 from ensemble.ship.fit import Choice
 from ensemble.ship.pipeline import Outcome
-from trainer.common.cli import as_called
 from trainer.common.console import console, for_tables, left_table
+from trainer.common.program import as_called
 from trainer.studydir import SELECTION, SUBMISSION
 
 MOST_OFF: Final = 1.5  # an estimated latency that is off by this factor or more is reported

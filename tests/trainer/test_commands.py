@@ -8,11 +8,12 @@ import pytest
 
 from trainer import commands
 from trainer.common.errors import UserError
+from trainer.common.program import COMMANDS
 
 
 def test_every_command_of_the_packages_is_there() -> None:
-    assert all(importlib.util.find_spec(module) is not None for module in commands.COMMANDS.values())
-    assert all(commands.summary(module).endswith(".") for module in commands.COMMANDS.values())
+    assert all(importlib.util.find_spec(module) is not None for module in COMMANDS.values())
+    assert all(commands.summary(module).endswith(".") for module in COMMANDS.values())
 
 
 def test_help_lists_every_command_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,7 +21,7 @@ def test_help_lists_every_command_with_what_it_does(capsys: pytest.CaptureFixtur
     page = capsys.readouterr().out
     commands.dispatch(["--help"])
     assert capsys.readouterr().out == page
-    for name, module in commands.COMMANDS.items():
+    for name, module in COMMANDS.items():
         assert f"  {name.ljust(10)}  {commands.summary(module)}\n" in page
     assert max(map(len, page.splitlines())) <= 120, "the first sentence of a command's docstring is its summary"
 

@@ -27,6 +27,7 @@ import contextlib
 import dataclasses
 import errno
 import functools
+import importlib.util
 import inspect
 import itertools
 import os
@@ -46,22 +47,9 @@ from trainer.common.credentials import hide
 from trainer.common.errors import UserError
 from trainer.common.fields import Option, field_docs, printable, shorten, suggestion, without_keys
 from trainer.common.files import require_working_folder, to_path
+from trainer.common.program import as_called, version
 
 Options = TypeVar("Options")
-PROGRAM: Final = "sign-ensemble"  # the console script
-COMMANDS: Final = {
-    "synthesize": "trainer.synthesize",
-    "pack": "trainer.pack",
-    "train": "trainer.train",
-    "search": "search.run",
-    "table": "search.table",
-    "report": "search.report",
-    "refit": "search.refit",
-    "select": "ensemble.select",
-    "check": "ensemble.check",
-    "predict": "ensemble.predict",
-    "ablate": "trainer.ablate",
-}
 _METAVARS: Final[dict[Any, str]] = {int: "N", float: "X", Path: "PATH", str: "TEXT"}
 _WIDEST: Final = 110  # columns of a help page
 
@@ -246,13 +234,6 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=30, width=max(40, min(columns, _WIDEST)))
 
 
-def version() -> str:
-    """The version of this package."""
-    from importlib import metadata  # 30 ms that only few commands need
-
-    return metadata.version("sign-ensemble-search")
-
-
 def _reading(hint: Any, how: Option, *, is_flag: bool) -> dict[str, Any]:
     """What argparse needs to read a field of this type; a flag is off unless given."""
     kind, origin = hint, get_origin(hint)
@@ -312,20 +293,6 @@ def _shown(default: Any) -> str:
     return {True: "on", False: "off"}[default] if isinstance(default, bool) else str(default)
 
 
-def as_called(text: str) -> str:
-    """A text in which commands are called as this one was: by the console script, or as they stand there.
-
-    >>> as_called("go on with: python -m search.run --resume")
-    'go on with: python -m search.run --resume'
-    """
-    if not sys.argv[0].startswith(f"{PROGRAM} "):
-        return text
-    names = {module: name for name, module in COMMANDS.items()}
-    return re.sub(
-        r"python -m (\w+\.\w+)", lambda found: f"{PROGRAM} {names[found[1]]}" if found[1] in names else found[0], text
-    )
-
-
 def command(
     module: str, kind: type[Options], *, examples: Sequence[str] = ()
 ) -> Callable[[Callable[[Options], None]], Callable[[], None]]:
@@ -357,6 +324,11 @@ _REMEDIES: Final = {  # of what the system says of a path
 }
 
 
+_ENVIRONMENT: Final = (
+    "activate the environment that has this project (. .venv/bin/activate), or install it: python -m pip install ."
+)
+
+
 def run(main: Callable[[], None]) -> NoReturn:
     """Run a command: no traceback for what users can mend (exit status 2), an interrupt (130), SIGTERM (143) or SIGHUP.
 
@@ -374,6 +346,11 @@ def run(main: Callable[[], None]) -> NoReturn:
     except BrokenPipeError:  # the reader of a pipe, such as head, has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except ModuleNotFoundError as error:
+        if (package := _absent(error)) is None:
+            raise
+        _print_error("error:", f" {sys.executable} has no package {package}; {_ENVIRONMENT}")
+        sys.exit(2)
     except (UserError, OSError) as error:
         message = str(error)
         if isinstance(error, OSError) and error.filename is not None:
@@ -388,9 +365,18 @@ def run(main: Callable[[], None]) -> NoReturn:
     sys.exit(0)
 
 
-def _print_error(head: str, message: str) -> None:
-    from rich.console import Console  # where there is something to print
-    from rich.text import Text
+def _absent(error: ModuleNotFoundError) -> str | None:
+    """The package that this Python lacks, if that is what the error says."""
+    package = (error.name or "").partition(".")[0]
+    return package if package and importlib.util.find_spec(package) is None else None
 
+
+def _print_error(head: str, message: str) -> None:
+    try:
+        from rich.console import Console  # where there is something to print
+        from rich.text import Text
+    except ModuleNotFoundError:  # a Python that has none of the packages
+        print(f"{head}{message}", file=sys.stderr)
+        return
     text = Text.assemble((head, "bold red"), message)
     Console(stderr=True, highlight=False, emoji=False).print(text, soft_wrap=True)

@@ -1,7 +1,9 @@
 """What every command shares: options from a dataclass, their help, how a command ends."""
 
 import errno
+import importlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from trainer.common import cli
 from trainer.common.cli import Parser, command
 from trainer.common.errors import UserError
 from trainer.common.fields import field_docs, option, positive, to_words
+from trainer.common.program import version
 
 ROOT = Path(__file__).parents[3]
 
@@ -224,7 +227,7 @@ def test_words_ask_for_the_same_options_again() -> None:
 def test_the_version_is_the_packages() -> None:
     command = [sys.executable, "-c", "from trainer.common.cli import Parser; Parser('a.b').parse(['--version'])"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert said == f"sign-ensemble-search {cli.version()}\n"
+    assert said == f"sign-ensemble-search {version()}\n"
 
 
 @pytest.mark.parametrize(
@@ -269,6 +272,30 @@ def test_what_the_system_says_of_a_file_is_no_traceback(tmp_path: Path, capsys: 
         cli.run(lambda: (tmp_path / "[no] such" / "file").rmdir())
     assert end.value.code == 2
     assert capsys.readouterr().err == f"error: {tmp_path}/[no] such/file: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["search.run", "search.table x", "search.report x", "search.refit x", "ensemble.check x.zip"],
+)
+def test_a_python_without_the_packages_is_told_in_a_line(words: str, tmp_path: Path) -> None:
+    without_packages = [sys.executable, "-S", "-m", *words.split()]
+    ended = subprocess.run(
+        without_packages,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    said = r"error: \S+ has no package \w+; activate the environment that has this project .*\n"
+    assert re.fullmatch(said, ended.stderr)
+
+
+def test_a_module_that_a_package_lacks_keeps_its_traceback() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        cli.run(lambda: importlib.import_module("numpy.no_such_module") and None)
 
 
 def test_a_command_without_an_output_or_a_folder_ends_in_order(tmp_path: Path) -> None:
