@@ -18,6 +18,7 @@ FRONTIER_NAMES: Final = (
     *("budget", "models", "million weights", "MB", "ms"),
     *("labels selected on", "people it never saw", "other rules there"),
 )
+_MOST_NAMED: Final = 8  # trials, where more are a number
 _COSTS: Final = dict.fromkeys(("parameters", "size", "latency"), float)
 _SELECTION: Final = {  # what is read of selection.json
     "created": str,
@@ -25,6 +26,7 @@ _SELECTION: Final = {  # what is read of selection.json
     "members": list[dict[str, Any]],
     "cost": dict[str, Any],
     "accuracy": dict[str, Any],
+    "left_out": dict[str, str] | None,
 }
 _MEMBER: Final = {
     **{"trial": str, "precision": str, "count": int, "num_heads": int, "num_layers": int},
@@ -130,6 +132,8 @@ def ensemble_section(ensemble: Ensemble) -> Iterator[str]:
         for member in selection["members"]
     ]
     yield html.table(names, lines, texts=frozenset({"weights"}))
+    if left_out := selection.get("left_out"):
+        yield html.paragraph(f"Not in it: {_by_reason(left_out)}.", "caption")
     yield html.figure(figures.frontier(ensemble.bought), "wide")
     yield html.paragraph("What each budget buys; blue is on the labels selected on.", "caption")
     yield html.table(FRONTIER_NAMES, _frontier(ensemble.bought), texts=frozenset({"budget"}))
@@ -139,6 +143,21 @@ def ensemble_section(ensemble: Ensemble) -> Iterator[str]:
             "people. Budgets that buy no more than the one before are left out.",
             "caption",
         )
+
+
+def _by_reason(left_out: Mapping[str, str]) -> str:
+    """Reasons with the trials that each is of, or with how many those are.
+
+    >>> _by_reason({"0003": "not finished", "0007": "ignored, as asked", "0012": "ignored, as asked"})
+    'trials 7, 12 (ignored, as asked); trial 3 (not finished)'
+    """
+    parts = []
+    for reason in sorted(set(left_out.values())):
+        names = [str(int(name)) if name.isdecimal() else name for name in sorted(left_out) if left_out[name] == reason]
+        several = "trials " if len(names) > 1 else "trial "
+        parts.append(f"{several}{', '.join(names)}" if len(names) <= _MOST_NAMED else f"{len(names):,} trials")
+        parts[-1] += f" ({reason})"
+    return "; ".join(parts)
 
 
 def _frontier(bought: list[dict[str, Any]]) -> Iterator[Line]:

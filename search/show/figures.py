@@ -12,7 +12,9 @@ from typing import Any, Final
 import numpy as np
 import optuna
 import plotly.graph_objects as go
+from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial, TrialState
+from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from search.problem.objective import pareto_front
@@ -22,8 +24,11 @@ from trainer.error_analysis import Calibration
 _OPEN: Final = ("RUNNING", INTERRUPTED, WAITS)
 COLOURS: Final = {"COMPLETE": "#3b78b8", "PRUNED": "#9097a0", "FAIL": "#d04a4a"} | dict.fromkeys(_OPEN, "#2f9e78")
 BEST: Final = "#e07b1f"
+SHADES: Final = ["#b8c4d0", "#3b78b8", "#0b2f57"]
+"""From the least to the most accurate"""
 DIMMED: Final = 0.35
 """Opacity of what was stopped early"""
+_MOST_TICKS: Final = 10
 _CLEAR: Final = "rgba(0,0,0,0)"
 FEWEST_FOR_IMPORTANCE: Final = 10
 """Complete trials: of fewer, the best tenth is none"""
@@ -177,9 +182,33 @@ def history(study: optuna.Study) -> go.Figure:
 
 
 def parallel_coordinates(study: optuna.Study) -> go.Figure:
-    """Optuna's: a line a complete trial through its parameters to its accuracy."""
+    """Optuna's: a line a complete trial through its parameters to its accuracy.
+
+    Its palest blue is white, and it divides an axis of whole numbers into four.
+    """
     figure = optuna.visualization.plot_parallel_coordinate(study, target_name="accuracy")
+    for line in figure.select_traces(selector={"mode": "lines"}):
+        line.update(line_color=sample_colorscale(SHADES, min(max(line.y[0], 0), 1))[0], opacity=0.7)
+    figure.update_traces(marker_colorscale=SHADES, selector={"mode": "markers"})
+    names = figure.layout.xaxis.ticktext
+    kinds = {name: kind for trial in study.trials for name, kind in trial.distributions.items()}
+    ticks: list[Any] = []
+    for place, name in enumerate(names):
+        own = [tick for tick in figure.layout.annotations if tick.x == place]
+        kind = kinds.get(name)
+        ticks += _whole(own) if isinstance(kind, IntDistribution) and not kind.log else own
+    figure.layout.annotations = ticks
     return _styled(figure, margin={"l": 80, "r": 80, "t": 64, "b": 32})
+
+
+def _whole(ticks: list[Any]) -> list[Any]:
+    """The ticks of an axis at whole numbers: at each of them if they are few."""
+    low, high = float(ticks[0].text), float(ticks[-1].text)
+    if not 1 <= high - low <= _MOST_TICKS:
+        return [tick for tick in ticks if float(tick.text).is_integer()]
+    style = ticks[0].to_plotly_json()
+    numbers = range(int(low), int(high) + 1)
+    return [{**style, "y": (number - low) / (high - low), "text": str(number)} for number in numbers]
 
 
 def importances(study: optuna.Study) -> go.Figure:

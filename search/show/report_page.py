@@ -216,6 +216,9 @@ def _sections(report: Report) -> Iterator[str]:
     if best is not None:
         yield html.heading("Optimisation history")
         yield html.figure(figures.history(study))
+        others = sum(trial.state.name == "PRUNED" for trial in report.trials)
+        left = f"; {others:,} that were stopped early are not drawn" if others else ""
+        yield html.paragraph(f"Accuracy of each complete trial, and the best until then{left}.", "caption")
         if any(trial.params for trial in report.trials):
             yield html.heading("Parameters of complete trials")
             yield html.figure(figures.parallel_coordinates(study), "wide shaded")

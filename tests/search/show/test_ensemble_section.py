@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from search.show import report_page
-from search.show.ensemble_section import Ensemble
+from search.show.ensemble_section import Ensemble, ensemble_section
 from tests.search.show.pages import write_ensemble, write_study
 
 
@@ -56,3 +56,15 @@ def test_a_page_is_without_a_frontier_of_other_types(
         pq.write_table(other, path)
         assert report_page.Report.read(directory).ensemble is None
         assert re.search(rf"frontier\.parquet: {column}: .*; run ensemble\.select again", capsys.readouterr().out)
+
+
+def test_a_page_says_which_trials_are_not_in_the_ensemble_and_why(tmp_path: Path, packed: Path) -> None:
+    directory = write_study(tmp_path / "s", packed, ["COMPLETE"])
+    write_ensemble(directory)
+    report = report_page.Report.read(directory)
+    assert report.ensemble is not None
+    assert "Not in it" not in "".join(ensemble_section(report.ensemble))
+    asked = dict.fromkeys(("0007", "0012"), "ignored, as asked") | dict.fromkeys(map(str, range(20, 30)), "not <done>")
+    report.ensemble.selection["left_out"] = asked
+    words = "Not in it: trials 7, 12 (ignored, as asked); 10 trials (not &lt;done&gt;)."
+    assert words in "".join(ensemble_section(report.ensemble))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import optuna
+import plotly.graph_objects as go
 import pytest
 
 from search.show import figures
@@ -76,3 +77,34 @@ def test_ticks_of_logarithmic_axes_are_round(values: list[float], ticks: list[fl
     assert found == sorted(set(found))
     assert set(ticks) <= set(found)
     assert len(found) <= 10
+
+
+def test_an_axis_of_whole_numbers_has_a_tick_at_each_and_no_line_is_white() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize")
+    floats = optuna.distributions.FloatDistribution(1e-5, 1e-3, log=True)
+    kinds = {
+        "heads": optuna.distributions.IntDistribution(1, 4),
+        "rate": floats,
+        "width": optuna.distributions.IntDistribution(1, 99),
+    }
+    for heads, rate, width, value in ((1, 1e-5, 1, 0.2), (4, 1e-4, 99, 0.5), (2, 1e-3, 30, 0.9)):
+        params = {"heads": heads, "rate": rate, "width": width}
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=kinds, value=value))
+    figure = figures.parallel_coordinates(study)
+    ticks = [[tick.text for tick in figure.layout.annotations if tick.x == place] for place in range(4)]
+    assert figure.layout.xaxis.ticktext == ("accuracy", "heads", "rate", "width")
+    assert ticks[1] == ["1", "2", "3", "4"]
+    assert [tick.y for tick in figure.layout.annotations if tick.x == 1] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert ticks[2][0] == "1e-05"
+    assert ticks[3] == ["1", "50", "99"]
+    lines = list(figure.select_traces(selector={"mode": "lines"}))
+    assert [line.line.color for line in lines] == ["rgb(184, 196, 208)", mid(lines[1]), "rgb(11, 47, 87)"]
+
+
+def mid(line: go.Scatter) -> str:
+    """The colour of a trial that is 3/7 of the way from the worst to the best, by hand."""
+    assert line.y[0] == pytest.approx(3 / 7, abs=0.01)
+    low, high = (184, 196, 208), (59, 120, 184)
+    part = 2 * line.y[0]
+    return "rgb(" + ", ".join(str(round(a + part * (b - a))) for a, b in zip(low, high, strict=True)) + ")"
