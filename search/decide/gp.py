@@ -12,6 +12,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from search.decide.cost import CHEAPEST, heat
 from search.decide.curve_process import Array, Conditioned, expected_improvement
 from search.decide.observed import Observed
 from search.decide.posterior import Posterior
@@ -28,6 +29,10 @@ DISTANCES: Final = 0.2, 0.07, 0.02
 LAST_DISTANCES: Final = 0.05, 0.01
 BEST: Final = 5
 """Configurations near which proposals are drawn"""
+FIRST: Final = 256
+"""Points of the Sobol sequence, of which the first trials get the cheaper"""
+WEIGHT: Final = 0.5
+"""Of cost, before any trial has begun: the power of it that what is gained is divided by"""
 CHANGES: Final = 3
 """Parameters in which these differ from it in the mean, or more: two in five"""
 
@@ -56,20 +61,33 @@ class GpSampler(RelativeSampler):
             whole = posterior.whole([its for its in study.get_trials(deepcopy=False) if its.number != trial.number])
             if processes := posterior.given(study, whole):
                 process = processes[trial.number % len(processes)]
-                first = self._fitting(posterior.observed, self._ranked(posterior, process, whole))
-            else:  # a Sobol sequence spreads the first trials: the n-th gets the n-th point that fits
-                points = sobol(len(posterior.coordinates.distributions), self._study_seed)
-                first = itertools.islice(self._fitting(posterior.observed, points), trial.number, None)
+                first = self._fitting(posterior.observed, self._ranked(study, posterior, process, whole))
+            else:  # the n-th trial gets the n-th point
+                first = itertools.islice(self._spread(posterior), trial.number, None)
             self._proposals = itertools.chain(first, self._fitting(posterior.observed, self._anywhere(posterior)))
         return next(self._proposals)
 
-    def _ranked(self, posterior: Posterior, process: Conditioned, whole: list[FrozenTrial]) -> Array:
+    def _ranked(
+        self, study: optuna.Study, posterior: Posterior, process: Conditioned, whole: list[FrozenTrial]
+    ) -> Array:
         """Shares [M, D] of proposals, best first; none if the trial is one of those that are drawn anywhere."""
         if self._rng.random() < RANDOM_SHARE:
             return np.empty((0, len(posterior.coordinates.distributions)))
         running = [its for its in whole if its.state == TrialState.RUNNING]
         with one_thread():
-            return self._best(process, posterior.observed, *map(posterior.observed.shares, (whole, running)))
+            shares = map(posterior.observed.shares, (whole, running))
+            return self._best(process, posterior, WEIGHT * heat(study), *shares)
+
+    def _spread(self, posterior: Posterior) -> Iterator[dict[str, Any]]:
+        """Parameters of the first trials: a Sobol sequence through what fits the space, the cheaper part first."""
+        observed = posterior.observed
+        points = sobol(len(posterior.coordinates.distributions), self._study_seed)
+        few = np.array([row for row in points[:FIRST] if self._space.fits(observed.params(row))])
+        if len(few):
+            costs = posterior.costs.of_shares(observed.settled(few), observed)
+            is_cheap = costs <= np.quantile(costs, CHEAPEST)
+            yield from map(observed.params, [*few[is_cheap], *few[~is_cheap]])
+        yield from self._fitting(observed, points[FIRST:])
 
     def _fitting(self, observed: Observed, ranked: Iterable[Array]) -> Iterator[dict[str, Any]]:
         """Parameters of the proposals, shares [D] each, that fit the space."""
@@ -83,16 +101,17 @@ class GpSampler(RelativeSampler):
         while True:
             yield self._rng.random(len(posterior.coordinates.distributions))
 
-    def _best(self, process: Conditioned, observed: Observed, tried: Array, running: Array) -> Array:
-        """Shares [M, D] of proposals, the one that is expected to improve most first."""
-        coordinates = observed.coordinates
+    def _best(self, process: Conditioned, posterior: Posterior, weight: float, tried: Array, running: Array) -> Array:
+        """Shares [M, D] of proposals, the one that is expected to improve most first, for its cost to this power."""
+        observed, coordinates = posterior.observed, posterior.coordinates
         known = observed.shares_of(np.unique(process.seen.trainings))
         process = process.believing(coordinates.points(running))
         mean = process.predict_mean(coordinates.points(known))
         best, tops = mean.max(), known[np.argsort(-mean, kind="stable")[:BEST]]
 
         def improvement(shares: Array) -> Array:
-            return expected_improvement(*process.predict(coordinates.points(shares)), best)
+            gains = expected_improvement(*process.predict(coordinates.points(shares)), best)
+            return gains * np.exp(-weight * posterior.costs.of_shares(shares, observed))
 
         near = [self._around(tops[self._rng.integers(len(tops), size=NEAR)], distance) for distance in DISTANCES]
         shares = observed.settled(np.concatenate([self._rng.random((WIDE, known.shape[1])), *near]))

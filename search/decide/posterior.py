@@ -20,6 +20,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
+from search.decide.cost import Costs
 from search.decide.curve_process import Array, Conditioned, CurveProcess, Observations
 from search.decide.observed import Observed
 from search.decide.threads import one_thread
@@ -46,6 +47,7 @@ class Posterior:
         self._space = space
         self.observed: Final = Observed(space)
         self.coordinates: Final = self.observed.coordinates
+        self.costs: Final = Costs(space)
         self._last: list[Conditioned] = []
         self._fitted: list[list[float]] = []
 

@@ -15,9 +15,12 @@ from search.decide.rule import Decision
 if TYPE_CHECKING:  # importing Optuna takes longer than a command's help may
     import optuna
 
+    from search.decide.curve_process import Array
     from search.problem.space import Space
 
 RUNGS: Final = ((14, 6),)
+WEIGHT: Final = 0.05
+"""Of cost, before any trial has begun: standard deviations of accuracies that e times the cost must be better by"""
 
 
 class PredictiveHalving(SuccessiveHalving):
@@ -26,7 +29,7 @@ class PredictiveHalving(SuccessiveHalving):
     def __init__(self, epochs: int, num_trials: int) -> None:
         """For a search of ``num_trials`` trials of ``epochs`` epochs each."""
         super().__init__(epochs, num_trials, RUNGS)
-        self._ends: dict[int, float] | None = None  # by number, as all that is known now says
+        self._ends: tuple[list[int], Array, Array] | None = None  # as all that is known now says
 
     def attach(self, study: "optuna.Study", space: "Space") -> None:
         from search.decide.posterior import Posterior
@@ -44,31 +47,41 @@ class PredictiveHalving(SuccessiveHalving):
     def _best(self, rung: Rung, count: int) -> list[int]:
         if not count:
             return []
-        ends = self._predict()
-        if not ends:
+        worths = self._worths()
+        if not worths:
             return super()._best(rung, count)
-        still = [number for number in rung.values if number in ends]
-        return sorted(still, key=lambda number: (-ends[number], number))[:count]
+        still = [number for number in rung.values if number in worths]
+        return sorted(still, key=lambda number: (-worths[number], number))[:count]
 
-    def _predict(self) -> dict[int, float]:
-        """What each trial that came to a rung is expected to end with; none while too little is known.
+    def _worths(self) -> dict[int, float]:
+        """What each trial that came to a rung is expected to end with, less what it costs; none while too little is
+        known.
 
         Those that were given up are left out: they would take the places of trials that can still go on.
         """
+        from search.decide.cost import heat
+
+        if self._ends is None:
+            self._ends = self._predict()
+        numbers, ends, costs = self._ends
+        worths = ends - WEIGHT * heat(self._study) * costs  # anew: the weight changes with every trial that begins
+        return dict(zip(numbers, worths.tolist(), strict=True))
+
+    def _predict(self) -> "tuple[list[int], Array, Array]":
+        """Numbers [N] of trials, what they are expected to end with [N], and logarithms of their costs [N]."""
         import numpy as np  # a command's help need not wait for these
         from optuna.trial import TrialState
 
         from search.decide.threads import one_thread
 
-        if self._ends is None:
-            trials = self._study.get_trials(deepcopy=False)
-            came = sorted(set().union(*(rung.values for rung in self._rungs.values())))
-            came = [number for number in came if trials[number].state != TrialState.PRUNED]
-            processes = self._posterior.given(self._study, self._posterior.whole(trials))
-            self._ends = {}
-            if processes and came:
-                points = self._posterior.points([trials[number] for number in came])
-                with one_thread():
-                    ends = np.mean([process.predict_end(points, np.array(came)) for process in processes], axis=0)
-                self._ends = dict(zip(came, ends.tolist(), strict=True))
-        return self._ends
+        trials = self._study.get_trials(deepcopy=False)
+        came = sorted(set().union(*(rung.values for rung in self._rungs.values())))
+        came = [number for number in came if trials[number].state != TrialState.PRUNED]
+        processes = self._posterior.given(self._study, self._posterior.whole(trials))
+        if not processes or not came:
+            return [], np.empty(0), np.empty(0)
+        there = [trials[number] for number in came]
+        points = self._posterior.points(there)
+        with one_thread():
+            ends = np.mean([process.predict_end(points, np.array(came)) for process in processes], axis=0)
+        return came, ends, self._posterior.costs.of_trials(there)

@@ -28,7 +28,7 @@ from search.problem.space import by_field
 from search.record.database_url import sqlite_url
 from search.record.own_files import is_finished_only_there, is_own, most_trials
 from search.record.remote_copy import RemoteCopy, adopt, found_in
-from search.record.request import ASKED, Request
+from search.record.request import ASKED, ASKED_TRIALS, Request
 from search.record.storage import StudyStorage
 from search.record.trials import BY_HAND, PAUSED, REASON, may_be_tried_again
 from trainer.config import TrainConfig
@@ -114,6 +114,8 @@ class SearchStudy:
         """Trials that the rule has paused, by number, as samplers see them: they have a value, unlike those that run"""
         self._take_stock()
         self._begin()
+        if self._study.user_attrs.get(ASKED_TRIALS) != request.trials:
+            self._study.set_user_attr(ASKED_TRIALS, request.trials)
         self._storage.flush()
         if remote is not None:
             remote.save()

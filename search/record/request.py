@@ -30,6 +30,7 @@ _DECISIVE: Final = (
     *("label_names", "max_params", "objective", "points"),
 )
 ASKED: Final = "asked"  # user attribute of a study: the digest of its request
+ASKED_TRIALS: Final = "trials"  # another: how many trials are asked for
 _PACKAGES: Final = ("sign-ensemble-search", "torch", "ray", "optuna", "numpy", "pyarrow", "safetensors")
 
 

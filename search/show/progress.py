@@ -21,6 +21,8 @@ STATE_STYLES = {"COMPLETE": "green", "PRUNED": "yellow", "FAIL": "red"}
 WORDS: Final = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 LONG: Final = 600.0  # seconds that a search may take without a word on it
 LATEST: Final = 120.0  # seconds until that word
+QUIET: Final = (30.0, 300.0)  # fewest and most seconds off a terminal without a line
+MOST_TOLD: Final = 4  # running trials of which that line tells
 GIGABYTE: Final = 1e9
 
 
@@ -63,7 +65,7 @@ class Progress:
         self._seen: dict[int, Seen] = {}
         self._room: int | None = None
         self._has_told_length = self._is_stale = False
-        self._began = clock()
+        self._began = self._told = clock()
         self._live = SteadyLive(self, console, refresh_per_second=2)
 
     def __enter__(self) -> Self:
@@ -76,6 +78,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Print one line above the live view; a terminal wraps it at words, anywhere else it stays one."""
+        self._told = self._clock()
         self._console.print(" ".join(text.split()), soft_wrap=not self._console.is_terminal)
 
     def earlier(self, number: int, state: str, val_accuracy: float | None, params: dict[str, Any], epochs: int) -> None:
@@ -95,6 +98,10 @@ class Progress:
         self._room = room
         if not self._has_told_length and self._clock() - self._began >= LATEST:
             self._tell_length()
+        if not self._console.is_terminal and self._running:
+            fewest, most = QUIET
+            if self._clock() - self._told >= min(max(fewest, (self._clock() - self._began) / 20), most):
+                self._tell_standing()
 
     def started(
         self,
@@ -227,6 +234,13 @@ class Progress:
             f"{trials} of up to {most} epochs will take {about} {in_words(seconds)}; what makes that shorter: fewer "
             "trials, fewer epochs, a time budget, or more workers where there are idle CPUs"
         )
+
+    def _tell_standing(self) -> None:
+        """A line that says that the search is at work, where nothing happened for a while."""
+        running = sorted(self._running.values(), key=lambda trial: trial.number)
+        parts = [*self._standing(), *self._workers(running), *(line for line, _ in self._best()[:1])]
+        done = [f"trial {trial.number} has done {trial.epoch} of {trial.epochs} epochs" for trial in running]
+        self.note("; ".join([", ".join(parts), *done[:MOST_TOLD]]))
 
     def _standing(self) -> list[str]:
         ended = f"{self._counts.total()}/{self._num_trials} ended"

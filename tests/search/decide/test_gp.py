@@ -5,13 +5,16 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from search.decide import gp
 from search.decide.posterior import FEWEST
 from search.decide.qmc import POINTS, sobol
 from search.decide.samplers import for_space
 from search.problem.space import DEFAULT_SPACE, Space
 from tests.search.decide.test_samplers import CONDITIONAL, _search, _space, _study
+from trainer.config import ModelConfig
 from trainer.model.classifier import num_parameters
 
 NUMBERS = """\
@@ -26,6 +29,27 @@ def test_the_first_trials_are_spread() -> None:
     _search(study, space, FEWEST)
     found = [[trial.params["dropout"] / 0.4, trial.params["mixup_alpha"]] for trial in study.trials]
     np.testing.assert_allclose(found, sobol(2, 3)[:FEWEST])
+
+
+def test_the_first_trials_are_spread_over_the_cheaper_half() -> None:
+    space = _space(DEFAULT_SPACE)
+    drawn = np.random.default_rng(0).integers(1, 9, (400, 2)).tolist()
+    sizes = [num_parameters(ModelConfig(num_heads=heads, num_layers=layers)) for heads, layers in drawn]
+    study = _study("gp", space, seed=5)
+    configs = _search(study, space, FEWEST)
+    assert max(num_parameters(config.model) for config in configs) < np.quantile(sizes, 0.6)
+    assert len({config.model.num_heads for config in configs}) >= 3
+
+
+def test_what_is_as_good_is_proposed_where_it_is_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = _space('num_heads = {type = "int", low = 1, high = 8}\ndropout = {type = "float", low = 0.0, high = 0.4}')
+    heads = []
+    for weight in (gp.WEIGHT, 0.0):
+        monkeypatch.setattr(gp, "WEIGHT", weight)
+        configs = [_search(_study("gp", space, seed), space, 24)[FEWEST:] for seed in range(4)]
+        heads.append(np.mean([config.model.num_heads for its in configs for config in its]))
+    assert heads[0] < 3.5
+    assert heads[0] < heads[1] - 0.8
 
 
 def test_it_draws_what_it_would_if_the_study_was_opened_anew() -> None:

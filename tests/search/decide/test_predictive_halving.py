@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,3 +98,35 @@ def test_enough_trials_of_a_small_search_are_trained_to_the_end(tmp_path: Path, 
     trainings.play(study)
     assert sum(trial.last_step == EPOCHS for trial in study.trials()) >= FEWEST
     study.close()
+
+
+def test_of_trials_that_are_as_good_the_cheaper_go_on(tmp_path: Path) -> None:
+    text = 'num_layers = {type = "int", low = 1, high = 8}'
+    space = Space.parse(f'dropout = {{type = "float", low = 0.0, high = 0.4}}\n{text}', TrainConfig(epochs=EPOCHS))
+    layers: list[list[int]] = [[], []]
+    for seed in range(3):
+        asked: dict[str, Any] = {"trials": 60, "sampler": "random", "recipe_points": False, "seed": seed}
+        trainings, study = _Trainings(seed), open_study(tmp_path / str(seed), space, **asked)
+        trainings.worths, trainings._luck = dict.fromkeys(range(60), 0.5), np.zeros(100)
+        trainings.play(study, 40)
+        for trial in study.trials():
+            layers[trial.last_step == EPOCHS].append(trial.params["num_layers"])
+        study.close()
+    assert abs(np.mean(layers[False] + layers[True]) - 4.5) < 0.5
+    assert len(layers[True]) >= 12
+    assert np.mean(layers[True]) < 3.5
+
+
+def test_costs_weigh_as_when_the_study_was_opened_anew(tmp_path: Path) -> None:
+    text = 'num_layers = {type = "int", low = 1, high = 8}'
+    space = Space.parse(f'dropout = {{type = "float", low = 0.0, high = 0.4}}\n{text}', TrainConfig(epochs=EPOCHS))
+    asked: dict[str, Any] = {"trials": 32, "sampler": "gp", "recipe_points": False}
+    whole, parts = _Trainings(0), _Trainings(0)
+    study = open_study(tmp_path / "whole", space, **asked)
+    whole.play(study)
+    study.close()
+    for most in range(4, 60, 3):
+        study = open_study(tmp_path / "parts", space, **asked)
+        parts.play(study, most)
+        study.close()
+    assert parts.order == whole.order

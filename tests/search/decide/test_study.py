@@ -137,7 +137,7 @@ def test_a_study_made_before_names_were_kept_goes_on_as_it_is(tmp_path: Path) ->
     assert study.ask() is not None
     study.close()
     loaded = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/study.db")
-    assert (loaded.metric_names, loaded.user_attrs) == (None, {})
+    assert (loaded.metric_names, loaded.user_attrs) == (None, {"trials": 1})
 
 
 @pytest.mark.parametrize(("sampler", "pruner"), [*(("tpe", pruner) for pruner in STOPPING_RULES), *OTHERS])

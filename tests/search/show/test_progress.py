@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import itertools
+import re
 from typing import Any
 
 import pytest
@@ -279,3 +281,41 @@ def test_steps_left_out_are_told_of() -> None:
     search.progress.epoch(3, dataclasses.replace(_metrics(1), skipped_steps=2))
     search.progress.epoch(3, _metrics(2))
     assert search.told[1:] == ["trial 3: 2 steps of epoch 1 were left out, as their gradient was nan or inf"]
+
+
+def test_where_there_is_no_terminal_a_search_that_is_quiet_says_where_it_stands() -> None:
+    search = _Search()
+    search.progress.look(2)
+    search.start(3, 4)
+    search.clock.now = 29.0
+    search.progress.look(2)
+    assert len(search.told) == 2
+    search.clock.now = 30.0
+    search.progress.look(2)
+    trials = "trial 3 has done 0 of 9 epochs; trial 4 has done 0 of 9 epochs"
+    assert search.told[2:] == [f"0/8 ended, 2 of 2 workers at work; {trials}"]
+    search.epoch(4, 1, val_accuracy=0.25, at=50.0)
+    search.progress.look(2)
+    assert len(search.told) == 3, "20 seconds after that line there is no other"
+    search.clock.now = 60.0
+    search.progress.look(2)
+    standing = "0/8 ended, 2 of 2 workers at work, best so far 0.2500 at epoch 1 of trial 4 (running)"
+    (last,) = search.told[3:]
+    assert re.sub(r", [\d:]+ left", "", last) == f"{standing}; {trials.replace('4 has done 0', '4 has done 1')}"
+
+
+def test_the_longer_a_search_takes_the_rarer_are_the_lines_on_where_it_stands() -> None:
+    search = _Search(allowed=lambda: 1e6)
+    search.start(*range(6))
+    told = []
+    for second in range(20_000):
+        search.clock.now = float(second)
+        before = len(search.told)
+        search.progress.look(6)
+        told += [second] * (len(search.told) - before)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(told)]
+    assert gaps[0] == 30
+    assert gaps[-1] == 300
+    assert gaps == sorted(gaps)
+    assert "trial 3 has done" in search.told[-1]
+    assert "trial 4 has done" not in search.told[-1], "four trials are enough of a line"

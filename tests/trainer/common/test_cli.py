@@ -294,8 +294,11 @@ def test_a_python_without_the_packages_is_told_in_a_line(words: str, tmp_path: P
 
 
 def test_a_module_that_a_package_lacks_keeps_its_traceback() -> None:
+    def main() -> None:
+        importlib.import_module("numpy.no_such_module")
+
     with pytest.raises(ModuleNotFoundError):
-        cli.run(lambda: importlib.import_module("numpy.no_such_module") and None)
+        cli.run(main)
 
 
 def test_a_command_without_an_output_or_a_folder_ends_in_order(tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""What an epoch of a configuration costs beside one of another, known before it begins, and what that should weigh.
+
+Trials of the default space differ in it sixtyfold. Early, cheap ones tell as much for less. So what is gained is
+weighed against what it costs, the less so the more of the trials have begun, and in the end not at all ("cost
+cooling", Lee et al. 2020, "Cost-aware Bayesian Optimization"). The cost is the size of the model. Measured seconds are
+not asked: they differ from run to run, and a search that was killed and resumed should decide as an undisturbed one.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from search.decide.curve_process import Array
+from search.problem.space import Space
+from search.record.own_files import is_own
+from search.record.request import ASKED_TRIALS
+from trainer.model.classifier import num_parameters
+
+if TYPE_CHECKING:
+    from search.decide.observed import Observed
+
+BESIDE: Final = 0.3e6
+"""Parameters whose products take as long as what a step does beside them, on a CPU"""
+CHEAPEST: Final = 0.5
+"""The share of the configurations that the first trials are spread over"""
+
+
+class Costs:
+    """Of the configurations of a space: in parameters, whose logarithms tell one from another."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        items = space.distributions.values()
+        self._sizing = [not isinstance(item, FloatDistribution) for item in items if not item.single()]
+        self._of_trials: dict[int, float] = {}  # by number; what a trial has never changes
+
+    def of_trials(self, trials: list[FrozenTrial]) -> Array:
+        """Logarithms [N] of what an epoch of each costs. Trials have all their parameters."""
+        for trial in trials:
+            if trial.number not in self._of_trials:
+                self._of_trials[trial.number] = BESIDE + num_parameters(self._space.config_of(trial).model)
+        return np.log([self._of_trials[trial.number] for trial in trials])
+
+    def of_shares(self, shares: Array, observed: "Observed") -> Array:
+        """The same of configurations at shares [N, D], as ``observed`` settles them."""
+        if not any(self._sizing):
+            return np.zeros(len(shares))
+        _, first, rows = np.unique(shares[:, self._sizing], axis=0, return_index=True, return_inverse=True)
+        models = [self._space.config(observed.params(shares[place])).model for place in first]
+        return np.log([BESIDE + num_parameters(model) for model in models])[rows.reshape(-1)]
+
+
+def heat(study: optuna.Study) -> float:
+    """How much costs still weigh: from 1 before the first trial of a study to 0 when as many as are asked for began."""
+    asked = study._storage.get_study_user_attrs(study._study_id).get(ASKED_TRIALS)
+    if not asked:
+        return 1.0
+    begun = sum(trial.state != TrialState.WAITING and is_own(trial) for trial in study.get_trials(deepcopy=False))
+    return max(0.0, 1.0 - begun / int(asked))
