@@ -61,7 +61,7 @@ soak: $(READY)
 	$(BIN)/python -m tests.faults.soak --seed $(SEED)
 
 # In an order in which each finds what it needs: blends replays what record_curves trains.
-BENCHES := pack train_step stacked record_curves\ --again blends search orchestration scale old_runtime rivals_env select
+BENCHES := pack train_step stacked record_curves\ --again blends search cost orchestration scale old_runtime rivals_env select
 
 bench: $(READY)
 	@for bench in $(BENCHES); do \

@@ -11,7 +11,7 @@ from search.prepare import dataset_of
 from search.problem.space import Space
 from search.record.consistency import check_database
 from search.record.request import Request
-from search.record.trials import read_trials, to_rows
+from search.record.trials import REPEATED, read_trials, to_rows
 from trainer.common.errors import UserError
 from trainer.common.storage import is_uri
 from trainer.common.strict import described
@@ -19,8 +19,6 @@ from trainer.data.dataset import PackedDataset
 from trainer.studydir import SELECTION, STUDY_JSON, Folder, StudyDir, for_tables, read_selection
 
 MOST_REFITS: Final = 10_000
-REPEATED: Final = ("seed", "fold")
-"""Fields in which trainings of one configuration differ"""
 TOP, SEEDS, EPOCHS = 8, 3, 100
 
 

@@ -99,7 +99,8 @@ def main(options: TableOptions) -> None:
         return
     heading = "; ".join(tables.title(folder.shown, its) for folder, its in zip(folders, found, strict=True))
     without = f"; without {', '.join(map(bare, options.ignore))}" if options.ignore else ""
-    tables.show(shown, heading + without + (f"; {len(shown)} of them below" if len(shown) < len(rows) else ""))
+    heading += without + (f"; {len(shown)} of them below" if len(shown) < len(rows) else "")
+    tables.show(shown, heading, rows)
     for folder in folders:
         if (study := StudyDir(folder.path)).exists and Request.read(study).to_config().all_participants:
             of = f"{folder.shown}: " if len(folders) > 1 else ""

@@ -31,6 +31,8 @@ from trainer.common.files import atomic_path, is_locked
 from trainer.rundir import BRING_BACK, DONE, WEIGHTS
 from trainer.studydir import STUDY_DB, STUDY_JSON, TRIALS, TRIALS_PARQUET, StudyDir, no_study
 
+REPEATED: Final = ("seed", "fold")
+"""Fields in which trainings of one configuration differ"""
 INTERRUPTED: Final = "interrupted"
 """State of a trial that runs for Optuna, so that it can go on, while no search is at work on its study"""
 WAITS: Final = "paused"

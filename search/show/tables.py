@@ -15,6 +15,7 @@ from rich.text import Text
 
 from search.record.trials import Row, param_names, to_table
 from search.show.progress import STATE_STYLES
+from search.show.repeated import CAPTION, Configuration, configurations
 from trainer.common.console import for_tables
 from trainer.common.errors import UserError
 from trainer.common.fields import printable, suggestion
@@ -71,15 +72,20 @@ class _Column(NamedTuple):
         return max([widest_head, *(item.cell_len for item in self.cells)]) + 1
 
 
-def render(rows: list[Row], heading: str, console: Console) -> Group:
-    """The table as it fits the console, and below it the reasons of failures, and notes.
+def render(rows: list[Row], heading: str, console: Console, of: Sequence[Row] | None = None) -> Group:
+    """The table as it fits the console, and below it means of repeated configurations, reasons of failures, and notes.
 
+    The rows are all, or some ``of`` these, over which means are taken.
     A table that is too wide is broken into several, one below the other, each with the numbers of the trials.
     """
     groups = _broken(_columns(rows), 1 + any(row.study for row in rows), console.width)
     tables: list[Table | Text] = [Text(heading, "table.title"), _table(groups[0])]
     for columns in groups[1:]:
         tables += [Text(), _table(columns)]
+    if together := configurations(rows if of is None else of):
+        tables += [Text(), Text(CAPTION, "table.caption")]
+        for columns in _broken(_of_configurations(together), 1 + any(row.study for row in rows), console.width):
+            tables += [_table(columns), Text()]
     failed = [row for row in rows if row.state == TrialState.FAIL.name and row.reason]
     failures = [Text(printable(f"trial {named(row)} failed: {row.reason}")) for row in failed]
     notes = [Text(printable(f"trial {named(row)}: {row.note}")) for row in rows if row.note]
@@ -108,6 +114,22 @@ def _columns(rows: list[Row]) -> list[_Column]:
     if any(row.study for row in rows):
         found.insert(0, _column("study", [printable(row.study or "") for row in rows], is_text=True))
     return found
+
+
+def _of_configurations(found: list[Configuration]) -> list[_Column]:
+    """What trials came to, of each configuration that several of them have."""
+    names = list(dict.fromkeys(name for its in found for name in its.params))
+    columns = [
+        _column("trials", [", ".join(map(str, its.trials)) for its in found]),
+        *(_column(name.replace("_", "\n"), [cell(its.params.get(name)) for its in found]) for name in names),
+        _column("mean\naccuracy", [cell(its.val_accuracy, ".4f") for its in found]),
+        _column("lowest", [cell(its.lowest, ".4f") for its in found]),
+        _column("highest", [cell(its.highest, ".4f") for its in found]),
+        _column("mean\nlog loss", [cell(its.val_log_loss, ".4f") for its in found]),
+    ]
+    if any(its.study for its in found):
+        columns.insert(0, _column("study", [printable(its.study or "") for its in found], is_text=True))
+    return columns
 
 
 def _column(head: str, cells: Iterable[str], is_text: bool = False) -> _Column:
@@ -176,7 +198,7 @@ def to_json(rows: list[Row]) -> str:
     return json.dumps(objects, indent=2) + "\n"
 
 
-def show(rows: list[Row], heading: str) -> None:
-    """Print the table; where there is no terminal, as wide as it takes."""
+def show(rows: list[Row], heading: str, of: Sequence[Row] | None = None) -> None:
+    """Print the table; where there is no terminal, as wide as it takes. The rows are all, or some ``of`` these."""
     console = for_tables()
-    console.print(render(rows, heading, console))
+    console.print(render(rows, heading, console, of))

@@ -148,12 +148,12 @@ def epoch_seconds(parameters: np.ndarray) -> np.ndarray:
 
 
 # (bias, noise) of mf-prior-bench's presets
-_HARTMANNS: Final = {
+HARTMANNS: Final = {
     f"hartmann{dimensions}-{kind}": Hartmann(dimensions, *preset)
     for dimensions in (3, 6)
     for kind, preset in (("good", (2.5, 2.0)), ("bad", (3.5, 4.0)))
 }
-PROBLEMS: Final = (*_HARTMANNS, *RECORDINGS)
+PROBLEMS: Final = (*HARTMANNS, *RECORDINGS)
 CHOSEN_ON: Final = ("hartmann3-good", "hartmann6-bad", "recorded", "wide")
 """Defaults are chosen on these, and on other seeds; figures on the others say what the choice is worth elsewhere."""
 
@@ -163,4 +163,4 @@ def problem(name: str) -> Problem:
     """By its name, one of PROBLEMS."""
     if name in RECORDINGS:
         return Replay(name, RECORDINGS[name])
-    return HartmannProblem(name, _HARTMANNS[name])
+    return HartmannProblem(name, HARTMANNS[name])
