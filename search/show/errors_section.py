@@ -49,7 +49,9 @@ def errors_section(predictions: Predictions | str) -> Iterator[str]:
     yield html.side_by_side(
         [
             "".join(_confusions(pairs, signs)),
-            "".join(_participants(by_group(right, predictions.held_out.participants))),
+            "".join(
+                _participants(by_group(right, predictions.held_out.participants), predictions.held_out.folds is None)
+            ),
         ]
     )
     yield from _missed(predictions, probs, named)
@@ -93,13 +95,15 @@ def _confusions(pairs: list[Confusion], signs: Sequence[str]) -> Iterator[str]:
     yield html.paragraph(f"{shown:,} of {total:,} errors.", "caption")
 
 
-def _participants(groups: list[Group]) -> Iterator[str]:
+def _participants(groups: list[Group], of_one_fold: bool) -> Iterator[str]:
     yield html.heading("Participants", level=3)
     lines = [Line((str(group.key), str(group.count), f"{group.accuracy:.3f}")) for group in groups]
     names = ("participant", "sequences", "accuracy")
     yield html.table(names, lines[:MOST])
     if len(lines) > MOST:
         yield html.details(f"all {len(lines)} participants", html.table(names, lines))
+    if of_one_fold:
+        yield html.paragraph("Only these were held out; a refit with all folds holds out everybody in turn.", "caption")
 
 
 def _missed(predictions: Predictions, probs: np.ndarray, named: np.ndarray) -> Iterator[str]:

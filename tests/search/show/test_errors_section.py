@@ -1,5 +1,7 @@
 """What a page says of errors, against values worked by hand."""
 
+import dataclasses
+
 import numpy as np
 
 from search.record.held_out import Predictions
@@ -92,3 +94,11 @@ def test_why_it_cannot_be_told_is_said() -> None:
     text = section("trials/<b>: there is no such file")
     assert "This cannot be told: trials/&lt;b&gt;: there is no such file." in text
     assert "<table" not in text
+
+
+def test_of_one_fold_it_says_that_others_were_not_held_out() -> None:
+    words = "Only these were held out; a refit with all folds holds out everybody in turn."
+    found = predictions(FIRST)
+    assert words in section(found)
+    rotated = dataclasses.replace(found.held_out, folds=np.array([0, 0, 0, 1, 1]))
+    assert words not in section(dataclasses.replace(found, held_out=rotated))
