@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BESIDE: Final = 0.3e6
 """Parameters whose products take as long as what a step does beside them, on a CPU"""
 CHEAPEST: Final = 0.5
-"""The share of the configurations that the first trials are spread over"""
+"""The share of the configurations that the first trial is one of, where costs weigh in full"""
 
 
 class Costs:
@@ -55,8 +55,11 @@ class Costs:
 
 def heat(study: optuna.Study) -> float:
     """How much costs still weigh: from 1 before the first trial of a study to 0 when as many as are asked for began."""
-    asked = study._storage.get_study_user_attrs(study._study_id).get(ASKED_TRIALS)
-    if not asked:
-        return 1.0
     begun = sum(trial.state != TrialState.WAITING and is_own(trial) for trial in study.get_trials(deepcopy=False))
-    return max(0.0, 1.0 - begun / int(asked))
+    return heat_after(begun, study)
+
+
+def heat_after(begun: int, study: optuna.Study) -> float:
+    """The same after so many trials; 1 where the study does not say how many are asked for."""
+    asked = study._storage.get_study_user_attrs(study._study_id).get(ASKED_TRIALS)
+    return max(0.0, 1.0 - begun / int(asked)) if asked else 1.0

@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from search.decide.cost import CHEAPEST, heat
+from search.decide.cost import CHEAPEST, heat, heat_after
 from search.decide.curve_process import Array, Conditioned, expected_improvement
 from search.decide.observed import Observed
 from search.decide.posterior import Posterior
@@ -30,7 +30,7 @@ LAST_DISTANCES: Final = 0.05, 0.01
 BEST: Final = 5
 """Configurations near which proposals are drawn"""
 FIRST: Final = 256
-"""Points of the Sobol sequence, of which the first trials get the cheaper"""
+"""Points of the Sobol sequence, of which the first trials get the cheaper ones"""
 WEIGHT: Final = 0.5
 """Of cost, before any trial has begun: the power of it that what is gained is divided by"""
 CHANGES: Final = 3
@@ -63,7 +63,7 @@ class GpSampler(RelativeSampler):
                 process = processes[trial.number % len(processes)]
                 first = self._fitting(posterior.observed, self._ranked(study, posterior, process, whole))
             else:  # the n-th trial gets the n-th point
-                first = itertools.islice(self._spread(posterior), trial.number, None)
+                first = itertools.islice(self._spread(study, posterior), trial.number, None)
             self._proposals = itertools.chain(first, self._fitting(posterior.observed, self._anywhere(posterior)))
         return next(self._proposals)
 
@@ -78,15 +78,21 @@ class GpSampler(RelativeSampler):
             shares = map(posterior.observed.shares, (whole, running))
             return self._best(process, posterior, WEIGHT * heat(study), *shares)
 
-    def _spread(self, posterior: Posterior) -> Iterator[dict[str, Any]]:
-        """Parameters of the first trials: a Sobol sequence through what fits the space, the cheaper part first."""
+    def _spread(self, study: optuna.Study, posterior: Posterior) -> Iterator[dict[str, Any]]:
+        """Parameters of the first trials: a Sobol sequence through what fits the space.
+
+        Each trial gets the next of its points that is among the cheaper part, which widens as costs weigh less.
+        """
         observed = posterior.observed
         points = sobol(len(posterior.coordinates.distributions), self._study_seed)
         few = np.array([row for row in points[:FIRST] if self._space.fits(observed.params(row))])
-        if len(few):
-            costs = posterior.costs.of_shares(observed.settled(few), observed)
-            is_cheap = costs <= np.quantile(costs, CHEAPEST)
-            yield from map(observed.params, [*few[is_cheap], *few[~is_cheap]])
+        left = list(range(len(few)))
+        costs = posterior.costs.of_shares(observed.settled(few), observed) if left else np.empty(0)
+        for number in range(len(few)):
+            most = np.quantile(costs, 1 - (1 - CHEAPEST) * heat_after(number, study))
+            place = next((place for place in left if costs[place] <= most), left[0])
+            left.remove(place)
+            yield observed.params(few[place])
         yield from self._fitting(observed, points[FIRST:])
 
     def _fitting(self, observed: Observed, ranked: Iterable[Array]) -> Iterator[dict[str, Any]]:

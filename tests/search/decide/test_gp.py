@@ -1,6 +1,7 @@
 """The sampler that follows a Gaussian process over configurations and epochs."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from search.decide.qmc import POINTS, sobol
 from search.decide.samplers import for_space
 from search.problem.space import DEFAULT_SPACE, Space
 from tests.search.decide.test_samplers import CONDITIONAL, _search, _space, _study
-from trainer.config import ModelConfig
+from tests.search.studies import open_study
+from trainer.config import ModelConfig, TrainConfig
 from trainer.model.classifier import num_parameters
 
 NUMBERS = """\
@@ -39,6 +41,20 @@ def test_the_first_trials_are_spread_over_the_cheaper_half() -> None:
     configs = _search(study, space, FEWEST)
     assert max(num_parameters(config.model) for config in configs) < np.quantile(sizes, 0.6)
     assert len({config.model.num_heads for config in configs}) >= 3
+
+
+def test_of_a_search_of_few_trials_the_last_are_as_dear_as_any(tmp_path: Path) -> None:
+    space = Space.parse(DEFAULT_SPACE, TrainConfig(epochs=3))
+    sizes: list[list[int]] = []
+    for seed in range(12):
+        study = open_study(tmp_path / str(seed), space, trials=FEWEST, seed=seed, recipe_points=False)
+        given = [study.ask() for _ in range(FEWEST)]
+        sizes.append([num_parameters(its.config.model) for its in given if its is not None])
+        study.close()
+    first, last = np.array(sizes)[:, :2].max(), np.array(sizes)[:, -2:].max()
+    assert np.shape(sizes) == (12, FEWEST)
+    assert first < 8e6
+    assert last > 1.5 * first
 
 
 def test_what_is_as_good_is_proposed_where_it_is_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
