@@ -1,11 +1,14 @@
 """What an epoch of a configuration costs beside one of another, known before it begins, and what that should weigh.
 
-Trials of the default space differ in it sixtyfold. Early, cheap ones tell as much for less. So what is gained is
-weighed against what it costs, the less so the more of the trials have begun, and in the end not at all ("cost
-cooling", Lee et al. 2020, "Cost-aware Bayesian Optimization"). The cost is the size of the model. Measured seconds are
-not asked: they differ from run to run, and a search that was killed and resumed should decide as an undisturbed one.
+Trials of the default space differ in it sixtyfold. Early, cheap ones tell as much for less. So where it differs much,
+what is gained is weighed against what it costs, the less so the more of the trials have begun, and in the end not at
+all ("cost cooling", Lee et al. 2020, "Cost-aware Bayesian Optimization"). The cost is the size of the model. Measured
+seconds are not asked: they differ from run to run, and a search that was killed and resumed should decide as an
+undisturbed one.
 """
 
+import math
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -14,6 +17,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from search.decide.curve_process import Array
+from search.decide.qmc import sobol
 from search.problem.space import Space
 from search.record.own_files import is_own
 from search.record.request import ASKED_TRIALS
@@ -22,6 +26,9 @@ from trainer.model.classifier import num_parameters
 if TYPE_CHECKING:
     from search.decide.observed import Observed
 
+LEAST_SPAN: Final = 10.0
+"""Costs that span fourfold are not worth weighing (results/reference/search.txt), sixtyfold ones are (cost.md there)"""
+DRAWN: Final = 256  # configurations, to see how much they differ
 BESIDE: Final = 0.3e6
 """Parameters whose products take as long as what a step does beside them, on a CPU"""
 CHEAPEST: Final = 0.5
@@ -31,8 +38,8 @@ CHEAPEST: Final = 0.5
 class Costs:
     """Of the configurations of a space: in parameters, whose logarithms tell one from another."""
 
-    def __init__(self, space: Space) -> None:
-        self._space = space
+    def __init__(self, space: Space, observed: "Observed") -> None:
+        self._space, self._observed = space, observed
         items = space.distributions.values()
         self._sizing = [not isinstance(item, FloatDistribution) for item in items if not item.single()]
         self._of_trials: dict[int, float] = {}  # by number; what a trial has never changes
@@ -44,12 +51,22 @@ class Costs:
                 self._of_trials[trial.number] = BESIDE + num_parameters(self._space.config_of(trial).model)
         return np.log([self._of_trials[trial.number] for trial in trials])
 
-    def of_shares(self, shares: Array, observed: "Observed") -> Array:
-        """The same of configurations at shares [N, D], as ``observed`` settles them."""
+    @cached_property
+    def differ(self) -> bool:
+        """Whether they differ enough to be weighed: by LEAST_SPAN, between all but the cheapest and the dearest."""
+        points = sobol(len(self._observed.coordinates.distributions), 0)[:DRAWN]
+        fitting = np.array([row for row in points if self._space.fits(self._observed.params(row))])
+        if not len(fitting):
+            return False
+        low, high = np.quantile(self.of_shares(self._observed.settled(fitting)), [0.05, 0.95])
+        return bool(high - low >= math.log(LEAST_SPAN))
+
+    def of_shares(self, shares: Array) -> Array:
+        """Logarithms [N] of what an epoch costs of configurations at shares [N, D], as settled there."""
         if not any(self._sizing):
             return np.zeros(len(shares))
         _, first, rows = np.unique(shares[:, self._sizing], axis=0, return_index=True, return_inverse=True)
-        models = [self._space.config(observed.params(shares[place])).model for place in first]
+        models = [self._space.config(self._observed.params(shares[place])).model for place in first]
         return np.log([BESIDE + num_parameters(model) for model in models])[rows.reshape(-1)]
 
 

@@ -76,7 +76,8 @@ class GpSampler(RelativeSampler):
         running = [its for its in whole if its.state == TrialState.RUNNING]
         with one_thread():
             shares = map(posterior.observed.shares, (whole, running))
-            return self._best(process, posterior, WEIGHT * heat(study), *shares)
+            weight = WEIGHT * heat(study) if posterior.costs.differ else 0.0
+            return self._best(process, posterior, weight, *shares)
 
     def _spread(self, study: optuna.Study, posterior: Posterior) -> Iterator[dict[str, Any]]:
         """Parameters of the first trials: a Sobol sequence through what fits the space.
@@ -87,9 +88,10 @@ class GpSampler(RelativeSampler):
         points = sobol(len(posterior.coordinates.distributions), self._study_seed)
         few = np.array([row for row in points[:FIRST] if self._space.fits(observed.params(row))])
         left = list(range(len(few)))
-        costs = posterior.costs.of_shares(observed.settled(few), observed) if left else np.empty(0)
+        costs = posterior.costs.of_shares(observed.settled(few)) if left else np.empty(0)
         for number in range(len(few)):
-            most = np.quantile(costs, 1 - (1 - CHEAPEST) * heat_after(number, study))
+            narrowed = (1 - CHEAPEST) * heat_after(number, study) if posterior.costs.differ else 0.0
+            most = np.quantile(costs, 1 - narrowed)
             place = next((place for place in left if costs[place] <= most), left[0])
             left.remove(place)
             yield observed.params(few[place])
@@ -117,7 +119,7 @@ class GpSampler(RelativeSampler):
 
         def improvement(shares: Array) -> Array:
             gains = expected_improvement(*process.predict(coordinates.points(shares)), best)
-            return gains * np.exp(-weight * posterior.costs.of_shares(shares, observed))
+            return gains * np.exp(-weight * posterior.costs.of_shares(shares))
 
         near = [self._around(tops[self._rng.integers(len(tops), size=NEAR)], distance) for distance in DISTANCES]
         shares = observed.settled(np.concatenate([self._rng.random((WIDE, known.shape[1])), *near]))

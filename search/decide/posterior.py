@@ -47,7 +47,7 @@ class Posterior:
         self._space = space
         self.observed: Final = Observed(space)
         self.coordinates: Final = self.observed.coordinates
-        self.costs: Final = Costs(space)
+        self.costs: Final = Costs(space, self.observed)
         self._last: list[Conditioned] = []
         self._fitted: list[list[float]] = []
 

@@ -64,8 +64,9 @@ class PredictiveHalving(SuccessiveHalving):
         if self._ends is None:
             self._ends = self._predict()
         numbers, ends, costs = self._ends
-        worths = ends - WEIGHT * heat(self._study) * costs  # anew: the weight changes with every trial that begins
-        return dict(zip(numbers, worths.tolist(), strict=True))
+        if self._posterior.costs.differ:  # anew: what they weigh changes with every trial that begins
+            ends = ends - WEIGHT * heat(self._study) * costs
+        return dict(zip(numbers, ends.tolist(), strict=True))
 
     def _predict(self) -> "tuple[list[int], Array, Array]":
         """Numbers [N] of trials, what they are expected to end with [N], and logarithms of their costs [N]."""

@@ -28,7 +28,6 @@ from rich.table import Table
 
 from search.decide import gp, posterior, predictive_halving
 from search.decide.cost import Costs
-from search.decide.observed import Observed
 from search.decide.qmc import sobol
 from search.decide.unit_cube import at
 from tests.bench import players
@@ -92,8 +91,8 @@ def known_costs(cost: CostOf) -> type[Costs]:
         def of_trials(self, trials: list[FrozenTrial]) -> np.ndarray:
             return np.log([cost(trial.params) for trial in trials])
 
-        def of_shares(self, shares: np.ndarray, observed: Observed) -> np.ndarray:
-            return np.log([cost(observed.params(row)) for row in shares])
+        def of_shares(self, shares: np.ndarray) -> np.ndarray:
+            return np.log([cost(self._observed.params(row)) for row in shares])
 
     return Known
 

@@ -37,8 +37,9 @@ def test_costs_span_sixtyfold_and_the_search_sees_them(name: str) -> None:
     shares = observed.settled(np.random.default_rng(0).random((300, len(space.distributions))))
     costs: Any = [its.cost(observed.params(row)) for row in shares]
     assert SPAN / 8 < max(costs) / min(costs) <= SPAN * 1.01
-    found = known_costs(its.cost)(space).of_shares(shares, observed)
-    np.testing.assert_allclose(found, np.log(costs))
+    known = known_costs(its.cost)(space, observed)
+    np.testing.assert_allclose(known.of_shares(shares), np.log(costs))
+    assert known.differ
 
 
 def test_a_search_that_weighs_costs_finds_what_is_good_and_cheap_earlier() -> None:

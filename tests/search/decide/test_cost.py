@@ -26,7 +26,7 @@ def test_the_cost_of_shares_is_the_size_of_their_model(text: str) -> None:
     space = _space(text)
     observed = Observed(space)
     shares = observed.settled(np.random.default_rng(0).random((50, len(observed.coordinates.distributions))))
-    found = Costs(space).of_shares(shares, observed)
+    found = Costs(space, observed).of_shares(shares)
     for cost, row in zip(found, shares, strict=True):
         model = space.config(observed.params(row)).model
         size = _parameters(model.num_heads, model.num_layers)
@@ -44,13 +44,13 @@ def test_the_cost_of_a_trial_is_that_of_its_shares() -> None:
     ]
     for number, trial in enumerate(trials):
         trial.number = number
-    costs = Costs(space)
-    np.testing.assert_allclose(costs.of_trials(trials), costs.of_shares(shares, observed))
+    costs = Costs(space, observed)
+    np.testing.assert_allclose(costs.of_trials(trials), costs.of_shares(shares))
 
 
 def test_where_no_parameter_changes_the_model_all_cost_the_same() -> None:
     space = _space('dropout = {type = "float", low = 0.0, high = 0.4}')
-    assert Costs(space).of_shares(np.array([[0.1], [0.9]]), Observed(space)).tolist() == [0.0, 0.0]
+    assert Costs(space, Observed(space)).of_shares(np.array([[0.1], [0.9]])).tolist() == [0.0, 0.0]
 
 
 def test_costs_weigh_less_with_every_trial_that_begins(tmp_path: Path) -> None:
@@ -71,3 +71,18 @@ def test_a_study_that_does_not_say_how_many_trials_are_asked_for_weighs_costs_in
     study = optuna.create_study()
     study.ask()
     assert heat(study) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "max_params", "differ"),
+    [
+        (DEFAULT_SPACE, None, True),
+        (DEFAULT_SPACE, 2_000_000, False),
+        ('num_layers = {type = "int", low = 1, high = 4}', None, False),
+        ('dropout = {type = "float", low = 0.0, high = 0.4}', None, False),
+    ],
+)
+def test_costs_weigh_where_they_differ_tenfold(text: str, max_params: int | None, differ: bool) -> None:
+    space = _space(text)
+    space = space if max_params is None else space.limited(max_params)
+    assert Costs(space, Observed(space)).differ == differ

@@ -101,24 +101,24 @@ def test_enough_trials_of_a_small_search_are_trained_to_the_end(tmp_path: Path, 
 
 
 def test_of_trials_that_are_as_good_the_cheaper_go_on(tmp_path: Path) -> None:
-    text = 'num_layers = {type = "int", low = 1, high = 8}'
+    text = 'num_heads = {type = "int", low = 1, high = 8}'
     space = Space.parse(f'dropout = {{type = "float", low = 0.0, high = 0.4}}\n{text}', TrainConfig(epochs=EPOCHS))
-    layers: list[list[int]] = [[], []]
+    heads: list[list[int]] = [[], []]
     for seed in range(3):
         asked: dict[str, Any] = {"trials": 60, "sampler": "random", "recipe_points": False, "seed": seed}
         trainings, study = _Trainings(seed), open_study(tmp_path / str(seed), space, **asked)
         trainings.worths, trainings._luck = dict.fromkeys(range(60), 0.5), np.zeros(100)
         trainings.play(study, 40)
         for trial in study.trials():
-            layers[trial.last_step == EPOCHS].append(trial.params["num_layers"])
+            heads[trial.last_step == EPOCHS].append(trial.params["num_heads"])
         study.close()
-    assert abs(np.mean(layers[False] + layers[True]) - 4.5) < 0.5
-    assert len(layers[True]) >= 12
-    assert np.mean(layers[True]) < 3.5
+    assert abs(np.mean(heads[False] + heads[True]) - 4.5) < 0.5
+    assert len(heads[True]) >= 12
+    assert np.mean(heads[True]) < 3.5
 
 
 def test_costs_weigh_as_when_the_study_was_opened_anew(tmp_path: Path) -> None:
-    text = 'num_layers = {type = "int", low = 1, high = 8}'
+    text = 'num_heads = {type = "int", low = 1, high = 8}'
     space = Space.parse(f'dropout = {{type = "float", low = 0.0, high = 0.4}}\n{text}', TrainConfig(epochs=EPOCHS))
     asked: dict[str, Any] = {"trials": 32, "sampler": "gp", "recipe_points": False}
     whole, parts = _Trainings(0), _Trainings(0)
