@@ -26,7 +26,7 @@ from trainer.model.classifier import num_parameters
 if TYPE_CHECKING:
     from search.decide.observed import Observed
 
-LEAST_SPAN: Final = 10.0
+LEAST_SPAN: Final = 12.0
 """Costs that span fourfold are not worth weighing (results/reference/search.txt), sixtyfold ones are (cost.md there)"""
 DRAWN: Final = 256  # configurations, to see how much they differ
 BESIDE: Final = 0.3e6

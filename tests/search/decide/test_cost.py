@@ -9,7 +9,7 @@ from optuna.trial import TrialState, create_trial
 
 from search.decide.cost import BESIDE, Costs, heat
 from search.decide.observed import Observed
-from search.problem.space import DEFAULT_SPACE, Space
+from search.problem.space import DEFAULT_SPACE, SMALL_SPACE, Space
 from tests.search.decide.test_samplers import CONDITIONAL, _space
 from tests.search.studies import open_study
 from trainer.config import ModelConfig, TrainConfig
@@ -78,11 +78,12 @@ def test_a_study_that_does_not_say_how_many_trials_are_asked_for_weighs_costs_in
     [
         (DEFAULT_SPACE, None, True),
         (DEFAULT_SPACE, 2_000_000, False),
+        (SMALL_SPACE, None, False),
         ('num_layers = {type = "int", low = 1, high = 4}', None, False),
         ('dropout = {type = "float", low = 0.0, high = 0.4}', None, False),
     ],
 )
-def test_costs_weigh_where_they_differ_tenfold(text: str, max_params: int | None, differ: bool) -> None:
+def test_costs_weigh_where_they_differ_twelvefold(text: str, max_params: int | None, differ: bool) -> None:
     space = _space(text)
     space = space if max_params is None else space.limited(max_params)
     assert Costs(space, Observed(space)).differ == differ
