@@ -43,6 +43,7 @@ class Costs:
         items = space.distributions.values()
         self._sizing = [not isinstance(item, FloatDistribution) for item in items if not item.single()]
         self._of_trials: dict[int, float] = {}  # by number; what a trial has never changes
+        self._of_kinds: dict[bytes, float] = {}  # logarithms, by the shares that a model's size depends on
 
     def of_trials(self, trials: list[FrozenTrial]) -> Array:
         """Logarithms [N] of what an epoch of each costs. Trials have all their parameters."""
@@ -65,9 +66,12 @@ class Costs:
         """Logarithms [N] of what an epoch costs of configurations at shares [N, D], as settled there."""
         if not any(self._sizing):
             return np.zeros(len(shares))
-        _, first, rows = np.unique(shares[:, self._sizing], axis=0, return_index=True, return_inverse=True)
-        models = [self._space.config(self._observed.params(shares[place])).model for place in first]
-        return np.log([BESIDE + num_parameters(model) for model in models])[rows.reshape(-1)]
+        kinds, first, rows = np.unique(shares[:, self._sizing], axis=0, return_index=True, return_inverse=True)
+        for kind, place in zip(kinds, first, strict=True):
+            if kind.tobytes() not in self._of_kinds:
+                model = self._space.config(self._observed.params(shares[place])).model
+                self._of_kinds[kind.tobytes()] = math.log(BESIDE + num_parameters(model))
+        return np.array([self._of_kinds[kind.tobytes()] for kind in kinds])[rows.reshape(-1)]
 
 
 def heat(study: optuna.Study) -> float:
