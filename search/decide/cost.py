@@ -21,6 +21,7 @@ from search.decide.qmc import sobol
 from search.problem.space import Space
 from search.record.own_files import is_own
 from search.record.request import ASKED_TRIALS
+from trainer.config import TrainConfig
 from trainer.model.classifier import num_parameters
 
 if TYPE_CHECKING:
@@ -43,14 +44,18 @@ class Costs:
         items = space.distributions.values()
         self._sizing = [not isinstance(item, FloatDistribution) for item in items if not item.single()]
         self._of_trials: dict[int, float] = {}  # by number; what a trial has never changes
-        self._of_kinds: dict[bytes, float] = {}  # logarithms, by the shares that a model's size depends on
+        self._of_kinds: dict[bytes, float] = {}  # by the shares that a model's size depends on
 
     def of_trials(self, trials: list[FrozenTrial]) -> Array:
         """Logarithms [N] of what an epoch of each costs. Trials have all their parameters."""
         for trial in trials:
             if trial.number not in self._of_trials:
-                self._of_trials[trial.number] = BESIDE + num_parameters(self._space.config_of(trial).model)
-        return np.log([self._of_trials[trial.number] for trial in trials])
+                self._of_trials[trial.number] = _logarithm(self._space.config_of(trial))
+        return np.array([self._of_trials[trial.number] for trial in trials])
+
+    def weight(self, study: optuna.Study, begun: int | None = None) -> float:
+        """How much they weigh in a study, as ``heat``; nothing where they hardly differ."""
+        return heat(study, begun) if self.differ else 0.0
 
     @cached_property
     def differ(self) -> bool:
@@ -69,18 +74,23 @@ class Costs:
         kinds, first, rows = np.unique(shares[:, self._sizing], axis=0, return_index=True, return_inverse=True)
         for kind, place in zip(kinds, first, strict=True):
             if kind.tobytes() not in self._of_kinds:
-                model = self._space.config(self._observed.params(shares[place])).model
-                self._of_kinds[kind.tobytes()] = math.log(BESIDE + num_parameters(model))
+                config = self._space.config(self._observed.params(shares[place]))
+                self._of_kinds[kind.tobytes()] = _logarithm(config)
         return np.array([self._of_kinds[kind.tobytes()] for kind in kinds])[rows.reshape(-1)]
 
 
-def heat(study: optuna.Study) -> float:
-    """How much costs still weigh: from 1 before the first trial of a study to 0 when as many as are asked for began."""
-    begun = sum(trial.state != TrialState.WAITING and is_own(trial) for trial in study.get_trials(deepcopy=False))
-    return heat_after(begun, study)
+def _logarithm(config: TrainConfig) -> float:
+    return math.log(BESIDE + num_parameters(config.model))
 
 
-def heat_after(begun: int, study: optuna.Study) -> float:
-    """The same after so many trials; 1 where the study does not say how many are asked for."""
+def heat(study: optuna.Study, begun: int | None = None) -> float:
+    """How much costs still weigh: from 1 before the first trial of a study to 0 when as many as are asked for began.
+
+    ``begun`` trials did (default: those that have). 1 where the study does not say how many are asked for.
+    """
     asked = study._storage.get_study_user_attrs(study._study_id).get(ASKED_TRIALS)
-    return max(0.0, 1.0 - begun / int(asked)) if asked else 1.0
+    if not asked:
+        return 1.0
+    if begun is None:
+        begun = sum(trial.state != TrialState.WAITING and is_own(trial) for trial in study.get_trials(deepcopy=False))
+    return max(0.0, 1.0 - begun / int(asked))

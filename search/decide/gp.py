@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from search.decide.cost import CHEAPEST, heat, heat_after
+from search.decide.cost import CHEAPEST
 from search.decide.curve_process import Array, Conditioned, expected_improvement
 from search.decide.observed import Observed
 from search.decide.posterior import Posterior
@@ -76,8 +76,7 @@ class GpSampler(RelativeSampler):
         running = [its for its in whole if its.state == TrialState.RUNNING]
         with one_thread():
             shares = map(posterior.observed.shares, (whole, running))
-            weight = WEIGHT * heat(study) if posterior.costs.differ else 0.0
-            return self._best(process, posterior, weight, *shares)
+            return self._best(process, posterior, WEIGHT * posterior.costs.weight(study), *shares)
 
     def _spread(self, study: optuna.Study, posterior: Posterior) -> Iterator[dict[str, Any]]:
         """Parameters of the first trials: a Sobol sequence through what fits the space.
@@ -86,12 +85,14 @@ class GpSampler(RelativeSampler):
         """
         observed = posterior.observed
         points = sobol(len(posterior.coordinates.distributions), self._study_seed)
+        if not posterior.costs.differ:
+            yield from self._fitting(observed, points)
+            return
         few = np.array([row for row in points[:FIRST] if self._space.fits(observed.params(row))])
         left = list(range(len(few)))
         costs = posterior.costs.of_shares(observed.settled(few)) if left else np.empty(0)
         for number in range(len(few)):
-            narrowed = (1 - CHEAPEST) * heat_after(number, study) if posterior.costs.differ else 0.0
-            most = np.quantile(costs, 1 - narrowed)
+            most = np.quantile(costs, 1 - (1 - CHEAPEST) * posterior.costs.weight(study, number))
             place = next((place for place in left if costs[place] <= most), left[0])
             left.remove(place)
             yield observed.params(few[place])

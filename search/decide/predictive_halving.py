@@ -59,14 +59,11 @@ class PredictiveHalving(SuccessiveHalving):
 
         Those that were given up are left out: they would take the places of trials that can still go on.
         """
-        from search.decide.cost import heat
-
         if self._ends is None:
             self._ends = self._predict()
         numbers, ends, costs = self._ends
-        if self._posterior.costs.differ:  # anew: what they weigh changes with every trial that begins
-            ends = ends - WEIGHT * heat(self._study) * costs
-        return dict(zip(numbers, ends.tolist(), strict=True))
+        weight = WEIGHT * self._posterior.costs.weight(self._study)  # anew: it changes with every trial that begins
+        return dict(zip(numbers, (ends - weight * costs).tolist(), strict=True))
 
     def _predict(self) -> "tuple[list[int], Array, Array]":
         """Numbers [N] of trials, what they are expected to end with [N], and logarithms of their costs [N]."""

@@ -151,9 +151,11 @@ def _by_reason(left_out: Mapping[str, str]) -> str:
     >>> _by_reason({"0003": "not finished", "0007": "ignored, as asked", "0012": "ignored, as asked"})
     'trials 7, 12 (ignored, as asked); trial 3 (not finished)'
     """
+    of_reasons: dict[str, list[str]] = {}
+    for name, reason in sorted(left_out.items()):
+        of_reasons.setdefault(reason, []).append(str(int(name)) if name.isdecimal() else name)
     parts = []
-    for reason in sorted(set(left_out.values())):
-        names = [str(int(name)) if name.isdecimal() else name for name in sorted(left_out) if left_out[name] == reason]
+    for reason, names in sorted(of_reasons.items()):
         several = "trials " if len(names) > 1 else "trial "
         parts.append(f"{several}{', '.join(names)}" if len(names) <= _MOST_NAMED else f"{len(names):,} trials")
         parts[-1] += f" ({reason})"

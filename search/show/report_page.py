@@ -19,14 +19,14 @@ from plotly.graph_objects import Figure
 from search.record.held_out import Predictions, read_predictions
 from search.record.own_files import metrics_of
 from search.record.request import Request
-from search.record.trials import INTERRUPTED, REPEATED, WAITS, Row, param_names, read_trials, to_rows
+from search.record.trials import INTERRUPTED, WAITS, Row, param_names, read_trials, to_rows
 from search.show import figures, html
 from search.show.ensemble_section import Ensemble, ensemble_section, read_ensemble
 from search.show.errors_section import errors_section
 from search.show.figures import Curve, NotComputable
 from search.show.html import Line
 from search.show.repeated import CAPTION, configurations
-from search.show.tables import ON_THE_TRAINED, cell
+from search.show.tables import ON_THE_TRAINED, cell, of_configurations
 from trainer.common.console import console
 from trainer.common.errors import UserError
 from trainer.common.fields import shorten
@@ -329,21 +329,9 @@ def _repeated(rows: list[Row]) -> Iterator[str]:
     found = configurations(rows)
     if not found:
         return
-    params = param_names([row for row in rows if row.number in found[0].trials])
-    params = [name for name in params if name not in REPEATED]
-    names = ["trials", *params, "mean accuracy", "lowest", "highest", "mean log loss"]
-    lines = [
-        Line(
-            (
-                ", ".join(map(str, its.trials)),
-                *(cell(its.params.get(name)) for name in params),
-                *(cell(value, ".4f") for value in (its.val_accuracy, its.lowest, its.highest, its.val_log_loss)),
-            )
-        )
-        for its in found
-    ]
+    columns = of_configurations(found)
     yield html.heading("Configurations")
-    yield html.table(names, lines)
+    yield html.table(list(columns), map(Line, zip(*columns.values(), strict=True)))
     yield html.paragraph(f"These are {CAPTION}.", "caption")
 
 

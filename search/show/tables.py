@@ -84,7 +84,7 @@ def render(rows: list[Row], heading: str, console: Console, of: Sequence[Row] | 
         tables += [Text(), _table(columns)]
     if together := configurations(rows if of is None else of):
         tables += [Text(), Text(CAPTION, "table.caption")]
-        for columns in _broken(_of_configurations(together), 1 + any(row.study for row in rows), console.width):
+        for columns in _broken(_configuration_columns(together), 1 + any(row.study for row in rows), console.width):
             tables += [_table(columns), Text()]
     failed = [row for row in rows if row.state == TrialState.FAIL.name and row.reason]
     failures = [Text(printable(f"trial {named(row)} failed: {row.reason}")) for row in failed]
@@ -116,16 +116,23 @@ def _columns(rows: list[Row]) -> list[_Column]:
     return found
 
 
-def _of_configurations(found: list[Configuration]) -> list[_Column]:
-    """What trials came to, of each configuration that several of them have."""
-    names = list(dict.fromkeys(name for its in found for name in its.params))
+def of_configurations(found: list[Configuration]) -> dict[str, list[str]]:
+    """What trials came to, of each configuration that several of them have: cells by the head of their column."""
+    names = dict.fromkeys(name for its in found for name in its.params)
+    return {
+        "trials": [", ".join(map(str, its.trials)) for its in found],
+        **{name: [cell(its.params.get(name)) for its in found] for name in names},
+        "mean accuracy": [cell(its.val_accuracy, ".4f") for its in found],
+        "lowest": [cell(its.lowest, ".4f") for its in found],
+        "highest": [cell(its.highest, ".4f") for its in found],
+        "mean log loss": [cell(its.val_log_loss, ".4f") for its in found],
+    }
+
+
+def _configuration_columns(found: list[Configuration]) -> list[_Column]:
     columns = [
-        _column("trials", [", ".join(map(str, its.trials)) for its in found]),
-        *(_column(name.replace("_", "\n"), [cell(its.params.get(name)) for its in found]) for name in names),
-        _column("mean\naccuracy", [cell(its.val_accuracy, ".4f") for its in found]),
-        _column("lowest", [cell(its.lowest, ".4f") for its in found]),
-        _column("highest", [cell(its.highest, ".4f") for its in found]),
-        _column("mean\nlog loss", [cell(its.val_log_loss, ".4f") for its in found]),
+        _column(head.replace("_", "\n").replace("mean ", "mean\n"), cells)
+        for head, cells in of_configurations(found).items()
     ]
     if any(its.study for its in found):
         columns.insert(0, _column("study", [printable(its.study or "") for its in found], is_text=True))

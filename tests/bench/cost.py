@@ -35,9 +35,10 @@ from tests.bench.curves import RECORDINGS
 from tests.bench.play import Search
 from tests.bench.players import our_default
 from tests.bench.problems import COORDINATES, HARTMANNS, Problem, Replay, problem
+from tests.bench.search import names_of
+from tests.bench.standings import Difference
 from trainer.common import cli
 from trainer.common.console import for_tables, track
-from trainer.common.errors import UserError
 from trainer.common.fields import to_count
 from trainer.common.processes import follow_parent
 
@@ -174,9 +175,9 @@ def table_of(found: dict[tuple[str, bool], list[Outcome]]) -> Table:
             cells = [f"{value:.3f}" for value in values.mean(axis=0)]
             table.add_row(name, "yes" if weighs else "no", *cells, ends)
         sign = -1 if its.shows_regret else 1
-        gains = sign * (sides[True] - sides[False])
-        errors = gains.std(axis=0, ddof=1) / math.sqrt(len(gains)) if len(gains) > 1 else np.full(len(gains[0]), np.nan)
-        cells = [f"{gain:+.3f} ± {error:.3f}" for gain, error in zip(gains.mean(axis=0), errors, strict=True)]
+        ours, theirs = (sign * sides[weighs].T for weighs in (True, False))
+        gains = [Difference.of(*(dict(enumerate(side)) for side in both)) for both in zip(ours, theirs, strict=True)]
+        cells = [f"{gain.mean:+.3f} ± {gain.error:.3f}" for gain in gains]
         table.add_row("", "better by", *cells, "", end_section=True)
     return table
 
@@ -190,9 +191,7 @@ def main() -> None:
     options = parser.parse_args()
     for name in ("seeds", "workers"):
         to_count(getattr(options, name), name)
-    names = options.problems.split(",")
-    if unknown := sorted(set(names) - set(PROBLEMS)):
-        raise UserError(f"must be of {', '.join(PROBLEMS)}, not {unknown[0]!r}", field="problems")
+    names = names_of(options.problems, PROBLEMS, "problems")
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     tasks = [(name, weighs, seed) for name in names for weighs in (False, True) for seed in seeds]
     found: dict[tuple[str, bool], list[Outcome]] = {}
