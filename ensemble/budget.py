@@ -7,17 +7,16 @@ given in, and how it is shown. The arrays of costs that selection works on have 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final, Self
-
-import numpy as np
+from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 from trainer.common.fields import shorten
 from trainer.common.units import parse_limits
 
+if TYPE_CHECKING:  # the help of ensemble.select needs a Python alone
+    import numpy as np
+
 EXAMPLE: Final = "5.1M,40MB,100ms"
 CONTEST: Final = "40MB,100ms"
-PREFERENCES: Final = ("cheapest", "accuracy")
-"""What ships of the ensembles within a budget: see ensemble.evaluation.preference"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +87,14 @@ class Amounts(Mapping[str, float]):
         self._amounts = {name: amounts.get(name, self._otherwise) for name in COSTS}
 
     @classmethod
-    def from_array(cls, amounts: np.ndarray) -> Self:
+    def from_array(cls, amounts: "np.ndarray") -> Self:
         """Inverse of ``to_array``."""
         return cls(**dict(zip(COSTS, amounts.tolist(), strict=True)))
 
-    def to_array(self) -> np.ndarray:
+    def to_array(self) -> "np.ndarray":
         """float64 [len(COSTS)], in the order of COSTS."""
+        import numpy as np
+
         return np.array(list(self._amounts.values()), dtype=np.float64)
 
     def replace(self, **amounts: float) -> Self:

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ensemble.budget import CONTEST, EXAMPLE, PREFERENCES, Budget
-from ensemble.selection.scores import SCORES
-from ensemble.tflite.export import PRECISIONS
+from ensemble.budget import CONTEST, EXAMPLE, Budget
+from ensemble.choices import METRICS, PRECISIONS, PREFERENCES
 from trainer.common import cli
 from trainer.common.cli import command
 from trainer.common.errors import UserError
@@ -30,9 +29,9 @@ class SelectOptions:
     budget: Budget | None = option(None, parse=Budget.parse, alone=CONTEST, metavar="BUDGET")
     """Limits of the file, any of parameters (K, M), size (KB, MB), mean latency of a sequence (ms) and members
     (models), such as 5.1M,40MB,100ms,3models. Without a value the contest's, 40MB,100ms (default: no limit)."""
-    metric: str = option("blend", choices=tuple(SCORES))
+    metric: str = option("blend", choices=METRICS)
     """Score that members are selected by: accuracy, log_loss, or a blend of both."""
-    precision: tuple[str, ...] = option(tuple(PRECISIONS), choices=tuple(PRECISIONS))
+    precision: tuple[str, ...] = option(PRECISIONS, choices=PRECISIONS)
     """Precisions the weights may be stored in; if several are given, the best for each member is taken."""
     exact: bool = option(False)
     """Also try every set of candidates, if at most 12 of them fit the budget."""

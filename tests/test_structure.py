@@ -15,7 +15,7 @@ HOUSE = {
     "trainer": "commands ablate train pack synthesize options studydir validation learning rundir model synthetic data "
     "error_analysis metrics config landmarks common",
     "search": "report table refit run ending execute repeats prepare options show decide record problem",
-    "ensemble": "select check predict ship evaluation candidates selection tflite budget",
+    "ensemble": "select check predict ship evaluation candidates selection tflite budget choices",
 }
 PLACES = {package: places.split() for package, places in HOUSE.items()}
 COMMANDS = {

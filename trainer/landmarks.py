@@ -1,13 +1,11 @@
 """Which 85 of the 543 landmarks a model sees, their groups, and their mirror images.
 
 A frame of the contest's data has 543 rows: face 0-467, left hand 468-488, pose 489-521, right hand
-522-542 (MediaPipe Holistic). Models use 85 of them, kept in the order of the file. Every index below
-that is not called a row is a position among those 85.
+522-542 (MediaPipe Holistic). Models use 85 of them, kept in the order of the file; where each lies among
+those is in trainer.data.positions.
 """
 
 from typing import Final
-
-import numpy as np
 
 NUM_ROWS: Final = 543  # landmarks a frame of the contest's files
 LEFT_HAND_ROWS: Final = tuple(range(468, 489))
@@ -33,7 +31,7 @@ KEY_ROWS: Final = (  # whose distances tell a pose: fingertips, wrists, elbows, 
     *(RIGHT_HAND_ROWS[i] for i in (0, 4, 8, 12, 16, 20)),
 )
 
-_MIRRORED_ROWS: Final = (
+MIRRORED_ROWS: Final = (
     *zip(LEFT_HAND_ROWS, RIGHT_HAND_ROWS, strict=True),
     *((489 + left, 489 + left + right) for left, right in ((1, 3), (2, 3), (3, 3))),
     *((489 + left, 489 + left + 1) for left in (7, 9, 11, 13, 15)),
@@ -47,26 +45,3 @@ LANDMARK_SETS: Final = {
     "hands_lips": (*LIP_ROWS, *LEFT_HAND_ROWS, *RIGHT_HAND_ROWS),
     "hands_lips_pose": (*LIP_ROWS, *LEFT_HAND_ROWS, *POSE_ROWS, *RIGHT_HAND_ROWS),
 }
-
-
-def positions(rows: tuple[int, ...]) -> np.ndarray:
-    """Positions among the 85 of the given rows of a frame: int64 [len(rows)]."""
-    place = {row: position for position, row in enumerate(ROWS)}
-    return np.array([place[row] for row in rows], dtype=np.int64)
-
-
-def _mirror() -> np.ndarray:
-    mirror = np.arange(NUM_LANDMARKS)
-    for left, right in _MIRRORED_ROWS:
-        i, j = positions((left, right))
-        mirror[i], mirror[j] = j, i
-    return mirror
-
-
-LEFT_HAND: Final = positions(LEFT_HAND_ROWS)
-RIGHT_HAND: Final = positions(RIGHT_HAND_ROWS)
-FACE: Final = positions(FACE_ROWS)
-POSE: Final = positions(POSE_ROWS)
-HEAD: Final = positions(HEAD_ROWS)
-MIRROR: Final = _mirror()  # frames[:, MIRROR] is the mirror image's landmark order
-GROUPS: Final = tuple(positions(rows) for rows in GROUP_ROWS)

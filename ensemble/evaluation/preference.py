@@ -71,7 +71,7 @@ def preferred(
 ) -> Preferred:
     """What ships of the ensembles that a rule selects within ``room``, float64 [len(COSTS)].
 
-    ``prefer`` is one of ensemble.budget.PREFERENCES. They are judged by accuracy, or by log loss. With one participant
+    ``prefer`` is one of ensemble.choices.PREFERENCES. They are judged by accuracy, or by log loss. With one participant
     nobody is unseen, and what is selected for the whole room ships. Raises UnaffordableError if no candidate fits, and
     ValueError if the rule cannot deal with so many.
     """

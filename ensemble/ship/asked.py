@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ensemble.budget import PREFERENCES, Budget
+from ensemble.budget import Budget
 from ensemble.candidates.full_data import FullData
 from ensemble.candidates.opening import open_pools
 from ensemble.candidates.pool import Pool
+from ensemble.choices import PREFERENCES
 from ensemble.selection import scores
 from ensemble.tflite.export import PRECISIONS
 from ensemble.tflite.latency import Target

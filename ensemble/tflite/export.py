@@ -21,7 +21,8 @@ import numpy as np
 from ensemble.tflite.features import Features
 from trainer.common.errors import UserError
 from trainer.config import HEAD_DIM, NORM_EPS, ROTARY_THETA, ModelConfig
-from trainer.landmarks import HEAD, NUM_LANDMARKS, NUM_ROWS, ROWS
+from trainer.data.positions import HEAD
+from trainer.landmarks import NUM_LANDMARKS, NUM_ROWS, ROWS
 
 if TYPE_CHECKING:  # PRECISIONS is wanted by the help of a command, which must not load LiteRT
     from ensemble.tflite.graph import Graph, Tensor
@@ -94,7 +95,7 @@ PRECISIONS: Final[dict[str, Precision]] = {
         linear=_int8_linear,
     ),
 }
-"""Every precision by its name. A further one is one more entry."""
+"""Every precision by its name, as ensemble.choices lists them"""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ from trainer.data.contest import SIGN_MAP, TRAIN_CSV
 from trainer.data.landmark_files import read_landmarks
 from trainer.data.normalize import normalize
 from trainer.data.packing import pack
-from trainer.landmarks import HEAD, ROWS
+from trainer.data.positions import HEAD
+from trainer.landmarks import ROWS
 from trainer.synthetic.generate import synthesize
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "asl-signs-sample"

@@ -13,7 +13,8 @@ from trainer.common.files import sha256
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.dataset import PackedDataset
 from trainer.data.normalize import normalize
-from trainer.landmarks import LEFT_HAND, NUM_LANDMARKS, RIGHT_HAND, ROWS
+from trainer.data.positions import LEFT_HAND, RIGHT_HAND
+from trainer.landmarks import NUM_LANDMARKS, ROWS
 
 NUM_SIGNS = 4
 MAX_FRAMES = 12

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from trainer.config import TrainConfig
-from trainer.landmarks import GROUPS, LEFT_HAND, MIRROR, NUM_LANDMARKS, RIGHT_HAND
+from trainer.data.positions import GROUPS, LEFT_HAND, MIRROR, RIGHT_HAND
+from trainer.landmarks import NUM_LANDMARKS
 
 ALONE_WEIGHT = 0.999  # a sequence with more weight than this is not mixed
 

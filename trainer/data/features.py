@@ -16,13 +16,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from trainer.config import ModelConfig
-from trainer.landmarks import (
-    KEY_ROWS,
-    LANDMARK_SETS,
-    LEFT_HAND_ROWS,
-    RIGHT_HAND_ROWS,
-    positions,
-)
+from trainer.data.positions import positions
+from trainer.landmarks import KEY_ROWS, LANDMARK_SETS, LEFT_HAND_ROWS, RIGHT_HAND_ROWS
 
 if TYPE_CHECKING:  # the help of commands asks what can be seen, and must not load torch
     import torch

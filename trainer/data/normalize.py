@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from trainer.landmarks import HEAD, NUM_LANDMARKS, NUM_ROWS, ROWS
+from trainer.data.positions import HEAD
+from trainer.landmarks import NUM_LANDMARKS, NUM_ROWS, ROWS
 
 _ROWS = np.array(ROWS)
 

@@ -276,7 +276,11 @@ def test_what_the_system_says_of_a_file_is_no_traceback(tmp_path: Path, capsys: 
 
 @pytest.mark.parametrize(
     "words",
-    ["search.run", "search.table x", "search.report x", "search.refit x", "ensemble.check x.zip"],
+    [
+        *("trainer.synthesize x", "trainer.pack x y", "trainer.train --data x --out y"),
+        *("search.run", "search.table x", "search.report x", "search.refit x", "trainer.ablate --data x --out y"),
+        *("ensemble.select", "ensemble.check x.zip", "ensemble.predict x.zip y"),
+    ],
 )
 def test_a_python_without_the_packages_is_told_in_a_line(words: str, tmp_path: Path) -> None:
     without_packages = [sys.executable, "-S", "-m", *words.split()]

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from trainer.data import augment
-from trainer.landmarks import LEFT_HAND, MIRROR, RIGHT_HAND, ROWS, positions
+from trainer.data.positions import LEFT_HAND, MIRROR, RIGHT_HAND, positions
+from trainer.landmarks import ROWS
 
 LENGTHS = np.array([1, 30, 7, 7, 2, 64, 12, 1, 19, 5])
 

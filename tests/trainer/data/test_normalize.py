@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.data.normalize import normalize, pick_landmarks
-from trainer.landmarks import HEAD, NUM_ROWS, ROWS
+from trainer.data.positions import HEAD
+from trainer.landmarks import NUM_ROWS, ROWS
 
 
 def make_points(seed: int, num_frames: int, missing: float) -> np.ndarray:

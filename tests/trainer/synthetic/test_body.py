@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from trainer.landmarks import FACE_ROWS, MIRROR, ROWS
+from trainer.data.positions import MIRROR
+from trainer.landmarks import FACE_ROWS, ROWS
 from trainer.synthetic import body
 
 
