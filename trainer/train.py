@@ -33,6 +33,8 @@ class TrainOptions(TrainingOptions):
     """Folder of the run."""
     threads: int | None = option(None, parse=threads, group="where it runs")
     """CPU threads (default: all cores)."""
+    capture: bool = option(False, group="where it runs")
+    """Replay training steps as CUDA graphs: on a GPU, in bfloat16. New: not yet tried on a GPU."""
 
 
 @cli.command(
@@ -51,19 +53,24 @@ def main(options: TrainOptions) -> None:
     from trainer.data.dataset import PackedDataset
     from trainer.learning.allocator import keep_freed_memory
     from trainer.learning.devices import check_device, default_device
+    from trainer.learning.loop import resolve_precision
+    from trainer.learning.static_step import why_not_captured
     from trainer.rundir import RunDir
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     device = options.device or default_device()
-    check_device(device)
+    place = check_device(device)
     keep_freed_memory()
     dataset = PackedDataset.open(to_place(options.data, "data"))
     config = options.config(dataset.num_signs)
+    dtype = getattr(torch, resolve_precision(config.precision, place))
+    if options.capture and (reason := why_not_captured(place, dtype)):
+        console.print(f"steps are not captured: {reason}", soft_wrap=True)
     run = RunDir(options.out)
     was_done = run.is_done
     try:
-        result = train_visibly(config, dataset, run, device)
+        result = train_visibly(config, dataset, run, device, capture=options.capture)
     except TrainingDivergedError as error:
         raise UserError(f"{error}; try a lower --learning-rate") from error
     whom = "participants that it was trained on" if config.all_participants else "the held-out participants"
@@ -80,7 +87,9 @@ def main(options: TrainOptions) -> None:
         )
 
 
-def train_visibly(config: "TrainConfig", dataset: "PackedDataset", run: "RunDir", device: str) -> "Result":
+def train_visibly(
+    config: "TrainConfig", dataset: "PackedDataset", run: "RunDir", device: str, *, capture: bool = False
+) -> "Result":
     """Train with a line per epoch and, on a terminal, a progress bar below them."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -106,7 +115,7 @@ def train_visibly(config: "TrainConfig", dataset: "PackedDataset", run: "RunDir"
                 + (f"  {metrics.skipped_steps} steps left out" if metrics.skipped_steps else "")
             )
 
-        return train(config, dataset, run, report=report, device=device)
+        return train(config, dataset, run, report=report, device=device, capture=capture)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from trainer.data.dataset import PackedDataset
 from trainer.learning.allocator import keep_freed_memory
 from trainer.learning.learner import Learner
 from trainer.learning.loop import resolve_precision, train_epoch
+from trainer.learning.step import Step
 
 SHAPES = ((2, 6), (6, 5))
 STEPS = 5  # of ours in a round
@@ -51,13 +52,13 @@ class Ours:
     def __init__(self, config: TrainConfig, dataset: PackedDataset, device: torch.device) -> None:
         self.batches = Batches(dataset, config, device)
         self.learner = Learner(config, device)
-        self.dtype = getattr(torch, resolve_precision(config.precision, device))
+        self.steps = Step(self.learner, config, getattr(torch, resolve_precision(config.precision, device)))
         self.block_parameters = sum(parameter.numel() for parameter in self.learner.model.blocks.parameters())
         self.epoch = 0
 
     def measure(self) -> Rate:
         frames = sum(int(batch.lengths.sum()) for batch in self.batches.epoch(self.epoch))
-        elapsed = seconds(lambda: train_epoch(self.learner, self.batches, self.epoch, self.dtype), self.batches.device)
+        elapsed = seconds(lambda: train_epoch(self.steps, self.batches, self.epoch), self.batches.device)
         self.epoch += 1
         sequences = self.batches.steps_per_epoch * self.batches.batch_size
         return Rate(sequences / elapsed, 6 * self.block_parameters * frames / elapsed / 1e9)
@@ -67,7 +68,7 @@ class Ours:
         config = self.batches.config.replace(mixup_alpha=0.5)
         batches = Batches(self.batches.dataset, config, self.batches.device)
         data = seconds(lambda: list(batches.epoch(0)), batches.device)
-        return data / seconds(lambda: train_epoch(self.learner, batches, 0, self.dtype), batches.device)
+        return data / seconds(lambda: train_epoch(self.steps, batches, 0), batches.device)
 
 
 class Padded:
@@ -101,7 +102,7 @@ def compare(shape: tuple[int, int], dataset: PackedDataset, device: torch.device
     ours = Ours(config, dataset, device)
     padded = Padded(config, dataset, device, ours)
     sides = {"ours": ours}
-    if ours.dtype != torch.float32:
+    if ours.steps.dtype != torch.float32:
         sides["ours_float32"] = Ours(config.replace(precision="float32"), dataset, device)
     for side in sides.values():
         side.measure()

@@ -58,8 +58,8 @@ def num_features(config: ModelConfig) -> int:
     return 2 * num_landmarks + motion + distances + (2 * len(fingers()) if config.hand_frame else 0)
 
 
-def features(frames: torch.Tensor, lengths: np.ndarray, config: ModelConfig) -> torch.Tensor:
-    """What the model sees: frames float32 [sum of lengths, 85, 2], lengths int64 [batch] -> [sum of lengths, F].
+def features(frames: torch.Tensor, places: torch.Tensor, config: ModelConfig) -> torch.Tensor:
+    """What the model sees of frames float32 [n, 85, 2] that are places int64 [n] of their sequences: [n, F].
 
     In this order, a landmark's x before its y: positions; for each lag of ``config.motion`` velocities, then speeds;
     distances; hands relative to their wrists.
@@ -72,7 +72,7 @@ def features(frames: torch.Tensor, lengths: np.ndarray, config: ModelConfig) -> 
     out[:, :end] = shown.flatten(1)
     if config.motion:
         begin, end = end, end + 3 * shown.shape[1] * config.motion
-        _fill_motion(out[:, begin:end], shown, lengths, config.motion)
+        _fill_motion(out[:, begin:end], shown, places, config.motion)
     if config.distances:
         begin, end = end, end + len(pairs(config.landmarks))
         out[:, begin:end] = torch.linalg.vector_norm(_between(frames, pairs(config.landmarks)), dim=-1)
@@ -81,20 +81,18 @@ def features(frames: torch.Tensor, lengths: np.ndarray, config: ModelConfig) -> 
     return out
 
 
-def _fill_motion(out: torch.Tensor, shown: torch.Tensor, lengths: np.ndarray, lags: int) -> None:
+def _fill_motion(out: torch.Tensor, shown: torch.Tensor, places: torch.Tensor, lags: int) -> None:
     """Fill ``out`` [n, 3 L a lag] with velocities and speeds of landmarks [n, L, 2] over 1 to ``lags`` frames."""
     import torch
 
-    begins = np.repeat(np.cumsum(lengths) - lengths, lengths)
     if shown.device.type == "cpu" and shown.dtype == torch.float32 and not shown.requires_grad:
-        _compiled_motion()(shown.numpy(), begins, np.float32(MOTION_GAIN), out.numpy())
+        _compiled_motion()(shown.numpy(), places.numpy(), np.float32(MOTION_GAIN), out.numpy())
         return
     padded = torch.cat((shown.new_zeros(1, *shown.shape[1:]), shown))  # an earlier frame where there is none
-    first = torch.from_numpy(begins).to(shown.device, non_blocking=True)
-    places = torch.arange(len(shown), device=shown.device)
+    rows = torch.arange(1, len(padded), device=shown.device)
     size, end = out.shape[1] // lags, 2 * shown.shape[1]
     for lag in range(1, lags + 1):
-        earlier = torch.where(places - lag >= first, places - lag + 1, 0)
+        earlier = torch.where(places >= lag, rows - lag, 0)
         velocity = _difference(shown, padded.index_select(0, earlier)) * MOTION_GAIN
         columns = out[:, (lag - 1) * size : lag * size]
         columns[:, :end] = velocity.flatten(1)
@@ -108,10 +106,10 @@ def _compiled_motion() -> Callable[[np.ndarray, np.ndarray, np.float32, np.ndarr
     return njit(_motion)
 
 
-def _motion(points: np.ndarray, begins: np.ndarray, gain: np.float32, out: np.ndarray) -> None:
+def _motion(points: np.ndarray, places: np.ndarray, gain: np.float32, out: np.ndarray) -> None:
     """Fill ``out`` [n, 3 L a lag] with motion times ``gain`` of points [n, L, 2]: in one pass, what takes torch many.
 
-    ``begins`` int64 [n] is the first frame of each frame's sequence; all else is float32.
+    ``places`` int64 [n] are those of the frames in their sequences; all else is float32.
     """
     landmarks = points.shape[1]
     for i in range(len(points)):
@@ -119,7 +117,7 @@ def _motion(points: np.ndarray, begins: np.ndarray, gain: np.float32, out: np.nd
             first = (lag - 1) * 3 * landmarks
             for k in range(landmarks):
                 x_moved = y_moved = np.float32(0)
-                if i - lag >= begins[i]:
+                if places[i] >= lag:
                     x, y = points[i, k]
                     x_before, y_before = points[i - lag, k]
                     if (x != 0 or y != 0) and (x_before != 0 or y_before != 0):

@@ -15,7 +15,7 @@ such rows would come by chance"""
 
 
 class StepGuard:
-    """Makes an optimizer's steps of one epoch, those alone whose gradient is finite.
+    """Makes an optimizer's steps, those alone whose gradient is finite.
 
     On a GPU it never waits for the device: the step is made, and undone there where its gradient was not finite.
     """
@@ -24,6 +24,11 @@ class StepGuard:
         self._optimizer = optimizer
         self._is_cpu = device.type == "cpu"
         self._skipped, self._row, self._longest = (torch.zeros((), device=device) for _ in range(3))
+
+    def begin_epoch(self) -> None:
+        """Count from zero."""
+        for count in (self._skipped, self._row, self._longest):
+            count.zero_()
 
     def step(self, norm: torch.Tensor) -> None:
         """Make a step, unless ``norm``, a scalar, the gradient's, is NaN or infinite."""
@@ -63,12 +68,12 @@ class StepGuard:
 
     def _count(self, bad: torch.Tensor) -> None:
         self._skipped += bad
-        self._row = (self._row + 1) * bad
-        self._longest = torch.maximum(self._longest, self._row)
+        self._row.add_(1).mul_(bad)
+        torch.maximum(self._longest, self._row, out=self._longest)
 
     @property
     def skipped(self) -> int:
-        """Steps left out so far. On a GPU, looking waits for the device."""
+        """Steps left out so far in the epoch. On a GPU, looking waits for the device."""
         return int(self._skipped.item())
 
     @property

@@ -3,7 +3,6 @@
 import copy
 from typing import Final
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -24,19 +23,16 @@ class NextFrame(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def loss(self, states: torch.Tensor, frames: torch.Tensor, lengths: np.ndarray) -> torch.Tensor:
+    def loss(self, states: torch.Tensor, frames: torch.Tensor, moving: torch.Tensor) -> torch.Tensor:
         """Squared error of the predicted movement, as a share of the movement's own square: 1 for predicting none.
 
-        states float32 [sum of lengths, width], causal; frames float32 [sum of lengths, 85, 2]. Only landmarks
-        present in both frames count. Scalar; 0 if there are none.
+        states float32 [sum of lengths, width], causal; frames float32 [sum of lengths, 85, 2]; moving int64, those of
+        them that another follows. Only landmarks present in both frames count. Scalar; 0 if there are none.
         """
-        is_last = np.zeros(len(frames), dtype=bool)
-        is_last[np.cumsum(lengths) - 1] = True
-        now = torch.from_numpy(np.flatnonzero(~is_last)).to(frames.device)
-        here, there = frames[now], frames[now + 1]
+        here, there = frames[moving], frames[moving + 1]
         present = ((here != 0).any(-1, keepdim=True) & (there != 0).any(-1, keepdim=True)).to(frames.dtype)
         movement = (there - here) * present
-        predicted = self.head(states[now]).view_as(movement) * present
+        predicted = self.head(states[moving]).view_as(movement) * present
         error: torch.Tensor = (predicted - movement).square().sum() / movement.square().sum().clamp_min(1e-12)
         return error
 
@@ -92,7 +88,7 @@ class Learner:
             prefix = f"optimizer.{name}."
             self.optimizer.state[parameter] = {
                 _STATE_NAMES.get(key.removeprefix(prefix), key.removeprefix(prefix)): (
-                    value.to(parameter.device) if value.ndim else value  # steps stay on the host
+                    value.to(parameter.device) if value.ndim or parameter.is_cuda else value  # steps of AdamW
                 )
                 for key, value in tensors.items()
                 if key.startswith(prefix)

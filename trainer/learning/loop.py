@@ -17,12 +17,14 @@ from trainer.common.errors import TrainingDivergedError, UserError, in_one_line
 from trainer.common.files import to_path
 from trainer.common.strict import check_type, checked, described
 from trainer.config import TrainConfig
-from trainer.data.batches import Batch, Batches
+from trainer.data.batches import Batches
 from trainer.data.dataset import PackedDataset
 from trainer.learning.devices import check_device
-from trainer.learning.guard import MAX_IN_A_ROW, StepGuard
+from trainer.learning.guard import MAX_IN_A_ROW
 from trainer.learning.learner import Learner
-from trainer.learning.optimizer import average_decay, cosine, ema_
+from trainer.learning.optimizer import average_decay, cosine
+from trainer.learning.static_step import StaticStep, why_not_captured
+from trainer.learning.step import Step
 from trainer.metrics import accuracy, log_loss
 from trainer.model.classifier import SignClassifier
 from trainer.rundir import CHECKPOINT, CONFIG, EpochMetrics, Result, RunDir
@@ -37,13 +39,15 @@ def train(
     *,
     report: Callable[[EpochMetrics], None] | None = None,
     device: str = "cpu",
+    capture: bool = False,
 ) -> Result:
     """Train a model, from its last checkpoint if ``run`` has one, and leave everything about it in that folder.
 
     ``report`` is called after every epoch, when its checkpoint is on disk; what it raises ends the training and
-    passes through. A finished run that is as it was left returns its result. On CPU, torch's current threads are used.
-    Raises UserError if ``run`` holds another configuration or dataset or ``dataset`` does not fit,
-    TrainingDivergedError if a loss or a probability is NaN or infinite, or too many gradients in a row are.
+    passes through. A finished run that is as it was left returns its result. On CPU, torch's current threads are used;
+    on a GPU, ``capture`` replays steps in bfloat16 as CUDA graphs. Raises UserError if ``run`` holds another
+    configuration or dataset or ``dataset`` does not fit, TrainingDivergedError if a loss or a probability is NaN or
+    infinite, or too many gradients in a row are.
 
     Example::
 
@@ -57,17 +61,16 @@ def train(
     _claim(run, config, dataset)
     if run.is_done:
         return _finished(run, config)
-    precision = resolve_precision(config.precision, place)
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     batches = Batches(dataset, config, place)
     labels = dataset.labels[batches.val_indices]
     learner = Learner(config, place)
+    steps = _steps(learner, config, place, capture=capture)
     start, seconds = _restore(run, dataset, learner)
     val_probs: np.ndarray | None = None  # of the last epoch
 
     for epoch in range(start, config.epochs):
         began = time.perf_counter()
-        train_loss, learning_rate, skipped_steps = train_epoch(learner, batches, epoch, dtype)
+        train_loss, learning_rate, skipped = train_epoch(steps, batches, epoch)
         trained = time.perf_counter()
         val_probs = predict(learner.ema_model, batches)
         ended = time.perf_counter()
@@ -78,7 +81,7 @@ def train(
             val_accuracy=accuracy(val_probs, labels),
             val_log_loss=log_loss(val_probs, labels),
             learning_rate=learning_rate,
-            skipped_steps=skipped_steps,
+            skipped_steps=skipped,
             seconds=ended - began,
             sequences_per_second=batches.steps_per_epoch * batches.batch_size / (trained - began),
         )
@@ -87,9 +90,14 @@ def train(
         if report is not None:
             report(metrics)
 
-    if val_probs is None:  # interrupted after the last epoch
-        val_probs = predict(learner.ema_model, batches)
-    return _finish(run, batches, learner.ema_model, val_probs, seconds, precision)
+    return _finish(run, batches, learner.ema_model, val_probs, seconds)
+
+
+def _steps(learner: Learner, config: TrainConfig, device: torch.device, *, capture: bool) -> Step:
+    """The steps of a run: captured where that is asked for and can be."""
+    dtype = torch.bfloat16 if resolve_precision(config.precision, device) == "bfloat16" else torch.float32
+    kind = StaticStep if capture and not why_not_captured(device, dtype) else Step
+    return kind(learner, config, dtype)
 
 
 def _check_arguments(config: TrainConfig, dataset: PackedDataset, report: object) -> None:
@@ -104,12 +112,13 @@ def _finish(
     run: RunDir,
     batches: Batches,
     ema_model: SignClassifier,
-    val_probs: np.ndarray,
+    val_probs: np.ndarray | None,
     seconds: float,
-    precision: str,
 ) -> Result:
     """Leave the weights, what they say of the held-out sequences, and the result, in this order."""
     dataset, place = batches.dataset, batches.device
+    if val_probs is None:  # interrupted after the last epoch
+        val_probs = predict(ema_model, batches)
     labels = dataset.labels[batches.val_indices]
     run.write_weights(ema_model.state_dict())
     if not batches.config.all_participants:  # or somebody would take them for honest ones
@@ -120,7 +129,7 @@ def _finish(
         epochs=batches.config.epochs,
         num_parameters=sum(parameter.numel() for parameter in ema_model.parameters()),
         seconds=seconds,
-        precision=precision,
+        precision=resolve_precision(batches.config.precision, place),
         device=torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
         data_fingerprint=dataset.fingerprint,
         batch_size=batches.batch_size,
@@ -138,59 +147,37 @@ def _finished(run: RunDir, config: TrainConfig) -> Result:
     return result
 
 
-def train_epoch(learner: Learner, batches: Batches, epoch: int, dtype: torch.dtype) -> tuple[float, float, int]:
+def train_epoch(steps: Step, batches: Batches, epoch: int) -> tuple[float, float, int]:
     """One epoch, counted from 0, of optimizer steps: (mean training loss, last learning rate, steps left out).
 
-    Matrix products are computed in ``dtype``. A step whose gradient is NaN or infinite is left out. Raises
-    TrainingDivergedError if the loss is NaN or infinite, or if MAX_IN_A_ROW steps in a row, or most, are left out.
+    A step whose gradient is NaN or infinite is left out. Raises TrainingDivergedError if the loss is NaN or infinite,
+    or if MAX_IN_A_ROW steps in a row, or most, are left out.
     """
-    config, device, model = batches.config, batches.device, learner.model
+    config, device = batches.config, batches.device
     num_steps = config.epochs * batches.steps_per_epoch
     last_learning_rate = config.learning_rate * config.final_learning_rate_ratio
-    parameters: list[torch.Tensor] = list(model.parameters())
-    averages: list[torch.Tensor] = list(learner.ema_model.parameters())
     rng = np.random.Generator(np.random.SFC64((config.seed, epoch, DROPOUT_STREAM)))
     if device.type == "cuda":  # its dropout draws from the device's own generator
         torch.cuda.manual_seed(int(rng.integers(2**63)))
-    total_loss = torch.zeros((), device=device)
-    guard = StepGuard(learner.optimizer, device)
+    steps.begin_epoch()
     for step, batch in enumerate(batches.epoch(epoch), start=epoch * batches.steps_per_epoch):
         dropping = rng if step >= config.dropout_start * num_steps else None
-        logits = model(batch.frames, batch.lengths, dropping, dtype)
-        loss = mixed_cross_entropy(logits, batch, config.label_smoothing)
-        if learner.next_frame is not None and rng.random() < config.next_frame_frequency:
-            states = model.encode(batch.frames, batch.lengths, dropping, dtype, causal=True)
-            loss = loss + learner.next_frame.loss(states, batch.frames, batch.lengths)
-        torch.autograd.backward(loss)
-        norm = learner.clip_gradients(config.clip_norm)
+        predicts = config.next_frame_frequency > 0 and rng.random() < config.next_frame_frequency
         learning_rate = cosine(step, num_steps, config.learning_rate, last_learning_rate)
-        for group in learner.optimizer.param_groups:
-            group["lr"] = learning_rate
-        guard.step(norm)
-        learner.optimizer.zero_grad()
-        ema_(averages, parameters, average_decay(step, num_steps, config.ema_decay, config.swa_start))
-        total_loss += loss.detach()
-        if device.type == "cpu" and not math.isfinite(loss.item()):
+        decay = average_decay(step, num_steps, config.ema_decay, config.swa_start)
+        steps(batch, learning_rate, decay, dropping, predicts=predicts)
+        if device.type == "cpu" and not math.isfinite(steps.loss.item()):
             break  # on a GPU looking would cost a synchronisation a step
-    if not math.isfinite(total_loss.item()):
-        raise TrainingDivergedError(f"the loss became {total_loss.item()} in epoch {epoch + 1}")
-    skipped = guard.skipped
-    if guard.longest >= MAX_IN_A_ROW or 2 * skipped > batches.steps_per_epoch:
+    total_loss = steps.total_loss.item()
+    if not math.isfinite(total_loss):
+        raise TrainingDivergedError(f"the loss became {total_loss} in epoch {epoch + 1}")
+    skipped = steps.guard.skipped
+    if steps.guard.longest >= MAX_IN_A_ROW or 2 * skipped > batches.steps_per_epoch:
         raise TrainingDivergedError(
             f"the gradient became nan or inf in {skipped} of {batches.steps_per_epoch} steps of epoch {epoch + 1}, "
-            f"{guard.longest} of them in a row"
+            f"{steps.guard.longest} of them in a row"
         )
-    return total_loss.item() / batches.steps_per_epoch, learning_rate, skipped
-
-
-def mixed_cross_entropy(logits: torch.Tensor, batch: Batch, label_smoothing: float = 0.0) -> torch.Tensor:
-    """Mean over the batch of the cross-entropies with each mixed-in sign, by their weights: scalar, nats.
-
-    ``label_smoothing`` is the share that the mean of the cross-entropies with all signs has in it.
-    """
-    log_probs = F.log_softmax(logits, dim=-1)
-    wanted = (log_probs.gather(1, batch.labels) * batch.weights).sum(dim=1)
-    return -torch.lerp(wanted, log_probs.mean(dim=1), label_smoothing).mean()
+    return total_loss / batches.steps_per_epoch, learning_rate, skipped
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ thread, as long as one written here did (3.4 ms), with the same weights bit for 
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,7 +24,42 @@ def make_optimizer(name: str, parameters: list[torch.Tensor], weight_decay: floa
     """The optimizer called "lion" (betas 0.9, 0.99) or "adamw" (betas 0.9, 0.999), with ``decay_groups``."""
     groups = decay_groups(parameters, weight_decay)
     # the learning rate is set before every step
-    return Lion(groups, betas=(0.9, 0.99)) if name == "lion" else torch.optim.AdamW(groups, foreach=True)
+    if name == "lion":
+        return CapturableLion(groups, betas=(0.9, 0.99))
+    on_gpu = all(parameter.is_cuda for parameter in parameters)
+    return torch.optim.AdamW(groups, foreach=True, capturable=on_gpu)
+
+
+class CapturableLion(Lion):  # type: ignore[misc]  # it has no types
+    """Lion whose learning rate may be a tensor, which the host need not know: then a step can be captured on a GPU."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One step; ``closure`` must be None where the rate is a tensor."""
+        if not isinstance(self.param_groups[0]["lr"], torch.Tensor):
+            loss: float | None = super().step(closure)
+            return loss
+        for group in self.param_groups:
+            learning_rate, (beta1, beta2) = group["lr"], group["betas"]
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            gradients = [parameter.grad for parameter in parameters]
+            averages = [self._average(parameter) for parameter in parameters]
+            if group["weight_decay"] > 0:
+                torch._foreach_mul_(parameters, 1 - learning_rate * group["weight_decay"])
+            updates = torch._foreach_lerp(averages, gradients, 1 - beta1)
+            torch._foreach_sign_(updates)
+            torch._foreach_mul_(updates, learning_rate)
+            torch._foreach_sub_(parameters, updates)
+            torch._foreach_lerp_(averages, gradients, 1 - beta2)
+        return None
+
+    def _average(self, parameter: torch.Tensor) -> torch.Tensor:
+        """Of its gradients, as the state that Lion keeps."""
+        state = self.state[parameter]
+        if not state:
+            state["exp_avg"] = torch.zeros_like(parameter)
+        average: torch.Tensor = state["exp_avg"]
+        return average
 
 
 def cosine(step: int, num_steps: int, first: float, last: float) -> float:
@@ -53,6 +89,11 @@ def average_decay(step: int, num_steps: int, decay: float, swa_start: float) -> 
 
 
 @torch.no_grad()
-def ema_(averages: list[torch.Tensor], parameters: list[torch.Tensor], decay: float) -> None:
-    """averages <- decay * averages + (1 - decay) * parameters, in place."""
-    torch._foreach_lerp_(averages, parameters, 1 - decay)
+def ema_(averages: list[torch.Tensor], parameters: list[torch.Tensor], decay: float | torch.Tensor) -> None:
+    """averages <- decay * averages + (1 - decay) * parameters, in place; ``decay`` may be a scalar on the device."""
+    if isinstance(decay, torch.Tensor):
+        changes = torch._foreach_sub(parameters, averages)
+        torch._foreach_mul_(changes, 1 - decay)
+        torch._foreach_add_(averages, changes)
+    else:
+        torch._foreach_lerp_(averages, parameters, 1 - decay)

@@ -13,10 +13,11 @@ from torch import nn
 from trainer.common.errors import UserError
 from trainer.config import NORM_EPS, ModelConfig
 from trainer.data.features import features, num_features
-from trainer.model.attention import AttentionMode, Packing, attend
+from trainer.model.attention import attend
 from trainer.model.convolution import Convolution
 from trainer.model.dropout import Dropout, DropPath
 from trainer.model.ops import rms_norm, swiglu
+from trainer.model.packing import AttentionMode, Packing
 
 INIT_STD = 0.02
 MOST_PARAMETERS = 2**31  # what a .tflite file can hold, at a byte each
@@ -146,19 +147,33 @@ class SignClassifier(nn.Module):
         ``rng`` draws dropout; without it nothing is dropped. Matrix products are computed in ``dtype``, float32 or
         bfloat16. Raises ValueError if a sequence is longer than max_frames or empty.
         """
+        return self.logits(frames, self.packing(lengths, frames.device), rng, dtype)
+
+    def packing(self, lengths: np.ndarray, device: torch.device, longest: int | None = None) -> Packing:
+        """Where the tokens are of sequences of so many frames, int64 [batch]; ``longest`` as in Packing.
+
+        Raises ValueError if one is longer than max_frames or empty.
+        """
+        if len(lengths) == 0 or lengths.min() < 1 or lengths.max() > self.config.max_frames:
+            raise ValueError(f"every sequence must have 1 to {self.config.max_frames} frames, not {lengths}")
+        return Packing(lengths, device, 0 if self.cls is None else 1, longest)
+
+    def logits(
+        self, frames: torch.Tensor, packing: Packing, rng: np.random.Generator | None, dtype: torch.dtype
+    ) -> torch.Tensor:
+        """The same as ``forward`` of sequences that are packed."""
         if self.cls is not None:  # only this token is read out: the last block computes nothing else
-            pooled = self.encode(frames, lengths, rng, dtype, first_only=True)
+            pooled = self.encode(frames, packing, rng, dtype, first_only=True)
         else:
-            sizes = torch.from_numpy(lengths).to(frames.device, non_blocking=True)
-            states = self.encode(frames, lengths, rng, dtype)
-            pooled = torch.segment_reduce(states, "mean", lengths=sizes, unsafe=True)
+            states = self.encode(frames, packing, rng, dtype)
+            pooled = torch.segment_reduce(states, "mean", offsets=packing.ends.long(), unsafe=True)
         logits: torch.Tensor = self.head(pooled)
         return logits
 
     def encode(
         self,
         frames: torch.Tensor,
-        lengths: np.ndarray,
+        packing: Packing,
         rng: np.random.Generator | None,
         dtype: torch.dtype,
         *,
@@ -170,24 +185,18 @@ class SignClassifier(nn.Module):
         ``causal`` lets a token see only itself and the tokens before it. With ``first_only`` a state a sequence, that
         of its first token: [batch, width].
         """
-        if len(lengths) == 0 or lengths.min() < 1 or lengths.max() > self.config.max_frames:
-            raise ValueError(f"every sequence must have 1 to {self.config.max_frames} frames, not {lengths}")
-        extra = 0 if self.cls is None else 1
-        packing = Packing(lengths + extra, frames.device)
-        x = self.embed(features(frames, lengths, self.config).to(dtype)).float()
-        before = np.repeat(extra * np.arange(1, len(lengths) + 1), lengths)  # CLS tokens before each frame
-        places = torch.from_numpy(np.arange(len(frames)) + before).to(frames.device, non_blocking=True)
+        x = self.embed(features(frames, packing.frame_positions, self.config).to(dtype)).float()
         if self.positions is not None:
-            x = x + self.positions[packing.positions[places] - extra]
+            x = x + self.positions[packing.frame_positions]
         if self.cls is not None:
-            x = self.cls.repeat(packing.num_tokens, 1).index_copy(0, places, x)
+            x = self.cls.repeat(packing.num_tokens, 1).index_copy(0, packing.frames, x)
         dropout = Dropout(self.config.dropout, rng)
         for depth, block in enumerate(self.blocks, start=1):
-            path = DropPath(self.config.drop_path * depth / len(self.blocks), packing.lengths, rng)
+            path = DropPath(self.config.drop_path * depth / len(self.blocks), packing, rng)
             mode = AttentionMode(self.config.rotary, causal, first_only and depth == len(self.blocks))
             x = block(x, packing, dropout, path, dtype, mode)
         states: torch.Tensor = self.norm(x, torch.float32)
-        return states if first_only else states[places]
+        return states if first_only else states[packing.frames]
 
 
 class _WithoutValues(SignClassifier):

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from trainer.model.attention import Packing
 from trainer.model.ops import arrays, in_loops
+from trainer.model.packing import Packing
 
 
 class Convolution(nn.Module):

@@ -3,8 +3,7 @@
 Dropout of elements takes a tenth of the time of torch's on CPU. torch.nn.functional.dropout draws a Bernoulli variable
 an element, on CPU one after the other: on small models that takes longer than the matrix products around it. Here an
 element takes 16 bits of a 64-bit draw. The probability is rounded to a multiple of 1/65,536 and the scale follows the
-rounded one, so the expectation is exact. On CUDA torch's own dropout is used, which draws from the device's global
-generator.
+rounded one, so the expectation is exact. On CUDA torch draws, from the device's global generator.
 """
 
 from typing import Any
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
 from trainer.model.ops import arrays, in_loops
+from trainer.model.packing import Packing
 
 
 class Dropout:
@@ -48,21 +48,22 @@ class DropPath:
     Branches that are kept are scaled so that the expectation stays.
     """
 
-    def __init__(self, probability: float, lengths: np.ndarray, rng: np.random.Generator | None) -> None:
-        """``lengths`` int64 [batch] are the tokens of each sequence; without a generator nothing is skipped."""
+    def __init__(self, probability: float, packing: Packing, rng: np.random.Generator | None) -> None:
+        """Without a generator nothing is skipped."""
         self._probability = probability if rng is not None else 0.0
-        self._lengths = lengths
+        self._packing = packing
         self._rng = rng
 
     def __call__(self, branch: torch.Tensor) -> torch.Tensor:
         """A row a token [sum of lengths, width], or a row a sequence [batch, width] -> the same, some rows 0."""
         if self._rng is None or self._probability == 0:
             return branch
-        kept = self._rng.random(len(self._lengths)) >= self._probability
-        scales = (kept / (1 - self._probability)).astype(np.float32)
-        if len(branch) != len(scales):
-            scales = np.repeat(scales, self._lengths)
-        return branch * torch.from_numpy(scales[:, None]).to(branch.device, branch.dtype, non_blocking=True)
+        size = len(self._packing.lengths)
+        drawn = torch.rand(size, device=branch.device) if branch.is_cuda else torch.from_numpy(self._rng.random(size))
+        scales = ((drawn >= self._probability) / (1 - self._probability)).to(branch.dtype)
+        if len(branch) != size:
+            scales = scales.index_select(0, self._packing.sequences)
+        return branch * scales[:, None]
 
 
 class _DropoutInLoops(torch.autograd.Function):

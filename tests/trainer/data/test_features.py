@@ -29,6 +29,11 @@ def sequences(seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(frames)
 
 
+def places(lengths: np.ndarray) -> torch.Tensor:
+    """Of each frame in its sequence: int64 [sum of lengths]."""
+    return torch.from_numpy(np.concatenate([np.arange(length) for length in lengths]))
+
+
 def difference(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     return (0.0, 0.0) if not a.any() or not b.any() else (float(a[0] - b[0]), float(a[1] - b[1]))
 
@@ -68,9 +73,9 @@ def of_frame(frames: np.ndarray, i: int, config: ModelConfig) -> list[float]:
 def test_features_equal_a_computation_number_by_number(asked: dict[str, Any], landmarks: str) -> None:
     config = ModelConfig(landmarks=landmarks, **{"motion": 0} | asked)
     frames = sequences()
-    found = features(frames, LENGTHS, config)
+    found = features(frames, places(LENGTHS), config)
     assert found.shape == (len(frames), num_features(config))
-    in_torch = features(frames.clone().requires_grad_(), LENGTHS, config)  # as on a GPU
+    in_torch = features(frames.clone().requires_grad_(), places(LENGTHS), config)  # as on a GPU
     torch.testing.assert_close(in_torch.detach(), found, rtol=1e-6, atol=1e-6)
     parts = np.split(frames.numpy(), np.cumsum(LENGTHS)[:-1])
     expected = [of_frame(part, i, config) for part in parts for i in range(len(part))]
@@ -81,14 +86,14 @@ def test_a_hand_at_rest_has_no_motion_and_a_missing_one_none_either() -> None:
     frames = torch.zeros(4, NUM_LANDMARKS, 2)
     frames[:, 26:47] = 0.5  # a hand that stays
     frames[2] = 0  # and is lost for a frame
-    motion = features(frames, np.array([4]), ModelConfig(motion=2))[:, 2 * NUM_LANDMARKS :]
+    motion = features(frames, places(np.array([4])), ModelConfig(motion=2))[:, 2 * NUM_LANDMARKS :]
     assert not motion.any()
 
 
 def test_a_sequence_moves_the_same_whatever_was_before_it() -> None:
     config, frames = ModelConfig(motion=3), sequences()
-    together = features(frames, LENGTHS, config)
-    alone = [features(part, np.array([len(part)]), config) for part in frames.split(LENGTHS.tolist())]
+    together = features(frames, places(LENGTHS), config)
+    alone = [features(part, places(np.array([len(part)])), config) for part in frames.split(LENGTHS.tolist())]
     torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=0)
 
 
@@ -96,10 +101,10 @@ def test_motion_follows_what_augmentation_did() -> None:
     """Twice as large is twice as fast, and played backwards it goes the other way."""
     config, length = ModelConfig(motion=1), 6
     frames = sequences(1)[:length]
-    velocities = features(frames, np.array([length]), config)[:, 170:340]
-    larger = features(2 * frames, np.array([length]), config)[:, 170:340]
+    velocities = features(frames, places(np.array([length])), config)[:, 170:340]
+    larger = features(2 * frames, places(np.array([length])), config)[:, 170:340]
     torch.testing.assert_close(larger, 2 * velocities)
-    backwards = features(frames.flip(0), np.array([length]), config)[:, 170:340]
+    backwards = features(frames.flip(0), places(np.array([length])), config)[:, 170:340]
     torch.testing.assert_close(backwards[1:], -velocities[1:].flip(0))
 
 
@@ -107,9 +112,9 @@ def test_motion_follows_what_augmentation_did() -> None:
 def test_features_of_another_type_are_the_same_up_to_its_rounding(dtype: torch.dtype) -> None:
     frames, config = sequences(), ModelConfig(motion=2, distances=True, hand_frame=True)
     rounded = frames.to(dtype)
-    found = features(rounded, LENGTHS, config)
+    found = features(rounded, places(LENGTHS), config)
     assert found.dtype == dtype
-    expected = features(rounded.float(), LENGTHS, config)
+    expected = features(rounded.float(), places(LENGTHS), config)
     torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.05)
 
 
@@ -118,8 +123,8 @@ def test_what_was_seen_in_inference_first_can_be_trained_on(asked: dict[str, Any
     features_module._on.cache_clear()
     config = ModelConfig(**asked)
     with torch.inference_mode():
-        features(sequences(), LENGTHS, config)
+        features(sequences(), places(LENGTHS), config)
     frames = sequences().requires_grad_()
-    features(frames, LENGTHS, config).sum().backward()
+    features(frames, places(LENGTHS), config).sum().backward()
     assert frames.grad is not None
     assert frames.grad.abs().sum() > 0

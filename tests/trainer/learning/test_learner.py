@@ -6,6 +6,7 @@ import torch
 
 from trainer.config import ModelConfig, TrainConfig
 from trainer.learning.learner import Learner, NextFrame
+from trainer.model.packing import Packing
 
 CONFIG = TrainConfig(model=ModelConfig(num_heads=1, num_layers=1, num_signs=3, max_frames=8), next_frame_frequency=0.5)
 FRAMES, LENGTHS = torch.randn(6, 85, 2, generator=torch.Generator().manual_seed(0)), np.array([4, 2])
@@ -41,4 +42,6 @@ def test_a_checkpoint_of_an_older_version_is_understood() -> None:
 
 def test_predicting_no_movement_costs_one() -> None:
     states = torch.randn(6, 64, generator=torch.Generator().manual_seed(1))
-    assert NextFrame(CONFIG.model).loss(states, FRAMES, LENGTHS).item() == pytest.approx(1)
+    assert NextFrame(CONFIG.model).loss(states, FRAMES, Packing(LENGTHS, FRAMES.device).moving).item() == pytest.approx(
+        1
+    )

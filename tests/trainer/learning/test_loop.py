@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from tests.trainer.conftest import MAX_FRAMES, NUM_SIGNS
 from trainer.common.errors import TrainingDivergedError, UserError
 from trainer.config import ModelConfig, TrainConfig
-from trainer.data.batches import Batch, Batches
+from trainer.data.batches import Batches
 from trainer.data.dataset import PackedDataset
 from trainer.learning.learner import Learner
-from trainer.learning.loop import mixed_cross_entropy, resolve_precision, train
+from trainer.learning.loop import resolve_precision, train
 from trainer.model.classifier import SignClassifier
 from trainer.rundir import EpochMetrics, RunDir
 
@@ -405,18 +405,6 @@ def test_two_runs_alike_end_alike(
 ) -> None:
     train(config, dataset, RunDir(tmp_path))
     assert outcome(RunDir(tmp_path)) == outcome(finished)
-
-
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
-def test_the_loss_of_a_mixed_batch(label_smoothing: float) -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(6, 5, generator=generator) * 3
-    labels = torch.tensor([[0, 1, 4], [1, 1, 1], [2, 0, 3], [3, 4, 3], [4, 2, 0], [0, 3, 1]])
-    weights = torch.tensor([[1, 0, 0], [0.5, 0.3, 0.2], [0.6, 0.3, 0.1], [0.75, 0.25, 0], [0.9, 0.1, 0], [0.4] * 3])
-    batch = Batch(torch.zeros(6, 85, 2), np.ones(6, dtype=np.int64), labels, weights / weights.sum(1, keepdim=True))
-    wanted = torch.zeros(6, 5).scatter_add_(1, labels, batch.weights)  # as a distribution over the signs
-    expected = F.cross_entropy(logits, wanted, label_smoothing=label_smoothing)
-    torch.testing.assert_close(mixed_cross_entropy(logits, batch, label_smoothing), expected)
 
 
 GOLDEN_TRAIN_LOSS = [0.991152, 0.527805, 0.467981, 0.390035, 0.465476]

@@ -42,6 +42,36 @@ def test_lion_is_the_papers() -> None:
         torch.testing.assert_close(parameter.double(), wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_a_learning_rate_on_the_device_moves_weights_as_a_number_does(weight_decay: float) -> None:
+    by_number, by_tensor = parameters(), parameters()
+    optimizers = [make_optimizer("lion", moved, weight_decay) for moved in (by_number, by_tensor)]
+    generator = torch.Generator().manual_seed(1)
+    for rate in (0.5, 0.25, 0.125):
+        for index, shape in enumerate(SHAPES):
+            gradient = torch.randn(shape, generator=generator)
+            by_number[index].grad, by_tensor[index].grad = gradient.clone(), gradient.clone()
+        by_tensor[0].grad = by_number[0].grad = None
+        for optimizer, its in zip(optimizers, (rate, torch.tensor(rate)), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = its
+            optimizer.step()
+    for parameter, wanted in zip(by_tensor, by_number, strict=True):
+        torch.testing.assert_close(parameter, wanted, rtol=1e-6, atol=1e-7)
+        states = [optimizer.state[item] for optimizer, item in zip(optimizers, (wanted, parameter), strict=True)]
+        assert [state.keys() for state in states] == [states[0].keys()] * 2
+        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_averages_move_alike_by_a_decay_on_the_device() -> None:
+    averages, others = ([item.detach() for item in parameters()] for _ in range(2))
+    moved = [item.detach() + 1 for item in parameters()]
+    ema_(averages, moved, 0.9)
+    ema_(others, moved, torch.tensor(0.9))
+    for average, other in zip(averages, others, strict=True):
+        torch.testing.assert_close(average, other, rtol=1e-6, atol=1e-7)
+
+
 def test_decay_is_on_matrices_only_and_every_parameter_is_in_one_group() -> None:
     model = SignClassifier(ModelConfig(num_heads=1, num_layers=2, num_signs=3))
     names = {parameter: name for name, parameter in model.named_parameters()}

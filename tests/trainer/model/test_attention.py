@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.model.attention import AttentionMode, Packing, attend
+from trainer.model.attention import attend
 from trainer.model.dropout import Dropout
+from trainer.model.packing import AttentionMode, Packing
 
 pytestmark = pytest.mark.usefixtures("threads")
 
@@ -69,12 +70,6 @@ def test_equals_one_sequence_after_the_other_whatever_the_lengths(
     lengths: list[int], num_heads: int, first_only: bool
 ) -> None:
     check(lengths, num_heads, first_only)
-
-
-@pytest.mark.parametrize("lengths", [[], [3, 0]])
-def test_a_batch_without_tokens_is_refused(lengths: list[int]) -> None:
-    with pytest.raises(ValueError, match="at least one"):
-        Packing(np.array(lengths, dtype=np.int64), CPU)
 
 
 @pytest.mark.parametrize("first_only", [False, True])

@@ -13,6 +13,7 @@ from trainer.common.errors import UserError
 from trainer.config import ModelConfig
 from trainer.data.features import features
 from trainer.model.classifier import SignClassifier, num_parameters, weight_shapes
+from trainer.model.packing import Packing
 
 LENGTHS = np.array([5, 1, 40, 12, 5, 7, 23, 1, 39])
 SMALL = ModelConfig(num_heads=2, num_layers=2, num_signs=11, dropout=0.3, max_frames=40, motion=0)
@@ -248,7 +249,7 @@ def test_a_convolution_of_one_is_the_model_without_it() -> None:
 def test_a_model_is_the_plain_one_on_the_features_it_sees(asked: dict[str, Any]) -> None:
     config = dataclasses.replace(SMALL, **asked)
     model, frames = sharp_model(config), sequences(LENGTHS)
-    seen = features(frames, LENGTHS, config)
+    seen = features(frames, Packing(LENGTHS, frames.device).positions, config)
     weights = model.state_dict() | {"embed.weight": torch.eye(config.width)}
     with torch.no_grad():
         expected = padded_reference(weights, config, seen @ model.state_dict()["embed.weight"].T, LENGTHS)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.model.attention import Packing
 from trainer.model.convolution import Convolution, convolve
+from trainer.model.packing import Packing
 
 pytestmark = pytest.mark.usefixtures("threads")
 LENGTHS = np.array([4, 1, 2, 9, 1, 3])

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from trainer.model.dropout import Dropout, DropPath
+from trainer.model.packing import Packing
 
 pytestmark = pytest.mark.usefixtures("threads")
 
@@ -59,10 +60,11 @@ def test_the_gradient_is_dropped_alike() -> None:
 
 
 LENGTHS = np.array([3, 1, 4, 2] * 500)
+PACKING = Packing(LENGTHS, torch.device("cpu"))
 
 
 def skip(rows: int, probability: float = 0.3, seed: int = 0) -> torch.Tensor:
-    return DropPath(probability, LENGTHS, np.random.default_rng(seed))(torch.ones(rows, 5))
+    return DropPath(probability, PACKING, np.random.default_rng(seed))(torch.ones(rows, 5))
 
 
 def test_a_branch_is_skipped_for_whole_sequences_and_else_scaled() -> None:
@@ -76,7 +78,7 @@ def test_a_branch_is_skipped_for_whole_sequences_and_else_scaled() -> None:
 
 def test_nothing_is_skipped_without_a_generator_or_at_probability_0() -> None:
     branch = torch.ones(4, 5)
-    assert DropPath(0.9, np.ones(4, np.int64), None)(branch) is branch
+    assert DropPath(0.9, PACKING, None)(branch) is branch
     rng = np.random.default_rng(0)
-    assert DropPath(0.0, np.ones(4, np.int64), rng)(branch) is branch
+    assert DropPath(0.0, PACKING, rng)(branch) is branch
     assert rng.random() == np.random.default_rng(0).random()  # nor is anything drawn
