@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 DEMO := results/demo
 
-.PHONY: help demo test test-slow check fuzz faults soak bench clean
+.PHONY: help demo test test-slow check fuzz faults soak bench gpu clean
 
 help:
 	@echo "make demo       search, select and ship a small ensemble on generated data (2 to 5 minutes on 2 cores)"
@@ -17,6 +17,7 @@ help:
 	@echo "make faults     searches that lose workers, drivers, nodes, disk and storage (8 to 25 minutes)"
 	@echo "make soak       a search of 500 short trials whose workers are killed"
 	@echo "make bench      run every benchmark of tests/bench"
+	@echo "make gpu        run the CUDA tests and their benchmark (needs an NVIDIA GPU; GPU_PYTHON is a Python with its torch)"
 	@echo "make clean      remove the virtual environment and caches; results stay"
 
 $(READY): pyproject.toml constraints.txt
@@ -66,6 +67,13 @@ BENCHES := pack train_step stacked record_curves\ --again blends search cost orc
 bench: $(READY)
 	@for bench in $(BENCHES); do \
 		echo "== tests.bench.$$bench"; $(BIN)/python -m tests.bench.$$bench || exit 1; done
+
+# On a machine with an NVIDIA GPU, whose Python has a torch for CUDA; it needs neither Ray nor Optuna nor LiteRT.
+GPU_PYTHON ?= python3
+
+gpu:
+	$(GPU_PYTHON) -m pytest -q -p no:cacheprovider -m cuda tests/trainer
+	$(GPU_PYTHON) -m tests.bench.gpu --out results/reference/gpu.txt
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -25,8 +25,8 @@ ALONE_WEIGHT = 0.999  # a sequence with more weight than this is not mixed
 def mirror(frames: torch.Tensor, lengths: np.ndarray, probability: float, rng: np.random.Generator) -> torch.Tensor:
     """Mirror each sequence with the given probability: x is negated, left and right landmarks trade places."""
     chosen = np.repeat(rng.random(len(lengths)) < probability, lengths)
-    index = torch.from_numpy(np.flatnonzero(chosen)).to(frames.device)
-    order = torch.from_numpy(MIRROR).to(frames.device)
+    index = _on(frames.device, np.flatnonzero(chosen))
+    order = _on(frames.device, MIRROR)
     mirrored = -_points(frames.index_select(0, index)).index_select(1, order).conj()
     return frames.index_copy(0, index, torch.view_as_real(mirrored.resolve_conj()))
 
@@ -59,10 +59,9 @@ def stretch(
     start = np.repeat(np.cumsum(lengths) - lengths, new_lengths)
 
     def tap(source: torch.Tensor, offset: int | np.ndarray) -> torch.Tensor:
-        rows = torch.from_numpy(start + np.clip(before + offset, 0, last))
-        return source.index_select(0, rows.to(source.device))
+        return source.index_select(0, _on(source.device, start + np.clip(before + offset, 0, last)))
 
-    t = torch.from_numpy((place - before).astype(np.float32)).to(frames.device)[:, None, None]
+    t = _on(frames.device, (place - before).astype(np.float32))[:, None, None]
     here, there = tap(frames, 0), tap(frames, 1)
     shown = _present(frames)
     if spline:
@@ -129,7 +128,7 @@ def drop_frames(
     order = np.lexsort((rng.random(len(frames)), sequence))  # the frames of each sequence, shuffled
     stay = np.ones(len(frames), np.bool_)
     stay[order[consecutive(np.cumsum(lengths) - lengths, dropped)]] = False
-    return frames.index_select(0, torch.from_numpy(np.flatnonzero(stay)).to(frames.device)), lengths - dropped
+    return frames.index_select(0, _on(frames.device, np.flatnonzero(stay))), lengths - dropped
 
 
 def hide(
@@ -151,7 +150,7 @@ def hide(
         hidden[np.ix_(chosen, side)] = True
     mask = np.repeat(hidden, lengths, axis=0)
     mask[consecutive(first, sizes)] = True
-    return frames.masked_fill(torch.from_numpy(mask[:, :, None]).to(frames.device), 0)
+    return frames.masked_fill(_on(frames.device, mask[:, :, None]), 0)
 
 
 def _parts(lengths: np.ndarray, most: float, rng: np.random.Generator) -> np.ndarray:
@@ -202,12 +201,12 @@ def mixup(
     mixed_lengths = lengths[members].min(axis=1)
     shares = np.repeat(weights, mixed_lengths, axis=0)
     own = _windows(frames, lengths, batch, mixed_lengths, rng)
-    mixed = own * torch.from_numpy(shares[:, 0, None, None]).to(frames.device)
+    mixed = own * _on(frames.device, shares[:, 0, None, None])
     for column in range(1, 1 + num_partners):
         partner = _windows(frames, lengths, members[:, column], mixed_lengths, rng)
         if align:
             partner = _align(partner, own, mixed_lengths)
-        mixed.addcmul_(partner, torch.from_numpy(shares[:, column, None, None]).to(frames.device))
+        mixed.addcmul_(partner, _on(frames.device, shares[:, column, None, None]))
     return Mixed(mixed, mixed_lengths, members, weights)
 
 
@@ -217,7 +216,7 @@ def _windows(
     """A random window of sizes[i] frames of sequence chosen[i], end to end: float32 [sum of sizes, 85, 2]."""
     offsets = rng.integers(0, lengths[chosen] - sizes + 1)
     rows = consecutive((np.cumsum(lengths) - lengths)[chosen] + offsets, sizes)
-    return frames.index_select(0, torch.from_numpy(rows).to(frames.device))
+    return frames.index_select(0, _on(frames.device, rows))
 
 
 def _align(frames: torch.Tensor, target: torch.Tensor, lengths: np.ndarray) -> torch.Tensor:
@@ -249,8 +248,13 @@ def _where(condition: torch.Tensor, frames: torch.Tensor, others: torch.Tensor) 
 
 def _per_frame(values: np.ndarray, lengths: np.ndarray, device: torch.device) -> torch.Tensor:
     """What is given for each sequence, for each of its frames: [batch, ...] -> [sum of lengths, ...]."""
-    sequence = torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)).to(device)
-    return torch.from_numpy(values).to(device).index_select(0, sequence)
+    sequence = _on(device, np.repeat(np.arange(len(lengths)), lengths))
+    return _on(device, values).index_select(0, sequence)
+
+
+def _on(device: torch.device, array: np.ndarray) -> torch.Tensor:
+    """A copy there of which nothing waits for what the device does; on CPU the array itself."""
+    return torch.from_numpy(array).to(device, non_blocking=True)
 
 
 def consecutive(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -47,11 +49,23 @@ def fitting_batch_size(num_sequences: int) -> int:
     return min(LARGEST_BATCH, max(SMALLEST_BATCH, num_sequences // FEWEST_STEPS))
 
 
+_RESIDENT: WeakValueDictionary[tuple[Path, str, str], torch.Tensor] = WeakValueDictionary()
+
+
+def resident(dataset: PackedDataset, device: torch.device) -> torch.Tensor:
+    """All frames of a dataset on a device: one copy, as long as somebody holds it."""
+    key = dataset.path, dataset.fingerprint, str(device)
+    frames = _RESIDENT.get(key)
+    if frames is None:
+        frames = _RESIDENT[key] = torch.from_numpy(np.array(dataset.frames)).to(device)
+    return frames
+
+
 class Batches:
     """Makes the batches of a training run and of its validation, on the device where the model is."""
 
     def __init__(self, dataset: PackedDataset, config: TrainConfig, device: torch.device) -> None:
-        """On a GPU the frames are copied there once; on CPU they stay in the memory map."""
+        """On a GPU the frames are copied there once for all runs of a process; on CPU they stay in the memory map."""
         self.dataset = dataset
         self.config = config
         self.device = device
@@ -60,7 +74,7 @@ class Batches:
         self.batch_size = config.batch_size or fitting_batch_size(len(others))
         passes = -(-len(self.train_indices) // self.batch_size)
         self.steps_per_epoch = config.steps_per_epoch or passes
-        self._resident = torch.from_numpy(np.array(dataset.frames)).to(device) if device.type != "cpu" else None
+        self._resident = resident(dataset, device) if device.type != "cpu" else None
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Augmented training batches of an epoch counted from 0. They depend on the seed and the epoch alone.

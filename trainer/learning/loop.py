@@ -62,13 +62,19 @@ def train(
     if run.is_done:
         return _finished(run, config)
     batches = Batches(dataset, config, place)
+    steps = _steps(Learner(config, place), config, place, capture=capture)
+    with steps.stream():
+        return _train(steps, batches, run, report)
+
+
+def _train(steps: Step, batches: Batches, run: RunDir, report: Callable[[EpochMetrics], None] | None) -> Result:
+    """Epoch after epoch, from the last checkpoint if there is one."""
+    learner, dataset = steps.learner, batches.dataset
     labels = dataset.labels[batches.val_indices]
-    learner = Learner(config, place)
-    steps = _steps(learner, config, place, capture=capture)
     start, seconds = _restore(run, dataset, learner)
     val_probs: np.ndarray | None = None  # of the last epoch
 
-    for epoch in range(start, config.epochs):
+    for epoch in range(start, batches.config.epochs):
         began = time.perf_counter()
         train_loss, learning_rate, skipped = train_epoch(steps, batches, epoch)
         trained = time.perf_counter()

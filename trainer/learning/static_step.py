@@ -6,6 +6,7 @@ batches are filled up to one of few numbers of frames with sequences that no los
 the last batch was.
 """
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any, Final
@@ -57,9 +58,15 @@ class StaticStep(Step):
         super().__init__(learner, config, dtype)
         self._shapes: dict[tuple[int, ...], _Shape] = {}
         self._stream: torch.cuda.Stream | None = None
+        self._pool = None
         if self.device.type == "cuda":
             self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-        self._pool = torch.cuda.graph_pool_handle() if self._stream is not None else None
+            self._stream.wait_stream(torch.cuda.current_stream(self.device))  # the weights are made there
+            self._pool = torch.cuda.graph_pool_handle()
+
+    def stream(self) -> contextlib.AbstractContextManager[Any]:
+        """A stream of this run's own: what several runs do on one GPU is not in each other's way."""
+        return contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 
     def __call__(
         self, batch: Batch, learning_rate: float, decay: float, rng: np.random.Generator | None, *, predicts: bool
@@ -80,13 +87,10 @@ class StaticStep(Step):
 
         if self._stream is None:
             learn(learning_rate, decay)
-            return
-        shape.learning_rate.fill_(learning_rate)
-        shape.decay.fill_(decay)
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
+        else:
+            shape.learning_rate.fill_(learning_rate)
+            shape.decay.fill_(decay)
             shape.run(lambda: learn(shape.learning_rate, shape.decay), self._stream, self._pool)
-        torch.cuda.current_stream().wait_stream(self._stream)
 
 
 class _Shape:

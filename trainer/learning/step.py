@@ -1,5 +1,8 @@
 """One optimizer step: forward, backward, clipping, the optimizer, and the moving average."""
 
+import contextlib
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -28,6 +31,10 @@ class Step:
         """Of the last step"""
         self.total_loss = torch.zeros((), device=self.device)
         """Sum over the epoch's steps"""
+
+    def stream(self) -> contextlib.AbstractContextManager[Any]:
+        """Within it, all that a GPU does belongs to this run: on the device's own stream."""
+        return contextlib.nullcontext()
 
     def begin_epoch(self) -> None:
         """Add up from zero."""

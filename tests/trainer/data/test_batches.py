@@ -1,5 +1,8 @@
 """Batches of training and validation: which sequences they show, and how."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ import torch.nn.functional as F
 
 from trainer.config import ModelConfig, TrainConfig
 from trainer.data.augment import AUGMENTATIONS
-from trainer.data.batches import Batches, fitting_batch_size, resize_indices
+from trainer.data.batches import Batches, fitting_batch_size, resident, resize_indices
 from trainer.data.dataset import PackedDataset
 
 
@@ -101,3 +104,16 @@ def test_an_entry_of_the_table_is_applied_to_every_training_batch(
     after = next(batches.epoch(0))
     torch.testing.assert_close(after.frames, before.frames + 50, rtol=0, atol=1e-3)
     assert max(frames.max().item() for _, frames, _ in batches.validation()) < 10
+
+
+def test_runs_of_one_process_share_the_frames_on_a_device(packed: PackedDataset) -> None:
+    elsewhere = torch.device("meta")  # as a GPU: memory that the map on disk is not
+    config = TrainConfig(model=ModelConfig(num_signs=6), num_folds=3)
+    runs = [Batches(packed, config.replace(seed=seed), elsewhere) for seed in range(2)]
+    frames = weakref.ref(resident(packed, elsewhere))
+    assert runs[0]._resident is runs[1]._resident is frames()
+    assert runs[0]._resident is not None
+    assert runs[0]._resident.shape == packed.frames.shape
+    runs.clear()
+    gc.collect()
+    assert frames() is None, "memory of a dataset that no run has"
