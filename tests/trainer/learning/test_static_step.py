@@ -64,7 +64,10 @@ def learn(
         if number == STEPS:
             break
         predicts = config.next_frame_frequency > 0 and number % 2 == 1
-        steps(batch, 1e-3, 0.5, rng if dropping and number != 2 else None, predicts=predicts)
+        with steps.stream():
+            steps(batch, 1e-3, 0.5, rng if dropping and number != 2 else None, predicts=predicts)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
     return steps, norms
 
 
