@@ -19,6 +19,7 @@ FRONTIER_NAMES: Final = (
     *("labels selected on", "people it never saw", "other rules there"),
 )
 _MOST_NAMED: Final = 8  # trials, where more are a number
+_MOST_REASONS: Final = 5
 _COSTS: Final = dict.fromkeys(("parameters", "size", "latency"), float)
 _SELECTION: Final = {  # what is read of selection.json
     "created": str,
@@ -146,7 +147,7 @@ def ensemble_section(ensemble: Ensemble) -> Iterator[str]:
 
 
 def _by_reason(left_out: Mapping[str, str]) -> str:
-    """Reasons with the trials that each is of, or with how many those are.
+    """Reasons, those of the most trials first, with the trials that each is of or with how many those are.
 
     >>> _by_reason({"0003": "not finished", "0007": "ignored, as asked", "0012": "ignored, as asked"})
     'trials 7, 12 (ignored, as asked); trial 3 (not finished)'
@@ -155,10 +156,13 @@ def _by_reason(left_out: Mapping[str, str]) -> str:
     for name, reason in sorted(left_out.items()):
         of_reasons.setdefault(reason, []).append(str(int(name)) if name.isdecimal() else name)
     parts = []
-    for reason, names in sorted(of_reasons.items()):
+    by_number = sorted(of_reasons.items(), key=lambda its: (-len(its[1]), its[0]))
+    for reason, names in by_number[:_MOST_REASONS]:
         several = "trials " if len(names) > 1 else "trial "
         parts.append(f"{several}{', '.join(names)}" if len(names) <= _MOST_NAMED else f"{len(names):,} trials")
         parts[-1] += f" ({reason})"
+    if others := sum(len(names) for _, names in by_number[_MOST_REASONS:]):
+        parts.append(f"{others:,} more (other reasons, in selection.json)")
     return "; ".join(parts)
 
 

@@ -66,5 +66,11 @@ def test_a_page_says_which_trials_are_not_in_the_ensemble_and_why(tmp_path: Path
     assert "Not in it" not in "".join(ensemble_section(report.ensemble))
     asked = dict.fromkeys(("0007", "0012"), "ignored, as asked") | dict.fromkeys(map(str, range(20, 30)), "not <done>")
     report.ensemble.selection["left_out"] = asked
-    words = "Not in it: trials 7, 12 (ignored, as asked); 10 trials (not &lt;done&gt;)."
+    words = "Not in it: 10 trials (not &lt;done&gt;); trials 7, 12 (ignored, as asked)."
+    assert words in "".join(ensemble_section(report.ensemble))
+    asked |= {str(number): f"of {number} MB alone" for number in range(40, 50)}
+    words = (
+        "Not in it: 10 trials (not &lt;done&gt;); trials 7, 12 (ignored, as asked); trial 40 (of 40 MB alone); "
+        "trial 41 (of 41 MB alone); trial 42 (of 42 MB alone); 7 more (other reasons, in selection.json)."
+    )
     assert words in "".join(ensemble_section(report.ensemble))
