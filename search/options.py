@@ -88,10 +88,15 @@ class RunOptions:
     """CPUs, and threads, of each trial."""
     gpus_per_trial: float = option(0.0, parse=_gpus, group=_WHERE)
     """GPUs of each trial; a share such as 0.25 lets four trials use one GPU."""
+    trials_per_gpu: int | None = option(None, parse=positive, group=_WHERE)
+    """Trials that share each GPU, trained side by side by one process, with replayed steps (CUDA graphs). In place of
+    --gpus-per-trial. New: not yet tried on a GPU."""
+    one_process: bool = option(False, hidden=True, group=_WHERE)
+    """Have one process train all trials of a machine, on its CPUs too."""
 
     def __post_init__(self) -> None:
         """Raises UserError with the field that is out of range."""
-        for name in ("workers", "cpus_per_trial"):
+        for name in ("workers", "cpus_per_trial", "trials_per_gpu"):
             _check_count(name, getattr(self, name))
         self._set("time_budget", _read("time_budget", _seconds, self.time_budget))
         may_be: dict[str, Any] = {
@@ -108,6 +113,8 @@ class RunOptions:
         share = self.gpus_per_trial
         if not 0 <= share <= MOST or (share > 1 and not float(share).is_integer()):
             raise UserError(f"must be a share of one GPU or a whole number, not {share}", field="gpus_per_trial")
+        if self.trials_per_gpu is not None and self.gpus_per_trial:
+            raise UserError("says how many GPUs a trial has; leave out one of both", field="trials_per_gpu")
         _check_choice("log", self.log, get_args(Log))
 
     def _set(self, name: str, value: Any) -> None:

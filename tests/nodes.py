@@ -68,6 +68,19 @@ def processes() -> tuple[dict[int, int], dict[int, str]]:
     return parents, titles
 
 
+def host_of(mark: str) -> int:
+    """The one process that trains for several trials of a search which has ``mark`` in its environment."""
+    _, titles = processes()
+    found = []
+    for process, title in titles.items():
+        if "search.execute.host" in title.split("\0"):
+            with contextlib.suppress(OSError):
+                environment = Path(f"/proc/{process}/environ").read_bytes().decode(errors="replace")
+                found += [process] * (mark in environment.split("\0"))
+    (host,) = found
+    return host
+
+
 def worker_below(ancestor: int) -> int:
     """The process that carries out a trial, the only one among the descendants of a process."""
     (worker,) = workers_below(ancestor)

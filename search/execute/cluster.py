@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import ray
 from ray import _raylet
@@ -30,6 +30,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import search
 import trainer
+from search.options import RunOptions
 from trainer.common.credentials import Kept, hide, keep, kept
 from trainer.common.errors import UserError, in_one_line
 from trainer.common.processes import silent_stderr
@@ -68,15 +69,20 @@ class Resources:
     cpus: int = 1
     gpus: float = 0.0
 
+    @classmethod
+    def of(cls, options: RunOptions) -> Self:
+        """What the options give a trial; one that only passes on what another process trains needs no CPU."""
+        if options.trials_per_gpu is not None:
+            return cls(0, 1 / options.trials_per_gpu)
+        return cls(options.cpus_per_trial, options.gpus_per_trial)
+
     def to_ray(self) -> dict[str, float]:
         return {"cpu": self.cpus, "gpu": self.gpus}
 
     def fit_on(self, node: dict[str, Any]) -> int:
         """How many trials fit on a node as ``ray.nodes()`` describes it."""
-        counts = [int(node["Resources"].get("CPU", 0) / self.cpus)]
-        if self.gpus > 0:
-            counts.append(int(node["Resources"].get("GPU", 0) / self.gpus))
-        return min(counts)
+        wanted = {"CPU": self.cpus, "GPU": self.gpus}
+        return min(int(node["Resources"].get(name, 0) / each + 1e-6) for name, each in wanted.items() if each > 0)
 
 
 @contextlib.contextmanager
@@ -96,7 +102,7 @@ def connect(address: str | None, resources: Resources, workers: int | None = Non
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         make_room_for_sockets()
         options |= {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-        if workers is not None:
+        if workers is not None and resources.cpus > 0:
             options["num_cpus"] = workers * resources.cpus
     else:
         packages = [str(Path(package.__path__[0])) for package in (search, trainer)]

@@ -16,7 +16,7 @@ from ray.tune.stopper import Stopper
 from search.decide.stopping import Decision
 from search.decide.study import MAX_START_LOSSES, MAX_WORKER_LOSSES, Assignment, SearchStudy
 from search.execute.out_of_memory import MemoryKill
-from search.execute.worker import Failure, read
+from search.execute.training import Failure, read
 from search.show.progress import Progress
 from trainer.common.credentials import hide
 from trainer.common.errors import UserError

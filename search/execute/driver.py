@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import inspect
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -20,7 +21,8 @@ from search.execute import cluster
 from search.execute.dispatch import Beginnings, Brake, Dispatcher, StudyScheduler, StudySearcher
 from search.execute.loggers import LOGS, check_installed
 from search.execute.out_of_memory import memory_kills_end_one_trial
-from search.execute.worker import Order, run_trial
+from search.execute.training import Order
+from search.execute.worker import run_trial
 from search.options import RunOptions, SearchOptions
 from search.prepare import new_study, resumed_study
 from search.record import remote_lock
@@ -204,7 +206,7 @@ class _Run:
 def _run(run: _Run, options: RunOptions, brake: Brake, starting: Starting) -> bool:
     """Search until the study is complete; False if interrupted before."""
     study, request, remote = run.study, run.request, run.remote
-    resources = cluster.Resources(options.cpus_per_trial, options.gpus_per_trial)
+    resources = cluster.Resources.of(options)
     starting.say("starting Ray" if options.address is None else f"joining Ray at {options.address}")
     with cluster.connect(options.address, resources, options.workers):
         cluster.check_nodes(study.path, run.dataset, None if remote is None else remote.remote.uri)
@@ -259,20 +261,9 @@ def run_trials(
     Ray must be connected. Whatever happens, trials that ended are in the study and the others can go on.
     Raises UserError if something keeps all of them from going on, such as a full disk.
     """
-    resources = cluster.Resources(options.cpus_per_trial, options.gpus_per_trial)
+    resources = cluster.Resources.of(options)
 
-    def to_ray(assignment: Assignment) -> dict[str, Any]:
-        order = Order(
-            number=assignment.number,
-            config=assignment.config.to_json(),
-            run=study.run_place(assignment.number),
-            data=dataset.source,
-            last_epoch=assignment.last_epoch,
-            threads=resources.cpus,
-            device="cuda" if resources.gpus > 0 else "cpu",
-        )
-        return vars(order)
-
+    to_ray = _orders(study, dataset, options)
     room = cluster.Room(resources, options.workers)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(room())  # so that all workers start at once
     brake = brake or Brake(options.time_budget)
@@ -304,6 +295,28 @@ def run_trials(
     if brake.fault:
         raise brake.fault
     return study.is_finished
+
+
+def _orders(study: SearchStudy, dataset: PackedDataset, options: RunOptions) -> Callable[[Assignment], dict[str, Any]]:
+    """What the worker of a trial is given: an Order, as a dict."""
+    is_shared = options.trials_per_gpu is not None or options.one_process
+    host = secrets.token_hex(8) if is_shared else None
+    device = "cuda" if cluster.Resources.of(options).gpus > 0 else "cpu"
+
+    def to_ray(assignment: Assignment) -> dict[str, Any]:
+        order = Order(
+            number=assignment.number,
+            config=assignment.config.to_json(),
+            run=study.run_place(assignment.number),
+            data=dataset.source,
+            last_epoch=assignment.last_epoch,
+            threads=options.cpus_per_trial,
+            device=device,
+            host=host,
+        )
+        return vars(order)
+
+    return to_ray
 
 
 @contextlib.contextmanager

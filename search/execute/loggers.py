@@ -20,7 +20,7 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.logger import LoggerCallback, TBXLoggerCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from search.execute.worker import Failure, read
+from search.execute.training import Failure, read
 from trainer.common.errors import UserError
 from trainer.rundir import EpochMetrics
 from trainer.studydir import LOGS as LOG_FOLDER

@@ -31,7 +31,7 @@ PAUSES: Final = 9  # between two snapshots, in times of what the last one took
 
 
 class RemoteCopy:
-    """The driver's side; a node's is search.execute.worker.RemoteRun."""
+    """The driver's side; a node's is search.execute.training.RemoteRun."""
 
     def __init__(self, remote: Remote) -> None:
         self.remote = remote

@@ -4,13 +4,15 @@
 
 Trials train on random batches of 128 sequences as long as the contest's, with the recipe's mixup, data path and all;
 sides take turns and every figure is the median of the rounds. Useful TFLOP/s are 6 x the blocks' parameters x real
-frames. Many trials are one process that gives each in turn a step on a stream of its own. search_hours says how long 64
-trials of 30 epochs over 94,477 sequences, a fifth held out, would take at that rate. On a CPU, where nothing is
-captured, the benchmark runs too, to show that it does.
+frames. The padded trainer computes in float32, as the recipe does. Many trials are one process that gives each in turn
+a step on a stream of its own. search_hours says how long 64 trials of 30 epochs over 94,477 sequences, a fifth held
+out, would take at that rate. On a CPU, where nothing is captured, the benchmark runs too, to show that it does.
 """
 
 import argparse
 import json
+import shlex
+import sys
 import tempfile
 from collections.abc import Sequence
 from functools import partial
@@ -83,8 +85,9 @@ def alone(
     }
     captured = sides["captured"]
     padded = PaddedTrainer(captured.config, device)
-    chosen = captured.batches.train_indices[: captured.batches.batch_size]
-    sequences = [dataset.sequence(index)[: captured.config.model.max_frames].copy() for index in chosen]
+    batch = next(captured.batches.epoch(0))  # as many frames for the padded trainer too
+    sequences = np.split(batch.frames.cpu().numpy(), np.cumsum(batch.lengths)[:-1])
+    labels = batch.labels[:, 0].cpu().numpy()
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     of_padded, matmul, data = [], [], []
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
@@ -93,7 +96,7 @@ def alone(
         for name, side in sides.items():
             rates[name].append(side.measure())
         data.append(seconds(lambda: list(captured.batches.epoch(0)), device) / steps)
-        of_padded.append(len(chosen) / seconds(lambda: padded.step(sequences, dataset.labels[chosen]), device))
+        of_padded.append(len(labels) / seconds(lambda: padded.step(sequences, labels), device))
     speed = {name: median(rate for rate, _ in its) for name, its in rates.items()}
     validation = seconds(lambda: predict(captured.steps.learner.ema_model, captured.batches), device)
     return {
@@ -162,7 +165,7 @@ def main() -> None:
         console.print(f"{name}: {value}", soft_wrap=True, markup=False)
     line = json.dumps(report)
     if options.out is not None:
-        write_bytes(options.out, f"$ make gpu\n{line}\n".encode())
+        write_bytes(options.out, f"$ python -m tests.bench.gpu {shlex.join(sys.argv[1:])}\n{line}\n".encode())
     print(line)
 
 

@@ -103,12 +103,6 @@ def _run(module: str, *words: object) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def kept(out: Path, splits: int) -> dict[int, Outcome]:
-    """Outcomes of earlier runs, by their splits."""
-    paths = [path for split in range(splits) if (path := out / f"{split}.json").exists()]
-    return {outcome.split: outcome for outcome in (Outcome(**json.loads(path.read_text())) for path in paths)}
-
-
 def show(outcomes: list[Outcome]) -> Table:
     """A line a split."""
     table = Table(title="accuracy on unseen people: what is stated, and what is true")

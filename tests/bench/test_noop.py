@@ -5,7 +5,7 @@ from unittest import mock
 
 from ray import tune
 
-from search.execute.worker import read
+from search.execute.training import read
 from tests.bench import noop
 from trainer.rundir import Result
 

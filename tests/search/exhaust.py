@@ -41,7 +41,13 @@ BLOCK_BYTES = 2**28
 
 
 def _train(
-    config: TrainConfig, dataset: PackedDataset, run: RunDir, *, report: Callable[[EpochMetrics], None], device: str
+    config: TrainConfig,
+    dataset: PackedDataset,
+    run: RunDir,
+    *,
+    report: Callable[[EpochMetrics], None],
+    device: str,
+    capture: bool = False,  # noqa: ARG001
 ) -> Result:
     def report_and_exhaust(metrics: EpochMetrics) -> None:
         report(metrics)
@@ -68,7 +74,7 @@ def fill(parent: int | None = None) -> None:
 
 
 def run_scripted_trial(order: dict[str, Any]) -> None:
-    with mock.patch("search.execute.worker.train", _train):
+    with mock.patch("search.execute.training.train", _train):
         run_trial(order)
 
 

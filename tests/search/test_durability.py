@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import search
-from tests.nodes import nodes, processes, without_ray, worker_below
+from tests.nodes import host_of, nodes, processes, without_ray, worker_below
 from tests.search.conftest import TINY_SPACE
 from trainer.data.dataset import PackedDataset
 from trainer.rundir import RunDir
@@ -119,11 +119,12 @@ def test_a_study_holds_what_it_should(calm: Path, packed: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("where", [(), ("--one-process",)], ids=["each alone", "one process"])
 def test_a_search_that_loses_worker_and_driver_comes_out_as_a_calm_one(
-    calm: Path, tmp_path: Path, packed: Path
+    calm: Path, tmp_path: Path, packed: Path, where: tuple[str, ...]
 ) -> None:
     study = tmp_path / "study"
-    driver = _start(tmp_path, "study", *_new(tmp_path, packed, NUM_TRIALS))
+    driver = _start(tmp_path, "study", *_new(tmp_path, packed, NUM_TRIALS), *where)
     _wait_for_epoch(study, 0, 3, driver)
     os.kill(worker_below(driver.pid), signal.SIGKILL)
     _wait_for_epoch(study, 1, 3, driver)
@@ -132,7 +133,7 @@ def test_a_search_that_loses_worker_and_driver_comes_out_as_a_calm_one(
     assert "trial 0 lost its worker" in stdout
     assert [outcome[1] for outcome in _outcome(study)] == ["COMPLETE", "RUNNING"]
 
-    driver = _start(tmp_path, "study", "--resume", start_new_session=True)
+    driver = _start(tmp_path, "study", "--resume", *where, start_new_session=True)
     _wait_for_epoch(study, 2, 3, driver)
     os.killpg(driver.pid, signal.SIGTERM)  # as batch systems send it: to all processes of the session
     status, stdout, stderr = _finish(driver)
@@ -140,8 +141,23 @@ def test_a_search_that_loses_worker_and_driver_comes_out_as_a_calm_one(
     assert "stopping; send SIGTERM again" in stdout
     assert f"python -m search.run --resume --name study --results {tmp_path}" in stdout
 
-    status, _, stderr = _finish(_start(tmp_path, "study", "--resume"))
+    status, _, stderr = _finish(_start(tmp_path, "study", "--resume", *where))
     assert (status, stderr) == (0, "")
+    assert _outcome(study) == _outcome(calm)
+
+
+@pytest.mark.slow
+def test_a_search_whose_one_process_is_killed_comes_out_as_a_calm_one(calm: Path, tmp_path: Path, packed: Path) -> None:
+    study = tmp_path / "study"
+    mark = f"OF_TEST={tmp_path}"
+    driver = _start(tmp_path, "study", *_new(tmp_path, packed, NUM_TRIALS), "--one-process", OF_TEST=str(tmp_path))
+    for number in (0, 2):
+        _wait_for_epoch(study, number, 3, driver)
+        os.kill(host_of(mark), signal.SIGKILL)
+    status, stdout, stderr = _finish(driver)
+    assert (status, stderr) == (0, "")
+    assert "trial 0 lost its worker" in stdout
+    assert "trial 2 lost its worker" in stdout
     assert _outcome(study) == _outcome(calm)
 
 

@@ -253,7 +253,7 @@ def _per_frame(values: np.ndarray, lengths: np.ndarray, device: torch.device) ->
 
 
 def _on(device: torch.device, array: np.ndarray) -> torch.Tensor:
-    """A copy there of which nothing waits for what the device does; on CPU the array itself."""
+    """A copy there, for which the host need not wait; on CPU the array itself."""
     return torch.from_numpy(array).to(device, non_blocking=True)
 
 

@@ -54,7 +54,7 @@ _RESIDENT: WeakValueDictionary[tuple[Path, str, str], torch.Tensor] = WeakValueD
 
 def resident(dataset: PackedDataset, device: torch.device) -> torch.Tensor:
     """All frames of a dataset on a device: one copy, as long as somebody holds it."""
-    key = dataset.path, dataset.fingerprint, str(device)
+    key = dataset.path, dataset.fingerprint, str(torch.empty(0, device=device).device)  # cuda is cuda:0
     frames = _RESIDENT.get(key)
     if frames is None:
         frames = _RESIDENT[key] = torch.from_numpy(np.array(dataset.frames)).to(device)

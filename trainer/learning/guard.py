@@ -64,7 +64,7 @@ class StepGuard:
     def _changed(self, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
         """All tensors on the device that a step changes."""
         states = [value for item in parameters for value in self._optimizer.state.get(item, {}).values()]
-        return [*parameters, *(value for value in states if value.ndim)]
+        return [*parameters, *(value for value in states if value.device == self._longest.device)]
 
     def _count(self, bad: torch.Tensor) -> None:
         self._skipped += bad

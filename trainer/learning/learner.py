@@ -83,12 +83,13 @@ class Learner:
             of = wanted.get(name.removeprefix("optimizer.").rpartition(".")[0], wanted.get(name))  # it has the shape of
             if of is None or (tensors[name].ndim and tensors[name].shape != of.shape):
                 raise ValueError(f"{name}: there is no such tensor of shape {list(tensor.shape)}")
+        on_device = any(group.get("capturable") for group in self.optimizer.param_groups)
         for name, parameter in self._parameters().items():
             parameter.copy_(tensors[name])
             prefix = f"optimizer.{name}."
             self.optimizer.state[parameter] = {
                 _STATE_NAMES.get(key.removeprefix(prefix), key.removeprefix(prefix)): (
-                    value.to(parameter.device) if value.ndim or parameter.is_cuda else value  # steps of AdamW
+                    value.to(parameter.device) if value.ndim or on_device else value  # steps of AdamW
                 )
                 for key, value in tensors.items()
                 if key.startswith(prefix)

@@ -163,8 +163,8 @@ def train_epoch(steps: Step, batches: Batches, epoch: int) -> tuple[float, float
     num_steps = config.epochs * batches.steps_per_epoch
     last_learning_rate = config.learning_rate * config.final_learning_rate_ratio
     rng = np.random.Generator(np.random.SFC64((config.seed, epoch, DROPOUT_STREAM)))
-    if device.type == "cuda":  # its dropout draws from the device's own generator
-        torch.cuda.manual_seed(int(rng.integers(2**63)))
+    if device.type == "cuda":
+        steps.seed(int(rng.integers(2**63)))
     steps.begin_epoch()
     for step, batch in enumerate(batches.epoch(epoch), start=epoch * batches.steps_per_epoch):
         dropping = rng if step >= config.dropout_start * num_steps else None

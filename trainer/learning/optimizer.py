@@ -26,8 +26,7 @@ def make_optimizer(name: str, parameters: list[torch.Tensor], weight_decay: floa
     # the learning rate is set before every step
     if name == "lion":
         return CapturableLion(groups, betas=(0.9, 0.99))
-    on_gpu = all(parameter.is_cuda for parameter in parameters)
-    return torch.optim.AdamW(groups, foreach=True, capturable=on_gpu)
+    return torch.optim.AdamW(groups, foreach=True)
 
 
 class CapturableLion(Lion):  # type: ignore[misc]  # it has no types
@@ -89,11 +88,14 @@ def average_decay(step: int, num_steps: int, decay: float, swa_start: float) -> 
 
 
 @torch.no_grad()
-def ema_(averages: list[torch.Tensor], parameters: list[torch.Tensor], decay: float | torch.Tensor) -> None:
-    """averages <- decay * averages + (1 - decay) * parameters, in place; ``decay`` may be a scalar on the device."""
-    if isinstance(decay, torch.Tensor):
+def ema_(averages: list[torch.Tensor], parameters: list[torch.Tensor], weight: float | torch.Tensor) -> None:
+    """averages <- averages + weight * (parameters - averages), in place, where ``weight`` is 1 less the decay.
+
+    It may be a scalar on the device.
+    """
+    if isinstance(weight, torch.Tensor):
         changes = torch._foreach_sub(parameters, averages)
-        torch._foreach_mul_(changes, 1 - decay)
+        torch._foreach_mul_(changes, weight)
         torch._foreach_add_(averages, changes)
     else:
-        torch._foreach_lerp_(averages, parameters, 1 - decay)
+        torch._foreach_lerp_(averages, parameters, weight)

@@ -8,6 +8,7 @@ the last batch was.
 
 import contextlib
 import math
+import threading
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,7 +21,10 @@ from trainer.learning.learner import Learner
 from trainer.learning.step import Step
 from trainer.model.packing import Packing
 
-_SHARE: Final = 8  # of a batch's frames, roughly, at most one such part more is laid in
+_LAUNCHING: Final = (
+    threading.Lock()
+)  # runs of one process draw from one generator, which is not to be while one captures
+_SHARE: Final = 8  # sizes are apart by the power of two that follows such a part of a batch's frames
 _FEWEST: Final = 64  # frames between one size and the next
 
 
@@ -63,9 +67,11 @@ class StaticStep(Step):
             self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
             self._stream.wait_stream(torch.cuda.current_stream(self.device))  # the weights are made there
             self._pool = torch.cuda.graph_pool_handle()
+            for group in learner.optimizer.param_groups:
+                group["capturable"] = True  # AdamW counts its steps on the device
 
     def stream(self) -> contextlib.AbstractContextManager[Any]:
-        """A stream of this run's own: what several runs do on one GPU is not in each other's way."""
+        """Within it, what a GPU does for this run waits for no other's; their random numbers are from one generator."""
         return contextlib.nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 
     def __call__(
@@ -80,17 +86,22 @@ class StaticStep(Step):
         shape = self._shapes[key]
         shape.take(batch, packing)
 
-        def learn(learning_rate: float | torch.Tensor, decay: float | torch.Tensor) -> None:
+        def learn(rate: float | torch.Tensor, average_weight: float | torch.Tensor) -> None:
             self.learn(
-                shape.frames, shape.packing, shape.labels, shape.weights, learning_rate, decay, rng, predicts=predicts
+                shape.frames, shape.packing, shape.labels, shape.weights, rate, average_weight, rng, predicts=predicts
             )
 
         if self._stream is None:
-            learn(learning_rate, decay)
+            learn(learning_rate, 1 - decay)
         else:
             shape.learning_rate.fill_(learning_rate)
-            shape.decay.fill_(decay)
-            shape.run(lambda: learn(shape.learning_rate, shape.decay), self._stream, self._pool)
+            shape.average_weight.fill_(1 - decay)
+            with _LAUNCHING:
+                shape.run(lambda: learn(shape.learning_rate, shape.average_weight), self._stream, self._pool)
+
+    def seed(self, value: int) -> None:
+        with _LAUNCHING:
+            super().seed(value)
 
 
 class _Shape:
@@ -101,7 +112,7 @@ class _Shape:
         self.frames = batch.frames.new_zeros(num_frames, *batch.frames.shape[1:])
         self.packing = packing
         self.labels, self.weights = batch.labels.clone(), batch.weights.clone()
-        self.learning_rate, self.decay = (torch.zeros((), device=self.frames.device) for _ in range(2))
+        self.learning_rate, self.average_weight = (torch.zeros((), device=self.frames.device) for _ in range(2))
         self._is_warm = False
         self._graph: torch.cuda.CUDAGraph | None = None
 
@@ -122,7 +133,7 @@ class _Shape:
         """Learn from what is laid in: the first time as an operation after the other, which also warms libraries up."""
         if self._graph is None and self._is_warm:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=pool, stream=stream):
+            with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
                 learn()
             self._graph = graph
         if self._graph is None:

@@ -36,6 +36,11 @@ class Step:
         """Within it, all that a GPU does belongs to this run: on the device's own stream."""
         return contextlib.nullcontext()
 
+    def seed(self, value: int) -> None:
+        """Of dropout on a GPU, which draws from the device's own generator."""
+        with torch.cuda.device(self.device):
+            torch.cuda.manual_seed(value)
+
     def begin_epoch(self) -> None:
         """Add up from zero."""
         self.total_loss.zero_()
@@ -49,7 +54,7 @@ class Step:
         ``rng`` draws dropout; without it nothing is dropped. ``predicts`` adds the task of predicting next frames.
         """
         packing = self.learner.model.packing(batch.lengths, self.device)
-        self.learn(batch.frames, packing, batch.labels, batch.weights, learning_rate, decay, rng, predicts=predicts)
+        self.learn(batch.frames, packing, batch.labels, batch.weights, learning_rate, 1 - decay, rng, predicts=predicts)
 
     def learn(
         self,
@@ -58,13 +63,14 @@ class Step:
         labels: torch.Tensor,
         weights: torch.Tensor,
         learning_rate: float | torch.Tensor,
-        decay: float | torch.Tensor,
+        average_weight: float | torch.Tensor,
         rng: np.random.Generator | None,
         *,
         predicts: bool,
     ) -> None:
         """The same of tensors: a batch's, and more sequences after those that have labels, of which nothing is learnt.
 
+        ``average_weight`` is 1 less the decay. Both rates may be scalars on the device.
         Nothing here waits for a GPU, or depends on more than shapes there: it can be captured.
         """
         learner, config = self.learner, self.config
@@ -80,7 +86,7 @@ class Step:
             group["lr"] = learning_rate
         self.guard.step(norm)
         learner.optimizer.zero_grad()
-        ema_(self._averages, self._parameters, decay)
+        ema_(self._averages, self._parameters, average_weight)
         self.loss.copy_(loss.detach())
         self.total_loss += self.loss
 

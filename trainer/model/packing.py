@@ -92,7 +92,12 @@ class Packing:
         self._sources: dict[tuple[int, bool], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def take(self, other: "Packing") -> None:
-        """Become another batch, of as many sequences and tokens, whose indices on the device are where these were."""
+        """Become another batch, of as many sequences and tokens, whose indices on the device are where these were.
+
+        Raises ValueError for one of other sizes.
+        """
+        if (len(other.lengths), other.num_tokens) != (len(self.lengths), self.num_tokens):
+            raise ValueError(f"another batch must have {len(self.lengths)} sequences and {self.num_tokens} tokens")
         for name in _INDICES & self.__dict__.keys():
             self.__dict__[name].copy_(getattr(other, name))
         for gap, places in self._spread.items():

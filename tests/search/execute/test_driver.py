@@ -37,7 +37,13 @@ from trainer.studydir import TRIALS_PARQUET
 
 
 def scripted_train(
-    config: TrainConfig, dataset: PackedDataset, run: RunDir, *, report: Callable[[EpochMetrics], None], device: str
+    config: TrainConfig,
+    dataset: PackedDataset,
+    run: RunDir,
+    *,
+    report: Callable[[EpochMetrics], None],
+    device: str,
+    capture: bool = False,  # noqa: ARG001
 ) -> Result:
     """Stands in for trainer.train.train: what happens depends on the trial's number, which is its seed."""
     run.write_config(config)
@@ -66,7 +72,7 @@ def scripted_train(
 
 
 def _run_scripted_trial(order: dict[str, Any]) -> None:
-    with mock.patch("search.execute.worker.train", scripted_train):
+    with mock.patch("search.execute.training.train", scripted_train):
         run_trial(order)
 
 

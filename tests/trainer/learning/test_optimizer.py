@@ -63,11 +63,11 @@ def test_a_learning_rate_on_the_device_moves_weights_as_a_number_does(weight_dec
         assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-def test_averages_move_alike_by_a_decay_on_the_device() -> None:
+def test_averages_move_alike_by_a_weight_on_the_device() -> None:
     averages, others = ([item.detach() for item in parameters()] for _ in range(2))
     moved = [item.detach() + 1 for item in parameters()]
-    ema_(averages, moved, 0.9)
-    ema_(others, moved, torch.tensor(0.9))
+    ema_(averages, moved, 1 - 0.9999)
+    ema_(others, moved, torch.tensor(1 - 0.9999))
     for average, other in zip(averages, others, strict=True):
         torch.testing.assert_close(average, other, rtol=1e-6, atol=1e-7)
 
@@ -113,7 +113,7 @@ def test_ema_equals_a_plain_loop() -> None:
     generator = torch.Generator().manual_seed(2)
     for step in range(30):
         weights = [torch.randn(shape, generator=generator) for shape in SHAPES]
-        ema_(averages, weights, ema_decay(step, 0.9999))
+        ema_(averages, weights, 1 - ema_decay(step, 0.9999))
         decay = min(0.9999, (1 + step) / (10 + step))
         expected = [decay * old + (1 - decay) * new for old, new in zip(expected, weights, strict=True)]
     for average, wanted in zip(averages, expected, strict=True):
@@ -124,8 +124,8 @@ def test_from_its_start_on_swa_is_the_plain_mean_and_a_moving_average_before() -
     steps = [torch.randn(3, generator=torch.Generator().manual_seed(step)) for step in range(20)]
     average, moving = torch.zeros(3), torch.zeros(3)
     for step, weights in enumerate(steps):
-        ema_([average], [weights], average_decay(step, 20, 0.99, 0.6))
-        ema_([moving], [weights], average_decay(step, 20, 0.99, 0.0))
+        ema_([average], [weights], 1 - average_decay(step, 20, 0.99, 0.6))
+        ema_([moving], [weights], 1 - average_decay(step, 20, 0.99, 0.0))
         if step < 12:
             assert torch.equal(average, moving)
         else:

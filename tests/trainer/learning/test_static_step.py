@@ -1,5 +1,6 @@
 """A step in memory that stays, as a GPU captures it, against the step that makes its tensors anew, for every option."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from trainer.config import TrainConfig
 from trainer.data.batches import Batch, Batches
 from trainer.data.dataset import PackedDataset
 from trainer.learning.learner import Learner
+from trainer.learning.loop import train
 from trainer.learning.static_step import StaticStep, fillers, why_not_captured
 from trainer.learning.step import Step
+from trainer.rundir import EpochMetrics, RunDir
 
 CPU = torch.device("cpu")
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -34,7 +37,7 @@ class Filled(Step):
         more = fillers(len(batch.frames), self.config.model.max_frames)
         frames = torch.cat((batch.frames, batch.frames.new_zeros(int(more.sum()), 85, 2)))
         packing = self.learner.model.packing(np.concatenate((batch.lengths, more)), self.device)
-        self.learn(frames, packing, batch.labels, batch.weights, learning_rate, decay, rng, predicts=predicts)
+        self.learn(frames, packing, batch.labels, batch.weights, learning_rate, 1 - decay, rng, predicts=predicts)
 
 
 def learn(
@@ -45,6 +48,7 @@ def learn(
     *,
     dropping: bool = True,
     device: torch.device = CPU,
+    bad: int | None = None,
 ) -> tuple[Step, list[torch.Tensor]]:
     """The steps of an epoch or two, and the norm of the gradient in each."""
     torch.set_num_threads(2 if option == "two threads" else 1)
@@ -58,16 +62,20 @@ def learn(
 
     steps.learner.clip_gradients = recording  # type: ignore[method-assign]
     rng = np.random.Generator(np.random.SFC64(5))
-    steps.begin_epoch()
     batches = Batches(dataset, config, device)
-    for number, batch in enumerate(batch for epoch in range(3) for batch in batches.epoch(epoch)):
-        if number == STEPS:
-            break
-        predicts = config.next_frame_frequency > 0 and number % 2 == 1
-        with steps.stream():
-            steps(batch, 1e-3, 0.5, rng if dropping and number != 2 else None, predicts=predicts)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    with steps.stream():
+        steps.begin_epoch()
+        if device.type == "cuda":
+            steps.seed(config.seed)
+        for number, batch in enumerate(batch for epoch in range(3) for batch in batches.epoch(epoch)):
+            if number == STEPS:
+                break
+            predicts = config.next_frame_frequency > 0 and number % 2 == 1
+            if number == bad:
+                batch.frames[0, 0, 0] = float("nan")
+            dropped = rng if dropping and number != 2 else None
+            steps(batch, 1e-3 / (1 + number), 0.3 + 0.1 * number, dropped, predicts=predicts)
+        steps.total_loss.item()  # waits for a GPU
     return steps, norms
 
 
@@ -108,24 +116,79 @@ def test_batches_are_filled_up_to_few_sizes_with_as_many_sequences(longest: int)
     assert all(size % 64 == 0 for size, count in shapes if count)
 
 
+def require_gpu() -> torch.device:
+    if not torch.cuda.is_available():
+        pytest.skip("no NVIDIA GPU here")
+    return torch.device("cuda")
+
+
+def require_alike(captured: Step, eager: Step) -> None:
+    """All that training changes, to a hundredth of its size."""
+    expected = eager.learner.tensors()
+    off, size = 0.0, 0.0
+    for name, tensor in captured.learner.tensors().items():
+        off += float((tensor.float() - expected[name].float()).square().sum())
+        size += float(expected[name].float().square().sum())
+    assert off**0.5 <= 1e-2 * size**0.5
+
+
 @pytest.mark.cuda
 @each_option
 def test_a_captured_step_learns_what_an_eager_one_learns(
     option: str, config: TrainConfig, dataset: PackedDataset
 ) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no NVIDIA GPU here")
+    gpu = require_gpu()
     config = config.replace(**{"batch_size": 16} | OPTIONS[option])
-    gpu = torch.device("cuda")
     captured, _ = learn(StaticStep, config, dataset, "bfloat16", dropping=False, device=gpu)
     eager, _ = learn(Filled, config, dataset, "bfloat16", dropping=False, device=gpu)
     assert isinstance(captured, StaticStep)
     assert any(shape.is_captured for shape in captured._shapes.values())
     torch.testing.assert_close(captured.total_loss, eager.total_loss, rtol=1e-2, atol=0)
-    moved = [tensor.float() for name, tensor in captured.learner.tensors().items() if name.startswith("model.")]
-    wanted = [tensor.float() for name, tensor in eager.learner.tensors().items() if name.startswith("model.")]
-    off = sum(float((one - other).square().sum()) for one, other in zip(moved, wanted, strict=True))
-    assert off**0.5 <= 1e-2 * sum(float(one.square().sum()) for one in wanted) ** 0.5
+    require_alike(captured, eager)
+
+
+@pytest.mark.cuda
+def test_a_captured_step_drops_anew_each_time_and_as_its_seed_says(config: TrainConfig, dataset: PackedDataset) -> None:
+    gpu = require_gpu()
+    config = config.replace(batch_size=16, dropout=0.3, drop_path=0.3, num_layers=2)
+    one, same = (learn(StaticStep, config, dataset, "bfloat16", device=gpu)[1] for _ in range(2))
+    other = learn(StaticStep, config, dataset, "bfloat16", dropping=False, device=gpu)[1]
+    assert torch.equal(torch.stack(one), torch.stack(same))
+    assert not torch.equal(torch.stack(one), torch.stack(other))
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("optimizer", ["lion", "adamw"])
+def test_a_captured_step_leaves_a_bad_gradient_out(optimizer: str, config: TrainConfig, dataset: PackedDataset) -> None:
+    gpu = require_gpu()
+    config = config.replace(batch_size=16, optimizer=optimizer, mixup_alpha=0.0)
+    captured, _ = learn(StaticStep, config, dataset, "bfloat16", dropping=False, device=gpu, bad=6)
+    eager, _ = learn(Filled, config, dataset, "bfloat16", dropping=False, device=gpu, bad=6)
+    assert captured.guard.skipped == eager.guard.skipped == 1
+    assert all(tensor.isfinite().all() for tensor in captured.learner.tensors().values())
+    require_alike(captured, eager)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("optimizer", ["lion", "adamw"])
+def test_a_captured_run_goes_on_from_its_checkpoint(
+    optimizer: str, config: TrainConfig, dataset: PackedDataset, tmp_path: Path
+) -> None:
+    require_gpu()
+    config = config.replace(epochs=4, optimizer=optimizer, precision="bfloat16", dropout=0.0)
+
+    def stop(metrics: EpochMetrics) -> None:
+        if metrics.epoch == 2:
+            raise KeyboardInterrupt
+
+    train(config, dataset, tmp_path / "whole", device="cuda", capture=True)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, dataset, tmp_path / "halved", device="cuda", capture=True, report=stop)
+    train(config, dataset, tmp_path / "halved", device="cuda", capture=True)
+    losses = [
+        [metrics.train_loss for metrics in RunDir(tmp_path / name).read_metrics()] for name in ("whole", "halved")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=2e-2)
 
 
 def test_what_cannot_be_captured_says_why() -> None:
