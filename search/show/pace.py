@@ -7,6 +7,8 @@ from typing import Final
 from search.show.live_trial import LiveTrial
 
 MINUTE: Final = 60.0
+KEPT: Final = 0.99
+"""Of what an epoch counts, after another one"""
 
 
 class Pace:
@@ -21,14 +23,15 @@ class Pace:
         """``foresee`` tells the epochs of the whole search, if it can, from those of each trial and how many failed."""
         self.clock = clock
         self._num_trials, self._foresee = num_trials, foresee
-        self._num_epochs, self._seconds = 0, 0.0
+        self._seconds = 0.0
+        self._recent_epochs, self._recent_seconds = 0.0, 0.0
         self._at_work_since: float | None = None
         self._left: tuple[float, float] | None = None  # the last estimate, and when it was made
 
     @property
     def mean(self) -> float | None:
-        """Seconds an epoch."""
-        return self._seconds / self._num_epochs if self._num_epochs else None
+        """Seconds an epoch, of the last hundred or so: a search tries what is cheap first."""
+        return self._recent_seconds / self._recent_epochs if self._recent_epochs else None
 
     def begin(self, trial: LiveTrial) -> None:
         """An epoch begins: of a trial whose worker is up, or that has just reported one."""
@@ -46,8 +49,9 @@ class Pace:
             self._at_work_since = now - seconds
         trial.epochs_here += 1
         trial.seconds_here += seconds
-        self._num_epochs += 1
         self._seconds += seconds
+        self._recent_epochs = self._recent_epochs * KEPT + 1
+        self._recent_seconds = self._recent_seconds * KEPT + seconds
 
     def total_epochs(
         self, done: Sequence[int], ended: Sequence[int], running: Sequence[LiveTrial], num_failed: int

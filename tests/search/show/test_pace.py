@@ -68,8 +68,20 @@ def test_trials_that_were_let_through_take_what_they_took() -> None:
     pace.begin(slow)
     _epoch(pace, slow, clock, 18.0)
     pace.estimate([slow], 14, 2)
-    # one after the other: of 12 epochs left 9 take 16 s, the others the mean of 2 and 16
-    assert pace.left() == pytest.approx(9 * 16 + 3 * 9)
+    # one after the other: of 12 epochs left 9 take 16 s, the others the mean of 2 and 16, of which the last counts more
+    assert pace.left() == pytest.approx(9 * 16 + 3 * (0.99 * 2 + 16) / 1.99)
+
+
+def test_epochs_to_come_take_as_long_as_late_ones() -> None:
+    clock = _Clock()
+    pace = Pace(4, lambda *_: 1000, clock)
+    for seconds, count in ((1.0, 300), (10.0, 300)):
+        for _ in range(count):
+            trial = LiveTrial(0, {}, 10)
+            pace.begin(trial)
+            _epoch(pace, trial, clock, clock.now + seconds)
+    pace.estimate([], 1000, 600)
+    assert pace.left() == pytest.approx(400 * 10, rel=0.05)
 
 
 @pytest.mark.parametrize(
