@@ -28,7 +28,7 @@ from trainer.data.contest import SIGN_MAP, TRAIN_CSV
 
 SIGNS, REPEATS, DATA_SEED = 20, 3, 100
 LANDMARKS: Final = "train_landmark_files"
-SEARCH: Final = ("--trials", 6, "--epochs", 12, "--max-params", "500K", "--num-folds", 3)
+SEARCH: Final = ("--trials", 6, "--epochs", 12, "--max-params", "500K")
 REFIT: Final = ("--top", 3, "--seeds", 1, "--epochs", 16, "--folds", "all")
 SELECT: Final = ("--budget", "40MB,100ms", "--json")
 
