@@ -219,6 +219,8 @@ def _check_room(resources: Resources) -> None:
     nodes = ", ".join(
         f"{node['Resources'].get('CPU', 0):g} CPUs and {node['Resources'].get('GPU', 0):g} GPUs" for node in _nodes()
     )
+    if resources.cpus == 0:
+        raise UserError(f"needs a node with a GPU, but the nodes have {nodes}", field="trials_per_gpu")
     raise UserError(
         f"a trial needs {resources.cpus} CPUs and {resources.gpus:g} GPUs on one node, but the nodes have {nodes}",
         field="cpus_per_trial" if resources.gpus == 0 else "gpus_per_trial",

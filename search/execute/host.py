@@ -15,7 +15,6 @@ are gone. If it is lost, so are its trials, as with a node: they go on from thei
 import contextlib
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -25,6 +24,7 @@ import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -41,6 +41,7 @@ IDLE_SECONDS: Final = 5.0
 LOST: Final = 70
 """Exit status of a worker whose host was lost"""
 _VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
+_MOST_BYTES: Final = 100  # of a socket's path; systems take 103 or more
 
 
 class Gone(BaseException):
@@ -72,8 +73,10 @@ def carry_out(order: Order, send: Send) -> None:
 
 def folder_of(order: Order) -> Path:
     """Of the host for a trial, given the GPUs that this process sees."""
-    cards = re.sub(r"\W", "-", os.environ.get(_VISIBLE, "")) if order.device != "cpu" else ""
-    return Path(tempfile.gettempdir()) / f"signs-{order.host}{cards and '-'}{cards}"
+    cards = os.environ.get(_VISIBLE, "all") if order.device != "cpu" else ""
+    name = f"signs-{order.host}-{sha256(cards.encode()).hexdigest()[:8]}"
+    folder = Path(tempfile.gettempdir()) / name
+    return folder if len(bytes(folder / SOCKET)) <= _MOST_BYTES else Path("/tmp") / name
 
 
 class _Channel:

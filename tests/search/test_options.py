@@ -71,6 +71,8 @@ def test_what_is_no_share_of_a_gpu_is_named() -> None:
         ({"time_budget": math.inf}, "time_budget: must be more than 0 seconds, and at most 3,155,760,000, not inf"),
         ({"time_budget": f"{10**30}h"}, "time_budget: '1000000000000000000000000000000h' is more than 100 years"),
         ({"gpus_per_trial": 1e99}, "gpus_per_trial: must be a share of one GPU or a whole number, not 1e"),
+        ({"trials_per_gpu": 0}, "trials_per_gpu: must be a whole number of at least 1, not 0"),
+        ({"trials_per_gpu": 4, "gpus_per_trial": 0.5}, "trials_per_gpu: says how many GPUs a trial has; leave out one"),
         ({"data": ""}, "data: must be a path, not ''"),
         ({"data": 5}, "data: must be a path, not 5"),
         ({"results": ["a"]}, r"results: must be a path, not \['a'\]"),

@@ -9,6 +9,7 @@ import pytest
 import ray
 
 from search.execute import cluster
+from search.options import RunOptions
 from trainer.common.errors import UserError
 from trainer.data.dataset import PackedDataset
 
@@ -88,6 +89,17 @@ def test_room_is_what_fits_or_is_asked_for_less_what_is_taken_from_a_node(monkey
     assert asked() == 2
     fitting.lift("a")
     assert fitting() == 6
+
+
+@pytest.mark.parametrize("number", [1, 3, 7, 32, 49])
+def test_as_many_trials_fit_on_a_gpu_as_are_to_share_it(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    resources = cluster.Resources.of(RunOptions(trials_per_gpu=number))
+    monkeypatch.setattr(cluster, "_nodes", lambda: [{"NodeID": "a", "Resources": {"CPU": 2, "GPU": 2}}])
+    assert cluster.Room(resources)() == 2 * number
+    assert resources.to_ray()["cpu"] == 0
+    monkeypatch.setattr(cluster, "_nodes", lambda: [{"NodeID": "a", "Resources": {"CPU": 2}}])
+    with pytest.raises(UserError, match="needs a node with a GPU, but the nodes have 2 CPUs and 0 GPUs"):
+        cluster._check_room(resources)
 
 
 def test_memory_in_use_is_part_of_what_there_is() -> None:

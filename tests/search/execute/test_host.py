@@ -198,9 +198,18 @@ def test_a_host_that_cannot_begin_says_why(
 
 def test_each_card_has_its_own_host(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = dataclasses.replace(order(tmp_path / "0", packed, "s"), device="cuda")
-    folders = set()
+    folders = [host.folder_of(order(tmp_path / "0", packed, "s"))]
     for cards in ("0", "1", "GPU-8f3a,MIG-2"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", cards)
-        folders.add(host.folder_of(given).name)
-    assert folders == {"signs-s-0", "signs-s-1", "signs-s-GPU-8f3a-MIG-2"}
-    assert host.folder_of(order(tmp_path / "0", packed, "s")).name == "signs-s"
+        folders.append(host.folder_of(given))
+        assert host.folder_of(given) == folders[-1]
+        assert host.folder_of(dataclasses.replace(given, host="t")) != folders[-1]
+    assert len(set(folders)) == 4
+
+
+def test_a_deep_folder_for_temporary_files_is_no_place_for_a_socket(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = order(tmp_path / "0", packed, "s")
+    monkeypatch.setattr("tempfile.tempdir", f"/tmp/{'deep/' * 20}")
+    assert host.folder_of(given).parent == Path("/tmp")
