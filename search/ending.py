@@ -84,8 +84,9 @@ def show_outcome(outcome: Outcome, options: SearchOptions) -> None:
     where = shlex.quote(outcome.where)
     if request.to_config().all_participants:
         _print(
-            "these accuracies are of people that were trained on: select from the held-out trainings, and ship these "
-            f"with --ship {where}{_reminder(outcome.where, request.data)}"
+            "these accuracies are of people that were trained on; to ship these weights, select again as before, with "
+            f"--ship: python -m ensemble.select --budget ... --results STUDY --ship {where}"
+            f"{_reminder(outcome.where, request.data)}"
         )
     elif any(row.state == "COMPLETE" for row in outcome.rows):
         _print(f"next: python -m ensemble.select --budget --results {where}{_reminder(outcome.where, request.data)}")

@@ -16,7 +16,7 @@ from search.decide.warm_start import earlier_trials
 from search.options import DEFAULT_EPOCHS, DEFAULT_RESULTS, DEFAULT_TRIALS, MORE_EPOCHS, SearchOptions
 from search.problem.latency_estimate import LatencyScale
 from search.problem.objective import DEFAULT_OBJECTIVE, REMOVED, Objective
-from search.problem.points import to_point
+from search.problem.points import to_points
 from search.problem.space import DEFAULT_SPACE, FEW_SEQUENCES, SMALL_SPACE, Space
 from search.record.consistency import check_database
 from search.record.database_url import same_place, to_keep
@@ -151,7 +151,8 @@ def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedD
         check_sampler(sampler, space, objective.has_front)
     except ValueError as error:
         raise UserError(f"{sampler}: {error}; choose another sampler", field="sampler") from error
-    if options.recipe_points and options.space is not None and (left_out := space.recipe_points_left_out()):
+    is_own = options.space is not None or options.max_params is not None
+    if is_own and options.recipe_points and (left_out := space.recipe_points_left_out()):
         prose(f"configurations of the recipe left out: {left_out}")
     trials = options.trials or DEFAULT_TRIALS
     pruner = options.pruner or ("none" if objective.has_front else DEFAULT_PRUNER)
@@ -167,7 +168,7 @@ def new_study(options: SearchOptions, study: StudyDir) -> tuple[Request, PackedD
         recipe_points=options.recipe_points,
         name=study.path.name,
         storage=options.storage and to_keep(options.storage),
-        tries=[to_point(space, given) for given in options.try_],
+        tries=to_points(space, options.try_),
         warm_start=[where if is_uri(where) else str(Path(where).absolute()) for where in options.warm_start],
     )
     _require_room(request, 0)
@@ -241,7 +242,7 @@ def resumed_study(options: SearchOptions, study: StudyDir) -> tuple[Request, Pac
         prose(end)
     request = dataclasses.replace(asked, data=dataset.source)
     if options.try_:
-        more = [to_point(request.to_space(), given) for given in options.try_]
+        more = to_points(request.to_space(), options.try_)
         request = dataclasses.replace(request, tries=[*request.tries, *more])
         has_database = request.storage is not None or (directory / STUDY_DB).is_file()
         begun = read_trials(directory, options.storage) if has_database else []

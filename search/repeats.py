@@ -16,7 +16,15 @@ from trainer.common.errors import UserError
 from trainer.common.storage import is_uri
 from trainer.common.strict import described
 from trainer.data.dataset import PackedDataset
-from trainer.studydir import SELECTION, STUDY_JSON, Folder, StudyDir, for_tables, read_selection
+from trainer.studydir import (
+    SELECTION,
+    STUDY_JSON,
+    Folder,
+    StudyDir,
+    for_tables,
+    read_selection,
+    resume_command,
+)
 
 MOST_REFITS: Final = 10_000
 TOP, SEEDS, EPOCHS = 8, 3, 100
@@ -97,6 +105,9 @@ def best_params(study: Path, top: int, storage: str | None = None) -> list[dict[
             found.append(params)
             accuracies.append([])
         accuracies[found.index(params)].append(row.val_accuracy or 0.0)
+    if not found:
+        again = resume_command(str(study))
+        raise UserError(f"{study}: no trial is complete; if the search was stopped, go on with: {again}")
     if len(found) < top:
         message = f"{study} has {len(found)} complete configurations; ask for that many or fewer, not {top}"
         raise UserError(message, field="top")

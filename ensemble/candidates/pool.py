@@ -23,7 +23,7 @@ from trainer.data.dataset import PackedDataset
 from trainer.landmarks import NUM_ROWS, ROWS
 from trainer.model.classifier import num_parameters, weight_shapes
 from trainer.rundir import RunDir
-from trainer.studydir import STUDY_JSON, VALIDATION
+from trainer.studydir import STUDY_JSON, VALIDATION, resume_command
 from trainer.validation import Validation
 
 NOT_FINISHED: Final = "not finished: no done.json (stopped early, failed, still running, or the file was removed)"
@@ -223,9 +223,10 @@ class ValProbs(Sequence[np.ndarray]):
 def require_any(studies: Sequence[Path], candidates: Sequence[Candidate], left_out: dict[str, str]) -> None:
     """Raises UserError, with the reasons, if no candidate is left."""
     if not candidates:
-        ended = not any(reason == NOT_FINISHED for reason in left_out.values())
-        hint = "" if ended else "; if the search was stopped, go on with it: python -m search.run --resume"
-        raise UserError(f"{', '.join(map(str, studies))}: no trial can be used{listed(left_out)}{hint}")
+        unfinished = not left_out or NOT_FINISHED in left_out.values()
+        hint = f"; if the search was stopped, go on with: {resume_command(str(studies[0]))}" if unfinished else ""
+        why = listed(left_out) or ", as none is complete"
+        raise UserError(f"{', '.join(map(str, studies))}: no trial can be used{why}{hint}")
 
 
 def without_folder(error: UserError, path: Path) -> str:

@@ -98,7 +98,11 @@ def print_outcome(outcome: Outcome, verbose: bool = False) -> None:
     where = escape(str(request.target))
     _say("latency", f"{chosen.latency}, {where}; estimated from the members: {_estimate(outcome):.2f} ms")
     if outcome.unseen is not None:
-        _say("people it never saw", unseen.how_measured(outcome.unseen.participants))
+        _say(
+            "people it never saw",
+            f"{unseen.how_measured(outcome.unseen.participants)}; where a budget was not asked for, one part in "
+            f"{frontier.FOLDS} of them is left out at a time, so that the same models may have two accuracies",
+        )
         rules = ", ".join(baselines.RIVALS)
         _say("other rules there", f"the best of {rules}, at the same budget on people that they never saw")
     if verbose:
@@ -145,12 +149,6 @@ def _print_details(outcome: Outcome) -> None:
     ours, alone = outcome.score.exact(outcome.chosen.counts), outcome.score.exact(single)
     on = "on the labels selected on"
     _say("selected by", f"{scores.MEASURES[request.metric]}, {on}: {ours:.4f}; of the best single model: {alone:.4f}")
-    if outcome.unseen is not None:
-        _say(
-            "what a budget buys",
-            f"on people it never saw, selected anew without one part in {frontier.FOLDS} of the participants at a time "
-            "(the line that was asked for: without each one), so that the same models may have two accuracies there",
-        )
     _say("file", f"it and the PyTorch models it was made of name {agreement}")
     if agreement.file_accuracy is not None:
         right = f"{round(agreement.file_accuracy * agreement.file_sequences):,} of {agreement.file_sequences:,}"
@@ -174,7 +172,9 @@ def _print_next(outcome: Outcome) -> None:
         _say("weights", "the accuracies above are of all folds; the file holds the models that fold 0 was held out of")
         study, selection = opened.folders[0].shown, opened.folders[0].show(opened.out / SELECTION)
         train = shlex.join(["python", "-m", "search.refit", study, "--ship-of", selection])
-        _say("to ship models trained on everyone", f"{escape(train)}, and this command again with --ship", whole=True)
+        ship = escape(shlex.quote(f"{study}-ship"))
+        words = f"{escape(train)}, and this command again with --ship {ship}"
+        _say("to ship models trained on everyone", words, whole=True)
     _say("next", f"python -m ensemble.check {escape(shlex.quote(_path(outcome)))}", whole=True)
 
 

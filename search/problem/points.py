@@ -1,7 +1,7 @@
 """Configurations that the user asks for: fields and values -> parameters of a trial, whose others the sampler draws."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -13,6 +13,20 @@ from trainer.common.fields import shorten, shown, suggestion
 from trainer.model.classifier import num_parameters
 
 _FIELD: Final = "try_"  # of SearchOptions
+
+
+def to_points(space: Space, several: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """``to_point`` of each. Of several, a message names the one that it is of."""
+    points = []
+    for given in several:
+        try:
+            points.append(to_point(space, given))
+        except UserError as error:
+            if len(several) == 1:
+                raise
+            words = shorten(",".join(f"{name}={value}" for name, value in given.items()))
+            raise _fault(f"{words}: {error.message}") from error
+    return points
 
 
 def to_point(space: Space, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,7 +95,7 @@ def _require_model(space: Space, point: Mapping[str, Any]) -> None:
     except FieldError as error:
         raise _fault(str(error)) from error
     if space.max_params is not None and (size := num_parameters(config.model)) > space.max_params:
-        limit = f"over the limit of {space.max_params / 1e6:.3f}M"
+        limit = f"over the study's limit of {space.max_params / 1e6:.3f}M (max_params)"
         raise _fault(f"makes a model of at least {size / 1e6:.3f}M parameters, {limit}")
 
 

@@ -32,7 +32,7 @@ def errors_section(predictions: Predictions | str) -> Iterator[str]:
     """The section; or, where there are no predictions, why not."""
     yield html.heading(TITLE)
     if isinstance(predictions, str):
-        yield html.paragraph(f"This cannot be told: {predictions}.")
+        yield html.paragraph(predictions if predictions.endswith(".") else f"This cannot be told: {predictions}.")
         return
     labels, signs = predictions.held_out.labels, predictions.signs
     probs = mixed(predictions.members, predictions.counts)

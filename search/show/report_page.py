@@ -35,6 +35,7 @@ from trainer.studydir import StudyDir
 
 MOST_CURVES: Final = 400
 ENDED: Final = ("COMPLETE", "PRUNED", "FAIL")
+TRAINED_ON_ALL: Final = "All participants were trained on, so nothing is known of people whom the models never saw."
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class Report:
         curves = [_read_curve(study, row, by_number[row.number]) for row in _worth_drawing(rows, ensemble)]
         selected = () if ensemble is None else ensemble.selection["members"]
         try:
+            if request.to_config().all_participants:
+                raise UserError(TRAINED_ON_ALL)
             predictions: Predictions | str = read_predictions(study, request, best_of(rows), selected, fetch)
         except UserError as error:
             predictions = str(error).replace(f"{study.path}/", "")
@@ -178,11 +181,9 @@ def _overview(report: Report) -> Iterator[str]:
     own = [row for row in report.rows if row.origin is None]
     counts = Counter(row.state for row in own)
     ended = sum(counts[state] for state in ENDED)
-    best = report.best
     yield html.numbers(
         {
-            "best accuracy": "–" if best is None else f"{best.val_accuracy:.4f}",
-            "by trial": "–" if best is None else str(best.number),
+            **_best(report, own),
             "trials ended": f"{ended} of {report.request.trials}",
             "complete": str(counts["COMPLETE"]),
             "pruned": str(counts["PRUNED"]),
@@ -209,6 +210,30 @@ def _overview(report: Report) -> Iterator[str]:
         yield html.paragraph("Accuracies are on participants that no trial was trained on.", "dim")
 
 
+def _best(report: Report, own: list[Row]) -> dict[str, str]:
+    """The best trial's accuracy; of trials that hold out another fold each, the best mean."""
+    if report.request.is_rotated and (repeated := configurations(own)):
+        trials = ", ".join(map(str, repeated[0].trials))
+        return {"best mean accuracy": f"{repeated[0].val_accuracy:.4f}", "of trials": trials}
+    best = report.best
+    accuracy, number = ("–", "–") if best is None else (f"{best.val_accuracy:.4f}", str(best.number))
+    return {"best accuracy": accuracy, "by trial": number}
+
+
+def _ended_since(report: Report, ensemble: Ensemble) -> Iterator[str]:
+    """Whether trials are complete that the ensemble was not selected from. Of folds, or several studies, none says."""
+    selection = ensemble.selection
+    left_out = selection.get("left_out")
+    if left_out is None or report.request.is_rotated or len(selection.get("studies") or [""]) > 1:
+        return
+    known = {*left_out, *(member["trial"] for member in selection["members"])}
+    own = [row for row in report.rows if row.origin is None and row.state == "COMPLETE"]
+    if since := [row.number for row in own if f"{row.number:04d}" not in known]:
+        are = "trial is" if len(since) == 1 else "trials are"
+        numbers = shorten(", ".join(map(str, since)))
+        yield html.paragraph(f"{len(since)} {are} complete since ({numbers}): run ensemble.select again.", "caption")
+
+
 def _sections(report: Report) -> Iterator[str]:
     study = figures.to_study(report.trials, report.rows)
     best = report.best
@@ -233,6 +258,7 @@ def _sections(report: Report) -> Iterator[str]:
         yield from _costs(report)
     if report.ensemble is not None:
         yield from ensemble_section(report.ensemble)
+        yield from _ended_since(report, report.ensemble)
     if report.rows:
         yield from errors_section(report.predictions)
         yield from _trials(report.rows)

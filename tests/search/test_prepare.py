@@ -219,6 +219,8 @@ def test_few_sequences_have_a_smaller_default_space_and_more_epochs(
     assert request.epochs == 60
     assert "left out" not in capsys.readouterr().out  # the larger shape of the recipe: nobody asked for it
     assert SMALL_START in request.to_space().recipe_points()
+    new_study(dataclasses.replace(options, max_params=300_000), StudyDir(tmp_path / "a"))
+    assert "configurations of the recipe left out: 2 heads x 6 layers" in capsys.readouterr().out.replace("\n", " ")
     few, _ = new_study(dataclasses.replace(options, epochs=7), StudyDir(tmp_path / "a"))
     assert few.epochs == 7
     monkeypatch.setattr(prepare, "FEW_SEQUENCES", 96)  # the training part of 120 sequences in 5 folds

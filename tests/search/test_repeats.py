@@ -144,6 +144,9 @@ def test_equal_configurations_count_once_and_failed_ones_not(source: Path) -> No
         refit_study(_options(source, top=9, data="nowhere"))
     with pytest.raises(UserError, match=r"top: .* has 3 complete configurations"):
         best_params(source, 4)
+    again = r"s: no trial is complete; .* go on with: python -m search\.run --resume --name s$"
+    with mock.patch("search.repeats.read_trials", return_value=[]), pytest.raises(UserError, match=again):
+        best_params(Path("results/s"), 1)
 
 
 @pytest.mark.usefixtures("ray_with_two_workers")

@@ -73,6 +73,7 @@ class Parser(argparse.ArgumentParser):
             epilog=epilog if examples else None,
             formatter_class=_Help,
             add_help=False,
+            allow_abbrev=False,
         )
         self._negative_number_matcher = re.compile(r"-\.?\d.*")  # argparse's own takes -5 for a number, not -5MB
         self.kind = kind
@@ -171,7 +172,7 @@ class Parser(argparse.ArgumentParser):
             words[: words.index("--")] if "--" in words else words
         ):  # before any option is missed for want of it
             name = word.partition("=")[0]
-            if name.startswith("--") and not any(known.startswith(name) for known in self._option_string_actions):
+            if name.startswith("--") and name not in self._option_string_actions:
                 self.error(f"{name}: there is no such option{self._near(name)}")
         parsed: argparse.Namespace = super().parse_args(words, namespace)
         return parsed

@@ -43,7 +43,8 @@ def read_manifest(folder: Path, shown: str = "") -> dict[str, Any]:
         manifest = parse_json(read_text(folder / MANIFEST))
     except (FileNotFoundError, NotADirectoryError) as error:
         missing = f"no {MANIFEST}" if folder.exists() else "there is no such folder"
-        what, places = f"not a packed dataset ({missing})", f"SOURCE {where}"
+        is_new = not folder.exists() or not any(folder.iterdir())
+        what, places = f"not a packed dataset ({missing})", f"SOURCE {where if is_new else 'NEW-FOLDER'}"
         if (folder / TRAIN_CSV).is_file():
             what, places = f"is a folder to pack (it has {TRAIN_CSV}), {what}", f"{where} {where}-packed"
         raise UserError(f"{where}: {what}; make one with: python -m trainer.pack {places}") from error

@@ -11,6 +11,7 @@ import pytest
 
 from ensemble.candidates.measure import measure
 from ensemble.candidates.opening import open_pool, open_pools
+from ensemble.candidates.pool import require_any
 from ensemble.tflite.latency import Target
 from tests.ensemble.conftest import NUM_FOLDS, change_fields, claim_other_data, finish
 from trainer.common.errors import UserError
@@ -71,8 +72,11 @@ def test_says_what_is_wrong_with_a_study(copy: Path, tmp_path: Path):
         open_pool(tmp_path)
     for run in (copy / "trials").iterdir():
         (run / "done.json").unlink(missing_ok=True)
-    with pytest.raises(UserError, match=r"no trial can be used \(0000 0001 .*: not finished"):
+    again = rf"go on with: python -m search\.run --resume --name {copy.name} --results"
+    with pytest.raises(UserError, match=rf"no trial can be used \(0000 0001 .*: not finished.* {again}"):
         open_pool(copy)
+    with pytest.raises(UserError, match=r"results/s: no trial can be used, as none is complete; .* --name s$"):
+        require_any([Path("results/s")], [], {})
     (copy / "validation.parquet").write_bytes(b"")
     with pytest.raises(UserError, match=r"validation.parquet: cannot be read"):
         open_pool(copy)

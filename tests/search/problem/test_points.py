@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.problem.points import described_space, to_point
+from search.problem.points import described_space, to_point, to_points
 from search.problem.space import Space
 from trainer.common.errors import UserError
 from trainer.config import TrainConfig
@@ -76,7 +76,8 @@ def test_what_cannot_be_tried_is_refused_with_what_can(given: dict[str, Any], wo
 def test_a_model_over_the_limit_is_refused_by_the_smallest_that_it_may_be() -> None:
     space = Space.parse('num_heads = {type = "int", low = 1, high = 8}', TrainConfig()).limited(2_000_000)
     assert to_point(space, {"num_heads": 2}) == {"num_heads": 2}
-    with pytest.raises(UserError, match=r"makes a model of at least 2\.934M parameters, over the limit of 2\.000M"):
+    words = r"makes a model of at least 2\.934M parameters, over the study's limit of 2\.000M \(max_params\)"
+    with pytest.raises(UserError, match=words):
         to_point(space, {"num_heads": 3})
 
 
@@ -85,3 +86,10 @@ def test_a_space_is_described_in_words() -> None:
     assert words["num_heads"] == "a whole number from 1 to 8"
     assert words["learning_rate@optimizer=adamw"] == "a number from 0.0003 to 0.01 (log)"
     assert words["learned_positions"] == "one of true, false"
+
+
+def test_of_several_configurations_the_one_that_cannot_be_is_named() -> None:
+    good = {"num_heads": "1"}
+    assert to_points(SPACE, [good, good]) == [to_point(SPACE, good)] * 2
+    with pytest.raises(UserError, match=r"try_: num_heads=99,dropout=0: num_heads: 99 is not a whole number"):
+        to_points(SPACE, [good, {"num_heads": "99", "dropout": "0"}])

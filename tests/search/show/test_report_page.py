@@ -245,9 +245,39 @@ def test_accuracies_of_people_that_were_trained_on_are_called_that(
     page = report_page.render(report_page.Report.read(directory))
     assert "These accuracies are of people that the trials were trained on." in page
     assert held_out not in page
+    assert "All participants were trained on, so nothing is known of people whom the models never saw." in page
+    assert "This cannot be told" not in page
     monkeypatch.setattr("sys.argv", ["search.table", str(directory)])
     search.table.main()
     assert "These accuracies are of people that the trials were trained on." in capsys.readouterr().out
+
+
+def test_of_folds_the_best_mean_is_told_in_place_of_the_best_trial(
+    tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = report_page.Report.read(write_study(tmp_path / "s", packed, ["COMPLETE"] * 4))
+    params = [{"dropout": dropout, "fold": fold} for dropout in (0.1, 0.2) for fold in (0, 1)]
+    accuracies = [0.9, 0.2, 0.6, 0.7]  # the best trial is of the worse configuration
+    rows = [
+        dataclasses.replace(row, number=place, params=params[place], val_accuracy=accuracies[place])
+        for place, row in enumerate(sorted(report.rows, key=lambda row: row.number))
+    ]
+    report = dataclasses.replace(report, rows=rows)
+    assert report_page._best(report, rows) == {"best accuracy": "0.9000", "by trial": "0"}
+    monkeypatch.setattr(type(report.request), "is_rotated", True)
+    assert report_page._best(report, rows) == {"best mean accuracy": "0.6500", "of trials": "2, 3"}
+
+
+def test_a_page_says_which_trials_its_ensemble_was_not_selected_from(tmp_path: Path, packed: Path) -> None:
+    directory = write_study(tmp_path / "s", packed, ["COMPLETE", "COMPLETE", "PRUNED", "COMPLETE"])
+    write_ensemble(directory)
+    report = report_page.Report.read(directory)
+    assert report.ensemble is not None
+    assert "complete since" not in report_page.render(report), "a selection of version 0.1 does not say"
+    report.ensemble.selection["left_out"] = {"0001": "no gain for its cost"}
+    assert "1 trial is complete since (3): run ensemble.select again." in report_page.render(report)
+    report.ensemble.selection["left_out"]["0003"] = "no gain for its cost"
+    assert "complete since" not in report_page.render(report)
 
 
 def test_curves_come_from_the_study_where_a_trial_left_no_record(tmp_path: Path, packed: Path) -> None:
