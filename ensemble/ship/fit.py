@@ -135,7 +135,7 @@ def reasons_left_out(priced: PricedPool, budget: Budget, chosen: Choice) -> dict
         elif chosen.has_less_room:
             fit, reason = 1, "over what the budget leaves room for, as measured in merged files"
         else:
-            fit, reason = 1, "dearer than what is preferred, which is not measurably worse"
+            fit, reason = 1, "costs more than what ships, and is not measurably better"
         closeness = (fit, -float(priced.costs_of("size")[k]))
         if closeness >= closest.get(candidate.name, closeness):
             closest[candidate.name] = closeness

@@ -100,7 +100,7 @@ def test_reasons_are_those_of_the_variant_that_comes_closest(study: Path):
         capacity=np.array([np.inf, 3, np.inf, np.inf]),
     )
     preferred = reasons_left_out(priced, Budget(size=5), chosen)
-    assert preferred["0002"] == "dearer than what is preferred, which is not measurably worse"
+    assert preferred["0002"] == "costs more than what ships, and is not measurably better"
     reasons = reasons_left_out(priced, Budget(size=5), dataclasses.replace(chosen, has_less_room=True))
     assert reasons.pop("0004").startswith("not finished")
     assert reasons == {
