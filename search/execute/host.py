@@ -210,7 +210,7 @@ def serve(folder: Path) -> None:
         listener.bind(str(folder / SOCKET))
         listener.listen(socket.SOMAXCONN)
         listener.settimeout(1.0)
-        os.close(1)  # tells whoever waits for it
+        os.dup2(2, 1)  # closes what it was, which tells whoever waits for it; what is printed goes into the log
         while True:
             for connection in _accepted(listener):
                 host.begin(connection)
