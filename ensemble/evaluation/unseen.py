@@ -182,14 +182,16 @@ def verdict(unseen: Unseen | None, members: int, alone: str) -> str:
     if unseen.participants < FEWEST:
         return (
             f"{unseen.participants} participants are too few to say whether the ensemble is better than a single "
-            f"model: it has {numbers}; to have that one, give the budget {alone}"
+            f"model: it has {numbers}; to have the single model, give the budget {alone}"
         )
     if high < 0:
-        return f"a single model is better: the ensemble has {numbers}; to have that one, give the budget {alone}"
+        return (
+            f"a single model is better: the ensemble has {numbers}; to have the single model, give the budget {alone}"
+        )
     if unseen.single_is_as_good:
         return (
             f"a single model is as good, within what the choice of {unseen.participants} participants explains: the "
-            f"ensemble has {numbers}; to have that one, give the budget {alone}"
+            f"ensemble has {numbers}; to have the single model, give the budget {alone}"
         )
     return f"the ensemble beats the best single model: {numbers}"
 
