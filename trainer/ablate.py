@@ -34,8 +34,8 @@ class AblateOptions(TrainingOptions):
     """Measure only these rows, separated by commas: mixup, ema, adamw, layernorm, label-smoothing, hands, hands-lips,
     hands-lips-pose, mirror, time-linear, time-spline, group-shift, landmark-shift, rotation, scale, mixup-of-3,
     align-partners, next-frame, learned-positions, rotary, mean-pooling, motion, short-motion, distances, hand-frame,
-    convolution, frame-drop, span-drop, landmark-drop, hand-drop, late-dropout, drop-path, swa, weight-decay (default:
-    all)."""
+    copies, convolution, frame-drop, span-drop, landmark-drop, hand-drop, late-dropout, drop-path, swa, weight-decay
+    (default: all)."""
     seeds: int = option(3, parse=positive)
     """Runs of each row, each with a random seed of its own."""
     workers: int = option(os.cpu_count() or 1, parse=positive, group="where it runs")

@@ -26,6 +26,7 @@ _MOST: dict[str, float] = {  # far beyond use; more would take all memory or tim
     "learning_rate": 1e38,  # of float32
     "weight_decay": 1000,
     "clip_norm": 1e30,
+    "copies": 1000,
     "mixup_partners": 1000,
     "mixup_alpha": 1000,
     "time_stretch": 5,
@@ -189,6 +190,8 @@ class TrainConfig:
     stay a moving average."""
     dropout_start: float = 0.0
     """Share of the training before which nothing is dropped in the model."""
+    copies: int = option(1, group=AUGMENTATION)
+    """Crops of each sequence in a batch, each augmented on its own, in place of other sequences."""
     mixup_alpha: float = option(0.5, group=AUGMENTATION)
     """Mixup weights come from Beta(alpha, alpha); 0 turns mixup off."""
     mixup_partners: int = option(1, group=AUGMENTATION)
@@ -238,7 +241,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_types(self)
         _check_choices(self)
-        _check_at_least(self, 1, "epochs", "mixup_partners")
+        _check_at_least(self, 1, "epochs", "copies", "mixup_partners")
         _check_at_least(self, 2, "num_folds")
         for name in ("batch_size", "steps_per_epoch"):
             value = getattr(self, name)

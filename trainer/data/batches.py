@@ -80,14 +80,17 @@ class Batches:
         """Augmented training batches of an epoch counted from 0. They depend on the seed and the epoch alone.
 
         Every sequence comes once before any comes again, so an epoch of one pass repeats only as many as fill
-        its last batch.
+        its last batch. With several ``copies`` a batch has so many of each (Hoffer et al. 2020, "Augment Your Batch"),
+        and it takes as many epochs for all to have come.
         """
         rng = np.random.default_rng((self.config.seed, epoch))
-        needed = self.steps_per_epoch * self.batch_size
+        distinct = -(-self.batch_size // self.config.copies)
+        needed = self.steps_per_epoch * distinct
         passes = -(-needed // len(self.train_indices))
         order = np.concatenate([rng.permutation(self.train_indices) for _ in range(passes)])
-        for begin in range(0, needed, self.batch_size):
-            yield self._training_batch(order[begin : begin + self.batch_size], rng)
+        for begin in range(0, needed, distinct):
+            chosen = np.repeat(order[begin : begin + distinct], self.config.copies)
+            yield self._training_batch(chosen[: self.batch_size], rng)
 
     def _training_batch(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
         config, longest = self.config, self.config.model.max_frames

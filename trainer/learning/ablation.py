@@ -73,6 +73,7 @@ CHANGES = (
     Change("short-motion", {"motion": 1}, Claim.UNSAID),
     Change("distances", {"distances": True}, Claim.UNSAID),
     Change("hand-frame", {"hand_frame": True}, Claim.UNSAID),
+    Change("copies", {"copies": 2}, Claim.UNSAID),
     Change("convolution", {"conv_kernel": 7}, Claim.UNSAID),
     Change("frame-drop", {"frame_drop": 0.5}, Claim.UNSAID),
     Change("span-drop", {"span_drop": 0.3}, Claim.UNSAID),

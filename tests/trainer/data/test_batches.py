@@ -117,3 +117,27 @@ def test_runs_of_one_process_share_the_frames_on_a_device(packed: PackedDataset)
     runs.clear()
     gc.collect()
     assert frames() is None, "memory of a dataset that no run has"
+
+
+@pytest.mark.parametrize(("copies", "distinct"), [(1, 10), (2, 5), (3, 4), (40, 1)])
+def test_a_batch_has_copies_of_each_sequence_which_differ(copies: int, distinct: int, packed: PackedDataset) -> None:
+    config = TrainConfig(model=ModelConfig(num_signs=6), num_folds=3, batch_size=10, copies=copies, mixup_alpha=0.0)
+    batches = Batches(packed, config.replace(landmark_shift=0.01, mirror_probability=0.0), torch.device("cpu"))
+    plain = Batches(packed, config.replace(mirror_probability=0.0), torch.device("cpu"))
+    assert batches.steps_per_epoch == -(-len(batches.train_indices) // 10)
+    for batch, exact in zip(batches.epoch(0), plain.epoch(0), strict=True):
+        assert len(batch.lengths) == 10
+        parts, shifted = (item.frames.split(item.lengths.tolist()) for item in (exact, batch))
+        contents = [part.numpy().tobytes() for part in parts]
+        assert len(set(contents)) == distinct
+        assert all(contents.count(content) <= copies for content in contents)
+        assert len({part.numpy().tobytes() for part in shifted}) == 10
+
+
+def test_with_copies_all_sequences_come_before_one_comes_again(packed: PackedDataset) -> None:
+    config = TrainConfig(model=ModelConfig(num_signs=6), num_folds=3, batch_size=8, copies=2, mixup_alpha=0.0)
+    config = config.replace(mirror_probability=0.0, steps_per_epoch=12)  # of 48 sequences, 4 a step
+    batches = Batches(packed, config, torch.device("cpu"))
+    assert len(batches.train_indices) == 48
+    seen = [part.numpy().tobytes() for batch in batches.epoch(0) for part in batch.frames.split(batch.lengths.tolist())]
+    assert len(set(seen)) == 48

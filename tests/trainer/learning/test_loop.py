@@ -350,6 +350,7 @@ CHANGES: dict[str, Any] = {
     "weight_decay": 2e-3,
     "clip_norm": 0,
     "ema_decay": 0.3,
+    "copies": 2,
     "mixup_alpha": 0.4,
     "mirror_probability": 0.6,
     "mixup_partners": 2,
