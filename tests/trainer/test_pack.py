@@ -83,7 +83,7 @@ def test_a_sign_with_a_comma_can_be_chosen(generated: Path, tmp_path: Path) -> N
     [
         (["--workers", "0"], "--workers: must be a whole number of at least 1, not 0"),
         (["--signs", "sgn003"], "--signs: .*no sign 'sgn003'; did you mean 'sign003'\\?"),
-        (["--worker", "1", "--sings", "a"], "--sings: there is no such option; did you mean --signs\\?"),
+        (["--workers", "1", "--sings", "a"], "--sings: there is no such option; did you mean --signs\\?"),
     ],
 )
 def test_a_wrong_option_ends_in_one_line_that_names_it(
