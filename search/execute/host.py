@@ -38,10 +38,16 @@ from trainer.rundir import EpochMetrics
 SOCKET, LOG = "socket", "log"
 IDLE_SECONDS: Final = 5.0
 """Without an order, after which a host ends"""
+ATTEMPTS: Final = 3
+"""To hand in an order: a host that is ending still takes connections for a moment"""
 LOST: Final = 70
 """Exit status of a worker whose host was lost"""
 _VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 _MOST_BYTES: Final = 100  # of a socket's path; systems take 103 or more
+
+
+class _Lost(Exception):
+    """The host of a trial was lost on the way."""
 
 
 class Gone(BaseException):
@@ -53,11 +59,22 @@ def carry_out(order: Order, send: Send) -> None:
 
     When it returns or raises, the host has let go of the trial's files. Ends this process if the host is lost.
     """
+    with contextlib.suppress(_Lost):
+        for _ in range(ATTEMPTS):
+            if _follow(order, send):
+                return
+    print(f"the process that trained this trial was lost: see {folder_of(order) / LOG}", file=sys.stderr, flush=True)
+    os._exit(LOST)
+
+
+def _follow(order: Order, send: Send) -> bool:
+    """Hand the order in, and pass on what is answered. False if the host was lost before it answered: it was ending."""
     with contextlib.closing(_Channel(_connected(folder_of(order)))) as channel:
         channel.write({"order": vars(order), "keys": kept()})
+        answered = False
         while (line := channel.read()) is not None:
+            answered, goes_on = True, False
             message = read(line)
-            goes_on = False
             try:
                 send(message)
                 goes_on = isinstance(message, EpochMetrics)
@@ -66,9 +83,10 @@ def carry_out(order: Order, send: Send) -> None:
                 if not goes_on:
                     channel.read()  # its end
             if not goes_on:
-                return
-    print(f"the process that trained this trial was lost: see {folder_of(order) / LOG}", file=sys.stderr, flush=True)
-    os._exit(LOST)
+                return True
+    if answered:
+        raise _Lost
+    return False
 
 
 def folder_of(order: Order) -> Path:

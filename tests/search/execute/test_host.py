@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -177,6 +178,20 @@ def test_a_worker_ends_with_its_host(name: str, packed: Path, tmp_path: Path, mo
     monkeypatch.undo()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert isinstance(follow(given)[-1], Result), "another host goes on"
+
+
+def test_a_host_that_is_ending_is_followed_by_another(name: str, alone: Path, packed: Path, tmp_path: Path) -> None:
+    given = order(tmp_path / "0", packed, name, seed=0)
+    folder = host.folder_of(given)
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as ending, ThreadPoolExecutor(1) as threads:
+        ending.bind(str(folder / host.SOCKET))
+        ending.listen()
+        found = threads.submit(follow, given)
+        ending.accept()[0].close()
+        ending.close()
+        assert isinstance(found.result()[-1], Result)
+    assert weights(tmp_path / "0") == weights(alone / "0")
 
 
 def test_a_host_ends_and_leaves_nothing_behind(name: str, packed: Path, tmp_path: Path) -> None:
