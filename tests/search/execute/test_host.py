@@ -49,7 +49,8 @@ def hosts(folder: Path) -> list[int]:
 
 def kill_hosts(folder: Path) -> None:
     for process in hosts(folder):
-        os.kill(process, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself
+            os.kill(process, signal.SIGKILL)
     wait_for_end(folder, 60)
 
 
