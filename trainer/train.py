@@ -64,9 +64,10 @@ def main(options: TrainOptions) -> None:
     keep_freed_memory()
     dataset = PackedDataset.open(to_place(options.data, "data"))
     config = options.config(dataset.num_signs)
-    dtype = getattr(torch, resolve_precision(config.precision, place))
-    if options.capture and (reason := why_not_captured(place, dtype)):
-        console.print(f"steps are not captured: {reason}", soft_wrap=True)
+    if options.capture:
+        dtype = getattr(torch, resolve_precision(config.precision, place))
+        if reason := why_not_captured(place, dtype):
+            console.print(f"steps are not captured: {reason}", soft_wrap=True)
     run = RunDir(options.out)
     was_done = run.is_done
     try:

@@ -41,13 +41,7 @@ BLOCK_BYTES = 2**28
 
 
 def _train(
-    config: TrainConfig,
-    dataset: PackedDataset,
-    run: RunDir,
-    *,
-    report: Callable[[EpochMetrics], None],
-    device: str,
-    capture: bool = False,  # noqa: ARG001
+    config: TrainConfig, dataset: PackedDataset, run: RunDir, *, report: Callable[[EpochMetrics], None], **how: Any
 ) -> Result:
     def report_and_exhaust(metrics: EpochMetrics) -> None:
         report(metrics)
@@ -59,7 +53,7 @@ def _train(
 
     if config.seed == GREEDY and len(run.read_metrics()) == 2:
         fill()  # again, now that it goes on
-    return scripted_train(config, dataset, run, report=report_and_exhaust, device=device)
+    return scripted_train(config, dataset, run, report=report_and_exhaust, **how)
 
 
 def fill(parent: int | None = None) -> None:

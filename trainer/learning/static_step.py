@@ -21,9 +21,8 @@ from trainer.learning.learner import Learner
 from trainer.learning.step import Step
 from trainer.model.packing import Packing
 
-_LAUNCHING: Final = (
-    threading.Lock()
-)  # runs of one process draw from one generator, which is not to be while one captures
+_LAUNCHING: Final = threading.Lock()
+"""Runs of one process draw from one generator, which none may do while another captures"""
 _SHARE: Final = 8  # sizes are apart by the power of two that follows such a part of a batch's frames
 _FEWEST: Final = 64  # frames between one size and the next
 

@@ -43,7 +43,7 @@ def scripted_train(
     *,
     report: Callable[[EpochMetrics], None],
     device: str,
-    capture: bool = False,  # noqa: ARG001
+    **_: Any,
 ) -> Result:
     """Stands in for trainer.train.train: what happens depends on the trial's number, which is its seed."""
     run.write_config(config)
