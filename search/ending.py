@@ -15,6 +15,7 @@ from search.execute.last_words import leaving
 from search.options import RunOptions, SearchOptions
 from search.record.database_url import had_password, without_password
 from search.show.progress import STATE_STYLES
+from search.show.repeated import ranked
 from search.show.tables import show, title
 from trainer.common.console import LastingConsole, console
 from trainer.common.credentials import has_keys, how_to_give_keys
@@ -66,7 +67,7 @@ def resumable(options: SearchOptions) -> Iterator[None]:
 
 def show_outcome(outcome: Outcome, options: SearchOptions) -> None:
     """Print the trials and what to do next. Exits with the status of the signal that ended it early, if one did."""
-    show(outcome.rows, title(outcome.where, outcome.rows))
+    show(ranked(outcome.rows), title(outcome.where, outcome.rows))
     request = outcome.request
     named = dataclasses.replace(options, name=base_name(outcome.where), results=parent(outcome.where))
     if not outcome.is_complete:

@@ -78,6 +78,7 @@ class TableOptions:
 def main(options: TableOptions) -> None:
     from search.record.request import Request
     from search.show import tables
+    from search.show.repeated import ranked
     from trainer.common.console import console
     from trainer.studydir import Folder, StudyDir, for_tables
 
@@ -87,7 +88,7 @@ def main(options: TableOptions) -> None:
         found = _read(folders, options.storage)
         if options.note:
             found = _noted(folders, found, dict(options.note))
-        rows = sorted((row for its in found for row in its), key=lambda row: row.rank)
+        rows = ranked([row for its in found for row in its])
         rows = _without(rows, options.ignore)
         if options.sort is not None:
             rows = tables.ordered(rows, options.sort, options.reverse)

@@ -159,7 +159,7 @@ class Space:
         model = self.shaped(self.smallest()).model
         if (least := num_parameters(model)) > max_params:
             raise FieldError(
-                f"even the smallest model of the space, {model.num_heads} heads x {model.num_layers} layers, "
+                f"even the smallest model of the space, num_heads {model.num_heads} and num_layers {model.num_layers}, "
                 f"has {least / 1e6:.3f}M parameters",
                 field="max_params",
             )

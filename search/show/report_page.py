@@ -25,7 +25,7 @@ from search.show.ensemble_section import Ensemble, ensemble_section, read_ensemb
 from search.show.errors_section import errors_section
 from search.show.figures import Curve, NotComputable
 from search.show.html import Line
-from search.show.repeated import CAPTION, configurations
+from search.show.repeated import CAPTION, configurations, ranked
 from search.show.tables import ON_THE_TRAINED, cell, of_configurations
 from trainer.common.console import console
 from trainer.common.errors import UserError
@@ -344,7 +344,7 @@ def _trials(rows: list[Row]) -> Iterator[str]:
             state=row.state,
             remark="; ".join(filter(None, (row.reason, row.note))),
         )
-        for row in rows
+        for row in ranked(rows)
     ]
     yield html.heading("Trials")
     yield html.table(names, lines, searched=True)

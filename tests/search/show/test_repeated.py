@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from search.record.trials import Row
-from search.show.repeated import configurations
+from search.show.repeated import configurations, ranked
 from search.show.report_page import _trials
 from search.show.tables import render
 from tests.search.show.test_tables import _row
@@ -57,6 +57,13 @@ def test_the_table_tells_means_over_all_trials_however_many_are_shown(top: int) 
     lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
     assert "1, 4 0.2 0.8000 0.7500 0.8500 0.2500" in lines
     assert "0, 5 0.1 0.7000 0.5000 0.9000 0.2500" in lines
+
+
+def test_trials_of_one_configuration_stand_together_where_its_mean_stands() -> None:
+    failed = _row(6, "FAIL", None)
+    assert [row.number for row in ranked([failed, *ROWS])] == [2, 1, 4, 0, 5, 3, 6]
+    alone = [ROWS[2], ROWS[4], ROWS[5]]
+    assert ranked(alone) == sorted(alone, key=lambda row: row.rank)
 
 
 def test_the_page_tells_the_means_where_trials_repeat_a_configuration() -> None:
