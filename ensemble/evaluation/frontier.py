@@ -156,7 +156,7 @@ def _row(
 
 def to_table(rows: list[Row]) -> Table:
     """What each budget buys, one line per budget that buys more than the one before, beside the best other rule."""
-    names = budgets.columns()
+    names = ["estimated\nlatency" if name == "latency" else name for name in budgets.columns()]
     table = left_table("what a budget buys")
     table.add_column("budget", overflow="fold")
     accuracies = ("labels\nselected\non", "people\nit never\nsaw", "other\nrules\nthere")

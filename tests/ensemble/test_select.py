@@ -306,6 +306,24 @@ def test_a_file_over_the_contests_limits_is_said_to_be(
     assert re.search(r"over the contest's limits: size .* over 1KB", capsys.readouterr().out)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--budget", "40MB", "100ms"],
+            "100ms: is more than is asked for; the value of --budget is one word: join its",
+        ),
+        (["results/asl"], "results/asl: is more than is asked for; a study is given with --results"),
+    ],
+)
+def test_a_word_too_many_is_told_where_it_belongs(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["select", *words])
+    with pytest.raises(UserError, match=message):
+        main()
+
+
 def test_a_budget_nobody_fits_names_the_cheapest(copy: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(UserError, match=r"--budget: 1K: no candidate fits; trial 0000 comes closest \(param.* over 1K"):
         run(monkeypatch, "--results", copy, "--budget", "1K")

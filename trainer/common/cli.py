@@ -174,8 +174,22 @@ class Parser(argparse.ArgumentParser):
             name = word.partition("=")[0]
             if name.startswith("--") and name not in self._option_string_actions:
                 self.error(f"{name}: there is no such option{self._near(name)}")
-        parsed: argparse.Namespace = super().parse_args(words, namespace)
+        parsed: argparse.Namespace
+        parsed, left = self.parse_known_args(words, namespace)
+        if left:
+            self.error(f"{shorten(' '.join(left))}: is more than is asked for{self._place_of(left[0], parsed)}")
         return parsed
+
+    def _place_of(self, word: str, given: argparse.Namespace) -> str:
+        """Where a word may belong that stands where none is asked for."""
+        for action in self._actions:
+            is_given = getattr(given, action.dest, None) != action.default
+            if action.nargs == "?" and action.option_strings and callable(action.type) and is_given:
+                with contextlib.suppress(UserError, ValueError, argparse.ArgumentTypeError):
+                    action.type(word)
+                    return f"; the value of {action.option_strings[0]} is one word: join its parts with commas"
+        results = self._option_string_actions.get("--results")
+        return "; a study is given with --results" if results is not None and results.metavar == "STUDY" else ""
 
     def _near(self, name: str) -> str:
         known = [option for option in self._option_string_actions if option.startswith("--")]

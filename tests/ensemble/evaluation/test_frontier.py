@@ -83,7 +83,7 @@ def test_the_table_has_a_line_per_budget_that_buys_more(rows: list[Row]):
     budgets = list(table.columns[0].cells)
     assert budgets[0] == "1model (asked)"
     assert budgets[-1] == recipe_ensemble.NAME
-    assert [column.header for column in table.columns][2:5] == ["parameters", "size", "latency"]
+    assert [column.header for column in table.columns][2:5] == ["parameters", "size", "estimated\nlatency"]
 
 
 def test_with_one_participant_nobody_is_unseen(priced: PricedPool, monkeypatch: pytest.MonkeyPatch):

@@ -137,7 +137,7 @@ def try_options(attempt: Try) -> list[Verdict]:
             values = [word.removeprefix(f"{flag}=") for word in words]
             names += [flag, *(value[:100] for value in values if value.strip(" .s"))]
             extra += words
-    names += ["unrecognized arguments", "r/n"]
+    names += ["is more than is asked for", "r/n"]
     return [_run(module, extra, names)]
 
 

@@ -175,7 +175,9 @@ def test_the_smallest_of_gigantic_models_is_found_by_arithmetic() -> None:
     """
     space = Space.parse(text, BASE)
     assert space.smallest() == {"num_layers": 100_000_000, "num_heads": 1}
-    with pytest.raises(ValueError, match="the smallest model of the space, num_heads 1 and num_layers 100000000, has 6"):
+    with pytest.raises(
+        ValueError, match="the smallest model of the space, num_heads 1 and num_layers 100000000, has 6"
+    ):
         space.limited(1_000_000)
 
 

@@ -129,7 +129,7 @@ def test_a_value_may_begin_with_a_minus() -> None:
         ("here --data x --wide", "--wide: there is no such option; did you mean --width?"),
         ("here --data x --zzz=3", "--zzz: there is no such option"),
         ("here --data", "--data: expected one argument"),
-        ("here there --data x", "unrecognized arguments: there"),
+        ("here there --data x", "there: is more than is asked for"),
         ("here --data x --kind cmae", "--kind: 'cmae' is not one of cmaes, tpe; did you mean cmaes?"),
         ("here --data x --workers 0", "--workers: must be a whole number of at least 1, not 0"),
         ("here --data x --workers 1000001", "--workers: must be a whole number of at most 1,000,000, not 1000001"),
