@@ -45,7 +45,7 @@ class PackOptions:
     examples=["asl-signs results/data/asl-signs", "asl-signs results/data/greetings --signs hello,bye --skip-bad"],
 )
 def main(options: PackOptions) -> None:
-    from trainer.common.console import console, for_tables
+    from trainer.common.console import console, for_tables, print_next
     from trainer.data.contest import read_sign_map, split_signs
     from trainer.data.dataset import PackedDataset
     from trainer.data.packing import pack
@@ -63,6 +63,7 @@ def main(options: PackOptions) -> None:
     if skipped:
         to = for_tables()
         to.print(_table_of_skipped(skipped, to.width * 2 // 3))
+    print_next("python", "-m", "search.run", "--data", str(options.out))
 
 
 def _table_of_skipped(skipped: "list[Skipped]", most: int) -> "Table":

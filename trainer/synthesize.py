@@ -39,6 +39,7 @@ class SynthesizeOptions:
     examples=["results/data/signs", "results/data/many --signs 250 --participants 21 --repeats 4 --seed 1"],
 )
 def main(options: SynthesizeOptions) -> None:
+    from trainer.common.console import print_next
     from trainer.synthetic.generate import synthesize
 
     synthesize(
@@ -48,6 +49,7 @@ def main(options: SynthesizeOptions) -> None:
         repeats=options.repeats,
         seed=options.seed,
     )
+    print_next("python", "-m", "trainer.pack", str(options.out), f"{options.out}-packed")
 
 
 if __name__ == "__main__":

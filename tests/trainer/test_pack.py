@@ -51,6 +51,7 @@ def test_the_command(generated: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "72 sequences" in done.stdout
     assert "left out: 2" in done.stdout
+    assert done.stdout.endswith(f"\nnext: python -m search.run --data {tmp_path / 'out'}\n")
     assert re.search(r"^ *\[/odd\]\.parquet +no such file", done.stdout, re.MULTILINE), done.stdout
     assert re.search(rf"^ *{LONG} +no such file", done.stdout, re.MULTILINE)
 

@@ -15,10 +15,13 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
     return ended.value.code
 
 
-def test_the_command_generates_what_its_options_ask_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_generates_what_its_options_ask_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "signs"
     assert run(monkeypatch, str(out), "--signs", "2", "--participants", "3", "--repeats", "1", "--seed", "4") == 0
     assert len((out / "train.csv").read_text().splitlines()) == 1 + 2 * 3
+    assert capsys.readouterr().out.endswith(f"next: python -m trainer.pack {out} {out}-packed\n")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 from collections.abc import Generator, Iterable, Iterator
 from datetime import timedelta
 from time import monotonic
@@ -12,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
+
+from trainer.common.program import as_called
 
 Item = TypeVar("Item")
 PLAIN_SECONDS: Final = 10.0  # between progress lines when the output is not a terminal
@@ -33,6 +36,11 @@ console: Final[Console] = LastingConsole(highlight=False, emoji=False)
 def prose(text: str, style: str = "") -> None:
     """Print a sentence: a terminal breaks it between words, anywhere else it stays one line."""
     console.print(Text(text, style), soft_wrap=not console.is_terminal)
+
+
+def print_next(*words: str) -> None:
+    """The command to run next, of these words, as one line that can be copied."""
+    console.print(as_called(f"next: {shlex.join(words)}"), soft_wrap=True, markup=False)
 
 
 def for_tables() -> Console:
