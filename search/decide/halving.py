@@ -17,6 +17,8 @@ from search.decide.rule import Decision, StoppingRule
 # After one part in how many of the epochs, the first only if there are so many; one trial in how many goes on.
 RUNGS: Final = ((27, 4), (9, 3))
 FEWEST: Final = 4  # trials that go on from a rung, if so many come: a small search should end with a choice too
+BELIEF: Final = 16
+"""Trials that the share expected to go on weighs as much as, beside those that came to a rung"""
 
 
 @dataclass
@@ -50,6 +52,9 @@ class Rung:
 
 class SuccessiveHalving(StoppingRule):
     """Pauses trials at rungs. Its state follows from the study's trials."""
+
+    _goes_on: float | None = None
+    """The share of trials that is expected to go on from a rung (default: as the rung is meant to let through)"""
 
     def __init__(self, epochs: int, num_trials: int, rungs: Sequence[tuple[int, int]] = RUNGS) -> None:
         """For a search of ``num_trials`` trials of ``epochs`` epochs each.
@@ -100,12 +105,20 @@ class SuccessiveHalving(StoppingRule):
             rung.drop(number)
 
     def foresee(self, epochs_done: Collection[int], num_failed: int = 0) -> int:
-        """As many as the rungs let through, or as have gone on already where these are more."""
+        """The epochs of the whole search, from those that each trial has done.
+
+        More go on from a rung than it is meant to let through, as each that comes may be better than those that went:
+        of those to come it will be a share as of those that came.
+        """
         total = begin = 0
         coming = self._num_trials - num_failed
-        for end, most in [*((epoch, rung.most) for epoch, rung in self._rungs.items()), (self._epochs, 0)]:
+        for end, rung in [*self._rungs.items(), (self._epochs, None)]:
             total += (end - begin) * max(coming, sum(done > begin for done in epochs_done))
-            begin, coming = end, min(most, coming)
+            if rung is not None:
+                came, went = (sum(done >= least for done in epochs_done) for least in (end, end + 1))
+                share = (went + BELIEF * (self._goes_on or 1 / rung.reduction)) / (came + BELIEF)
+                coming = max(min(rung.most, coming), went + int(max(coming - came, 0) * share))
+            begin = end
         return total
 
     def resume(self, *, all_started: bool) -> int | None:

@@ -107,7 +107,9 @@ def test_epochs_are_foreseen() -> None:
     planned = 64 * 2 + 16 * (4 - 2) + 5 * (30 - 4)
     assert halving.foresee([]) == planned
     assert halving.foresee([4] * 5 + [2] * 30) == planned
-    assert halving.foresee([30] * 7) == planned + 2 * (30 - 4)  # more than planned went on before better ones came
+    went, after = 7 + int(57 * (7 + 16 / 4) / (7 + 16)), 7 + int(27 * (7 + 16 / 3) / (7 + 16))
+    assert (went, after) == (34, 21)  # as 7 of 7 went on, more of those to come will than one in four
+    assert halving.foresee([30] * 7) == 64 * 2 + went * 2 + after * (30 - 4)
     assert halving.foresee([0] * 60, num_failed=60) == 4 * 30
     assert SuccessiveHalving(1, 10).foresee([]) == 10
 

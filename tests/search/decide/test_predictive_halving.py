@@ -130,3 +130,11 @@ def test_costs_weigh_as_when_the_study_was_opened_anew(tmp_path: Path) -> None:
         parts.play(study, most)
         study.close()
     assert parts.order == whole.order
+
+
+def test_it_foresees_that_more_go_on_than_the_rung_is_meant_to_let_through() -> None:
+    halving = PredictiveHalving(30, 64)
+    assert halving.foresee([]) == 64 * 3 + int(64 * 0.56) * (30 - 3)
+    assert halving.foresee([30] * 32 + [3] * 32) == 64 * 3 + 32 * (30 - 3)
+    few = PredictiveHalving(30, 4)
+    assert few.foresee([]) == 4 * 30

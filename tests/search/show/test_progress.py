@@ -211,11 +211,11 @@ def test_the_time_left_counts_down_between_epochs() -> None:
     search.start(2, epochs=30)
     search.epoch(2, 1, at=10.0)
     search.epoch(2, 2, at=20.0)
-    assert "study: 2/64 ended, 0:47:00 left, 0:00:20 gone" in search.view()  # 290 epochs, 8 of which are done
+    assert "study: 2/64 ended, 0:57:20 left, 0:00:20 gone" in search.view()  # 352 epochs, 8 of which are done
     search.clock.now = 28.0
-    assert "study: 2/64 ended, 0:46:52 left, 0:00:28 gone" in search.view()
-    search.clock.now = 20.0 + 47 * 60
-    assert "study: 2/64 ended, 0:47:20 gone" in search.view()  # what has run out is not shown
+    assert "study: 2/64 ended, 0:57:12 left, 0:00:28 gone" in search.view()
+    search.clock.now = 20.0 + 57 * 60 + 20
+    assert "study: 2/64 ended, 0:57:40 gone" in search.view()  # what has run out is not shown
 
 
 def test_a_time_budget_that_ends_before_is_told_instead() -> None:
