@@ -1,6 +1,7 @@
 """What tests.bench.search is played on: stand-ins for training, in which a trial costs nothing.
 
-"hartmann3-good" and the like are functions of tests.bench.hartmann. "recorded" and "wide" replay tables of real
+"hartmann3-good" and the like are functions of tests.bench.hartmann, "branin" and the like, which are played only where
+they are named, of tests.bench.landscapes. "recorded" and "wide" replay tables of real
 trainings (tests.bench.curves): what a surrogate expects of a configuration (tests.bench.surrogate), plus what it takes
 for chance in one of the recorded trainings nearby, its whole curve. So trials scatter and curves cross as real ones do.
 
@@ -19,6 +20,7 @@ from search.decide.unit_cube import share_of
 from search.problem.space import Space
 from tests.bench.curves import EPOCHS, RECORDINGS, Curves, Recording
 from tests.bench.hartmann import Hartmann
+from tests.bench.landscapes import LANDSCAPES, Landscape
 from tests.bench.surrogate import Surrogate
 from trainer.common.files import sha256
 from trainer.config import TrainConfig
@@ -79,12 +81,12 @@ class Problem(ABC):
 
 
 class HartmannProblem(Problem):
-    """A Hartmann function, whose optimum is known."""
+    """A Hartmann function, or another whose optimum is known."""
 
     mean_epoch_seconds = None
     shows_regret = True
 
-    def __init__(self, name: str, function: Hartmann) -> None:
+    def __init__(self, name: str, function: Hartmann | Landscape) -> None:
         self.name, self.fingerprint, self.function = name, "1", function
         lines = (f'{name} = {{type = "float", low = 0.0, high = 1.0}}' for name in COORDINATES[: function.dimensions])
         self.space = Space.parse("\n".join(lines), TrainConfig(epochs=EPOCHS), name)
@@ -160,7 +162,7 @@ CHOSEN_ON: Final = ("hartmann3-good", "hartmann6-bad", "recorded", "wide")
 
 @functools.cache
 def problem(name: str) -> Problem:
-    """By its name, one of PROBLEMS."""
+    """By its name, one of PROBLEMS or LANDSCAPES."""
     if name in RECORDINGS:
         return Replay(name, RECORDINGS[name])
-    return HartmannProblem(name, HARTMANNS[name])
+    return HartmannProblem(name, LANDSCAPES[name] if name in LANDSCAPES else HARTMANNS[name])

@@ -42,6 +42,7 @@ from search.decide.qmc import sobol
 from search.decide.samplers import SAMPLERS
 from search.decide.stopping import DEFAULT_PRUNER, STOPPING_RULES
 from tests.bench import kept, rivals_env
+from tests.bench.landscapes import LANDSCAPES
 from tests.bench.play import Log
 from tests.bench.players import ENVIRONMENTS, RAY_TO_ITS_END, RIVALS, our_default, play_ours, play_rival
 from tests.bench.problems import CHOSEN_ON, PROBLEMS, Replay, problem
@@ -206,7 +207,10 @@ def names_of(text: str, known: tuple[str, ...], field: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.search")
-    parser.add_argument("--problems", help=f"separated by commas, of {', '.join(PROBLEMS)} (default: all)")
+    parser.add_argument(
+        "--problems",
+        help=f"separated by commas, of {', '.join(PROBLEMS)} (default: these), and of {', '.join(LANDSCAPES)}",
+    )
     parser.add_argument(
         "--rivals", help=f"separated by commas, of {', '.join(RIVALS)} (default: all, but none with --choose)"
     )
@@ -219,7 +223,9 @@ def main() -> None:
     options = parser.parse_args()
     for name in ("seeds", "slow_seeds", "workers"):
         to_count(getattr(options, name), name)
-    problems = names_of(options.problems or ",".join(CHOSEN_ON if options.choose else PROBLEMS), PROBLEMS, "problems")
+    problems = names_of(
+        options.problems or ",".join(CHOSEN_ON if options.choose else PROBLEMS), (*PROBLEMS, *LANDSCAPES), "problems"
+    )
     default_rivals = () if options.choose else RIVALS
     rivals = list(default_rivals) if options.rivals is None else names_of(options.rivals, RIVALS, "rivals")
     ways = (
