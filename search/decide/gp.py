@@ -79,11 +79,13 @@ class GpSampler(RelativeSampler):
             return self._best(process, posterior, WEIGHT * posterior.costs.weight(study), *shares)
 
     def _spread(self, study: optuna.Study, posterior: Posterior) -> Iterator[dict[str, Any]]:
-        """Parameters of the first trials: a Sobol sequence through what fits the space.
+        """Parameters of the first trials: the middle of the space, as ranges are chosen around what is thought good,
+        then a Sobol sequence through what fits the space.
 
         Each trial gets the next of its points that is among the cheaper part, which widens as costs weigh less.
         """
         observed = posterior.observed
+        yield from self._fitting(observed, np.full((1, len(posterior.coordinates.distributions)), 0.5))
         points = sobol(len(posterior.coordinates.distributions), self._study_seed)
         if not posterior.costs.differ:
             yield from self._fitting(observed, points)

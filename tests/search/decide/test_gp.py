@@ -25,12 +25,19 @@ mixup_alpha = {type = "float", low = 0.0, high = 1.0}
 """
 
 
-def test_the_first_trials_are_spread() -> None:
+def test_the_first_trials_are_the_middle_and_spread() -> None:
     space = _space(NUMBERS)
     study = _study("gp", space, seed=3)
     _search(study, space, FEWEST)
     found = [[trial.params["dropout"] / 0.4, trial.params["mixup_alpha"]] for trial in study.trials]
-    np.testing.assert_allclose(found, sobol(2, 3)[:FEWEST])
+    np.testing.assert_allclose(found, [[0.5, 0.5], *sobol(2, 3)[: FEWEST - 1]])
+
+
+def test_where_the_middle_does_not_fit_the_first_trial_is_one_that_does() -> None:
+    space = _space('num_heads = {type = "int", low = 1, high = 8}').limited(1_000_000)
+    study = _study("gp", space, seed=3)
+    configs = _search(study, space, 3)
+    assert max(num_parameters(config.model) for config in configs) <= 1_000_000
 
 
 def test_the_first_trials_are_spread_over_the_cheaper_half() -> None:
@@ -39,7 +46,9 @@ def test_the_first_trials_are_spread_over_the_cheaper_half() -> None:
     sizes = [num_parameters(ModelConfig(num_heads=heads, num_layers=layers)) for heads, layers in drawn]
     study = _study("gp", space, seed=5)
     configs = _search(study, space, FEWEST)
-    assert max(num_parameters(config.model) for config in configs) < np.quantile(sizes, 0.6)
+    middle, *others = (num_parameters(config.model) for config in configs)
+    assert max(others) < np.quantile(sizes, 0.6)
+    assert middle < np.quantile(sizes, 0.7)
     assert len({config.model.num_heads for config in configs}) >= 3
 
 

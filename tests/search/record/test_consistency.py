@@ -92,7 +92,7 @@ def _older(study: StudyDir, base: TrainConfig) -> None:
         (_text, "cannot be used as a database .*not a database"),
         (_folder, "cannot be used as a database .*unable to open"),
         (_other_name, "holds no study named s, .*it has other"),
-        (_same_name, "trial 0 has .*config.json"),
+        (_same_name, "trial 1 has .*config.json"),  # the first of each study is the middle of the space
         (_two_values, "its study is to maximize and minimize, but this one was asked to maximize"),
     ],
 )
