@@ -40,7 +40,7 @@ class TableOptions:
     sort: str | None = option(None, metavar="COLUMN")
     """Column to sort by: a searched parameter, or a name of the table's or of trials.parquet's columns. The highest
     accuracy comes first, and the most epochs; else the smallest. Default: complete trials, then others, then failed
-    ones, each by accuracy."""
+    ones, each by accuracy; those that repeat a configuration with another seed or fold by its mean."""
     reverse: bool = option(False)
     """Sort the other way round; trials without a value stay last."""
     ignore: Any = option((), parse=trial_names, metavar="TRIALS")
@@ -88,8 +88,7 @@ def main(options: TableOptions) -> None:
         found = _read(folders, options.storage)
         if options.note:
             found = _noted(folders, found, dict(options.note))
-        rows = ranked([row for its in found for row in its])
-        rows = _without(rows, options.ignore)
+        rows = ranked(_without([row for its in found for row in its], options.ignore))
         if options.sort is not None:
             rows = tables.ordered(rows, options.sort, options.reverse)
         shown = rows[: options.top]

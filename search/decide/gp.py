@@ -85,7 +85,8 @@ class GpSampler(RelativeSampler):
         Each trial gets the next of its points that is among the cheaper part, which widens as costs weigh less.
         """
         observed = posterior.observed
-        yield from self._fitting(observed, np.full((1, len(posterior.coordinates.distributions)), 0.5))
+        middle = list(self._fitting(observed, np.full((1, len(posterior.coordinates.distributions)), 0.5)))
+        yield from middle
         points = sobol(len(posterior.coordinates.distributions), self._study_seed)
         if not posterior.costs.differ:
             yield from self._fitting(observed, points)
@@ -93,7 +94,7 @@ class GpSampler(RelativeSampler):
         few = np.array([row for row in points[:FIRST] if self._space.fits(observed.params(row))])
         left = list(range(len(few)))
         costs = posterior.costs.of_shares(observed.settled(few)) if left else np.empty(0)
-        for number in range(len(few)):
+        for number in range(len(middle), len(middle) + len(few)):
             most = np.quantile(costs, 1 - (1 - CHEAPEST) * posterior.costs.weight(study, number))
             place = next((place for place in left if costs[place] <= most), left[0])
             left.remove(place)

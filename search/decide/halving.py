@@ -53,7 +53,7 @@ class Rung:
 class SuccessiveHalving(StoppingRule):
     """Pauses trials at rungs. Its state follows from the study's trials."""
 
-    _goes_on: float | None = None
+    _share_going_on: float | None = None
     """The share of trials that is expected to go on from a rung (default: as the rung is meant to let through)"""
 
     def __init__(self, epochs: int, num_trials: int, rungs: Sequence[tuple[int, int]] = RUNGS) -> None:
@@ -105,7 +105,7 @@ class SuccessiveHalving(StoppingRule):
             rung.drop(number)
 
     def foresee(self, epochs_done: Collection[int], num_failed: int = 0) -> int:
-        """The epochs of the whole search, from those that each trial has done.
+        """The epochs of the whole search, from those that each trial has done, but for those of trials that failed.
 
         More go on from a rung than it is meant to let through, as each that comes may be better than those that went:
         of those to come it will be a share as of those that came.
@@ -116,7 +116,7 @@ class SuccessiveHalving(StoppingRule):
             total += (end - begin) * max(coming, sum(done > begin for done in epochs_done))
             if rung is not None:
                 came, went = (sum(done >= least for done in epochs_done) for least in (end, end + 1))
-                share = (went + BELIEF * (self._goes_on or 1 / rung.reduction)) / (came + BELIEF)
+                share = (went + BELIEF * (self._share_going_on or 1 / rung.reduction)) / (came + BELIEF)
                 coming = max(min(rung.most, coming), went + int(max(coming - came, 0) * share))
             begin = end
         return total

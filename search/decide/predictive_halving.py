@@ -26,7 +26,7 @@ WEIGHT: Final = 0.05
 class PredictiveHalving(SuccessiveHalving):
     """Pauses trials at rungs. Until enough trials have shown something, the best at a rung go on."""
 
-    _goes_on = 0.56
+    _share_going_on = 0.56
     """Of 64 trials, 0.3 to 0.75 on four functions and two tables (results/reference/cost.md): what a model proposes is
     mostly among the best sixth of those before it"""
 

@@ -59,5 +59,5 @@ class StoppingRule(ABC):
         """Trial ``number`` failed: it must no longer count."""
 
     def foresee(self, epochs_done: Collection[int], num_failed: int) -> int | None:
-        """Epochs that the whole search will have taken, given those that each trial has done; None if unknown."""
+        """Epochs that trials which do not fail will have taken, from those that each has done; None if unknown."""
         return None

@@ -58,8 +58,8 @@ class Pace:
     ) -> int:
         """Epochs of the whole search: as its stopping rule foresees, else those of trials like the ones that ended.
 
-        ``done`` are those of all trials that were started, ``ended`` of those that did not fail and ended; without
-        one, a trial takes as many as it may.
+        ``done`` are those of all trials that were started and did not fail, ``ended`` of those of them that ended;
+        without one, a trial takes as many as it may. Epochs of those that failed are not counted.
         """
         if (total := self._foresee(done, num_failed)) is not None:
             return total

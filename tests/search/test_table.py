@@ -11,6 +11,7 @@ import pytest
 import search.record.trials
 import search.table
 import trainer.studydir
+from tests.search.show.test_repeated import ROWS as REPEATED_ROWS
 from tests.search.show.test_tables import ROWS
 from trainer.common.errors import UserError
 
@@ -46,6 +47,20 @@ def test_several_studies_are_one_table_and_each_has_its_file(
     for where, numbers in zip(two, ([0, 1, 2], [1]), strict=True):
         table = pd.read_parquet(Path(where) / "trials.parquet")
         assert (table["number"].tolist(), "study" in table.columns) == (numbers, False)
+
+
+def test_trials_that_are_ignored_have_no_say_in_where_others_stand(
+    two: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("search.record.trials.read_rows", lambda *_: list(REPEATED_ROWS))
+    rows = json.loads(_printed(two[0], "--json", capsys=capsys, monkeypatch=monkeypatch))
+    assert [row["number"] for row in rows] == [2, 1, 4, 0, 5, 3]
+    rows = json.loads(_printed(two[0], "--json", "--ignore", "4", capsys=capsys, monkeypatch=monkeypatch))
+    assert [row["number"] for row in rows] == [2, 1, 0, 5, 3]
+    rows = json.loads(_printed(two[0], "--json", "--ignore", "5,4", capsys=capsys, monkeypatch=monkeypatch))
+    assert [row["number"] for row in rows] == [2, 1, 0, 3]
+    rows = json.loads(_printed(two[0], "--json", "--ignore", "0", capsys=capsys, monkeypatch=monkeypatch))
+    assert [row["number"] for row in rows] == [2, 5, 1, 4, 3]  # 5 stood below by its mean with 0
 
 
 def test_programs_get_all_trials_or_those_asked_for_and_nothing_else(

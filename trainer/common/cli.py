@@ -32,6 +32,7 @@ import inspect
 import itertools
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -176,18 +177,20 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"{name}: there is no such option{self._near(name)}")
         parsed: argparse.Namespace
         parsed, left = self.parse_known_args(words, namespace)
+        if left and left[0].startswith("-"):
+            self.error(f"{left[0]}: there is no such option{self._near(left[0])}")
         if left:
-            self.error(f"{shorten(' '.join(left))}: is more than is asked for{self._place_of(left[0], parsed)}")
+            self.error(f"{shorten(shlex.join(left))}: is more than is asked for{self._place_of(left[0], words)}")
         return parsed
 
-    def _place_of(self, word: str, given: argparse.Namespace) -> str:
-        """Where a word may belong that stands where none is asked for."""
-        for action in self._actions:
-            is_given = getattr(given, action.dest, None) != action.default
-            if action.nargs == "?" and action.option_strings and callable(action.type) and is_given:
-                with contextlib.suppress(UserError, ValueError, argparse.ArgumentTypeError):
-                    action.type(word)
-                    return f"; the value of {action.option_strings[0]} is one word: join its parts with commas"
+    def _place_of(self, word: str, words: Sequence[str]) -> str:
+        """Where one of the words may belong that stands where none is asked for."""
+        flag, value = ["", "", *words[: words.index(word)]][-2:]
+        action = self._option_string_actions.get(flag)
+        if action is not None and action.nargs == "?" and callable(action.type):
+            with contextlib.suppress(UserError, ValueError, argparse.ArgumentTypeError):
+                action.type(f"{value},{word}")
+                return f"; did you mean {flag} {value},{word}?"
         results = self._option_string_actions.get("--results")
         return "; a study is given with --results" if results is not None and results.metavar == "STUDY" else ""
 

@@ -195,6 +195,17 @@ def test_progress_within_an_epoch_is_estimated_from_epochs_before_it() -> None:
     assert "1/9 +50%" in search.view()  # its own took 20 s
 
 
+def test_epochs_of_a_trial_that_failed_are_spent_and_tell_nothing_of_others() -> None:
+    asked = []
+    search = _Search(foresee=lambda done, failed: asked.append((list(done), failed)) or 18)
+    search.start(0, 1)
+    search.epoch(0, 1, at=10.0)
+    search.progress.ended(0, "FAIL", reason="it broke")
+    search.epoch(1, 1, at=20.0)
+    assert "1/8 ended, 0:02:50 left" in search.view()  # 1 + 18 epochs, 2 of which are done in 20 s
+    assert asked[-1] == ([1], 1)
+
+
 def test_an_epoch_told_of_again_is_none_of_this_process() -> None:
     search = _Search(foresee=lambda *_: 18)
     search.start(0, last_epoch=3)
