@@ -1,9 +1,10 @@
-"""Test functions of the optimization literature that no default was chosen on, to see what a choice is worth elsewhere.
+"""Test functions of the optimization literature, to see what defaults are worth where they were not chosen.
 
 Formulas are those of Surjanovic and Bingham, "Virtual Library of Simulation Experiments", upside down, so that more is
-better, with a domain's sides as the unit cube's. Values are scaled: 0 is the median of the domain, 1 the optimum. They
-are of the last epoch. Before it, they lack what follows a logarithm of the epoch as in tests.bench.hartmann, of some
-points up to four times as much as of others, and noise that only lowers them.
+better. Domains are moved so that the middle, where some searches begin, is nowhere near an optimum. Values are scaled: 0
+is the median of the domain, 1 the optimum, and those below -1 are -1. They are of the last epoch. Before it, they lack
+what follows a logarithm of the epoch as in tests.bench.hartmann, of some points two to four times as much as of others,
+and noise that only lowers them.
 """
 
 import functools
@@ -18,7 +19,7 @@ from tests.bench.curves import EPOCHS
 from tests.bench.hartmann import DISTANCE
 
 NOISE: Final = 0.1
-LEAST_LACK: Final = 0.15  # of the first epoch, where points come early; 0.65 where they come late
+LEAST_LACK: Final = 0.15  # times tests.bench.hartmann's DISTANCE, where points come early; 0.65 where they come late
 LATE: Final = (0.9, 0.3, 0.8, 0.2, 0.6, 0.4)  # how late they come depends on this, times the point
 
 
@@ -37,20 +38,20 @@ def currin(point: np.ndarray) -> float:
 
 
 def ackley(point: np.ndarray) -> float:
-    """Flat far from the optimum, many local ones; 40 wide, the optimum at 0.37 of each side."""
-    x = 40 * (point - 0.37)
+    """From -8 to 32: flat far from the optimum, many local ones."""
+    x = 40 * point - 8
     return float(20 * np.exp(-0.2 * np.sqrt((x**2).mean())) + np.exp(np.cos(2 * np.pi * x).mean()) - 20 - np.e)
 
 
 def rosenbrock(point: np.ndarray) -> float:
-    """Its logarithm, from -2 to 2: a bent valley."""
-    x = 4 * point - 2
+    """Its logarithm, from -4 to 2: a bent valley."""
+    x = 6 * point - 4
     return float(-np.log1p((100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum()))
 
 
 def levy(point: np.ndarray) -> float:
-    """From -10 to 10: waves on a bowl."""
-    w = 1 + (20 * point - 11) / 4
+    """From -3 to 17: waves on a bowl."""
+    w = 1 + (20 * point - 4) / 4
     inner = ((w[:-1] - 1) ** 2 * (1 + 10 * np.sin(np.pi * w[:-1] + 1) ** 2)).sum()
     return float(-(np.sin(np.pi * w[0]) ** 2) - inner - (w[-1] - 1) ** 2 * (1 + np.sin(2 * np.pi * w[-1]) ** 2))
 

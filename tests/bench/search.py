@@ -128,7 +128,7 @@ def rows_of(results: Results, ours: str, *, in_seconds: bool = False) -> Rows:
 
 def table_of(rows: Rows, marks: str, players: dict[str, int]) -> Table:
     """Of players, whose numbers of seeds are given: ours first."""
-    table = Table(title="mean regret (hartmann) or worth; * a problem that defaults are chosen on")
+    table = Table(title="mean regret (of functions) or worth; * a problem that defaults are chosen on")
     for heading in ("problem", marks, *(f"{name} ({seeds})" for name, seeds in players.items())):
         table.add_column(heading, justify="left" if heading == "problem" else "right")
     is_compared = any(its.differences for its in rows.values())
