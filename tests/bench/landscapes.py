@@ -1,10 +1,10 @@
 """Test functions of the optimization literature, to see what defaults are worth where they were not chosen.
 
 Formulas are those of Surjanovic and Bingham, "Virtual Library of Simulation Experiments", upside down, so that more is
-better. Domains are moved so that the middle, where some searches begin, is nowhere near an optimum. Values are scaled: 0
-is the median of the domain, 1 the optimum, and those below -1 are -1. They are of the last epoch. Before it, they lack
-what follows a logarithm of the epoch as in tests.bench.hartmann, of some points two to four times as much as of others,
-and noise that only lowers them.
+better. Domains are moved so that the middle, where some searches begin, is nowhere near an optimum. Values are scaled:
+0 is the median of the domain, 1 the optimum, and those below -1 are -1. They are of the last epoch. Before it, they
+lack what follows a logarithm of the epoch as in tests.bench.hartmann, of some points two to four times as much as of
+others, and noise that only lowers them.
 """
 
 import functools

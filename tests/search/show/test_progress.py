@@ -4,6 +4,7 @@ import dataclasses
 import io
 import itertools
 import re
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -196,8 +197,13 @@ def test_progress_within_an_epoch_is_estimated_from_epochs_before_it() -> None:
 
 
 def test_epochs_of_a_trial_that_failed_are_spent_and_tell_nothing_of_others() -> None:
-    asked = []
-    search = _Search(foresee=lambda done, failed: asked.append((list(done), failed)) or 18)
+    asked: list[tuple[list[int], int]] = []
+
+    def foresee(done: Collection[int], num_failed: int) -> int:
+        asked.append((list(done), num_failed))
+        return 18
+
+    search = _Search(foresee=foresee)
     search.start(0, 1)
     search.epoch(0, 1, at=10.0)
     search.progress.ended(0, "FAIL", reason="it broke")
