@@ -79,22 +79,20 @@ class GpSampler(RelativeSampler):
             return self._best(process, posterior, WEIGHT * posterior.costs.weight(study), *shares)
 
     def _spread(self, study: optuna.Study, posterior: Posterior) -> Iterator[dict[str, Any]]:
-        """Parameters of the first trials: the middle of the space, as ranges are chosen around what is thought good,
-        then a Sobol sequence through what fits the space.
+        """Parameters of the first trials: a Sobol sequence through what fits the space.
 
-        Each trial gets the next of its points that is among the cheaper part, which widens as costs weigh less.
+        Where costs hardly differ, the middle of the space comes before it: ranges are chosen around what is thought
+        good. Else each trial gets the next point that is among the cheaper part, which widens as costs weigh less.
         """
         observed = posterior.observed
-        middle = list(self._fitting(observed, np.full((1, len(posterior.coordinates.distributions)), 0.5)))
-        yield from middle
         points = sobol(len(posterior.coordinates.distributions), self._study_seed)
         if not posterior.costs.differ:
-            yield from self._fitting(observed, points)
+            yield from self._fitting(observed, itertools.chain([np.full(points.shape[1], 0.5)], points))
             return
         few = np.array([row for row in points[:FIRST] if self._space.fits(observed.params(row))])
         left = list(range(len(few)))
         costs = posterior.costs.of_shares(observed.settled(few)) if left else np.empty(0)
-        for number in range(len(middle), len(middle) + len(few)):
+        for number in range(len(few)):
             most = np.quantile(costs, 1 - (1 - CHEAPEST) * posterior.costs.weight(study, number))
             place = next((place for place in left if costs[place] <= most), left[0])
             left.remove(place)

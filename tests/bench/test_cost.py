@@ -44,6 +44,6 @@ def test_costs_span_sixtyfold_and_the_search_sees_them(name: str) -> None:
 
 def test_a_search_that_weighs_costs_finds_what_is_good_and_cheap_earlier() -> None:
     with_costs, without = (play_task(("hartmann6-good:cheap", weighs, 0)) for weighs in (True, False))
-    assert with_costs.end < 0.9 * without.end
-    assert with_costs.worths[0] > without.worths[0] + 0.3
+    assert with_costs.end < 0.8 * without.end
+    assert with_costs.worths[0] > without.worths[0] + 1
     assert with_costs.last > 0.9 * without.last

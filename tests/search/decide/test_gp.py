@@ -46,9 +46,7 @@ def test_the_first_trials_are_spread_over_the_cheaper_half() -> None:
     sizes = [num_parameters(ModelConfig(num_heads=heads, num_layers=layers)) for heads, layers in drawn]
     study = _study("gp", space, seed=5)
     configs = _search(study, space, FEWEST)
-    middle, *others = (num_parameters(config.model) for config in configs)
-    assert max(others) < np.quantile(sizes, 0.6)
-    assert middle < np.quantile(sizes, 0.7)
+    assert max(num_parameters(config.model) for config in configs) < np.quantile(sizes, 0.6)
     assert len({config.model.num_heads for config in configs}) >= 3
 
 
