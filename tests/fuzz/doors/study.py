@@ -88,7 +88,15 @@ def wrong_table(attempt: Try) -> str:
 def _table(attempt: Try) -> Verdict:
     Path(STUDY, "trials.parquet").unlink(missing_ok=True) if not _changed(attempt, "trials.parquet") else None
     ran = run("search.table", STUDY)
-    return _judge(attempt, ran, lambda: wrong_table(attempt))
+    return _judge(attempt, ran, lambda: wrong_table(attempt) if _is_written() else _unsaid(ran))
+
+
+def _is_written() -> bool:
+    return Path(STUDY, "trials.parquet").is_file()
+
+
+def _unsaid(ran: Ran) -> str:
+    return "" if "cannot be written" in ran.stdout else "trials.parquet is not written, without a word"
 
 
 def _report(attempt: Try) -> Verdict:
