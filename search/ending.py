@@ -17,11 +17,10 @@ from search.record.database_url import had_password, without_password
 from search.show.progress import STATE_STYLES
 from search.show.repeated import ranked
 from search.show.tables import show, title
-from trainer.common.console import LastingConsole, console
+from trainer.common.console import LastingConsole, console, print_line
 from trainer.common.credentials import has_keys, how_to_give_keys
 from trainer.common.errors import UserError
 from trainer.common.fields import to_words
-from trainer.common.program import as_called
 from trainer.common.signals import exit_status
 from trainer.common.storage import base_name, join, parent
 
@@ -50,7 +49,7 @@ def resumable(options: SearchOptions) -> Iterator[None]:
 
     def say(to: Console = console) -> None:
         if options.name is not None and is_study(join(options.results, options.name)):
-            _print(f"go on with:\n  {resume_command(options)}{_reminder(options.results, options.data)}", to)
+            print_line(f"go on with:\n  {resume_command(options)}{_reminder(options.results, options.data)}", to)
 
     def say_last() -> None:
         own = LastingConsole(file=sys.__stdout__, highlight=False, emoji=False)  # while Ray runs, sys.stdout is its own
@@ -74,23 +73,25 @@ def show_outcome(outcome: Outcome, options: SearchOptions) -> None:
         ended = sum(row.state in STATE_STYLES and row.origin is None for row in outcome.rows)
         go_on = f"{resume_command(named)}{_reminder(named.results, request.data)}"
         what = "the time budget is used up" if outcome.stopped_by is None else "interrupted"
-        _print(f"{what} with {ended} of {request.trials} trials ended; go on with:\n  {go_on}")
+        print_line(f"{what} with {ended} of {request.trials} trials ended; go on with:\n  {go_on}")
         if outcome.stopped_by is not None:
             sys.exit(exit_status(outcome.stopped_by))
     if num_failed := sum(row.state == "FAIL" and row.origin is None for row in outcome.rows):
         failed = "1 trial failed; try it" if num_failed == 1 else f"{num_failed} trials failed; try them"
         again = resume_command(named, retry_failed=True)
-        _print(f"{failed} again with: {again}{_reminder(named.results, request.data)}")
+        print_line(f"{failed} again with: {again}{_reminder(named.results, request.data)}")
     _exit_if_all_failed(outcome)
     where = shlex.quote(outcome.where)
     if request.to_config().all_participants:
-        _print(
+        print_line(
             "these accuracies are of people that were trained on; to ship these weights, select again as before, with "
             f"--ship: python -m ensemble.select --budget ... --results STUDY --ship {where}"
             f"{_reminder(outcome.where, request.data)}"
         )
     elif any(row.state == "COMPLETE" for row in outcome.rows):
-        _print(f"next: python -m ensemble.select --budget --results {where}{_reminder(outcome.where, request.data)}")
+        print_line(
+            f"next: python -m ensemble.select --budget --results {where}{_reminder(outcome.where, request.data)}"
+        )
 
 
 def _reminder(*places: str | None) -> str:
@@ -107,9 +108,5 @@ def _exit_if_all_failed(outcome: Outcome) -> None:
         return
     kinds = [re.sub(r"\d+", "0", reason) for reason in reasons]  # epochs, process ids and the like tell none apart
     (kind, count), *_ = Counter(kinds).most_common(1)
-    _print(f"all {len(reasons)} trials failed, {count} of them for this reason: {reasons[kinds.index(kind)]}")
+    print_line(f"all {len(reasons)} trials failed, {count} of them for this reason: {reasons[kinds.index(kind)]}")
     sys.exit(1)
-
-
-def _print(text: str, to: Console = console) -> None:
-    to.print(as_called(text), soft_wrap=True, markup=False)

@@ -111,15 +111,13 @@ class SuccessiveHalving(StoppingRule):
         of those to come it will be a share as of those that came.
         """
         total = begin = 0
-        coming = self._num_trials - num_failed
-        for end, rung in [*self._rungs.items(), (self._epochs, None)]:
-            total += (end - begin) * max(coming, sum(done > begin for done in epochs_done))
-            if rung is not None:
-                came, went = (sum(done >= least for done in epochs_done) for least in (end, end + 1))
-                share = (went + BELIEF * (self._share_going_on or 1 / rung.reduction)) / (came + BELIEF)
-                coming = max(min(rung.most, coming), went + int(max(coming - came, 0) * share))
-            begin = end
-        return total
+        coming, went = self._num_trials - num_failed, sum(done > 0 for done in epochs_done)
+        for end, rung in self._rungs.items():
+            total += (end - begin) * max(coming, went)
+            came, went = (sum(done >= least for done in epochs_done) for least in (end, end + 1))
+            share = (went + BELIEF * (self._share_going_on or 1 / rung.reduction)) / (came + BELIEF)
+            begin, coming = end, max(min(rung.most, coming), went + int(max(coming - came, 0) * share))
+        return total + (self._epochs - begin) * max(coming, went)
 
     def resume(self, *, all_started: bool) -> int | None:
         """The best paused trial of the last rung that has one to let through.

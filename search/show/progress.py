@@ -59,7 +59,6 @@ class Progress:
         self._pace = Pace(num_trials, foresee, clock)
         self._counts: Counter[str] = Counter()
         self._epochs: dict[int, int] = {}  # done, of every trial that was started
-        self._failed: set[int] = set()
         self._ended: list[int] = []  # epochs of those that ended, but for failed ones
         self._running: dict[int, LiveTrial] = {}
         self._waiting: dict[int, LiveTrial] = {}
@@ -195,14 +194,12 @@ class Progress:
 
     def _count(self, number: int, state: str) -> None:
         self._counts[state] += 1
-        if state == "FAIL":
-            self._failed.add(number)
-        else:
+        if state != "FAIL":
             self._ended.append(self._epochs.get(number, 0))
 
     def _total_epochs(self) -> int:
         running = list(self._running.values())
-        done = [epochs for number, epochs in self._epochs.items() if number not in self._failed]
+        done = [epochs for number, epochs in self._epochs.items() if self._seen[number].state != WORDS["FAIL"]]
         spent = sum(self._epochs.values()) - sum(done)
         return spent + self._pace.total_epochs(done, self._ended, running, self._counts["FAIL"])
 

@@ -41,6 +41,11 @@ OPTIMA: Final = {3: 3.86278, 6: 3.32237}
 DISTANCE: Final = 1.0 - np.log(np.round(np.arange(1, EPOCHS + 1) * 100 / EPOCHS)) / np.log(100)
 
 
+def lowered(expected: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
+    """Values [EPOCHS] less a noise that ends with the last epoch."""
+    return expected - np.abs(rng.normal(size=EPOCHS)) * noise * DISTANCE
+
+
 @dataclass(frozen=True)
 class Hartmann:
     """One of them."""
@@ -62,4 +67,4 @@ class Hartmann:
 
     def train(self, point: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Values as they are observed: never above the expected ones, and the last one is exact."""
-        return self.expected(point) - np.abs(rng.normal(size=EPOCHS)) * self.noise * DISTANCE
+        return lowered(self.expected(point), self.noise, rng)

@@ -15,8 +15,7 @@ from typing import Final
 import numpy as np
 
 from search.decide.qmc import sobol
-from tests.bench.curves import EPOCHS
-from tests.bench.hartmann import DISTANCE
+from tests.bench.hartmann import DISTANCE, lowered
 
 NOISE: Final = 0.1
 LEAST_LACK: Final = 0.15  # times tests.bench.hartmann's DISTANCE, where points come early; 0.65 where they come late
@@ -85,7 +84,7 @@ class Landscape:
 
     def train(self, point: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Values as they are observed: never above the expected ones, and the last one is exact."""
-        return self.expected(point) - NOISE * np.abs(rng.normal(size=EPOCHS)) * DISTANCE
+        return lowered(self.expected(point), NOISE, rng)
 
 
 LANDSCAPES: Final = {

@@ -80,8 +80,8 @@ class Problem(ABC):
         return np.array([share_of(item, params[name]) for name, item in self.space.distributions.items()])
 
 
-class HartmannProblem(Problem):
-    """A Hartmann function, or another whose optimum is known."""
+class FunctionProblem(Problem):
+    """A function whose optimum is known."""
 
     mean_epoch_seconds = None
     shows_regret = True
@@ -165,4 +165,4 @@ def problem(name: str) -> Problem:
     """By its name, one of PROBLEMS or LANDSCAPES."""
     if name in RECORDINGS:
         return Replay(name, RECORDINGS[name])
-    return HartmannProblem(name, LANDSCAPES[name] if name in LANDSCAPES else HARTMANNS[name])
+    return FunctionProblem(name, LANDSCAPES[name] if name in LANDSCAPES else HARTMANNS[name])

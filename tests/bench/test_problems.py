@@ -5,7 +5,7 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
-from tests.bench.problems import CHOSEN_ON, COORDINATES, PROBLEMS, HartmannProblem, problem
+from tests.bench.problems import CHOSEN_ON, COORDINATES, PROBLEMS, FunctionProblem, problem
 
 PARAMS: Final[dict[str, Any]] = {  # of "recorded"
     "num_layers": 1,
@@ -24,7 +24,7 @@ def test_half_of_the_problems_are_for_choosing() -> None:
 @pytest.mark.parametrize("name", ["hartmann3-bad", "hartmann6-good"])
 def test_a_hartmann_function_is_searched_over_its_unit_cube(name: str) -> None:
     its = problem(name)
-    assert isinstance(its, HartmannProblem)
+    assert isinstance(its, FunctionProblem)
     params = {field: 0.1 * (index + 1) for index, field in enumerate(its.space.distributions)}
     assert list(params) == list(COORDINATES[: its.function.dimensions])
     training = its.train(params, seed=1, number=2)

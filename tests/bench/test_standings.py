@@ -5,13 +5,13 @@ import math
 import pytest
 
 from tests.bench.play import BUDGET, Log
-from tests.bench.problems import HartmannProblem, problem
+from tests.bench.problems import FunctionProblem, problem
 from tests.bench.standings import Difference, count, median, ratios, row
 
 HARTMANN = problem("hartmann3-good")
 
 
-class Accuracy(HartmannProblem):
+class Accuracy(FunctionProblem):
     """The same, shown by its worth."""
 
     shows_regret = False
@@ -78,7 +78,7 @@ def test_regret_is_a_share_of_the_optimum_and_less_of_it_is_ahead() -> None:
 
 
 def test_worth_is_shown_as_it_is_and_more_of_it_is_ahead() -> None:
-    shown = Accuracy("accuracy", HARTMANN.function) if isinstance(HARTMANN, HartmannProblem) else HARTMANN
+    shown = Accuracy("accuracy", HARTMANN.function) if isinstance(HARTMANN, FunctionProblem) else HARTMANN
     players = {"ours": {0: _log(0.6), 1: _log(0.7)}, "rival": {0: _log(0.5), 1: _log(0.6)}}
     found = row(shown, "ours", players, _last)
     assert found.shown == pytest.approx({"ours": 0.65, "rival": 0.55})

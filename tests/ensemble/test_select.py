@@ -309,10 +309,7 @@ def test_a_file_over_the_contests_limits_is_said_to_be(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (
-            ["--budget", "40MB", "100ms"],
-            r"100ms: is more than is asked for; did you mean --budget 40MB,100ms\?",
-        ),
+        (["--budget", "40MB", "100ms"], r"100ms: is more than is asked for; did you mean --budget 40MB,100ms\?"),
         (["-budget", "40MB"], r"-budget: there is no such option; did you mean --budget\?"),
         (["--budget", "40MB", ""], "'': is more than is asked for; a study is given with --results"),
         (["results/asl"], "results/asl: is more than is asked for; a study is given with --results"),

@@ -56,7 +56,7 @@ NEW = ("--trials", "2", "--name", "new")
         (("--resume", "--name", "lost"), "study.db: holds no study named lost; bring .* back"),
         ((*NEW, "--data", "nowhere"), "nowhere: not a packed dataset"),
         ((*NEW, "--space", "nowhere.toml"), "--space: nowhere.toml: there is no such file"),
-        ((*NEW, "--max-params", "9K"), "--max-params: even the smallest .* has 0"),
+        ((*NEW, "--max-params", "9K"), "--max-params: even the smallest .* num_layers 1, has 0"),
         (("--resume", "--name", "old", "--max-params", "2M"), "--max-params: was settled when"),
         (
             (*NEW, "--objective", "accuracy,params", "--pruner", "median"),

@@ -38,9 +38,14 @@ def prose(text: str, style: str = "") -> None:
     console.print(Text(text, style), soft_wrap=not console.is_terminal)
 
 
+def print_line(text: str, to: Console = console) -> None:
+    """A text whose lines are not wrapped, so that commands in it can be copied; they are called as this one was."""
+    to.print(as_called(text), soft_wrap=True, markup=False)
+
+
 def print_next(*words: str) -> None:
-    """The command to run next, of these words, as one line that can be copied."""
-    console.print(as_called(f"next: {shlex.join(words)}"), soft_wrap=True, markup=False)
+    """The command to run next, of these words."""
+    print_line(f"next: {shlex.join(words)}")
 
 
 def for_tables() -> Console:

@@ -1,5 +1,7 @@
 """The time left, from seconds that a test sets."""
 
+from collections.abc import Callable, Collection
+
 import pytest
 
 from search.decide.halving import SuccessiveHalving
@@ -91,8 +93,10 @@ def test_epochs_to_come_take_as_long_as_late_ones() -> None:
         (lambda *_: None, 8 + 61 * 3),  # 3 epochs each, as those that ended, but for one that failed
     ],
 )
-def test_epochs_of_the_whole_search_are_foreseen_or_guessed(foresee: object, total: int) -> None:
-    pace = Pace(64, foresee)  # type: ignore[arg-type]
+def test_epochs_of_the_whole_search_are_foreseen_or_guessed(
+    foresee: Callable[[Collection[int], int], int | None], total: int
+) -> None:
+    pace = Pace(64, foresee)
     assert pace.total_epochs([3, 3, 2], [3, 3], [], 0 if total == 352 else 1) == total
 
 
